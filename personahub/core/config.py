@@ -1,0 +1,249 @@
+"""Configuration: frozen pydantic models, YAML with `extends`, `key=value` overrides.
+
+Precedence, lowest first: defaults in the models, the files named by `extends`, the YAML itself,
+the command line. Unknown keys are errors that suggest the nearest valid one.
+
+Field markers tell the fingerprint what a value stands for:
+
+* `Annotated[..., EXECUTION]`: says how fast or where, not what. Left out of the fingerprint.
+* `EngineName`: replaced by the identity of the engine it names.
+* `ContentPath`: replaced by a hash of the bytes found there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from personahub.core.errors import UserError
+from personahub.core.identity import hash_path
+
+
+class _Marker:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+EXECUTION = _Marker("execution")
+ENGINE_NAME = _Marker("engine name")
+CONTENT_PATH = _Marker("content path")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+EngineName = Annotated[str, ENGINE_NAME]
+ContentPath = Annotated[str, CONTENT_PATH]
+
+
+class FrozenModel(BaseModel):
+    """Base of everything read from YAML: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class StageConfig(FrozenModel):
+    """Base of every stage's `Config`. `seed` defaults to the experiment's top-level `seed`."""
+
+    seed: int = Field(0, ge=0, description="Every random choice of the stage derives from it and the record's id.")
+
+
+class EngineConfig(FrozenModel):
+    """Base of every engine's `Config`; `kind` chooses the engine's module."""
+
+    kind: str
+    model: str
+    concurrency: Annotated[int, EXECUTION] = Field(64, gt=0, description="Requests in flight at once.")
+
+
+def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The part of a config that determines results, as plain JSON values.
+
+    Args:
+        config: a stage's or an engine's config.
+        engines: identity by engine name, for fields marked `EngineName`.
+
+    Raises:
+        UserError: an engine name that is not in the experiment, or a path that does not exist.
+    """
+    identity: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        if EXECUTION not in field.metadata:
+            identity[name] = _identity_value(getattr(config, name), field.metadata, engines or {}, name)
+    return identity
+
+
+def _identity_value(value: Any, metadata: Sequence[Any], engines: Mapping[str, Any], where: str) -> Any:
+    if value is None:
+        return None
+    if ENGINE_NAME in metadata:
+        if value not in engines:
+            raise UserError(f"{where}: no engine named {value!r} in this experiment. {suggest(value, engines)}")
+        return engines[value]
+    if CONTENT_PATH in metadata:
+        return hash_path(value)
+    if isinstance(value, BaseModel):
+        return identity_of(value, engines)
+    if isinstance(value, Mapping):
+        return {str(key): _identity_value(item, (), engines, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_identity_value(item, (), engines, where) for item in value]
+    return value
+
+
+def engine_names(config: BaseModel) -> set[str]:
+    """Names of all engines that a stage's config refers to, at any depth."""
+    return {value for value, metadata in _walk(config) if ENGINE_NAME in metadata and isinstance(value, str)}
+
+
+def _walk(value: Any, metadata: Sequence[Any] = ()) -> Iterator[tuple[Any, Sequence[Any]]]:
+    yield value, metadata
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _walk(getattr(value, name), field.metadata)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _walk(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _walk(item)
+
+
+def suggest(word: str, choices: Any) -> str:
+    """'Did you mean ...?' for a misspelt key, or the list of valid ones."""
+    names = sorted(str(choice) for choice in choices)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Valid: {', '.join(names)}." if names else "None are defined."
+
+
+def parse_config(model: type[Model], values: Any, where: str) -> Model:
+    """Validate `values` as `model`.
+
+    Raises:
+        UserError: one line for each problem, with the key's full path below `where`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(model, problem, where) for problem in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
+    location = [str(part) for part in problem["loc"]]
+    path = ".".join([where, *location])
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key. {suggest(location[-1], _fields_at(model, location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{path}: required key is missing"
+    return f"{path}: {problem['msg']} (got {problem['input']!r:.80})"
+
+
+def _fields_at(model: Any, location: Sequence[str]) -> list[str]:
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            continue  # a list index, or the tag of a union: the model stays
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read an experiment: YAML, merged over what it `extends`, with `a.b.c=value` overrides applied.
+
+    Mappings merge key by key; every other value replaces. An override's value is parsed as YAML,
+    so `steps=300`, `stop=[a, b]` and `name=null` mean what they look like.
+
+    Raises:
+        UserError: missing file, malformed YAML (with its line), circular `extends`, bad override.
+    """
+    values = _load_extended(Path(path), ())
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise UserError(
+                f"{override!r}: an override is written key=value, for example stages.sft.config.max_steps=10"
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{override!r}: the value is not valid YAML: {_one_line(error)}") from None
+        _set_nested(values, key.split("."), value, override)
+    return values
+
+
+def _load_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: `extends` goes round in a circle: {' -> '.join(p.name for p in (*seen, path))}")
+    values = _read_yaml(path)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UserError(f"{path}: `extends` names one file, relative to this one (got {base!r})")
+    return merge(_load_extended(path.parent / base, (*seen, path.resolve())), values)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {_one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: an experiment is a mapping of keys (got {type(values).__name__})")
+    return values
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + str(getattr(error, "problem", None) or error).replace("\n", " ")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: mappings merge, everything else replaces; `null` removes a key."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        elif value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _set_nested(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        child = values.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise UserError(f"{override!r}: {key!r} is not a mapping, so nothing can be set below it")
+        values = child
+    values[keys[-1]] = value
+
+
+def read_secret(variable: str, purpose: str) -> str:
+    """A key from the environment; it is never part of a config, so it cannot reach a file.
+
+    Raises:
+        UserError: the variable is unset or empty.
+    """
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise UserError(f"{purpose} needs a key: set the environment variable {variable}")
+    return value

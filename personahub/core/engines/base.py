@@ -1,0 +1,97 @@
+"""The engine contract: a request goes in, a completion comes out, in any order.
+
+An engine is anything with an async `complete`. The generation loop (`personahub.core.generate`)
+owns retries of rejected answers, the journal and concurrency; an engine owns its transport:
+connections, rate limits and retries of failures that never produced an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from personahub.core.errors import UserError
+
+
+class Message(TypedDict):
+    """One chat message; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+class Sampling(BaseModel):
+    """Sampling parameters, named as in the OpenAI API. All of them are identity.
+
+    `extra` goes into the request body as is (`top_k`, `min_p`, `repetition_penalty`, ...).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(1024, gt=0)
+    stop: tuple[str, ...] = ()
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to ask for. `seed` already accounts for the sample index and the attempt."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    seed: int
+    sample: int = 0
+    attempt: int = 0
+    json_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer. `truth` is what only a simulated teacher knows: no stage ever sees it."""
+
+    text: str
+    finish_reason: str  # "stop" or "length", as in the OpenAI API
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    truth: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+
+class RequestRefused(Exception):
+    """The engine will never answer this one request (over-long prompt, content filter)."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class EngineUnavailable(UserError):
+    """The engine cannot serve any request: bad key, unknown model, unreachable endpoint."""
+
+
+class Engine(Protocol):
+    """See the module docstring. `identity` is what of the engine determines its answers."""
+
+    concurrency: int
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request.
+
+        Raises:
+            RequestRefused: this request can never be answered; the run goes on without it.
+            EngineUnavailable: no request can be answered; the run stops and can be resumed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections, processes or GPU memory."""
+        ...

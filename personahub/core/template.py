@@ -1,0 +1,95 @@
+"""Prompt templates: one Markdown file each, with a YAML head and Jinja in the body.
+
+    ---
+    version: 1
+    description: One math problem for a persona.
+    ---
+    ## system
+    You are a helpful assistant.
+    ## user
+    Create a math problem{% if persona %} for this person: {{ persona }}{% endif %}.
+
+A `## system` / `## user` / `## assistant` line starts a message. Rendering runs in Jinja's
+sandbox, undefined names are errors, and inserted values are never rendered again: braces or
+`## user` lines inside a persona stay text. The no-persona twin of a prompt is the same file
+rendered with `persona=None`, so the two differ in nothing but the persona.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import yaml
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from personahub.core.engines.base import Message
+from personahub.core.errors import UserError
+from personahub.core.identity import digest
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_ROLE = re.compile(r"^## (system|user|assistant)[ \t]*\n", re.MULTILINE)
+_HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed prompt file. `fingerprint` covers its whole text: an edited prompt is another one."""
+
+    name: str
+    version: int
+    description: str
+    parts: tuple[tuple[str, str], ...]
+    fingerprint: str
+
+    def render(self, **values: Any) -> tuple[Message, ...]:
+        """Messages in order; a part that renders to nothing is left out.
+
+        Raises:
+            UserError: the template uses a name that `values` lacks.
+        """
+        messages = []
+        for role, source in self.parts:
+            try:
+                text = _ENVIRONMENT.from_string(source).render(values).strip()
+            except jinja2.TemplateError as error:
+                raise UserError(f"template {self.name}: {error.message}") from None
+            if text:
+                messages.append(Message(role=role, content=text))
+        return tuple(messages)
+
+
+def load_template(name: str, folder: Path) -> Template:
+    """Load `folder/name.md`, or `name` itself when it is a path to a `.md` file of the user's.
+
+    Raises:
+        UserError: no such template (the message lists those there are), or a malformed one.
+    """
+    path = Path(name) if name.endswith(".md") else folder / f"{name}.md"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.md")))
+        raise UserError(
+            f"{path}: no such template. Here are: {known}; or give the path of a .md file of yours"
+        ) from None
+    head = _HEAD.match(text)
+    if not head:
+        raise UserError(f"{path}: a template starts with a YAML head between two lines '---'")
+    fields = yaml.safe_load(head.group(1)) or {}
+    pieces = _ROLE.split(text[head.end() :])
+    if pieces[0].strip() or len(pieces) < 3:
+        raise UserError(
+            f"{path}: after its head a template has parts that start with '## system', '## user' or '## assistant'"
+        )
+    parts = tuple(zip(pieces[1::2], pieces[2::2], strict=True))
+    for _, source in parts:
+        try:
+            _ENVIRONMENT.parse(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(f"{path}: {error.message} (line {error.lineno} of its part)") from None
+    return Template(path.stem, int(fields.get("version", 1)), str(fields.get("description", "")), parts, digest(text))
