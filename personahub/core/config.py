@@ -8,6 +8,7 @@ Field markers tell the fingerprint what a value stands for:
 * `Annotated[..., EXECUTION]`: says how fast or where, not what. Left out of the fingerprint.
 * `EngineName`: replaced by the identity of the engine it names.
 * `ContentPath`: replaced by a hash of the bytes found there.
+* `Annotated[str, TemplateFolder(folder)]`: replaced by the hash of the template file it names.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from personahub.core.errors import UserError
 from personahub.core.identity import hash_path
+from personahub.core.template import load_template
 
 
 class _Marker:
@@ -31,6 +34,13 @@ class _Marker:
 
     def __repr__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class TemplateFolder:
+    """Marks a field that names a prompt template in `folder` (or the path of a user's own file)."""
+
+    folder: Path
 
 
 EXECUTION = _Marker("execution")
@@ -52,7 +62,7 @@ class FrozenModel(BaseModel):
 class StageConfig(FrozenModel):
     """Base of every stage's `Config`. `seed` defaults to the experiment's top-level `seed`."""
 
-    seed: int = Field(0, ge=0, description="Every random choice of the stage derives from it and the record's id.")
+    seed: int = Field(default=0, ge=0, description="Every random choice of the stage derives from it and the record's id.")
 
 
 class EngineConfig(FrozenModel):
@@ -60,7 +70,7 @@ class EngineConfig(FrozenModel):
 
     kind: str
     model: str
-    concurrency: Annotated[int, EXECUTION] = Field(64, gt=0, description="Requests in flight at once.")
+    concurrency: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Requests in flight at once.")
 
 
 def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -89,6 +99,9 @@ def _identity_value(value: Any, metadata: Sequence[Any], engines: Mapping[str, A
         return engines[value]
     if CONTENT_PATH in metadata:
         return hash_path(value)
+    for marker in metadata:
+        if isinstance(marker, TemplateFolder):
+            return load_template(value, marker.folder).fingerprint
     if isinstance(value, BaseModel):
         return identity_of(value, engines)
     if isinstance(value, Mapping):

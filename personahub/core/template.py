@@ -20,16 +20,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jinja2
 import jinja2.meta
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from personahub.core.engines.base import Message
 from personahub.core.errors import UserError
 from personahub.core.identity import digest
+
+
+class Message(TypedDict):
+    """One chat message; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _ROLE = re.compile(r"^## (system|user|assistant)[ \t]*\n", re.MULTILINE)

@@ -1,0 +1,206 @@
+"""Artifacts: directories of Parquet shards that are complete once they have a manifest.
+
+runs/<experiment>/<stage>/
+    00000.parquet ...      records, one file per shard, written whole or not at all
+    rejected/00000.parquet dropped records with their reason
+    truth/00000.parquet    what a simulated teacher knows; never read by a stage
+    journal/00000.jsonl    completions as they arrived
+    metrics.jsonl          one line per logged step
+    stage.json             what was asked for; written first
+    manifest.json          what came out; written last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, ValidationError
+
+from personahub.core.config import FrozenModel
+from personahub.core.errors import UserError
+from personahub.core.records import Row
+
+MANIFEST = "manifest.json"
+SPEC = "stage.json"
+
+
+class Usage(FrozenModel):
+    """What a stage asked of its engines."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def plus(self, other: Usage) -> Usage:
+        """The sum of two usages."""
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
+class Counts(FrozenModel):
+    """Records in, out, and rejected by reason. A stage may turn one record into several."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    rejected: dict[str, int] = Field(default_factory=dict)
+
+    def plus(self, other: Counts) -> Counts:
+        """The sum of two counts."""
+        reasons = sorted({*self.rejected, *other.rejected})
+        return Counts(
+            rows_in=self.rows_in + other.rows_in,
+            rows_out=self.rows_out + other.rows_out,
+            rejected={r: self.rejected.get(r, 0) + other.rejected.get(r, 0) for r in reasons},
+        )
+
+
+class InputReference(FrozenModel):
+    """An upstream artifact as it was when it was read."""
+
+    path: str
+    fingerprint: str
+
+
+class Manifest(FrozenModel):
+    """What an artifact is and how it came to be. Holds no key and no machine-local secret."""
+
+    experiment: str
+    stage: str
+    module: str
+    version: str
+    fingerprint: str
+    config: dict[str, Any]
+    identity: dict[str, Any]
+    inputs: dict[str, InputReference]
+    shards: dict[str, int]  # rows by shard name
+    counts: Counts
+    usage: Usage
+    summary: dict[str, Any]  # the stage's own results
+    seconds: float
+    created: str  # UTC, ISO 8601
+    versions: dict[str, str]
+    command: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A complete artifact, for reading."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest.fingerprint
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.manifest.shards.values())
+
+    @property
+    def shard_names(self) -> list[str]:
+        return list(self.manifest.shards)
+
+    def read_shard(self, shard: str, columns: Sequence[str] | None = None, batch_rows: int = 1024) -> Iterator[Row]:
+        """Rows of one shard as dicts, read in batches so that memory stays bounded."""
+        return read_rows(self.path / f"{shard}.parquet", columns, batch_rows)
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """All rows in order. Memory is bounded by one batch."""
+        for shard in self.shard_names:
+            yield from self.read_shard(shard, columns)
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows as one Arrow table: the whole artifact in memory."""
+        files = [self.path / f"{shard}.parquet" for shard in self.shard_names]
+        return pa.concat_tables([_read_table(file, columns) for file in files])
+
+    def rejected(self) -> Iterator[Row]:
+        """Dropped records with their reason, in order."""
+        return self._beside("rejected")
+
+    def truth(self) -> Iterator[Row]:
+        """What the simulated teacher knew; empty with any other engine. For measuring only."""
+        return self._beside("truth")
+
+    def _beside(self, folder: str) -> Iterator[Row]:
+        for file in sorted((self.path / folder).glob("*.parquet")):
+            yield from read_rows(file)
+
+
+def read_rows(file: Path, columns: Sequence[str] | None = None, batch_rows: int = 1024) -> Iterator[Row]:
+    """Rows of a Parquet file as dicts.
+
+    Raises:
+        UserError: the file is missing or is no Parquet file.
+    """
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=batch_rows, columns=list(columns) if columns else None):
+                yield from batch.to_pylist()
+    except FileNotFoundError:
+        raise UserError(f"{file}: shard is missing though the manifest lists it; rebuild it with run --redo") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: not a readable Parquet file ({error}); rebuild it with run --redo") from None
+
+
+def _read_table(file: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        return pq.read_table(file, columns=list(columns) if columns else None)
+    except FileNotFoundError:
+        raise UserError(f"{file}: shard is missing though the manifest lists it; rebuild it with run --redo") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: not a readable Parquet file ({error}); rebuild it with run --redo") from None
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    """Open a complete artifact.
+
+    Raises:
+        UserError: there is none, it is half-written, or its manifest is damaged.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    if manifest is None:
+        state = "half-written (it has no manifest yet): run its experiment again to finish it"
+        raise UserError(f"{path}: {state if path.is_dir() else 'no such artifact'}")
+    return Artifact(path, manifest)
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest of the artifact at `path`, or None when there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return Manifest.model_validate_json((path / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{path / MANIFEST}: damaged manifest ({first}); rebuild it with run --redo {path.name}"
+        ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all: to a temporary name, synced, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, sort_keys=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

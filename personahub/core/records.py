@@ -1,0 +1,138 @@
+"""Arrow schemas of the records that stages exchange. Every `id` is a content hash.
+
+Lineage is columns, not a metadata dict: a solution names its problem, a problem its persona, a
+persona its parent persona or web text, so any record can be followed back to the text it came
+from. Text that a model wrote carries the model's name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+Row = dict[str, Any]
+
+_TEXT = pa.string()
+
+DOCUMENT = pa.schema([("id", _TEXT), ("text", _TEXT), ("kind", _TEXT), ("source", _TEXT), ("licence", _TEXT)])
+
+PERSONA = pa.schema(
+    [
+        ("id", _TEXT),
+        ("persona", _TEXT),
+        ("document_id", _TEXT),  # the web text at the root of the lineage
+        ("parent_id", _TEXT),  # the persona this one is related to; null at hop 0
+        ("relation", _TEXT),  # null at hop 0
+        ("hop", pa.int32()),  # 0 = Text-to-Persona, 1..6 = Persona-to-Persona
+        ("mode", _TEXT),  # read, write, like or dislike
+        ("source", _TEXT),
+        ("licence", _TEXT),
+        ("model", _TEXT),
+        ("machine_generated", pa.bool_()),
+    ]
+)
+
+PROBLEM = pa.schema(
+    [
+        ("id", _TEXT),
+        ("problem", _TEXT),
+        ("persona_id", _TEXT),  # also in the no-persona arm: the same ids, the text unused
+        ("persona", _TEXT),  # as shown to the model; null in the no-persona arm
+        ("document_id", _TEXT),
+        ("template", _TEXT),
+        ("sample", pa.int32()),
+        ("seed", pa.int64()),
+        ("licence", _TEXT),
+        ("model", _TEXT),
+        ("machine_generated", pa.bool_()),
+    ]
+)
+
+SAMPLE = pa.struct(
+    [
+        ("kind", _TEXT),  # cot or pot
+        ("text", _TEXT),
+        ("model", _TEXT),
+        ("seed", pa.int64()),
+        ("finish_reason", _TEXT),
+    ]
+)
+
+SOLUTIONS = pa.schema([*PROBLEM, ("samples", pa.list_(SAMPLE))])
+
+VOTE = pa.struct(
+    [
+        ("kind", _TEXT),
+        ("model", _TEXT),
+        ("answer", _TEXT),  # null when none could be extracted
+        ("cluster", pa.int32()),  # votes of one cluster are equivalent; -1 without an answer
+        ("status", _TEXT),  # answered, no_answer, timeout, error or truncated
+    ]
+)
+
+VERIFIED = pa.schema(
+    [
+        *PROBLEM,
+        ("answer", _TEXT),
+        ("solution", _TEXT),  # the chosen CoT of the winning cluster
+        ("solution_model", _TEXT),
+        ("votes", pa.list_(VOTE)),
+        ("vote_share", pa.float64()),  # winning cluster / all samples
+        ("policy", _TEXT),
+    ]
+)
+
+MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
+
+SFT = pa.schema(
+    [
+        ("id", _TEXT),  # the problem's id
+        ("split", _TEXT),  # train or test; a problem is in one of them only
+        ("prompt", MESSAGES),
+        ("completion", MESSAGES),
+        ("problem", _TEXT),
+        ("answer", _TEXT),
+        ("persona_id", _TEXT),
+        ("document_id", _TEXT),
+        ("licence", _TEXT),
+        ("model", _TEXT),  # that wrote the solution
+        ("machine_generated", pa.bool_()),
+    ]
+)
+
+GRADED = pa.schema(
+    [
+        ("id", _TEXT),
+        ("benchmark", _TEXT),
+        ("problem", _TEXT),
+        ("reference", _TEXT),
+        ("predicted", _TEXT),
+        ("verdict", _TEXT),  # correct, wrong, no_answer, timeout or error
+        ("rule", _TEXT),  # of extraction and of equivalence
+        ("completion", _TEXT),
+        ("finish_reason", _TEXT),
+        ("completion_tokens", pa.int64()),
+        ("subject", _TEXT),
+        ("level", _TEXT),
+    ]
+)
+
+REJECTED = pa.schema(
+    [
+        ("id", _TEXT),
+        ("reason", _TEXT),
+        ("detail", _TEXT),
+        ("record", _TEXT),  # the rejected record as JSON
+        ("raw", _TEXT),  # the model's text that did not qualify, if it was one
+    ]
+)
+
+TRUTH = pa.schema(
+    [
+        ("record_id", _TEXT),  # the input record the request was made for
+        ("sample", pa.int32()),
+        ("attempt", pa.int32()),
+        ("truth", _TEXT),  # JSON
+    ]
+)

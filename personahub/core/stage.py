@@ -1,0 +1,220 @@
+"""A stage: a module with `VERSION`, `INPUTS`, `class Config(StageConfig)` and `run(stage)`.
+
+    VERSION = "1"                    # raise it when the same config gives other records
+    INPUTS = ("personas",)           # names of upstream artifacts; "truth?" is optional
+
+    class Config(StageConfig): ...
+
+    def run(stage: Stage[Config]) -> None:
+        stage.map_shards(process, stage.input("personas"), records.PERSONA)
+
+    def process(stage: Stage[Config], shard: Shard) -> None:
+        for row in shard.rows():
+            ...
+            shard.write(row)         # or shard.reject(row, Rejected("too_short"))
+
+A stage that asks an engine maps an `async` function with `stage.map_completions` instead; see
+`personahub.core.generate`. A module may also define `forecast(config, rows_in) -> Forecast`, for
+`personahub plan`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib
+import multiprocessing
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import pyarrow as pa
+from pydantic import Field
+
+from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
+from personahub.core.config import FrozenModel, StageConfig
+from personahub.core.engines import engine_config
+from personahub.core.errors import Rejected, UserError
+from personahub.core.progress import Progress
+from personahub.core.records import Row
+from personahub.core.shards import ShardWriter, shard_totals
+from personahub.core.tracking import Tracker, TrackingConfig
+
+if TYPE_CHECKING:
+    from personahub.core.config import EngineConfig
+
+C = TypeVar("C", bound=StageConfig)
+
+
+class Execution(FrozenModel):
+    """How a stage runs; never part of a fingerprint."""
+
+    executor: Literal["serial", "process"] = "serial"
+    workers: int = Field(default=1, gt=0, description="Processes of the `process` executor.")
+    shards_in_flight: int = Field(default=2, gt=0, description="Shards whose requests share one engine at a time.")
+    launcher: tuple[str, ...] = Field(default=(), description="Command in front of the stage, such as [accelerate, launch].")
+
+
+class StageSpec(FrozenModel):
+    """All that a stage's process needs, as written to `stage.json`."""
+
+    experiment: str
+    stage: str
+    module: str
+    version: str
+    fingerprint: str
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    inputs: dict[str, InputReference]
+    engines: dict[str, dict[str, Any]]
+    execution: Execution = Execution()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+class Shard:
+    """One input shard and the output shard made from it."""
+
+    def __init__(self, source: Path, writer: ShardWriter, progress: Callable[[int], None]) -> None:
+        self.name = writer.name
+        self.writer = writer
+        self._source = source
+        self._progress = progress
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """Input rows, counted as they are taken."""
+        for row in read_rows(self._source, columns):
+            self.writer.rows_in += 1
+            yield row
+            self._progress(1)
+
+    def write(self, row: Row) -> None:
+        """Add one output record."""
+        self.writer.write(row)
+
+    def reject(self, row: Row, error: Rejected, raw: str | None = None) -> None:
+        """Keep a dropped record with its reason."""
+        self.writer.reject(row, error, raw)
+
+
+@dataclass
+class Stage(Generic[C]):
+    """What a running stage has: its config, inputs, engines, output folder and tracker."""
+
+    spec: StageSpec
+    path: Path
+    config: C
+    inputs: dict[str, Artifact]
+    engines: dict[str, EngineConfig]
+    tracker: Tracker | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.spec.stage
+
+    def input(self, name: str) -> Artifact:
+        """The upstream artifact called `name` in the YAML's `inputs:`."""
+        return self.inputs[name]
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers of one step to metrics.jsonl and W&B."""
+        if self.tracker is not None:
+            self.tracker.log(metrics, step)
+
+    def report(self, **results: Any) -> None:
+        """Results of the stage (JSON values): they go into the manifest's `summary`."""
+        self.summary.update(results)
+
+    def writer(self, shard: str, schema: pa.Schema) -> ShardWriter:
+        """Writer of one output shard, for stages that are no map over input shards."""
+        return ShardWriter(self.path, shard, schema)
+
+    def progress(self, total: int | None, unit: str = "rows", done: int = 0) -> Progress:
+        """A progress bar in the stage's name."""
+        return Progress(self.name, total, unit, done)
+
+    def pending(self, source: Artifact) -> list[str]:
+        """Names of the source's shards whose output is not there yet."""
+        return [name for name in source.shard_names if not (self.path / f"{name}.parquet").exists()]
+
+    def map_shards(self, process: Callable[[Stage[C], Shard], None], source: Artifact, schema: pa.Schema) -> None:
+        """Make one output shard from each input shard; shards that exist are left alone.
+
+        Args:
+            process: a module-level function that reads `shard.rows()` and writes or rejects.
+            source: the artifact mapped over.
+            schema: of the output records.
+        """
+        pending = self.pending(source)
+        done = source.num_rows - sum(source.manifest.shards[name] for name in pending)
+        with self.progress(source.num_rows, done=done) as progress:
+            if self.spec.execution.executor == "serial" or len(pending) <= 1:
+                for name in pending:
+                    _map_shard(self, process, source, name, schema, progress.update)
+            else:
+                self._map_in_processes(process, source, pending, schema, progress)
+
+    def _map_in_processes(
+        self, process: Any, source: Artifact, pending: list[str], schema: pa.Schema, progress: Progress
+    ) -> None:
+        # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
+        context = multiprocessing.get_context("spawn")
+        tracker, self.tracker = self.tracker, None  # open files do not travel
+        try:
+            with concurrent.futures.ProcessPoolExecutor(self.spec.execution.workers, context) as pool:
+                futures = {pool.submit(_map_shard, self, process, source, n, schema, _no_progress): n for n in pending}
+                for future in concurrent.futures.as_completed(futures):
+                    try:
+                        future.result()
+                    except BaseException:
+                        pool.shutdown(wait=False, cancel_futures=True)
+                        raise
+                    progress.update(source.manifest.shards[futures[future]])
+        finally:
+            self.tracker = tracker
+
+    def totals(self) -> tuple[dict[str, int], Counts, Usage]:
+        """Rows by shard, counts and usage over all committed shards."""
+        rows: dict[str, int] = {}
+        counts, usage = Counts(), Usage()
+        for file in sorted(self.path.glob("[0-9]*.parquet")):
+            totals = shard_totals(file)
+            assert totals is not None  # noqa: S101  (the file was just listed)
+            rows[file.stem] = totals[0].rows_out
+            counts, usage = counts.plus(totals[0]), usage.plus(totals[1])
+        return rows, counts, usage
+
+
+def _no_progress(_: int) -> None:
+    """Workers of the process executor report by finishing."""
+
+
+def _map_shard(
+    stage: Stage, process: Any, source: Artifact, name: str, schema: pa.Schema, progress: Callable[[int], None]
+) -> None:
+    with stage.writer(name, schema) as writer:
+        process(stage, Shard(source.path / f"{name}.parquet", writer, progress))
+
+
+def load_stage_module(name: str, where: str) -> types.ModuleType:
+    """Import a stage's module by its dotted path.
+
+    Raises:
+        UserError: there is no such module, or it is no stage.
+    """
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise UserError(f"{where}.run: no module {name!r}; it is the dotted path of the file to run") from None
+        raise UserError(f"{where}.run: {name} needs the package {error.name!r}, which is not installed") from None
+    lacking = [part for part in ("VERSION", "INPUTS", "Config", "run") if not hasattr(module, part)]
+    if lacking:
+        raise UserError(f"{where}.run: {name} is no stage: it lacks {', '.join(lacking)}")
+    return module
+
+
+def open_engines(spec: StageSpec) -> dict[str, EngineConfig]:
+    """The engine configs of a spec, validated again in the stage's own process."""
+    return {name: engine_config(values, f"engines.{name}") for name, values in spec.engines.items()}

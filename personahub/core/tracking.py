@@ -1,0 +1,88 @@
+"""Experiment tracking: `metrics.jsonl` always, Weights & Biases when asked.
+
+The only module that imports wandb. A stage is one W&B run: group = experiment, job type = stage.
+Offline runs and W&B's own files stay below the stage's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from personahub.core.config import FrozenModel
+from personahub.core.errors import UserError
+
+
+class TrackingConfig(FrozenModel):
+    """The YAML's `tracking:` section. Not part of any fingerprint."""
+
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    project: str = "persona-hub"
+    entity: str | None = None
+    tags: tuple[str, ...] = Field(default=())
+
+
+class Tracker:
+    """Writes a stage's metrics. `step` is the stage's own axis, such as the optimizer step."""
+
+    def __init__(self, folder: Path, config: TrackingConfig, experiment: str, stage: str, settings: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._run = None
+        if config.wandb != "disabled":
+            self._run = _start_wandb(folder, config, experiment, stage, settings)
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers of one step."""
+        self._file.write(json.dumps({"time": round(time.time(), 3), "step": step, **metrics}) + "\n")
+        self._file.flush()
+        if self._run is not None:
+            self._run.log(dict(metrics), step=step)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Final results of the stage; nested mappings become dotted names in W&B."""
+        if self._run is not None:
+            self._run.summary.update(dict(values))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table of samples, shown in W&B; the artifact itself holds them anyway."""
+        if self._run is not None:
+            import wandb
+
+            self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def finish(self, failed: bool = False) -> None:
+        """Close the metrics file and end the W&B run."""
+        self._file.close()
+        if self._run is not None:
+            self._run.finish(exit_code=1 if failed else 0)
+
+
+def _start_wandb(folder: Path, config: TrackingConfig, experiment: str, stage: str, settings: Any) -> Any:
+    for variable, name in (("WANDB_DIR", ""), ("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
+        os.environ.setdefault(variable, str(folder / "wandb" / name))
+        Path(os.environ[variable]).mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    if config.wandb == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        raise UserError("tracking.wandb=online needs an account: run `wandb login`, or set tracking.wandb=offline")
+    return wandb.init(
+        mode=config.wandb,
+        project=config.project,
+        entity=config.entity,
+        group=experiment,
+        job_type=stage,
+        name=f"{experiment}/{stage}",
+        tags=list(config.tags),
+        config=settings,
+        dir=str(folder / "wandb"),
+        resume="allow",
+        id=f"{experiment}-{stage}".replace("/", "-"),
+    )

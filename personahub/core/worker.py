@@ -1,0 +1,143 @@
+"""The process of one stage: `python -m personahub.core.worker runs/<experiment>/<stage>/stage.json`.
+
+Every stage has a process of its own, so that vLLM and TRL never share a GPU context and memory is
+returned when a stage ends. `run_stage` does the same in this process, for tests and notebooks.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from personahub.core.artifact import MANIFEST, Artifact, Manifest, open_artifact, write_json
+from personahub.core.config import parse_config
+from personahub.core.errors import UserError
+from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
+from personahub.core.tracking import Tracker
+
+_PACKAGES = (
+    "persona-hub-harness",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "vllm",
+    "datasets",
+    "sympy",
+    "math-verify",
+)
+
+
+def run_stage(spec: StageSpec, path: Path) -> Artifact:
+    """Run one stage into `path` and write its manifest.
+
+    Raises:
+        UserError: an input is missing or changed, or the stage itself says so.
+    """
+    started = time.monotonic()
+    module = load_stage_module(spec.module, f"stages.{spec.stage}")
+    stage = Stage(
+        spec=spec,
+        path=path,
+        config=parse_config(module.Config, spec.config, f"stages.{spec.stage}.config"),
+        inputs={
+            name: _open_input(name, reference.path, reference.fingerprint) for name, reference in spec.inputs.items()
+        },
+        engines=open_engines(spec),
+    )
+    path.mkdir(parents=True, exist_ok=True)
+    _remove_temporary_files(path)
+    stage.tracker = (
+        Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity) if _is_main_rank() else None
+    )
+    finished = False
+    try:
+        module.run(stage)
+        if _is_main_rank():
+            _write_manifest(stage, time.monotonic() - started)
+        finished = True
+    finally:
+        if stage.tracker is not None:
+            stage.tracker.finish(failed=not finished)
+    return open_artifact(path)
+
+
+def _is_main_rank() -> bool:
+    """Under `accelerate launch` all ranks run the stage; one of them keeps the books."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _open_input(name: str, path: str, fingerprint: str) -> Artifact:
+    artifact = open_artifact(path)
+    if artifact.fingerprint != fingerprint:
+        raise UserError(f"input {name!r}: {path} has changed since this run was planned; start the run again")
+    return artifact
+
+
+def _remove_temporary_files(path: Path) -> None:
+    """A killed run leaves half-written files under temporary names; this stage's lock is held, so they are nobody's."""
+    for file in path.rglob(".*.tmp"):
+        if "wandb" not in file.parts:
+            file.unlink()
+
+
+def _write_manifest(stage: Stage, seconds: float) -> None:
+    shards, counts, usage = stage.totals()
+    if stage.tracker is not None:
+        rejected = {f"rejected/{reason}": number for reason, number in counts.rejected.items()}
+        stage.tracker.summary({"rows_in": counts.rows_in, "rows_out": counts.rows_out, **rejected, **stage.summary})
+    manifest = Manifest(
+        experiment=stage.spec.experiment,
+        stage=stage.spec.stage,
+        module=stage.spec.module,
+        version=stage.spec.version,
+        fingerprint=stage.spec.fingerprint,
+        config=stage.spec.config,
+        identity=stage.spec.identity,
+        inputs=stage.spec.inputs,
+        shards=shards,
+        counts=counts,
+        usage=usage,
+        summary=stage.summary,
+        seconds=round(seconds, 3),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=installed_versions(),
+        command=" ".join(sys.argv),
+    )
+    write_json(stage.path / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages whose behaviour shows in results."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the stage whose `stage.json` is named on the command line. Returns the exit code."""
+    (spec_file,) = sys.argv[1:] if arguments is None else arguments
+    path = Path(spec_file)
+    try:
+        run_stage(StageSpec.model_validate(json.loads(path.read_text(encoding="utf-8"))), path.parent)
+    except UserError as error:
+        print(f"error: {path.parent.name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
