@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -62,7 +63,9 @@ class FrozenModel(BaseModel):
 class StageConfig(FrozenModel):
     """Base of every stage's `Config`. `seed` defaults to the experiment's top-level `seed`."""
 
-    seed: int = Field(default=0, ge=0, description="Every random choice of the stage derives from it and the record's id.")
+    seed: int = Field(
+        default=0, ge=0, description="Every random choice of the stage derives from it and the record's id."
+    )
 
 
 class EngineConfig(FrozenModel):
@@ -83,50 +86,85 @@ def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> 
     Raises:
         UserError: an engine name that is not in the experiment, or a path that does not exist.
     """
-    identity: dict[str, Any] = {}
-    for name, field in type(config).model_fields.items():
-        if EXECUTION not in field.metadata:
-            identity[name] = _identity_value(getattr(config, name), field.metadata, engines or {}, name)
-    return identity
 
-
-def _identity_value(value: Any, metadata: Sequence[Any], engines: Mapping[str, Any], where: str) -> Any:
-    if value is None:
-        return None
-    if ENGINE_NAME in metadata:
-        if value not in engines:
-            raise UserError(f"{where}: no engine named {value!r} in this experiment. {suggest(value, engines)}")
-        return engines[value]
-    if CONTENT_PATH in metadata:
-        return hash_path(value)
-    for marker in metadata:
+    def replace(value: str, marker: Any, where: str) -> Any:
         if isinstance(marker, TemplateFolder):
             return load_template(value, marker.folder).fingerprint
-    if isinstance(value, BaseModel):
-        return identity_of(value, engines)
-    if isinstance(value, Mapping):
-        return {str(key): _identity_value(item, (), engines, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_identity_value(item, (), engines, where) for item in value]
-    return value
+        if marker is CONTENT_PATH:
+            return hash_path(value)
+        if value not in (engines or {}):
+            raise UserError(f"{where}: no engine named {value!r} in this experiment. {suggest(value, engines or {})}")
+        return (engines or {})[value]
+
+    return _transform_model(config, replace)
 
 
 def engine_names(config: BaseModel) -> set[str]:
     """Names of all engines that a stage's config refers to, at any depth."""
-    return {value for value, metadata in _walk(config) if ENGINE_NAME in metadata and isinstance(value, str)}
+    names: set[str] = set()
+
+    def collect(value: str, marker: Any, _: str) -> str:
+        if marker is ENGINE_NAME:
+            names.add(value)
+        return value
+
+    _transform_model(config, collect)
+    return names
 
 
-def _walk(value: Any, metadata: Sequence[Any] = ()) -> Iterator[tuple[Any, Sequence[Any]]]:
-    yield value, metadata
+_Replace = Callable[[str, Any, str], Any]
+
+
+def _transform_model(config: BaseModel, replace: _Replace) -> dict[str, Any]:
+    values = {}
+    for name, field in type(config).model_fields.items():
+        if EXECUTION not in field.metadata:
+            values[name] = _transform(getattr(config, name), field.annotation, field.metadata, replace, name)
+    return values
+
+
+def _transform(value: Any, annotation: Any, metadata: Sequence[Any], replace: _Replace, where: str) -> Any:
+    """Plain values of `value`, with marked strings replaced. Markers may sit anywhere in the annotation."""
+    if isinstance(value, str):
+        marker = next(filter(_is_marker, (*metadata, *_markers_of_strings(annotation))), None)
+        return value if marker is None else replace(value, marker, where)
     if isinstance(value, BaseModel):
-        for name, field in type(value).model_fields.items():
-            yield from _walk(getattr(value, name), field.metadata)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _walk(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _walk(item)
+        return _transform_model(value, replace)
+    if isinstance(value, Mapping):
+        item = _item_annotation(annotation, Mapping)
+        return {str(key): _transform(below, item, (), replace, f"{where}.{key}") for key, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        item = _item_annotation(annotation, Sequence)
+        return [_transform(below, item, (), replace, f"{where}.{i}") for i, below in enumerate(value)]
+    return value
+
+
+def _is_marker(marker: Any) -> bool:
+    return isinstance(marker, TemplateFolder) or marker is CONTENT_PATH or marker is ENGINE_NAME
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The alternatives of a union, or the annotation itself."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
+
+
+def _markers_of_strings(annotation: Any) -> Iterator[Any]:
+    for member in _members(annotation):
+        if get_origin(member) is Annotated and get_args(member)[0] is str:
+            yield from get_args(member)[1:]
+
+
+def _item_annotation(annotation: Any, kind: type) -> Any:
+    for member in _members(annotation):
+        member = get_args(member)[0] if get_origin(member) is Annotated else member
+        origin = get_origin(member)
+        if isinstance(origin, type) and issubclass(origin, kind):
+            return get_args(member)[1 if kind is Mapping else 0]
+    return Any
 
 
 def suggest(word: str, choices: Any) -> str:

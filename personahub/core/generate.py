@@ -137,19 +137,19 @@ class CompletionShard(Shard):
     async def _answer(
         self, record: Row, request: Request, parse: Callable[[Request, Completion], T], attempts: int
     ) -> T | Failure:
-        failure = Failure(Rejected("not_asked"), None)
-        for attempt in range(attempts if request.sampling.temperature > 0 else 1):
-            if attempt:
-                seed = derive_seed(request.seed, "attempt", attempt)
-                request = dataclasses.replace(request, seed=seed, attempt=attempt)
+        last_attempt = attempts if request.sampling.temperature > 0 else 1
+        for attempt in range(1, last_attempt + 1):
             try:
                 completion = await self._complete(record, request)
-                return parse(request, completion)
             except RequestRefused as refused:
                 return Failure(Rejected(refused.reason, refused.detail), None)
+            try:
+                return parse(request, completion)
             except Rejected as error:
-                failure = Failure(error, completion.text)
-        return failure
+                if attempt == last_attempt:
+                    return Failure(error, completion.text)
+            request = dataclasses.replace(request, seed=derive_seed(request.seed, "attempt", attempt), attempt=attempt)
+        raise ValueError(f"attempts must be at least 1, not {attempts}")
 
     async def _complete(self, record: Row, request: Request) -> Completion:
         client = self._clients[request.engine]

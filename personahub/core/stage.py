@@ -53,7 +53,9 @@ class Execution(FrozenModel):
     executor: Literal["serial", "process"] = "serial"
     workers: int = Field(default=1, gt=0, description="Processes of the `process` executor.")
     shards_in_flight: int = Field(default=2, gt=0, description="Shards whose requests share one engine at a time.")
-    launcher: tuple[str, ...] = Field(default=(), description="Command in front of the stage, such as [accelerate, launch].")
+    launcher: tuple[str, ...] = Field(
+        default=(), description="Command in front of the stage, such as [accelerate, launch]."
+    )
 
 
 class StageSpec(FrozenModel):

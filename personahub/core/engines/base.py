@@ -8,18 +8,14 @@ connections, rate limits and retries of failures that never produced an answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from personahub.core.errors import UserError
+from personahub.core.template import Message
 
-
-class Message(TypedDict):
-    """One chat message; `role` is `system`, `user` or `assistant`."""
-
-    role: str
-    content: str
+__all__ = ["Completion", "Engine", "EngineUnavailable", "Message", "Request", "RequestRefused", "Sampling"]
 
 
 class Sampling(BaseModel):
@@ -30,16 +26,19 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(1024, gt=0)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=1024, gt=0)
     stop: tuple[str, ...] = ()
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to ask for. `seed` already accounts for the sample index and the attempt."""
+    """One completion to ask for. `seed` already accounts for the sample index and the attempt.
+
+    `engine` is the name that the experiment gives the engine; it is routing, not identity.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling
@@ -47,6 +46,7 @@ class Request:
     sample: int = 0
     attempt: int = 0
     json_schema: dict[str, Any] | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,41 @@
+# Every target sets up what it needs; all that is needed beforehand is Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
+
+# MATH comes from the hub by name. Where a local copy exists, the quickstart reads that one.
+MATH_TEST ?= $(shell $(PYTHON) tests/local_data.py math/test.jsonl)
+QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math_before.config.benchmarks.0.path=$(MATH_TEST) stages.math_after.config.benchmarks.0.path=$(MATH_TEST))
+
+.PHONY: install quickstart test test-slow lint bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,embed,dev]'
+	@touch $@
+
+quickstart: install
+	$(RUN_ENV) $(BIN)/personahub run configs/quickstart.yaml $(QUICKSTART_OVERRIDES)
+
+test: lint
+	$(RUN_ENV) $(BIN)/python -m pytest -m 'not slow and not gpu and not network' -n 2 --dist loadfile
+
+test-slow: install
+	$(RUN_ENV) $(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: install
+	$(RUN_ENV) $(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

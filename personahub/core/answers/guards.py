@@ -1,0 +1,66 @@
+"""Limits on text that a model wrote, checked before any parser sees it.
+
+Our own parser runs in time linear in what passes; the limits for the symbolic fallback are tighter,
+because computer algebra can spend minutes on thirty characters.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_COMPLETION = 1_000_000  # characters searched for an answer: the tail of anything longer
+MAX_ANSWER = 4_000  # characters of an answer compared as mathematics
+MAX_DIGITS = 1_200  # digits of one literal (CPython refuses to convert more than 4,300)
+MAX_NESTING = 60
+MAX_ITEMS = 400  # members of a list, set or matrix
+
+_RUN_OF_DIGITS = re.compile(r"\d+")
+_OPENERS = re.compile(r"[({\[]")
+_BRACKETS = re.compile(r"\\?[(){}\[\]]|\^|_|\\[a-zA-Z]+")
+_POWER = re.compile(r"\^\s*\{?\s*\(?\s*-?\s*(\d+)")
+
+
+def refusal(text: str) -> str | None:
+    """Why `text` is not parsed at all (`length`, `digits`, `nesting`, `items`), or None when it may be."""
+    if len(text) > MAX_ANSWER:
+        return "length"
+    if any(len(run) > MAX_DIGITS for run in _RUN_OF_DIGITS.findall(text)):
+        return "digits"
+    if _depth(text) > MAX_NESTING:
+        return "nesting"
+    if text.count(",") + text.count(";") + text.count("&") > MAX_ITEMS:
+        return "items"
+    return None
+
+
+def _depth(text: str) -> int:
+    """An upper bound of how deep a recursive parser goes: brackets, and runs of prefix commands and powers."""
+    depth = deepest = run = 0
+    for match in _BRACKETS.finditer(text):
+        symbol = match.group().lstrip("\\")
+        if symbol in ("(", "[", "{"):
+            depth += 1
+        elif symbol in (")", "]", "}"):
+            depth = max(0, depth - 1)
+            run = 0
+        else:
+            run += 1  # `\sin\sin\sin x`, `2^2^2^2`: one level each until something closes
+        deepest = max(deepest, depth + run // 4)
+    return deepest
+
+
+def symbolic_refusal(text: str) -> str | None:
+    """Why `text` is kept from the symbolic fallback, or None. Assumes `refusal` passed."""
+    if len(text) > 300:
+        return "length"
+    if any(len(run) > 30 for run in _RUN_OF_DIGITS.findall(text)):
+        return "digits"
+    if len(_OPENERS.findall(text)) > 40 or _depth(text) > 20:
+        return "nesting"
+    if text.count("^") > 12 or any(int(exponent) > 200 for exponent in _POWER.findall(text)):
+        return "power"
+    if re.search(r"\^\s*\{?[^{}]*\^", text) and re.search(r"\d\s*\}?\s*\^\s*\{?\s*\d+\s*\^", text):
+        return "power"
+    if "!" in text and any(int(n) > 200 for n in re.findall(r"(\d+)\s*\)?\s*!", text)):
+        return "factorial"
+    return None

@@ -1,0 +1,154 @@
+"""The shapes an answer can have, as the parser sees them. Plain frozen data, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, Union
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """An exact rational; `places` is the count of decimals it was written with (None: an integer or exact form).
+
+    `digits` keeps an integer's digits as written, for numerals whose base is given or missing.
+    """
+
+    value: Fraction
+    places: int | None = None
+    significant: int = 0
+    digits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    name: Literal["pi", "e", "i", "oo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    terms: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    factors: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    base: Node
+    exponent: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    radicand: Node
+    degree: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A named function of its arguments; `log` with two arguments is (value, base)."""
+
+    name: str
+    arguments: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlusMinus:
+    """Both signs of a term; `lower` is True for \\mp, whose upper sign is minus."""
+
+    term: Node
+    lower: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Based:
+    """A numeral in a base other than ten: digits as written, upper case."""
+
+    digits: str
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A value with the words behind it (or a currency sign before it)."""
+
+    value: Node
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Comma-separated members: a bare list, or with round, square or curly brackets around them."""
+
+    kind: Literal["list", "tuple", "bracket", "set"]
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    left: Node
+    right: Node
+    left_closed: bool
+    right_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetOperation:
+    operator: Literal["union", "intersection", "difference"]
+    operands: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """`reals`, `integers`, `naturals`, `rationals`, `complexes` or `empty`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    rows: tuple[tuple[Node, ...], ...]
+    vector_brackets: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A chain `sides[0] operators[0] sides[1] ...`; operators are = != < <= > >= ~ in."""
+
+    sides: tuple[Node, ...]
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day; `meridiem` is `am`, `pm` or empty."""
+
+    hour: int
+    minute: int
+    meridiem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """An answer in words, or one that is no mathematics to us."""
+
+    text: str
+
+
+Node = Union[
+    Number, Symbol, Constant, Sum, Product, Power, Root, Call, PlusMinus, Based, Quantity, Sequence,
+    Interval, SetOperation, NamedSet, Matrix, Relation, Ratio, Clock, Words,
+]  # fmt: skip

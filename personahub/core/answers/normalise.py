@@ -1,0 +1,203 @@
+"""One spelling for what is written in many: unicode to LaTeX, layout commands out, delimiters off.
+
+`normalise` keeps the mathematics parseable; `key` goes further and yields a string whose equality
+means "the same answer, letter for letter".
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+_SUPERSCRIPT = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣʸ", "0123456789+-=()nixy", strict=True))
+_SUBSCRIPT = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₒₓₖₗₘₙₚₛₜᵢⱼ", "0123456789+-=()aeoxklmnpstij", strict=True))
+_VULGAR = {
+    "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5),
+    "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8),
+    "⅑": (1, 9), "⅒": (1, 10),
+}  # fmt: skip
+_UNICODE = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ",
+    "∙": r"\cdot ", "•": r"\cdot ", "∗": "*", "÷": r"\div ", "⁄": "/", "∕": "/", "±": r"\pm ", "∓": r"\mp ",
+    "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≅": r"\approx ",
+    "≃": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∖": r"\setminus ",
+    "∈": r"\in ", "∉": r"\notin ", "∅": r"\emptyset ", "ø": r"\emptyset ", "⌀": r"\emptyset ", "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "°": r"\degree ",
+    "º": r"\degree ", "˚": r"\degree ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "π": r"\pi ",
+    "∠": r"\angle ", "△": r"\triangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ", "〉": r"\rangle ", "→": r"\to ", "⇒": r"\Rightarrow ",
+    "∣": "|", "│": "|", "∶": ":", "∧": r"\land ", "∨": r"\lor ", "…": r"\dots ", "⋯": r"\dots ",
+    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
+    "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\varphi ",
+    "ϕ": r"\phi ", "ω": r"\omega ", "Δ": r"\Delta ", "Ω": r"\Omega ", "ξ": r"\xi ", "η": r"\eta ", "κ": r"\kappa ",
+    "ψ": r"\psi ", "χ": r"\chi ", "ζ": r"\zeta ", "ν": r"\nu ", "Σ": r"\sum ", "∑": r"\sum ", "∏": r"\prod ",
+    "∫": r"\int ", "€": r"\euro ", "£": r"\pounds ", "¥": r"\yen ", "￥": r"\yen ", "₹": r"\rupee ", "¢": r"\cent ",
+    "、": ", ", "。": ". ", "，": ", ", "；": "; ", "：": ": ", "\u200b": "", "\ufeff": "", "\u2061": "",
+    "\u2062": "", "\xad": "", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2005": " ", "\u3000": " ",
+}  # fmt: skip
+_TRANSLATE = str.maketrans(_UNICODE)
+_OVERLINED_DIGITS = re.compile(r"((?:\d[\u0304\u0305])+)")
+_ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
+_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\)|\{[^{}]*\}|\\[a-z]+ ?)?")
+
+_TEXT = r"text|textbf|textit|textrm|textnormal|textsf|texttt|textup|mbox|hbox|emph|underline|textsc|mathtext"
+_FONT = r"mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mathcal|mathscr|mathfrak|bold|rm|pmb|mathnormal|mathop"
+_LAYOUT = re.compile(
+    r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|limits|nolimits|bf|it|rm|sf|tt|large|Large|huge|Huge"
+    r"|small|tiny|normalsize|boldmath|centering|noindent|nonumber|notag|hfill|par|strut|null|allowbreak|nobreak"
+    r"|left\s*\.|right\s*\.|[bB]igg?[lrm]?|middle)(?![a-zA-Z])"
+)
+_SIZED = re.compile(r"\\(left|right)(?![a-zA-Z])\s*")
+_DROPPED_GROUPS = re.compile(r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}")
+_SPACES = re.compile(r"\\(?:[,;:!> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace|enspace|thickspace|medspace|negthinspace|space(?![a-zA-Z]))|~")
+_GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\\[,!;: ]|\{,\}|\{\\,\}|,\s*\\!|\\!,|~|\{ \})+\s*\d{3})+)(?!\d)")
+_ESCAPED = re.compile(r"\\\\(?=(?:d?t?frac|sqrt|pi|text|left|right|begin|end|boxed|cdot|times|infty|cup|leq?|geq?|pm|circ|theta|alpha|beta|log|ln|sin|cos|tan|mathrm|mathbf|overline|binom|angle|quad|dots|in)(?![a-zA-Z]))")  # fmt: skip
+_WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`")]
+
+
+def normalise(text: str) -> str:
+    """`text` in one spelling of LaTeX: no layout, no math delimiters, no unicode operators."""
+    text = _from_unicode(text)
+    text = _ESCAPED.sub(r"\\", text) if "\\\\" in text else text
+    text = _strip_delimiters(text.strip())
+    if "\\" in text or "{" in text or "~" in text:
+        text = _plain_latex(text)
+    text = re.sub(r"\s+", " ", text).strip()
+    return _trim(text)
+
+
+def _from_unicode(text: str) -> str:
+    if text.isascii():
+        return text
+    text = _OVERLINED_DIGITS.sub(lambda m: r"\overline{" + re.sub(r"\D", "", m.group(1)) + "}", text)
+    text = _runs(text, _SUPERSCRIPT, "^")
+    text = _runs(text, _SUBSCRIPT, "_")
+    text = "".join(rf"\frac{{{_VULGAR[c][0]}}}{{{_VULGAR[c][1]}}}" if c in _VULGAR else c for c in text)
+    text = unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
+    return _ROOT.sub(_root, text)
+
+
+def _runs(text: str, table: dict[str, str], mark: str) -> str:
+    """Replace each run of raised (or lowered) characters by one `^{...}` (or `_{...}`)."""
+    if not any(character in table for character in text):
+        return text
+    pattern = re.compile("[" + "".join(map(re.escape, table)) + "]+")
+    return pattern.sub(lambda m: mark + "{" + "".join(table[c] for c in m.group()) + "}", text)
+
+
+def _root(match: re.Match[str]) -> str:
+    argument = match.group(2) or ""
+    if argument.startswith(("(", "{")):
+        argument = argument[1:-1]
+    return _ROOTS[match.group(1)] + ("{" + argument + "}" if argument else " ")
+
+
+def _strip_delimiters(text: str) -> str:
+    """Take off `$...$`, `\\(...\\)`, `**...**`; a `$` that pairs with nothing is money."""
+    for left, right in _WRAPPERS:
+        if text.startswith(left) and text.endswith(right) and len(text) > len(left) + len(right):
+            inner = text[len(left) : -len(right)]
+            if left not in inner and right not in inner and not inner.endswith("\\"):
+                text = inner.strip()
+    text = re.sub(r"\\\((.*?)\\\)", r" \1 ", text, flags=re.DOTALL)
+    text = re.sub(r"(?<!\\)\\\[(?![0-9.]+ *(?:pt|em|ex)\])|(?<!\\)\\\]", " ", text)
+    text = text.replace("**", " ") if text.count("**") >= 2 and not re.search(r"[\w)]\*\*[\w(-]", text) else text
+    bare = re.findall(r"(?<!\\)\$", text)
+    if len(bare) == 1:
+        return re.sub(r"(?<!\\)\$", r"\\$", text)
+    return re.sub(r"(?<!\\)\$+", " ", text)
+
+
+def _plain_latex(text: str) -> str:
+    text = _GROUPED.sub(lambda m: m.group(1) + re.sub(r"\D", "", m.group(2)), text)
+    text = re.sub(r"\\\\(?:\[[^\]]*\])?", r"\\cr ", text)  # so that no later rule takes its second half for a space
+    text = _DROPPED_GROUPS.sub(" ", text)
+    text = re.sub(r"\\left\s*\|", r"\\lvert ", text)
+    text = re.sub(r"\\right\s*\|", r"\\rvert ", text)
+    text = _LAYOUT.sub(" ", text)
+    text = _SIZED.sub("", text)
+    text = _rename(text)
+    text = re.sub(rf"\\(?:{_TEXT})(?![a-zA-Z])\s*", r"\\text", text)
+    text = _unwrap(text, rf"(?:{_FONT})", _font)
+    text = _unwrap(text, "operatorname", lambda body: f"\\{body.strip()} ")
+    text = _unwrap(text, "(?:boxed|fbox|framebox|textcolor|mathstrut)", lambda body: body)
+    text = re.sub(r"\\text\s*([A-Za-z])(?![A-Za-z])", r"\\text{\1}", text)
+    return _SPACES.sub(" ", text)
+
+
+def _rename(text: str) -> str:
+    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
+    text = re.sub(r"\\[dt]binom(?![a-zA-Z])", r"\\binom", text)
+    text = re.sub(r"\\(?:l?dots|cdots|dotsc|dotsb|ldots)(?![a-zA-Z])", r"\\dots ", text)
+    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|\^\s*\{?\s*\\degree\s*\}?", r"\\degree ", text)
+    text = re.sub(r"\^\s*\{?\s*\\prime\s*\}?", "'", text)
+    text = re.sub(r"\\operatorname\s*\*?(?=\{)|\\operatorname\*", r"\\operatorname", text)
+    text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&" if "begin" not in text else " and ")
+    return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}").replace(r"\_", "_")
+
+
+def _font(body: str) -> str:
+    """`\\mathrm{cm}` is words, `\\mathrm{e}` and `\\mathbf{v}` are the letter itself."""
+    inner = body.strip()
+    if re.fullmatch(r"[A-Za-z]{2,}[A-Za-z .]*", inner):
+        return r"\text{" + body + "}"
+    return " " + inner + " " if len(inner) <= 1 else "{" + inner + "}"
+
+
+def _unwrap(text: str, command: str, change: Callable[[str], str]) -> str:
+    """Replace every `\\command{body}` by `change(body)`, innermost last; unbalanced ones stay as they are."""
+    opening = re.compile(rf"\\{command}(?![a-zA-Z])\s*\{{")
+    position = 0
+    while (match := opening.search(text, position)) is not None:
+        end = closing_brace(text, match.end() - 1)
+        if end is None:
+            return text
+        text = text[: match.start()] + change(text[match.end() : end]) + text[end + 1 :]
+        position = match.start()
+    return text
+
+
+def closing_brace(text: str, opening: int) -> int | None:
+    """Index of the `}` that closes the `{` at `opening`, or None; `\\{` and `\\}` do not count."""
+    depth = 0
+    position = opening
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            position += 2
+            continue
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return position
+        position += 1
+    return None
+
+
+def _trim(text: str) -> str:
+    """Take off punctuation that belongs to the sentence around the answer."""
+    previous = None
+    while text != previous:
+        previous = text
+        text = text.strip().strip("\"'`" if text.count("'") != 1 else '"`')
+        if text.endswith((".", ",", ";", ":", "\\")):
+            text = text[:-1]
+        text = text.removesuffix(r"\cr")
+        if text.startswith((":", ";", ",", "= ")):
+            text = text[1:]
+    return text
+
+
+_TEXT_GROUP = re.compile(r"\\text\{([^{}\\]*)\}")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=[\d.])")
+_COMMAND_SPACE = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])")
+
+
+def key(normal: str) -> str:
+    """A normalised answer without spaces and text commands: equal keys are equal answers. Case is kept.
+
+    Braces stay, because \\frac{12}{5} is not \\frac{1}{25}; so does a space between digits (3 1/2).
+    """
+    text = _TEXT_GROUP.sub(r"\1", normal)
+    text = _COMMAND_SPACE.sub(r"\1{}", _BETWEEN_DIGITS.sub("_", text))
+    return re.sub(r"\s+|\\\$", "", text).rstrip(".")

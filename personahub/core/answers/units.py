@@ -1,0 +1,122 @@
+"""Units of answers: which words are one, which are the same, and how many of one make another."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+# name -> (dimension, factor to the dimension's base unit)
+_BASE: dict[str, tuple[str, Fraction]] = {}
+
+
+def _define(dimension: str, table: dict[str, str | int | Fraction]) -> None:
+    for names, factor in table.items():
+        for name in names.split():
+            _BASE[name] = (dimension, Fraction(factor))
+
+
+_define("length", {
+    "mm millimeter millimetre": "0.001", "cm centimeter centimetre": "0.01", "dm decimeter decimetre": "0.1",
+    "m meter metre": 1, "km kilometer kilometre": 1000, "in inch": "0.0254", "ft foot feet": "0.3048",
+    "yd yard": "0.9144", "mi mile": "1609.344",
+})  # fmt: skip
+_define("time", {
+    "ms millisecond": "0.001", "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400,
+    "week": 604800, "month": Fraction(2629800), "yr year": Fraction(31557600),
+})  # fmt: skip
+_define("mass", {
+    "mg milligram": "0.001", "g gm gram": 1, "kg kilogram": 1000, "lb pound-mass": "453.59237", "oz ounce": "28.349523125",
+    "ton tonne": 1000000,
+})  # fmt: skip
+_define("volume", {"ml milliliter millilitre": "0.000001", "l liter litre": "0.001", "gal gallon": "0.003785411784"})
+_define("angle", {"degree deg": 1, "radian rad": 0})
+_define("money", {"dollar usd buck": 1, "cent": "0.01"})
+_define("euro", {"euro eur": 1})
+_define("pound", {"pound gbp quid": 1})
+_define("yen", {"yen jpy": 1})
+_define("yuan", {"yuan rmb cny": 1})
+_define("rupee", {"rupee inr rs": 1})
+_define("percent", {"percent pct percentage": 1})
+_define("generic", {"unit": 1})
+_define("speed", {"mph": "0.44704", "kph kmh kmph": Fraction(5, 18)})
+_define("energy", {"j joule": 1, "kj kilojoule": 1000})
+_define("power", {"w watt": 1, "kw kilowatt": 1000})
+_define("force", {"n newton": 1})
+_define("frequency", {"hz hertz": 1})
+_define("voltage", {"v volt": 1})
+_define("temperature", {"celsius": 1})
+_define("fahrenheit", {"fahrenheit": 1})
+_define("resistance", {"ohm": 1})
+_define("pressure", {"pa pascal": 1})
+
+_PLURALS = {"inches": "inch", "feet": "foot", "centuries": "century", "days": "day"}
+_POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+_AMBIGUOUS = {"m", "s", "g", "h", "l", "j", "w", "n", "v"}  # variables as often as units
+
+
+def is_unit(word: str) -> bool:
+    """Whether a word of two letters or more names a unit (single letters are variables)."""
+    return len(word) > 1 and (_singular(word.lower()) in _BASE or word.lower() in _POWERS)
+
+
+def is_unit_letter(letter: str) -> bool:
+    """Whether a single letter behind a number may be a unit (5 m)."""
+    return letter.lower() in _AMBIGUOUS
+
+
+def _singular(word: str) -> str:
+    if word in _BASE:
+        return word
+    if word in _PLURALS:
+        return _PLURALS[word]
+    for ending, replacement in (("ches", "ch"), ("ies", "y"), ("s", "")):
+        if word.endswith(ending):
+            return word[: -len(ending)] + replacement
+    return word
+
+
+@lru_cache(maxsize=4096)
+def dimension(unit: str) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
+    """`km/h` -> ((("length", 1), ("time", -1)), 5/18); None when a word in it is no unit."""
+    powers: dict[str, int] = {}
+    factor = Fraction(1)
+    sign = 1
+    pending = 1
+    for token in re.findall(r"[a-z]+|\^?-?\d+|/", unit.lower().replace(".", "")):
+        if token in ("/", "per"):
+            sign, pending = -1, 1
+        elif token in _POWERS and token not in ("squared", "cubed"):
+            pending = _POWERS[token]
+        elif token in ("squared", "cubed") or token.lstrip("^-").isdigit():
+            if not powers:
+                return None
+            exponent = _POWERS.get(token) or int(token.lstrip("^"))
+            if not 1 <= abs(exponent) <= 4:
+                return None
+            name, last, last_sign = previous
+            powers[name] = powers[name] + last_sign * (exponent - 1)
+            factor *= last ** (last_sign * (exponent - 1))
+        elif _singular(token) in _BASE:
+            name, size = _BASE[_singular(token)]
+            if name == "generic" or not size:
+                size = Fraction(1)
+            powers[name] = powers.get(name, 0) + sign * pending
+            factor *= size ** (sign * pending)
+            previous = (name, size, sign)
+            pending, sign = 1, 1 if sign == 1 else -1
+        else:
+            return None
+    if not powers:
+        return None
+    return _as_volume(powers, factor)
+
+
+def _as_volume(powers: dict[str, int], factor: Fraction) -> tuple[tuple[tuple[str, int], ...], Fraction]:
+    if "volume" in powers:
+        powers["length"] = powers.get("length", 0) + 3 * powers.pop("volume")
+    if "speed" in powers and powers["speed"] == 1:
+        powers.pop("speed")
+        powers["length"] = powers.get("length", 0) + 1
+        powers["time"] = powers.get("time", 0) - 1
+    return tuple(sorted((name, power) for name, power in powers.items() if power)), factor

@@ -1,0 +1,347 @@
+"""Numbers that nodes stand for: exact rationals as long as possible, then 60-digit complex numbers.
+
+Nothing here can run long: exponents, factorials and function arguments are bounded before they are
+computed, and what exceeds a bound has no value (`NoValue`), so that it is compared by structure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from personahub.core.answers.nodes import (
+    Based,
+    Call,
+    Constant,
+    Node,
+    Number,
+    Power,
+    Product,
+    Quantity,
+    Root,
+    Sum,
+    Symbol,
+)
+
+DIGITS = 60
+_MAX_BITS = 200_000  # size of an exact power
+_MAX_EXPONENT = 10**6  # |log2| of an inexact power stays below this
+_MAX_ARGUMENT = 10**9  # of a trigonometric function or exponential
+_MAX_FACTORIAL = 3_000  # computed exactly; above it by the gamma function
+_MAX_GAMMA = 10**12
+
+Value = Any  # Fraction, mpf or mpc: arithmetic mixes them
+_LOCAL = threading.local()
+
+
+class NoValue(Exception):
+    """The node is no number: it is a set, an unknown function, undefined, or too large to compute."""
+
+
+def context() -> Any:
+    """This thread's own mpmath context (the global one's precision is shared between threads)."""
+    if not hasattr(_LOCAL, "mp"):
+        from mpmath import MPContext
+
+        _LOCAL.mp = MPContext()
+        _LOCAL.mp.dps = DIGITS
+    return _LOCAL.mp
+
+
+def free_symbols(node: Any) -> frozenset[str]:
+    """Names of the variables in a node."""
+    if isinstance(node, Symbol):
+        return frozenset((node.name,))
+    if isinstance(node, tuple):
+        return frozenset().union(*map(free_symbols, node))
+    if hasattr(node, "__dataclass_fields__"):
+        return frozenset().union(*(free_symbols(getattr(node, field)) for field in node.__dataclass_fields__))
+    return frozenset()
+
+
+def sample(names: frozenset[str], round_: int) -> dict[str, Fraction]:
+    """A rational for each variable, the same in every process; every third round has negative ones."""
+    point = {}
+    for name in names:
+        seed = hashlib.blake2b(f"{name}:{round_}".encode(), digest_size=8).digest()
+        size = Fraction(int.from_bytes(seed[:4], "big") % 100_003 + 100_003, 70_001)  # in (1.4, 2.9)
+        point[name] = -size if round_ % 3 == 2 and seed[4] % 2 else size
+    return point
+
+
+def evaluate(node: Node, point: Mapping[str, Value] | None = None) -> Value:
+    """The value of a node, its variables taken from `point`.
+
+    Raises:
+        NoValue: see the class.
+    """
+    try:
+        return _tidy(_evaluate(node, point or {}))
+    except (ZeroDivisionError, OverflowError, ValueError, TypeError, MemoryError) as error:
+        raise NoValue(str(error)) from None
+
+
+def _tidy(value: Value) -> Value:
+    """A complex number without an imaginary part is real; infinities and NaN are no values."""
+    if isinstance(value, Fraction):
+        return value
+    mp = context()
+    if isinstance(value, mp.mpc):
+        if value.imag == 0:
+            value = value.real
+        elif not (mp.isfinite(value.real) and mp.isfinite(value.imag)):
+            raise NoValue("infinite")
+        else:
+            return value
+    if not mp.isfinite(value):
+        raise NoValue("infinite")
+    return value
+
+
+def _evaluate(node: Node, point: Mapping[str, Value]) -> Value:
+    if isinstance(node, Number):
+        return node.value
+    if isinstance(node, Sum):
+        return _total([_evaluate(term, point) for term in node.terms])
+    if isinstance(node, Product):
+        return _multiplied([_evaluate(factor, point) for factor in node.factors])
+    if isinstance(node, Power):
+        if isinstance(node.base, Constant) and node.base.name == "e":
+            return _function("exp", [_evaluate(node.exponent, point)])
+        return power(_evaluate(node.base, point), _evaluate(node.exponent, point))
+    if isinstance(node, Root):
+        return _root(_evaluate(node.radicand, point), _evaluate(node.degree, point))
+    if isinstance(node, Symbol):
+        if node.name not in point:
+            raise NoValue(f"{node.name} is free")
+        return point[node.name]
+    if isinstance(node, Constant):
+        return _constant(node.name)
+    if isinstance(node, Call):
+        return _function(node.name, [_evaluate(argument, point) for argument in node.arguments])
+    if isinstance(node, Based):
+        return based_value(node)
+    if isinstance(node, Quantity):
+        value = _evaluate(node.value, point)
+        if node.unit == "degree":
+            return inexact(value) * context().pi / 180
+        if node.unit == "percent":
+            return value / 100
+        raise NoValue("unit")
+    raise NoValue(type(node).__name__)
+
+
+def _constant(name: str) -> Value:
+    mp = context()
+    if name == "oo":
+        raise NoValue("infinity")
+    return {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}[name]
+
+
+def _total(values: list[Value]) -> Value:
+    total = values[0]
+    for value in values[1:]:
+        total = _aligned(total, value, lambda a, b: a + b)
+    return total
+
+
+def _multiplied(values: list[Value]) -> Value:
+    product = values[0]
+    for value in values[1:]:
+        product = _aligned(product, value, lambda a, b: a * b)
+        if isinstance(product, Fraction) and product.numerator.bit_length() + product.denominator.bit_length() > _MAX_BITS:
+            product = inexact(product)
+    return product
+
+
+def _aligned(a: Value, b: Value, operation: Any) -> Value:
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return operation(a, b)
+    return operation(inexact(a), inexact(b))
+
+
+def inexact(value: Value) -> Value:
+    """A `Fraction` as a 60-digit float; other values unchanged."""
+    if isinstance(value, Fraction):
+        return context().mpf(value.numerator) / value.denominator
+    return value
+
+
+def based_value(node: Based) -> Fraction:
+    """The number that a based numeral stands for; NoValue when a digit does not exist in its base."""
+    sign = -1 if node.digits.startswith("-") else 1
+    whole, _, tail = node.digits.lstrip("-").partition(".")
+    try:
+        value = Fraction(int(whole or "0", node.base))
+        return sign * (value + (Fraction(int(tail, node.base), node.base ** len(tail)) if tail else 0))
+    except ValueError as error:
+        raise NoValue(str(error)) from None
+
+
+def power(base: Value, exponent: Value) -> Value:
+    """`base ** exponent`, exact for rational bases and whole exponents of bearable size; the principal value else."""
+    if isinstance(exponent, Fraction) and isinstance(base, Fraction):
+        if exponent.denominator == 1:
+            return _whole_power(base, exponent.numerator)
+        if exponent.denominator <= 64:
+            root = _exact_root(base, exponent.denominator)
+            if root is not None:
+                return _whole_power(root, exponent.numerator)
+    mp = context()
+    base, exponent = inexact(base), inexact(exponent)
+    if base == 0:
+        if mp.re(exponent) <= 0:
+            raise NoValue("power of zero")
+        return Fraction(0)
+    if abs(mp.log(base, 2) * exponent) > _MAX_EXPONENT:
+        raise NoValue("power too large")
+    return mp.power(base, exponent)
+
+
+def _whole_power(base: Fraction, exponent: int) -> Value:
+    if base == 0 and exponent <= 0:
+        raise NoValue("power of zero")
+    if base in (0, 1):
+        return base
+    if base == -1:
+        return Fraction(1 if exponent % 2 == 0 else -1)
+    size = max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(exponent)
+    if size <= _MAX_BITS:
+        return base**exponent
+    if size > _MAX_EXPONENT * 64:
+        raise NoValue("power too large")
+    return context().power(inexact(base), exponent)
+
+
+def _exact_root(value: Fraction, degree: int) -> Fraction | None:
+    """The positive root of a positive rational when it is rational."""
+    if value < 0 or max(value.numerator, value.denominator).bit_length() > 2_000:
+        return None
+    top, bottom = _integer_root(value.numerator, degree), _integer_root(value.denominator, degree)
+    return Fraction(top, bottom) if top is not None and bottom is not None else None
+
+
+def _integer_root(value: int, degree: int) -> int | None:
+    if degree == 2:
+        root = math.isqrt(value)
+    elif value < 2:
+        root = value
+    else:
+        root = 1 << -(-value.bit_length() // degree)
+        while True:  # Newton from above
+            following = ((degree - 1) * root + value // root ** (degree - 1)) // degree
+            if following >= root:
+                break
+            root = following
+    return root if root**degree == value else None
+
+
+def _root(radicand: Value, degree: Value) -> Value:
+    """The real root where there is one (odd roots of negative numbers), the principal one elsewhere."""
+    if not isinstance(degree, Fraction):
+        return power(radicand, 1 / degree)
+    if degree == 0:
+        raise NoValue("zeroth root")
+    real = isinstance(radicand, (Fraction, context().mpf))
+    if real and radicand < 0 and degree.denominator == 1 and degree.numerator % 2:
+        return -power(-radicand, 1 / degree)
+    if isinstance(radicand, Fraction) and radicand < 0 and degree == 2:
+        return context().mpc(0, 1) * inexact(power(-radicand, Fraction(1, 2)))
+    return power(radicand, 1 / degree)
+
+
+_DIRECT = {
+    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin",
+    "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc", "sinh": "sinh",
+    "cosh": "cosh", "tanh": "tanh", "coth": "coth", "sech": "sech", "csch": "csch", "arcsinh": "asinh",
+    "arccosh": "acosh", "arctanh": "atanh", "exp": "exp", "ln": "ln", "Re": "re", "Im": "im", "cis": "expj",
+}  # fmt: skip
+_EXACT_AT_ZERO = {"sin": 0, "tan": 0, "arcsin": 0, "arctan": 0, "sinh": 0, "tanh": 0, "exp": 1, "cos": 1, "cosh": 1}
+
+
+def _function(name: str, arguments: list[Value]) -> Value:
+    value = arguments[0]
+    if name in ("log", "lg", "ln"):
+        return _logarithm(name, arguments)
+    if name == "abs":
+        return abs(value)
+    if name in ("gcd", "lcm", "max", "min"):
+        return _of_many(name, arguments)
+    if name in ("factorial", "Gamma"):
+        return _factorial(value - 1 if name == "Gamma" else value)
+    if name == "binomial" and len(arguments) == 2:
+        return _binomial(*arguments)
+    if name in ("floor", "ceil", "sign"):
+        return _stepped(name, value)
+    if name not in _DIRECT or len(arguments) != 1:
+        raise NoValue(name)
+    if value == 0 and name in _EXACT_AT_ZERO:
+        return Fraction(_EXACT_AT_ZERO[name])
+    value = inexact(value)
+    if abs(value) > _MAX_ARGUMENT or (name in ("exp", "sinh", "cosh") and abs(value) > _MAX_EXPONENT):
+        raise NoValue("argument too large")
+    return getattr(context(), _DIRECT[name])(value)
+
+
+def _logarithm(name: str, arguments: list[Value]) -> Value:
+    """`log` without a base is natural; `\\log_{10}` says so, `lg` is base ten."""
+    if arguments[0] == 0:
+        raise NoValue("log of zero")
+    if arguments[0] == 1:
+        return Fraction(0)
+    base = arguments[1] if len(arguments) == 2 else Fraction(10) if name == "lg" else None
+    mp = context()
+    value = mp.ln(inexact(arguments[0]))
+    if base is None:
+        return value
+    quotient = value / mp.ln(inexact(base))
+    nearest = mp.nint(mp.re(quotient))
+    if isinstance(arguments[0], Fraction) and isinstance(base, Fraction) and abs(nearest) < 5_000:
+        exponent = int(nearest)
+        if abs(quotient - nearest) < mp.mpf(10) ** -40 and _whole_power(base, exponent) == arguments[0]:
+            return Fraction(exponent)
+    return quotient
+
+
+def _of_many(name: str, arguments: list[Value]) -> Value:
+    if name in ("max", "min"):
+        return max(arguments) if name == "max" else min(arguments)
+    if not all(isinstance(a, Fraction) and a.denominator == 1 for a in arguments):
+        raise NoValue(name)
+    return Fraction((math.gcd if name == "gcd" else math.lcm)(*(a.numerator for a in arguments)))
+
+
+def _factorial(value: Value) -> Value:
+    if isinstance(value, Fraction) and value.denominator == 1 and 0 <= value <= _MAX_FACTORIAL:
+        return Fraction(math.factorial(value.numerator))
+    if abs(value) > _MAX_GAMMA:
+        raise NoValue("factorial too large")
+    return context().gamma(inexact(value) + 1)
+
+
+def _binomial(n: Value, k: Value) -> Value:
+    if isinstance(n, Fraction) and isinstance(k, Fraction) and n.denominator == k.denominator == 1:
+        if 0 <= n <= _MAX_FACTORIAL and k >= 0:
+            return Fraction(math.comb(n.numerator, k.numerator))
+    if abs(n) > _MAX_GAMMA or abs(k) > _MAX_GAMMA:
+        raise NoValue("binomial too large")
+    mp = context()
+    n, k = inexact(n), inexact(k)
+    return mp.exp(mp.loggamma(n + 1) - mp.loggamma(k + 1) - mp.loggamma(n - k + 1))
+
+
+def _stepped(name: str, value: Value) -> Value:
+    mp = context()
+    if isinstance(value, mp.mpc):
+        raise NoValue(name)
+    if name == "sign":
+        return Fraction((value > 0) - (value < 0))
+    if not isinstance(value, Fraction) and abs(value) > mp.mpf(10) ** 40:
+        raise NoValue(name)
+    if isinstance(value, Fraction):
+        return Fraction(math.floor(value) if name == "floor" else math.ceil(value))
+    return Fraction(int(mp.floor(value) if name == "floor" else mp.ceil(value)))

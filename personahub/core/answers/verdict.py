@@ -1,0 +1,55 @@
+"""What a check says: one of five labels, never merged, with the reasons beside it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Label = Literal["correct", "wrong", "no_answer", "timeout", "error"]
+LABELS: tuple[Label, ...] = ("correct", "wrong", "no_answer", "timeout", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """An answer found in a text.
+
+    Attributes:
+        answer: the answer as written, or None when the text holds none.
+        rule: how it was found: `boxed`, `boxed_unclosed`, `hashes`, `answer_is`, `bare`, `last_line`,
+            `last_math`, `last_number` or `none`.
+        joined: the list made of this box and the boxes right beside it, when there are any
+            (`\\boxed{1} and \\boxed{2}`); a second reading, never the first.
+    """
+
+    answer: str | None
+    rule: str
+    joined: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one check.
+
+    Attributes:
+        label: `correct`; `wrong`; `no_answer` (nothing to compare in the prediction); `timeout` (the
+            deadline passed and the worker was killed); `error` (the reference holds no answer, or the
+            worker died).
+        extracted: the predicted answer as written.
+        extraction: the extraction rule that found it.
+        rule: the equivalence rule that fired, or why none could.
+        ms: wall milliseconds, queueing excluded.
+    """
+
+    label: Label
+    extracted: str | None
+    extraction: str
+    rule: str
+    ms: float
+
+    @property
+    def correct(self) -> bool:
+        return self.label == "correct"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The five fields as plain JSON values."""
+        return asdict(self)

@@ -1,0 +1,1 @@
+"""Near-duplicates among short texts: by shared words (`surface`) and by meaning (`embedding`)."""

@@ -1,0 +1,66 @@
+"""What a deduplication decided, and why: the result both methods return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Deduplication:
+    """Rows kept and rows dropped, each dropped one with the kept row that covers it.
+
+    Greedy keep-first: rows are visited in priority order, and a row is dropped if and only if a
+    row kept before it is similar enough. Similarity is never chained through dropped rows, so
+    every dropped row is a near-duplicate of its own survivor.
+
+    `kept` and `dropped` are ascending row indices (int64) that together cover all rows;
+    `survivors` (int64) and `similarities` (float64) run parallel to `dropped`. The survivor is
+    the most similar of the rows kept earlier, the first by priority among equals.
+    """
+
+    threshold: float
+    kept: np.ndarray
+    dropped: np.ndarray
+    survivors: np.ndarray
+    similarities: np.ndarray
+
+    @classmethod
+    def from_survivors(cls, threshold: float, survivor_of: np.ndarray, similarity_of: np.ndarray) -> Deduplication:
+        """Build from one entry per row: the survivor that covers it, or -1 where it is kept."""
+        dropped = np.flatnonzero(survivor_of >= 0)
+        return cls(
+            threshold=threshold,
+            kept=np.flatnonzero(survivor_of < 0),
+            dropped=dropped,
+            survivors=survivor_of[dropped].astype(np.int64),
+            similarities=similarity_of[dropped].astype(np.float64),
+        )
+
+    @property
+    def rows(self) -> int:
+        return len(self.kept) + len(self.dropped)
+
+    @property
+    def duplicate_ratio(self) -> float:
+        """Dropped rows over all rows; 0 for no rows."""
+        return len(self.dropped) / self.rows if self.rows else 0.0
+
+    def borderline(self, count: int = 10) -> list[tuple[int, int, float]]:
+        """The `count` least similar drops as (dropped row, survivor, similarity): read these to judge the threshold."""
+        order = np.argsort(self.similarities, kind="stable")[:count]
+        return [(int(self.dropped[i]), int(self.survivors[i]), float(self.similarities[i])) for i in order]
+
+
+def visiting_order(rows: int, priority: np.ndarray | None) -> np.ndarray:
+    """Row indices (int64) in the order they are visited: lowest priority value first, ties by row.
+
+    Raises:
+        ValueError: `priority` has another length than there are rows.
+    """
+    if priority is None:
+        return np.arange(rows, dtype=np.int64)
+    if len(priority) != rows:
+        raise ValueError(f"{len(priority)} priorities for {rows} rows")
+    return np.argsort(np.asarray(priority), kind="stable").astype(np.int64)

@@ -1,0 +1,51 @@
+"""Keeping to rate limits: even pacing by count or tokens, and a pause that all requests share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+
+class Pacer:
+    """Lets units (requests, tokens) through at an even rate, first come, first served.
+
+    There is no burst to begin with: servers count in windows of their own, and units spread evenly
+    stay below the limit in every window.
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self._seconds_per_unit = 60 / per_minute
+        self._next = 0.0
+
+    async def take(self, units: float = 1) -> None:
+        """Wait for the turn of `units`, which are then spent."""
+        now = time.monotonic()
+        turn = max(self._next, now)
+        self._next = turn + units * self._seconds_per_unit
+        if turn > now:
+            await asyncio.sleep(turn - now)
+
+    def correct(self, units: float) -> None:
+        """Spend `units` more; a negative number gives back what an estimate took too much."""
+        self._next += units * self._seconds_per_unit
+
+
+class Pause:
+    """A cool-down that one throttled request declares and all requests keep."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    @property
+    def active(self) -> bool:
+        return self._until > time.monotonic()
+
+    def declare(self, seconds: float) -> None:
+        """Hold all requests for at least `seconds` from now."""
+        self._until = max(self._until, time.monotonic() + seconds)
+
+    async def wait(self) -> None:
+        """Return once no pause is left. Waiters come back spread over a tenth of it, not all at once."""
+        while (left := self._until - time.monotonic()) > 0:
+            await asyncio.sleep(left + random.random() * (0.05 + left / 10))  # noqa: S311 - not for secrets

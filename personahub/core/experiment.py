@@ -1,0 +1,291 @@
+"""An experiment: one YAML, read into a graph of stages with fingerprints and states.
+
+    experiment: quickstart
+    seed: 0
+    engines:
+      teacher: {kind: simulated, model: simulated-teacher}
+    stages:
+      documents: {run: personahub.sources, config: {path: texts.jsonl}}
+      personas:
+        run: personahub.text_to_persona      # the module = the file to open
+        inputs: {documents: documents}       # input name -> upstream stage
+        config: {engine: teacher}
+        execution: {executor: process, workers: 4}
+      problems: {adopt: runs/other/problems} # an artifact of another experiment
+
+A stage's fingerprint covers its module, that module's `VERSION`, the identity of its config and
+the fingerprints of its inputs: what decides the records, and nothing of how or where they are made.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from personahub.core.artifact import SPEC, InputReference, Manifest, open_artifact, read_manifest
+from personahub.core.config import (
+    EngineConfig,
+    FrozenModel,
+    StageConfig,
+    engine_names,
+    identity_of,
+    load_yaml,
+    parse_config,
+    suggest,
+)
+from personahub.core.engines import engine_config
+from personahub.core.errors import StaleArtifactError, UserError
+from personahub.core.identity import digest
+from personahub.core.stage import Execution, StageSpec, load_stage_module
+from personahub.core.tracking import TrackingConfig
+
+FORMAT = 1  # of the run folder; raised when an older one can no longer be read
+
+
+class StageEntry(FrozenModel):
+    """One entry of the YAML's `stages:`: a module to run, or an artifact to adopt."""
+
+    run: str | None = None
+    adopt: str | None = None
+    inputs: dict[str, str] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
+    execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _one_of(self) -> StageEntry:
+        if (self.run is None) == (self.adopt is None):
+            raise ValueError("a stage has either `run: module` or `adopt: path/of/artifact`")
+        if self.adopt is not None and (self.inputs or self.config):
+            raise ValueError("an adopted stage has no `inputs` and no `config`: the artifact already has its own")
+        return self
+
+
+class ExperimentConfig(FrozenModel):
+    """The whole YAML."""
+
+    experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
+    description: str = ""
+    engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    stages: dict[str, StageEntry]
+    tracking: TrackingConfig = TrackingConfig()
+
+
+State = Literal["cached", "partial", "stale", "missing"]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of an experiment: where its artifact lies, what it would be and what is there."""
+
+    name: str
+    path: Path
+    entry: StageEntry
+    spec: StageSpec | None  # None: adopted
+    config: StageConfig | None
+    fingerprint: str
+    state: State
+    upstream: tuple[str, ...]
+    found: Mapping[str, Any]  # identity of what is there, for the explanation of a stale stage
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All stages in an order in which they can run."""
+
+    name: str
+    folder: Path
+    engines: Mapping[str, EngineConfig]
+    stages: Mapping[str, PlannedStage]
+
+    def stage(self, name: str) -> PlannedStage:
+        """A stage by name.
+
+        Raises:
+            UserError: there is none; the nearest name is suggested.
+        """
+        if name not in self.stages:
+            raise UserError(f"no stage {name!r} in this experiment. {suggest(name, self.stages)}")
+        return self.stages[name]
+
+    def dependents(self, name: str) -> list[str]:
+        """`name` and all stages that depend on it, in order."""
+        found = {self.stage(name).name}
+        for stage in self.stages.values():
+            if found.intersection(stage.upstream):
+                found.add(stage.name)
+        return [stage for stage in self.stages if stage in found]
+
+    def needed(self, names: Iterable[str]) -> list[str]:
+        """`names` and all stages they depend on, in order."""
+        wanted = {self.stage(name).name for name in names}
+        for stage in reversed(list(self.stages.values())):
+            if stage.name in wanted:
+                wanted.update(stage.upstream)
+        return [stage for stage in self.stages if stage in wanted]
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str | Path = "runs") -> Experiment:
+    """Read a YAML and look at what of it is already there. Spends nothing and changes nothing.
+
+    Args:
+        path: the experiment's YAML.
+        overrides: `key=value` strings, applied last.
+        runs: folder of all experiments.
+
+    Raises:
+        UserError: anything wrong in the YAML, with the key's path.
+    """
+    config = parse_config(ExperimentConfig, load_yaml(path, overrides), str(path))
+    engines = {name: engine_config(values, f"engines.{name}") for name, values in config.engines.items()}
+    identities = {name: identity_of(engine) for name, engine in engines.items()}
+    folder = Path(runs) / config.experiment
+    stages: dict[str, PlannedStage] = {}
+    for name in _in_order(config):
+        entry = config.stages[name]
+        if entry.adopt is not None:
+            stages[name] = _adopted(name, entry)
+        else:
+            stages[name] = _planned(name, entry, config, engines, identities, folder / name, stages)
+    return Experiment(config.experiment, folder, engines, stages)
+
+
+def _in_order(config: ExperimentConfig) -> list[str]:
+    graph: dict[str, list[str]] = {}
+    for name, entry in config.stages.items():
+        for upstream in entry.inputs.values():
+            if upstream not in config.stages:
+                raise UserError(f"stages.{name}.inputs: no stage {upstream!r}. {suggest(upstream, config.stages)}")
+        graph[name] = list(entry.inputs.values())
+    try:
+        return list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        raise UserError(f"stages depend on one another in a circle: {' -> '.join(error.args[1])}") from None
+
+
+def _adopted(name: str, entry: StageEntry) -> PlannedStage:
+    path = Path(str(entry.adopt))
+    try:
+        artifact = open_artifact(path)
+    except UserError as error:
+        raise UserError(f"stages.{name}.adopt: {error}") from None
+    return PlannedStage(name, path, entry, None, None, artifact.fingerprint, "cached", (), artifact.manifest.identity)
+
+
+def _planned(
+    name: str,
+    entry: StageEntry,
+    experiment: ExperimentConfig,
+    engines: Mapping[str, EngineConfig],
+    identities: Mapping[str, Any],
+    path: Path,
+    stages: Mapping[str, PlannedStage],
+) -> PlannedStage:
+    where = f"stages.{name}"
+    module = load_stage_module(str(entry.run), where)
+    _check_inputs(entry, module.INPUTS, where)
+    config = parse_config(module.Config, {"seed": experiment.seed, **entry.config}, f"{where}.config")
+    used = sorted(engine_names(config))
+    for engine in used:
+        if engine not in engines:
+            raise UserError(f"{where}.config: no engine {engine!r} below `engines:`. {suggest(engine, engines)}")
+    try:
+        identity = identity_of(config, identities)
+    except UserError as error:
+        raise UserError(f"{where}.config.{error}") from None
+    inputs = {key: stages[upstream] for key, upstream in entry.inputs.items()}
+    fingerprint = digest(
+        FORMAT, entry.run, module.VERSION, identity, {key: stage.fingerprint for key, stage in inputs.items()}
+    )
+    spec = StageSpec(
+        experiment=experiment.experiment,
+        stage=name,
+        module=str(entry.run),
+        version=module.VERSION,
+        fingerprint=fingerprint,
+        identity=identity,
+        config=config.model_dump(mode="json"),
+        inputs={k: InputReference(path=str(s.path), fingerprint=s.fingerprint) for k, s in inputs.items()},
+        engines={engine: experiment.engines[engine] for engine in used},
+        execution=entry.execution,
+        tracking=experiment.tracking,
+    )
+    state, found = _look(path, spec)
+    return PlannedStage(
+        name, path, entry, spec, config, fingerprint, state, tuple(s.name for s in inputs.values()), found
+    )
+
+
+def _check_inputs(entry: StageEntry, names: Sequence[str], where: str) -> None:
+    """`INPUTS` lists required names, optional ones with a question mark; `*` takes any."""
+    if "*" in names:
+        return
+    for name in names:
+        if not name.endswith("?") and name not in entry.inputs:
+            raise UserError(
+                f"{where}.inputs: {entry.run} needs the input {name!r}: name the upstream stage it comes from"
+            )
+    valid = [name.rstrip("?") for name in names]
+    for name in entry.inputs:
+        if name not in valid:
+            raise UserError(f"{where}.inputs: {entry.run} has no input {name!r}. {suggest(name, valid)}")
+
+
+def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
+    manifest = read_manifest(path)
+    if manifest is not None:
+        return ("cached" if manifest.fingerprint == spec.fingerprint else "stale"), describe(manifest)
+    try:
+        found = json.loads((path / SPEC).read_text(encoding="utf-8"))
+        fingerprint = found["fingerprint"]
+    except FileNotFoundError:
+        return "missing", {}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path / SPEC}: damaged; rebuild the stage with run --redo {path.name}") from None
+    return ("partial" if fingerprint == spec.fingerprint else "stale"), describe(found)
+
+
+def describe(found: Manifest | Mapping[str, Any]) -> dict[str, Any]:
+    """What an artifact was made of and by: the parts that `diff` and a stale error compare."""
+    values = found.model_dump(mode="json") if isinstance(found, Manifest) else found
+    inputs = {name: reference["fingerprint"] for name, reference in values.get("inputs", {}).items()}
+    return {
+        "run": values.get("module"),
+        "version": values.get("version"),
+        "config": values.get("identity"),
+        "inputs": inputs,
+    }
+
+
+def stale_error(stage: PlannedStage) -> StaleArtifactError:
+    """The error that explains what differs and names the two ways on."""
+    wanted = describe(stage.spec.model_dump(mode="json")) if stage.spec else {}
+    differences = "; ".join(describe_differences(stage.found, wanted)) or "its recorded fingerprint"
+    return StaleArtifactError(
+        f"{stage.path} was made differently: {differences}. "
+        f"Keep it and choose another name (experiment=NAME), or replace it with run --redo {stage.name}"
+    )
+
+
+def describe_differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """`key: old -> new` for every leaf in which two nested mappings differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in sorted({*old, *new}):
+            below = f"{path}.{key}" if path else str(key)
+            lines += describe_differences(old.get(key), new.get(key), below)
+        return lines
+    if old == new:
+        return []
+    return [f"{path}: {_shown(old)} -> {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

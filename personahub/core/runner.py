@@ -1,0 +1,163 @@
+"""Running an experiment: stage after stage, each in its own process, finished ones left alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest, write_json
+from personahub.core.errors import UserError
+from personahub.core.experiment import Experiment, PlannedStage, stale_error
+from personahub.core.progress import format_number, format_seconds
+
+_KEPT_ON_REDO = {"journal"}  # completions whose key is unchanged are reused
+
+
+class StageFailedError(Exception):
+    """A stage's process ended badly; it has already said why on stderr. `code` is the exit code to use."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run_experiment(
+    experiment: Experiment,
+    only: Sequence[str] = (),
+    redo: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> list[Manifest]:
+    """Bring all stages, or those in `only` and what they need, to completion.
+
+    Args:
+        experiment: as loaded; its states say what there is to do.
+        only: names of stages to stop at.
+        redo: names of stages to make again, with all that depends on them.
+        say: takes one line per stage.
+
+    Returns:
+        The manifests of the stages asked for, in order.
+
+    Raises:
+        UserError: a stale artifact, a second run of the same experiment at this time.
+        StageFailedError: a stage's process failed.
+    """
+    names = experiment.needed(only) if only else list(experiment.stages)
+    with _locked(experiment.folder) as lock:
+        again = {dependent for name in redo for dependent in experiment.dependents(name)}
+        _refuse_stale(experiment, names, again)
+        for name in again:
+            _clear(experiment.stage(name))
+        width = max(len(name) for name in names)
+        for number, name in enumerate(names, 1):
+            stage = experiment.stage(name)
+            head = f"[{number:>{len(str(len(names)))}}/{len(names)}] {name:<{width}}"
+            if stage.state == "cached" and name not in again:
+                say(f"{head}  cached")
+                continue
+            say(f"{head}  {_describe(_run_in_process(stage, lock))}")
+    return [manifest for name in names if (manifest := read_manifest(experiment.stage(name).path)) is not None]
+
+
+def _refuse_stale(experiment: Experiment, names: Sequence[str], again: set[str]) -> None:
+    """All of it is checked before anything is spent."""
+    for name in names:
+        stage = experiment.stage(name)
+        if stage.state == "stale" and name not in again:
+            raise stale_error(stage)
+
+
+def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
+    assert stage.spec is not None  # noqa: S101  (adopted stages are always cached)
+    stage.path.mkdir(parents=True, exist_ok=True)
+    write_json(stage.path / SPEC, stage.spec.model_dump(mode="json"))
+    worker = [*(stage.entry.execution.launcher or [sys.executable]), "-m", "personahub.core.worker"]
+    # The lock travels: should this process die alone, a second run still sees that the stage is being made.
+    process = subprocess.Popen([*worker, str(stage.path / SPEC)], pass_fds=[lock])  # noqa: S603
+    with _terminating(process):
+        code = process.wait()
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        reason = f"was killed by signal {-code}" + (" (out of memory?)" if code == -9 else "") if code < 0 else "failed"
+        raise StageFailedError(f"stage {stage.name} {reason}; what it finished is kept", 2 if code == 2 else 1)
+    manifest = read_manifest(stage.path)
+    if manifest is None:
+        raise StageFailedError(f"stage {stage.name} ended without a manifest", 1)
+    return manifest
+
+
+@contextmanager
+def _terminating(process: subprocess.Popen) -> Iterator[None]:
+    """Pass SIGTERM on as an interrupt, and never leave the stage's process behind."""
+
+    def stop(*_: object) -> None:
+        process.send_signal(signal.SIGINT)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:  # the terminal sent it to the stage as well
+        process.wait(timeout=30)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Hold the experiment for this process and the stages it starts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write here: {error.strerror}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file
+    except BlockingIOError:
+        raise UserError(f"{folder}: another run of this experiment is under way; wait for it or stop it") from None
+    finally:
+        os.close(file)
+
+
+def _clear(stage: PlannedStage) -> None:
+    """Remove what a stage made, the manifest first, so that a kill in between leaves no half that looks whole."""
+    if stage.spec is None or not stage.path.is_dir():
+        return
+    (stage.path / MANIFEST).unlink(missing_ok=True)
+    for item in stage.path.iterdir():
+        if item.name in _KEPT_ON_REDO:
+            continue
+        if item.is_dir():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+
+
+def _describe(manifest: Manifest) -> str:
+    counts = manifest.counts
+    parts = [f"{counts.rows_in:,} -> {counts.rows_out:,} records" if counts.rows_in else f"{counts.rows_out:,} records"]
+    if not counts.rows_in and not counts.rows_out:
+        parts = ["done"]
+    if counts.rejected:
+        most = sorted(counts.rejected.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{reason} {number:,}" for reason, number in most[:3])
+        parts.append(f"{sum(counts.rejected.values()):,} rejected ({shown}{', ...' if len(most) > 3 else ''})")
+    usage = manifest.usage
+    if usage.requests:
+        tokens = format_number(usage.prompt_tokens + usage.completion_tokens)
+        parts.append(
+            f"{usage.requests:,} requests, {tokens} tokens" + (f", ${usage.cost_usd:.2f}" if usage.cost_usd else "")
+        )
+    return ", ".join([*parts, format_seconds(manifest.seconds)])

@@ -1,0 +1,312 @@
+"""Heuristic filters: personas that are none, or that carry what no persona should, are dropped.
+
+    quality:
+      run: personahub.quality
+      inputs: {personas: personas_expanded}
+      config: {min_words: 4, named_person: mention}
+
+Every check is a pure function `(persona, config) -> detail or None` whose name is the reason under
+which a dropped persona is kept and counted. Checks run in the order of `CHECKS`; the first that
+objects names the reason. The paper says that low-quality descriptions were filtered (section 2)
+and not how, so these rules are ours: they keep the personas of its release, whose pass rate the
+tests hold, and drop the faults that language models make.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from personahub.core.artifact import Counts
+from personahub.core.config import StageConfig, TemplateFolder, suggest
+from personahub.core.errors import Rejected
+from personahub.core.forecast import Forecast
+from personahub.core.records import PERSONA
+from personahub.core.stage import Shard, Stage
+from personahub.core.template import Template, load_template
+from personahub.lexicon import LANGUAGES, detect_language, person_word
+from personahub.names import introduced_name, mentioned_name
+
+VERSION = "1"
+INPUTS = ("personas",)
+PROMPTS = Path(__file__).parent / "prompts"
+
+
+class Config(StageConfig):
+    """Thresholds of the checks. A check named in `skip` is not made."""
+
+    min_words: int = Field(
+        default=2, ge=1, description="Fewer is too_short; a Chinese or Japanese character counts as a word."
+    )
+    max_words: int = Field(default=150, ge=1, description="More is too_long.")
+    languages: tuple[str, ...] = Field(default=("en",), description="Languages to keep; empty keeps all.")
+    named_person: Literal["subject", "mention"] = Field(
+        default="subject",
+        description="Drop personas that are a named person, or also those tied to one ('a friend of Jane Smith').",
+    )
+    max_copied_words: int = Field(default=7, ge=3, description="A longer run of words from a prompt is prompt_copy.")
+    min_distinct_share: float = Field(
+        default=0.5, ge=0, le=1, description="Distinct words / words; less is repetition."
+    )
+    text_template: Annotated[str, TemplateFolder(PROMPTS)] = "text_to_persona"
+    relation_template: Annotated[str, TemplateFolder(PROMPTS)] = "persona_to_persona"
+    skip: tuple[str, ...] = ()
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        return _only_known(languages, LANGUAGES)
+
+    @field_validator("skip")
+    @classmethod
+    def _known_checks(cls, checks: tuple[str, ...]) -> tuple[str, ...]:
+        return _only_known(checks, CHECKS)
+
+
+def _only_known(names: tuple[str, ...], known: Mapping[str, object] | tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is unknown. {suggest(name, known)}")
+    return names
+
+
+def run(stage: Stage[Config]) -> None:
+    """Keep the personas that pass every check; report the share that did."""
+    stage.map_shards(process, stage.input("personas"), PERSONA)
+    _, counts, _ = stage.totals()
+    stage.report(pass_rate=pass_rate(counts))
+
+
+def process(stage: Stage[Config], shard: Shard) -> None:
+    """Check the personas of one shard."""
+    for row in shard.rows():
+        try:
+            check(row["persona"], stage.config)
+        except Rejected as error:
+            shard.reject(row, error)
+        else:
+            shard.write(row)
+
+
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """As many rows as come in: what a model's faults will cost is not known beforehand."""
+    return Forecast(rows_out=rows_in["personas"])
+
+
+def pass_rate(counts: Counts) -> float | None:
+    """Kept / read; None when nothing was read."""
+    return counts.rows_out / counts.rows_in if counts.rows_in else None
+
+
+def check(persona: str, config: Config) -> None:
+    """Apply all checks.
+
+    Raises:
+        Rejected: with the name of the first check that objects.
+    """
+    for name, objection in CHECKS.items():
+        if name not in config.skip:
+            detail = objection(persona, config)
+            if detail is not None:
+                raise Rejected(name, detail)
+
+
+_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’-][^\W_]+)*")
+_LONGEST_WORD = 20  # characters, on average, before a description stops being words
+
+
+def _words(text: str) -> list[str]:
+    return _TOKEN.findall(text)
+
+
+def too_short(persona: str, config: Config) -> str | None:
+    """Fewer words than `min_words`."""
+    count = len(_words(persona[: 100 * config.min_words]))
+    return f"{count} words" if count < config.min_words else None
+
+
+def too_long(persona: str, config: Config) -> str | None:
+    """More words than `max_words`, or that many characters in fewer words."""
+    if len(persona) > _LONGEST_WORD * config.max_words:
+        return f"{len(persona)} characters"
+    count = len(_words(persona))
+    return f"{count} words" if count > config.max_words else None
+
+
+_REFUSAL = re.compile(
+    r"""
+    ^\W*(?:I\ (?:am|do)|I['’]m)?\s*(?:very\ |truly\ |so\ )?(?:sorry|apologi[sz]e)\b
+    | ^\W*(?:unfortunately,?\s+)?I(?:['’]m|\ am)?\s*(?:can(?:no|['’]|\ no)t|could(?:n['’]|\ no)t|won['’]t|(?:not\ |un)able)
+      \b.{0,40}\b(?:assist|help|provide|create|generate|determine|infer|fulfil|comply|identify|describe|answer|do\ that|write)
+    | \bas\ an?\ (?:AI|artificial\ intelligence|(?:large\ )?language\ model)(?:\ (?:language\ )?(?:model|assistant))?\s*,
+    | \bas\ an?\ AI\ (?:language\ )?(?:model|assistant)\b
+    | \b(?:not|n['’]t)\ (?:contain\ |provide\ |have\ |give\ )?(?:enough|sufficient|any)\ (?:information|context|details?)\b
+    | \b(?:impossible|cannot\ be|can['’]t\ be|not\ possible)\b.{0,20}\b(?:determine|infer|tell|identif)
+    | \b(?:content|usage)\ polic(?:y|ies)\b.{0,40}\b(?:violat|against|prohibit)
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def refusal(persona: str, config: Config | None = None) -> str | None:
+    """The model declined, apologised or spoke of itself."""
+    return _matched(_REFUSAL, persona)
+
+
+_LABEL = re.compile(
+    r"(?:^|\s)(?:persona|relation)\s*\d*\s*:|</?(?:text|persona|problem)>"
+    r"|\bwho is likely to (?:read|write|like|dislike)\b|\bone (?:person|persona) per line\b"
+    r"|^\W*(?:sure|certainly|of course|here (?:is|are)|here['’]s|okay)\b.{0,60}[:!,]",
+    re.IGNORECASE,
+)
+_SOURCE_MENTION = re.compile(
+    r"\b(?:the|this)\s+(?:(?:given|provided|above|following|web)\s+)*(?:text|passage|excerpt|persona description)\b"
+    r"|\b(?:given|provided|above|this)\s+(?:article|abstract|persona|description)\b",
+    re.IGNORECASE,
+)
+
+
+def prompt_copy(persona: str, config: Config) -> str | None:
+    """Echoes the prompt: its labels and tags, a run of its own words, or the text it was about."""
+    matched = _matched(_LABEL, persona) or _matched(_SOURCE_MENTION, persona)
+    if matched:
+        return matched
+    size = config.max_copied_words + 1
+    known = _prompt_runs(config.text_template, config.relation_template, size)
+    copied = next((run for run in _runs(persona, size) if run in known), None)
+    return " ".join(copied) if copied else None
+
+
+@functools.cache
+def _prompt_runs(text_template: str, relation_template: str, size: int) -> frozenset[tuple[str, ...]]:
+    templates = (load_template(text_template, PROMPTS), load_template(relation_template, PROMPTS))
+    return frozenset(run for template in templates for line in _lines(template) for run in _runs(line, size))
+
+
+def _lines(template: Template) -> list[str]:
+    return [line for _, source in template.parts for line in re.sub(r"\{[%{].*?[%}]\}", "\n", source).splitlines()]
+
+
+def _runs(text: str, size: int) -> list[tuple[str, ...]]:
+    words = [word.lower() for word in _words(text)]
+    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+
+
+_MARKUP = re.compile(
+    r"""
+    ```|\*\*|__|^\#+\s|</?[a-z][^<>]{0,60}>|&(?:amp|lt|gt|quot|nbsp|\#\d+);   # Markdown and HTML
+    | \{[^{}]{0,80}\}|\[[^\[\]]{1,60}\]|<[a-z_ ]{2,30}>                       # placeholders: {name}, [name], <name>
+    | ^\s*(?:[-*•]|\d{1,2}[.)])\s                                             # an item of a list
+    | \\[ntu]|[\x00-\x08\x0b-\x1f\x7f\ufffd]|\n                               # escapes, control characters, line breaks
+    | \blorem\ ipsum\b|\b(?:TBD|XXX+)\b|^\W*(?:N/?A|none|null|unknown|undefined)\W*$|\binsert\ \w+\ here\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def markup(persona: str, config: Config | None = None) -> str | None:
+    """Formatting, placeholders or debris instead of a plain sentence."""
+    return _matched(_MARKUP, persona)
+
+
+_CONTACT = re.compile(
+    r"""
+    [\w.+-]+\s?(?:@|[\[(]\s?at\s?[\])])\s?[\w-]+\s?(?:\.|[\[(]\s?dot\s?[\])])\s?\w+  # e-mail, also spelled out
+    | \bhttps?://|\bwww\.\w|\b[\w-]+\.(?:com|org|net|info|edu|gov|io|co\.uk)/\w      # address of a page
+    | (?<![\w.,@/-])@\w{3,}                                                          # handle
+    | \b\d{1,5}[a-z]?\s(?:[A-Z][\w'’.-]*\s){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Boulevard|Blvd|Drive|Close)\b
+    """,
+    re.VERBOSE,
+)
+_DIGITS = re.compile(r"(?<![\w.])(?:\+|\(\+?)?\d(?:[\s().-]{0,2}\d){6,17}(?!\w)")
+_DATE_OR_RANGE = re.compile(
+    r"\d{4}\s?[-–./]\s?\d{1,2}(?:\s?[-–./]\s?\d{1,2})?|\d{1,2}[-./]\d{1,2}[-./]\d{4}|\d{4}\s?[-–]\s?\d{4}|\d+"
+)
+
+
+def contact_data(persona: str, config: Config | None = None) -> str | None:
+    """E-mail address, phone number, page, handle or street address."""
+    persona = unicodedata.normalize("NFKC", persona)  # full-width @ and digits, too
+    matched = _matched(_CONTACT, persona)
+    if matched:
+        return matched
+    numbers = (match.group() for match in _DIGITS.finditer(persona))
+    return next((number for number in numbers if _looks_dialled(number)), None)
+
+
+def _looks_dialled(number: str) -> bool:
+    if number.startswith(("+", "(")):
+        return True
+    return not _DATE_OR_RANGE.fullmatch(number) and (bool(re.search(r"\d[\s.-]\d", number)))
+
+
+_RUN_OF_ONE = re.compile(r"(\S)\1{5,}|(\b\w+\b)(?:\W+\2\b){3,}", re.IGNORECASE)
+_REPEATED_RUN = 3  # a run of as many words, as many times, is a loop
+
+
+def repetition(persona: str, config: Config) -> str | None:
+    """The model ran in circles: one character, one word, one run of words, or too few distinct words."""
+    matched = _matched(_RUN_OF_ONE, persona)
+    if matched:
+        return matched
+    runs = Counter(_runs(persona, _REPEATED_RUN))
+    most, times = max(runs.items(), key=lambda item: item[1], default=((), 0))
+    if times >= _REPEATED_RUN:
+        return f"{' '.join(most)!r} {times} times"
+    words = [word.lower() for word in _words(persona)]
+    share = len(set(words)) / len(words) if len(words) >= 12 else 1.0
+    return f"{share:.2f} of the words are distinct" if share < config.min_distinct_share else None
+
+
+def language(persona: str, config: Config) -> str | None:
+    """Not in one of `languages`, as far as script and common words tell; no evidence passes."""
+    detected = detect_language(persona) if config.languages else None
+    return None if detected is None or detected in config.languages else detected
+
+
+def named_person(persona: str, config: Config) -> str | None:
+    """Describes a person by full name; with `named_person: mention`, also one who is tied to such a person."""
+    name = introduced_name(persona)
+    return name or (mentioned_name(persona) if config.named_person == "mention" else None)
+
+
+_FIRST_WORDS = 12  # of an English description name the person, in all but 1% of the released ones
+_FIRST_PERSON = re.compile(r"\b(?:I|I['’]m|my)\b|\b(?:who|whose)\b", re.IGNORECASE)
+
+
+def not_a_person(persona: str, config: Config | None = None) -> str | None:
+    """Describes a thing, a firm or a subject, or asks: no person is named at the start. English only."""
+    if persona.rstrip().endswith("?"):
+        return "a question"
+    if detect_language(persona) not in ("en", None):
+        return None
+    words = re.findall(r"[\w'’-]+", persona)[:_FIRST_WORDS]
+    if any(person_word(word) for word in words) or _FIRST_PERSON.search(" ".join(words)):
+        return None
+    return " ".join(words)
+
+
+def _matched(pattern: re.Pattern[str], text: str) -> str | None:
+    match = pattern.search(text)
+    return match.group().strip() or "line break" if match else None
+
+
+CHECKS: dict[str, Callable[[str, Config], str | None]] = {
+    "too_short": too_short,
+    "too_long": too_long,
+    "refusal": refusal,
+    "prompt_copy": prompt_copy,
+    "markup": markup,
+    "contact_data": contact_data,
+    "repetition": repetition,
+    "language": language,
+    "named_person": named_person,
+    "not_a_person": not_a_person,
+}

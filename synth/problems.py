@@ -1,0 +1,191 @@
+"""Math problems from personas: one prompt per persona and sample, one problem per reply.
+
+    problems:
+      run: synth.problems
+      inputs: {personas: personas}
+      config: {engine: teacher, template: math, problems_per_persona: 1}
+
+The no-persona arm of an ablation is the same stage with `persona: false`: the same persona ids and
+the same seed for each of them, the template rendered with `persona=None`. The two arms differ in
+nothing but the persona's text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from personahub.core.config import EngineName, StageConfig, TemplateFolder
+from personahub.core.engines import Completion, Request, Sampling
+from personahub.core.errors import Rejected
+from personahub.core.forecast import Forecast, Requests
+from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.identity import content_id, derive_seed
+from personahub.core.records import PROBLEM, Row
+from personahub.core.stage import Stage
+from personahub.core.template import Template, load_template
+
+VERSION = "1"
+INPUTS = ("personas",)
+PROMPTS = Path(__file__).parent / "prompts"
+
+_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
+_PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30
+_PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
+
+
+class Config(StageConfig):
+    """`persona_kind`, `focus` and `difficulty` are handed to the template, which may ignore them."""
+
+    engine: EngineName
+    template: Annotated[str, TemplateFolder(PROMPTS)] = "math"
+    persona: bool = Field(default=True, description="False: the no-persona arm.")
+    problems_per_persona: int = Field(default=1, gt=0)
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
+    attempts: int = Field(
+        default=3, gt=0, description="How often one problem is asked for, when replies do not qualify."
+    )
+    persona_kind: str | None = Field(default=None, description="`general` or `professional` in the math template.")
+    focus: str | None = Field(default=None, description="Field of mathematics, such as `geometry`.")
+    difficulty: str | None = Field(default=None, description="Such as `Olympiad-level`.")
+    min_chars: int = Field(default=20, gt=0)
+    max_chars: int = Field(default=4000, gt=0)
+
+
+def run(stage: Stage[Config]) -> None:
+    """Write problems from the personas of `personas`."""
+    map_completions(stage, _process, stage.input("personas"), PROBLEM)
+
+
+async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
+    config = stage.config
+    template = load_template(config.template, PROMPTS)
+    asking = prompts(config, template)
+    parsing = parse(config)
+    async for persona, results in shard.generate(shard.rows(), asking, parsing, config.attempts):
+        for sample, result in enumerate(results):
+            if isinstance(result, Failure):
+                shard.reject({**persona, "sample": sample}, result.error, result.raw)
+            else:
+                problem, model = result
+                shard.write(_record(config, persona, sample, problem, model))
+
+
+def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
+    """The requests of one persona, one per sample."""
+
+    def of_persona(row: Row) -> list[Request]:
+        messages = template.render(
+            persona=row["persona"] if config.persona else None,
+            persona_kind=config.persona_kind,
+            focus=config.focus,
+            difficulty=config.difficulty,
+        )
+        return [
+            Request(messages, config.sampling, _seed(config, row["id"], sample), sample, engine=config.engine)
+            for sample in range(config.problems_per_persona)
+        ]
+
+    return of_persona
+
+
+def _seed(config: Config, persona_id: str, sample: int) -> int:
+    return derive_seed(config.seed, persona_id, sample)
+
+
+def parse(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
+    """Parser of a reply into (problem, model); see `parse_problem` for the reasons to reject."""
+
+    def reply(_: Request, completion: Completion) -> tuple[str, str]:
+        return parse_problem(completion, config.min_chars, config.max_chars), completion.model
+
+    return reply
+
+
+_LABEL = re.compile(r"^[ \t>#*_]*math\s+problem[ \t*_]*[:：][ \t*_]*", re.IGNORECASE | re.MULTILINE)
+_REFUSAL = re.compile(
+    r"\b(?:I(?:['’]m| am) (?:really |very |so )?(?:sorry|unable|not able)|I (?:can(?:not|['’]t)|won['’]t|will not)"
+    r"|as an AI\b|I apologi[sz]e)",
+    re.IGNORECASE,
+)
+_SOLUTION = re.compile(
+    r"\\f?boxed\b|^[ \t>#*_]*(?:(?:step[- ]by[- ]step )?solution|(?:final )?answer|hint)[ \t*_]*[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+_REFUSAL_SPAN = 200  # a refusal says so at once, and without a number; further on, "I cannot" belongs to the story
+
+
+def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 4000) -> str:
+    """The problem in a reply that follows the contract `Math problem: ...`, and nothing else.
+
+    Markdown around the label, other capitals and a line of chat before it are tolerated.
+
+    Raises:
+        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short` or `too_long`.
+    """
+    if completion.truncated:
+        raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
+    text = completion.text.rpartition("</think>")[2]
+    label = _LABEL.search(text)
+    if label is None:
+        if _REFUSAL.search(text.lstrip()[:_REFUSAL_SPAN]):
+            raise Rejected("refusal")
+        raise Rejected("no_prefix", "the reply has no line that starts with 'Math problem:'")
+    problem = _without_markdown(text[label.end() :])
+    if _REFUSAL.search(problem[:_REFUSAL_SPAN]) and not re.search(r"\d|\$", problem):
+        raise Rejected("refusal")
+    solution = _SOLUTION.search(problem)
+    if solution:
+        raise Rejected("contains_solution", solution.group().strip())
+    if len(problem) < min_chars:
+        raise Rejected("too_short", f"{len(problem)} characters")
+    if len(problem) > max_chars:
+        raise Rejected("too_long", f"{len(problem)} characters")
+    return problem
+
+
+def _without_markdown(text: str) -> str:
+    """Strip rules and an unbalanced closing `**`, which belonged to a bold label."""
+    text = re.sub(r"\s*\n[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*\Z", "", text.strip())
+    if text.endswith("**") and text.count("**") % 2:
+        text = text[:-2]
+    return text.strip()
+
+
+def _record(config: Config, persona: Row, sample: int, problem: str, model: str) -> Row:
+    return {
+        "id": content_id("problem", problem, persona["id"], sample),
+        "problem": problem,
+        "persona_id": persona["id"],
+        "persona": persona["persona"] if config.persona else None,
+        "document_id": persona.get("document_id"),
+        "template": Path(config.template).stem,
+        "sample": sample,
+        "seed": _seed(config, persona["id"], sample),
+        "licence": persona.get("licence"),
+        "model": model,
+        "machine_generated": True,
+    }
+
+
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """One request per problem; replies that have to be asked for again are not foreseen."""
+    messages = load_template(config.template, PROMPTS).render(
+        persona="" if config.persona else None,
+        persona_kind=config.persona_kind,
+        focus=config.focus,
+        difficulty=config.difficulty,
+    )
+    prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN
+    prompt += _PERSONA_TOKENS if config.persona else 0
+    count = rows_in["personas"] * config.problems_per_persona
+    return Forecast(
+        rows_out=count,
+        requests={config.engine: Requests(count, count * prompt, count * _PROBLEM_TOKENS)},
+        disk_bytes=count * 1000,
+        notes=(f"assumes {prompt} tokens in and {_PROBLEM_TOKENS} out per problem",),
+    )

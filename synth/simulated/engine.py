@@ -1,0 +1,203 @@
+r"""The simulated teacher: an engine without weights or network that knows the truth about its answers.
+
+    engines:
+      teacher: {kind: simulated}
+
+It recognises what it is asked by the output contract in the prompt ("Persona:", "Relation:",
+"Math problem:", a ```python block, \boxed) and reads its input between the last `<text>`,
+`<persona>` or `<problem>` tags, so it answers the project's templates and any of a user's own that
+keep to the contract. An answer is a function of the messages, the temperature, the seed (which
+temperature 0 ignores, as greedy decoding does) and the config: the engine holds no state.
+
+At the configured rates it errs the way LLMs do; `Completion.truth` says how. What is measured with
+it describes the pipeline and nothing about real LLMs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field
+
+from personahub.core.config import EXECUTION, EngineConfig
+from personahub.core.engines.base import Completion, Request, RequestRefused
+from personahub.core.identity import digest
+from synth.simulated.grammar import Difficulty
+from synth.simulated.persona import Mode, PersonaRates, persona_to_persona, text_to_persona
+from synth.simulated.problems import FaultRates, make_problem, solve
+
+_CHARACTERS_PER_TOKEN = 4
+_YIELD_EVERY = 32  # answers given before the event loop gets its turn
+
+
+class Config(EngineConfig):
+    """The simulated teacher. Engines with another `model` name err independently of each other."""
+
+    kind: Literal["simulated"] = "simulated"
+    model: str = "simulated-teacher"
+    rates: FaultRates = FaultRates()
+    persona_rates: PersonaRates = PersonaRates()
+    difficulty: Difficulty | None = Field(None, description="Of its problems; null: all.")
+    families: tuple[str, ...] | None = Field(None, description="Problem families that it knows; null: all.")
+    latency_ms: Annotated[float, EXECUTION] = Field(0.0, ge=0, description="Time that an answer takes.")
+
+
+def open_engine(config: Config) -> SimulatedEngine:
+    return SimulatedEngine(config)
+
+
+class SimulatedEngine:
+    """See the module docstring."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.concurrency = config.concurrency
+        self._until_yield = _YIELD_EVERY
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer at once, or after `latency_ms`.
+
+        Raises:
+            RequestRefused: the request wants JSON of a given schema.
+        """
+        self._until_yield -= 1
+        if self.config.latency_ms:
+            await asyncio.sleep(self.config.latency_ms / 1000)
+        elif self._until_yield <= 0:
+            # Answers take no time, but the loop has to draw progress and notice Ctrl-C.
+            self._until_yield = _YIELD_EVERY
+            await asyncio.sleep(0)
+        return answer(request, self.config)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def answer(request: Request, config: Config) -> Completion:
+    """The completion of `request`: a pure function.
+
+    Tokens are counted as characters / 4, rounded up, which is near the truth for English.
+
+    Raises:
+        RequestRefused: the request wants JSON of a given schema.
+    """
+    if request.json_schema is not None:
+        raise RequestRefused("unsupported", "the simulated teacher does not write JSON of a given schema")
+    task = read_task(request)
+    seed = request.seed if request.sampling.temperature > 0 else 0
+    contents = [[message["role"], message["content"]] for message in request.messages]
+    source = int(digest("simulated", config.model, contents, request.sampling.temperature, seed, size=8), 16)
+    text, truth = _ANSWERS[task.name](task, source, config)
+    for stop in request.sampling.stop:
+        text = text.partition(stop)[0]
+    limit = request.sampling.max_tokens * _CHARACTERS_PER_TOKEN
+    truncated = len(text) > limit
+    text = text[:limit]
+    return Completion(
+        text=text,
+        finish_reason="length" if truncated else "stop",
+        prompt_tokens=sum(count_tokens(content) for _, content in contents),
+        completion_tokens=count_tokens(text),
+        model=config.model,
+        truth={"truncated": truncated, **truth, "task": task.name},
+    )
+
+
+def count_tokens(text: str) -> int:
+    return -(-len(text) // _CHARACTERS_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a prompt asks for: `name`, the tagged input, and the prompt without any tagged input."""
+
+    name: str
+    source: str | None
+    instructions: str
+
+
+_BLOCK = re.compile(r"<(text|persona|problem)>\n?(.*?)\n?</\1>", re.DOTALL)
+# The first mark found decides: an instruction to box an answer says more than a mention of personas.
+_TASKS = (
+    ("```python", "solve_pot", "problem"),
+    ("\\boxed", "solve_cot", "problem"),
+    ("Math problem:", "math", "persona"),
+    ("Relation:", "persona_to_persona", "persona"),
+    ("Persona:", "text_to_persona", "text"),
+)
+
+
+def read_task(request: Request) -> Task:
+    """What `request` asks for, by the output contract; `unknown` where it names none.
+
+    A problem to solve may come without tags, as in most benchmark prompts: then the last user
+    message is taken for the problem.
+    """
+    conversation = "\n".join(message["content"] for message in request.messages if message["role"] != "assistant")
+    blocks = {match[1]: match[2] for match in _BLOCK.finditer(conversation)}  # the last of each kind wins
+    instructions = _BLOCK.sub(" ", conversation)
+    for mark, name, tag in _TASKS:
+        if mark in instructions:
+            source = blocks.get(tag)
+            if source is None and tag == "problem":
+                source = request.messages[-1]["content"]
+            return Task(name, source, instructions)
+    return Task("unknown", None, instructions)
+
+
+_Answer = tuple[str, dict[str, Any]]
+_COUNT = re.compile(r"exactly (\d+)")
+_MODE = re.compile(r"likely to (read|write|like|dislike)\b")
+
+
+def _count(task: Task) -> int:
+    match = _COUNT.search(task.instructions)
+    return int(match[1]) if match else 1
+
+
+def _text_to_persona(task: Task, source: int, config: Config) -> _Answer:
+    mode = _MODE.search(task.instructions)
+    wanted = "coarse" if "in general terms" in task.instructions else mode[1] if mode else "read"
+    rng = Random(source)  # noqa: S311 - not for secrets
+    reply = text_to_persona(task.source or "", cast(Mode, wanted), _count(task), rng, config.persona_rates)
+    return reply.text, reply.truth
+
+
+def _persona_to_persona(task: Task, source: int, config: Config) -> _Answer:
+    rng = Random(source)  # noqa: S311 - not for secrets
+    reply = persona_to_persona(task.source or "", _count(task), rng, config.persona_rates)
+    return reply.text, reply.truth
+
+
+def _math(task: Task, source: int, config: Config) -> _Answer:
+    problem = make_problem(
+        task.source, source, difficulty=config.difficulty, families=config.families, rates=config.rates
+    )
+    return problem.text, problem.truth
+
+
+def _solve(kind: Literal["cot", "pot"]) -> Callable[[Task, int, Config], _Answer]:
+    def answer_solution(task: Task, source: int, config: Config) -> _Answer:
+        solution = solve(task.source or "", source, kind, rates=config.rates)
+        return solution.text, solution.truth
+
+    return answer_solution
+
+
+def _unknown(_task: Task, _source: int, _config: Config) -> _Answer:
+    return "I can only write personas, math problems and their solutions.", {"fault": "unknown_task"}
+
+
+_ANSWERS: dict[str, Callable[[Task, int, Config], _Answer]] = {
+    "solve_pot": _solve("pot"),
+    "solve_cot": _solve("cot"),
+    "math": _math,
+    "persona_to_persona": _persona_to_persona,
+    "text_to_persona": _text_to_persona,
+    "unknown": _unknown,
+}

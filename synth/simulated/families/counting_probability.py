@@ -1,0 +1,268 @@
+"""Counting & Probability: products, pairs, sets, draws, expectations, committees and arrangements."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import comb, factorial
+from random import Random
+
+from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, tex, working
+
+_SUBJECT = "Counting & Probability"
+
+
+def _sample_choices(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    return {
+        "kinds": draw(rng, difficulty, (2, 9), (5, 20), (11, 40)),
+        "sizes": draw(rng, difficulty, (2, 9), (3, 15), (6, 30)),
+        "colors": draw(rng, difficulty, (2, 5), (3, 12), (5, 25)),
+    }
+
+
+def _work_choices(note: Scratch, kinds: int, sizes: int, colors: int) -> Working:
+    pairs = note(kinds * sizes)
+    total = note(pairs * colors)
+    return working(total, f"{product(kinds, sizes, pairs)}.", f"{product(pairs, colors, total)}.")
+
+
+def _sample_games(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    players = draw(rng, difficulty, (5, 12), (10, 30), (20, 80))
+    return {"players": players, "played": rng.randint(1, players * (players - 1) // 2 - 1)}
+
+
+def _work_games(note: Scratch, players: int, played: int) -> Working:
+    others = note(players - 1)
+    ordered = note(players * others)
+    games = note(ordered // 2)
+    left = note(games - played)
+    return working(
+        left,
+        f"{product(players, others, ordered)}.",
+        f"{ordered} / 2 = {games} games.",
+        f"{games} - {played} = {left}.",
+    )
+
+
+def _sample_neither(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    both = draw(rng, difficulty, (1, 9), (4, 40), (15, 200))
+    first = both + draw(rng, difficulty, (1, 12), (3, 60), (20, 300))
+    second = both + draw(rng, difficulty, (1, 12), (3, 60), (20, 300))
+    neither = draw(rng, difficulty, (1, 20), (5, 70), (30, 300))
+    return {"people": first + second - both + neither, "first": first, "second": second, "both": both}
+
+
+def _work_neither(note: Scratch, people: int, first: int, second: int, both: int) -> Working:
+    twice = note(first + second)
+    either = note(twice - both)
+    neither = note(people - either)
+    return working(
+        neither,
+        f"{first} + {second} = {twice}.",
+        f"{twice} - {both} = {either}.",
+        f"{people} - {either} = {neither}.",
+    )
+
+
+def _sample_draw(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    return {color: draw(rng, difficulty, (1, 9), (3, 25), (12, 90)) for color in ("red", "blue", "green")}
+
+
+def _work_draw(note: Scratch, red: int, blue: int, green: int) -> Working:
+    part = note(red + blue)
+    total = note(part + green)
+    chance = note(Fraction(red, total))
+    return working(
+        chance,
+        f"{red} + {blue} = {part}.",
+        f"{part} + {green} = {total}.",
+        f"The probability is {red} / {total} = {tex(chance)}.",
+    )
+
+
+def _sample_expected(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    sides = draw(rng, difficulty, (2, 8), (4, 15), (6, 40))
+    return {
+        "plays": sides * draw(rng, difficulty, (2, 9), (5, 30), (12, 60)),
+        "sides": sides,
+        "prize": draw(rng, difficulty, (2, 9), (5, 40), (15, 120)),
+    }
+
+
+def _work_expected(note: Scratch, plays: int, sides: int, prize: int) -> Working:
+    wins = note(Fraction(plays, sides))
+    points = note(wins * prize)
+    return working(
+        points, f"Expected wins: {plays} / {sides} = {tex(wins)}.", f"Points: {tex(wins)} * {prize} = {tex(points)}."
+    )
+
+
+def _sample_committee(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    experts = draw(rng, difficulty, (0, 0), (5, 9), (8, 14))
+    return {
+        "experts": experts,
+        "seats": rng.randint(2, 3) if difficulty == "medium" else rng.randint(3, 5),
+        "helpers": draw(rng, difficulty, (0, 0), (3, 9), (6, 25)),
+    }
+
+
+def _work_committee(note: Scratch, experts: int, seats: int, helpers: int) -> Working:
+    top = note(factorial(experts) // factorial(experts - seats))
+    bottom = note(factorial(seats))
+    teams = note(top // bottom)
+    total = note(teams * helpers)
+    factors = " * ".join(str(experts - i) for i in range(seats))
+    return working(
+        total,
+        f"In order, {seats} of {experts} people can be picked in {factors} = {top} ways.",
+        f"Order does not matter, so divide by {seats}! = {bottom}: {top} / {bottom} = {teams}.",
+        f"Each team goes with any of {helpers} helpers: {product(teams, helpers, total)}.",
+    )
+
+
+def _sample_at_least_one(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    bottom = draw(rng, difficulty, (0, 0), (3, 6), (4, 9))
+    return {
+        "top": rng.randint(1, bottom - 1),
+        "bottom": bottom,
+        "tries": draw(rng, difficulty, (0, 0), (2, 3), (3, 4)),
+    }
+
+
+def _work_at_least_one(note: Scratch, top: int, bottom: int, tries: int) -> Working:
+    miss = note(1 - Fraction(top, bottom))
+    never = note(miss**tries)
+    chance = note(1 - never)
+    return working(
+        chance,
+        rf"One try fails with probability $1 - \frac{{{top}}}{{{bottom}}} = {tex(miss)}$.",
+        f"All {tries} independent tries fail with probability $({tex(miss)})^{tries} = {tex(never)}$.",
+        f"So at least one succeeds with probability $1 - {tex(never)} = {tex(chance)}$.",
+    )
+
+
+def _sample_paths(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    return {
+        "red": draw(rng, difficulty, (0, 0), (2, 5), (4, 8)),
+        "blue": draw(rng, difficulty, (0, 0), (2, 5), (3, 7)),
+    }
+
+
+def _work_paths(note: Scratch, red: int, blue: int) -> Working:
+    total = note(red + blue)
+    ways = note(comb(total, red))
+    return working(
+        ways,
+        f"There are {red} + {blue} = {total} positions, and the red ones fix everything.",
+        rf"Choosing {red} of {total} positions gives $\binom{{{total}}}{{{red}}} = {ways}$.",
+    )
+
+
+FAMILIES = (
+    Family(
+        "choices",
+        _SUBJECT,
+        (
+            "At <place>, <who> offers <thing> in <kinds> designs, <sizes?> sizes and <colors> colors. "
+            "How many different ones can be ordered?",
+            "<Who> plans a stand of <thing> at <place>, picking one of <kinds> designs, one of <sizes?> sizes "
+            "and one of <colors> colors. In how many ways can this be done?",
+        ),
+        _sample_choices,
+        _work_choices,
+        "answer = <kinds> * <sizes> * <colors>",
+    ),
+    Family(
+        "games",
+        _SUBJECT,
+        (
+            "At <place>, <who> runs a contest about <thing> where each of <players> players meets every other player "
+            "once. So far <played?> games are over. How many games are left?",
+            "<Who> invites <players> players to <place> to play for <thing>. Everyone plays everyone else once, "
+            "and <played?> games are done. How many are still to come?",
+        ),
+        _sample_games,
+        _work_games,
+        "games = <players> * (<players> - 1) // 2\nanswer = games - <played>",
+    ),
+    Family(
+        "neither",
+        _SUBJECT,
+        (
+            "<Who> asks <people> guests at <place> about <thing>. Of these, <first> like the old ones, "
+            "<second> like the new ones, and <both?> like both. How many like neither?",
+            "In a survey on <thing> at <place>, <who> hears from <people> people: <first> own a large one, "
+            "<second> own a small one, and <both?> own both. How many own neither?",
+        ),
+        _sample_neither,
+        _work_neither,
+        "answer = <people> - (<first> + <second> - <both>)",
+    ),
+    Family(
+        "draw",
+        _SUBJECT,
+        (
+            "A bag at <place> holds <thing>: <red> red, <blue?> blue and <green> green. <Who> takes one at random. "
+            "What is the probability that it is red?",
+            "<Who> puts <red> red, <blue?> blue and <green> green <thing> in a box at <place> and picks one blindly. "
+            "Find the probability of a red one.",
+        ),
+        _sample_draw,
+        _work_draw,
+        "from fractions import Fraction\n\nanswer = Fraction(<red>, <red> + <blue> + <green>)",
+    ),
+    Family(
+        "expected",
+        _SUBJECT,
+        (
+            "A wheel of <thing> at <place> has <sides> equal parts, one of them gold. <Who> spins <plays> times "
+            "and earns <prize?> points for each gold. How many points are expected?",
+            "<Who> plays <plays> rounds of a game about <thing> at <place>. Each round is won with probability 1 in "
+            "<sides> and pays <prize?> points. What is the expected number of points?",
+        ),
+        _sample_expected,
+        _work_expected,
+        "from fractions import Fraction\n\nanswer = Fraction(<plays>, <sides>) * <prize>",
+    ),
+    Family(
+        "committee",
+        _SUBJECT,
+        (
+            "To judge <thing> at <place>, <who> forms a team of <seats> out of <experts> experts together with one of "
+            "<helpers?> helpers. In how many ways can the team be chosen?",
+            "<Who> must choose <seats> of <experts> members of <place> to look after <thing>, and one of <helpers?> "
+            "volunteers to write the minutes. How many different choices are possible?",
+        ),
+        _sample_committee,
+        _work_committee,
+        "from math import comb\n\nanswer = comb(<experts>, <seats>) * <helpers>",
+        ("medium", "hard"),
+    ),
+    Family(
+        "at_least_one",
+        _SUBJECT,
+        (
+            r"Each time <who> offers <thing> at <place>, a visitor takes one with probability $\frac{<top>}{<bottom>}$, "
+            "independently. What is the probability that at least one of <tries?> visitors takes one?",
+            r"<Who> tests <tries?> <thing> for <place>. Each passes with probability $\frac{<top>}{<bottom>}$, "
+            "independently of the others. Find the probability that at least one passes, as a common fraction.",
+        ),
+        _sample_at_least_one,
+        _work_at_least_one,
+        "from fractions import Fraction\n\nanswer = 1 - (1 - Fraction(<top>, <bottom>)) ** <tries>",
+        ("medium", "hard"),
+    ),
+    Family(
+        "arrangements",
+        _SUBJECT,
+        (
+            "<Who> hangs <red> identical red and <blue?> identical blue <thing> in a row at <place>. "
+            "How many different rows are possible?",
+            "In how many distinguishable orders can <who> line up <thing> at <place> if <red> of them are alike in red "
+            "and the other <blue?> are alike in blue?",
+        ),
+        _sample_paths,
+        _work_paths,
+        "from math import comb\n\nanswer = comb(<red> + <blue>, <red>)",
+        ("medium", "hard"),
+    ),
+)

@@ -1,0 +1,301 @@
+r"""The grammar of the simulated teacher: what a problem family is, and how text and numbers map to each other.
+
+A `Family` is data (wordings with slots, a PoT program with slots) and two small functions (draw the
+parameters; work the problem). Everything else is derived here:
+
+* `Wording.render` writes a problem, and the same wording, compiled to a regex, reads it back, so a
+  problem's text is all that is ever needed to solve it.
+* `work` passes every number that it computes through a `Scratch`, which can make one of them wrong:
+  the wrong intermediate value then runs through the rest of the solution, as it does for an LLM.
+
+Slots: `<a>` is an integer, `<b?>` one that may be withheld to make the problem unsolvable ("some"
+stands in its place, or the letter k inside a formula), and `<who>`, `<Who>`, `<thing>`, `<place>`
+take theme words, which never matter to the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from random import Random
+from typing import Literal, TypeVar
+
+Difficulty = Literal["easy", "medium", "hard"]
+DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
+
+Params = Mapping[str, int]
+Answer = int | Fraction | str  # a str is LaTeX
+Number = TypeVar("Number", int, Fraction)
+Range = tuple[int, int]
+
+_SLOT = re.compile(r"<([A-Za-z]\w*)(\??)>")
+_THEME_SLOTS = frozenset({"who", "Who", "thing", "place"})
+# At most five digits: a hostile exponent or factorial must not keep the teacher busy.
+_INTEGER = r"-?[0-9]{1,5}"
+_WITHHELD = ("some", "k")
+_TAIL_PARTS = frozenset({"modulus", "fold", "bound"})
+_THEME_TEXT = r"[^\d.,;:?!$<>]+?"
+
+
+def tex(value: Answer) -> str:
+    r"""An answer as LaTeX: `7`, `\frac{3}{4}`, or the string itself."""
+    if isinstance(value, str):
+        return value
+    if value.denominator == 1:
+        return str(value.numerator)
+    sign = "-" if value < 0 else ""
+    return rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+
+
+class Scratch:
+    """Takes down each computed number in order; the one at `slip_at` comes out wrong."""
+
+    def __init__(self, slip_at: int | None = None, rng: Random | None = None) -> None:
+        self.values: list[int | Fraction] = []
+        self._slip_at = slip_at
+        self._rng = rng
+
+    def __call__(self, value: Number) -> Number:
+        if self._rng is not None and len(self.values) == self._slip_at:
+            value = _slipped(value, self._rng)
+        self.values.append(value)
+        return value
+
+
+def _slipped(value: Number, rng: Random) -> Number:
+    """A wrong value near `value` and of its sign: off by one or two, or by a carried ten."""
+    for step in (rng.choice((1, -1, 2, -2, 10, -10)), 1):
+        moved = value + step
+        if (moved > 0) == (value > 0) and moved != 0:
+            return moved
+    return value - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A worked problem: its steps in words, and the answer which they reach."""
+
+    answer: Answer
+    steps: tuple[str, ...]
+
+
+def working(answer: Answer, *steps: str) -> Working:
+    return Working(answer, steps)
+
+
+# What may follow a question; `Instance` says what each part means.
+_TAIL = (
+    r"(?: Give the remainder when the result is divided by (?P<modulus>[1-9][0-9]{0,4})\.)?"
+    r"(?P<fold> Write the result in lowest terms and give the sum of its numerator and denominator\.)?"
+    r"(?: It is known that the result is greater than (?P<bound>-?[0-9]{1,12})\.)?"
+)
+
+
+class Wording:
+    """One phrasing of a family: renders a problem and recognises what it rendered."""
+
+    def __init__(self, source: str) -> None:
+        pieces = _SLOT.split(source)
+        self._literals: list[str] = pieces[0::3]
+        self._slots: list[str] = pieces[1::3]
+        self.may_withhold = tuple(name for name, mark in zip(pieces[1::3], pieces[2::3], strict=True) if mark)
+        # A text without this literal cannot match: a substring test costs a tenth of a failing regex.
+        self._anchor = max(self._literals, key=len)
+        self._pattern = re.compile(self._regex())
+
+    def _regex(self) -> str:
+        parts, seen = [re.escape(self._literals[0])], set()
+        for name, literal in zip(self._slots, self._literals[1:], strict=True):
+            number = "|".join((_INTEGER, *_WITHHELD)) if name in self.may_withhold else _INTEGER
+            body = _THEME_TEXT if name in _THEME_SLOTS else number
+            parts += [f"(?P={name})" if name in seen else f"(?P<{name}>{body})", re.escape(literal)]
+            seen.add(name)
+        return "".join(parts) + _TAIL
+
+    def render(self, params: Params, theme: Mapping[str, str], withheld: str | None = None) -> str:
+        parts = [self._literals[0]]
+        for name, literal in zip(self._slots, self._literals[1:], strict=True):
+            if name in _THEME_SLOTS:
+                parts.append(theme[name])
+            elif name == withheld:
+                parts.append(_WITHHELD["".join(parts).count("$") % 2])
+            else:
+                parts.append(str(params[name]))
+            parts.append(literal)
+        return "".join(parts)
+
+    def read(self, text: str) -> dict[str, str | None] | None:
+        """Slots and tail of `text` by name, as written, or None if this is another wording."""
+        match = self._pattern.fullmatch(text) if self._anchor in text else None
+        return match.groupdict() if match else None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A parametrised kind of problem.
+
+    `sample(rng, difficulty)` draws the parameters; `work(note, **params)` solves, passing each number
+    it computes through `note`; `program` is Python with slots that leaves its result in `answer`.
+    Parameters are integers, and each of them stands in every wording.
+    """
+
+    name: str
+    subject: str
+    wordings: tuple[str, ...]
+    sample: Callable[[Random, Difficulty], dict[str, int]]
+    work: Callable[..., Working]
+    program: str
+    difficulties: tuple[Difficulty, ...] = DIFFICULTIES
+
+    @cached_property
+    def compiled(self) -> tuple[Wording, ...]:
+        return tuple(Wording(source) for source in self.wordings)
+
+    def solve(self, params: Params) -> Answer:
+        return self.work(Scratch(), **params).answer
+
+    def code(self, params: Params) -> str:
+        return _SLOT.sub(lambda slot: str(params[slot.group(1)]), self.program)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One problem: a family with numbers, and what was added to its question.
+
+    `modulus`: asks for the answer's remainder. `fold`: asks for numerator plus denominator.
+    `bound`: claims that the result exceeds it, which contradicts the rest if it does not.
+    `withheld`: the parameter that the text does not give; `params` lacks it when read from a text.
+    """
+
+    family: Family
+    wording: int
+    params: dict[str, int]
+    modulus: int | None = None
+    fold: bool = False
+    bound: int | None = None
+    withheld: str | None = None
+
+    @cached_property
+    def answer(self) -> Answer | None:
+        """The right answer; None where there is none: a condition is missing or contradicts the others.
+
+        Raises:
+            ArithmeticError, ValueError: `params` lie outside of what the family is defined for.
+        """
+        if self.withheld is not None:
+            return None
+        value = self.work(self.params, Scratch()).answer
+        contradicted = self.bound is not None and isinstance(value, int | Fraction) and value <= self.bound
+        return None if contradicted else value
+
+    def work(self, params: Params, note: Scratch) -> Working:
+        """Solve to the end of the question, with `params` as a solver read them.
+
+        Raises:
+            ArithmeticError, ValueError: as `answer`.
+        """
+        done = self.family.work(note, **params)
+        value = done.answer
+        if isinstance(value, str):
+            return done
+        if self.modulus is not None:
+            rest = note(int(value) % self.modulus)
+            return Working(rest, (*done.steps, f"{int(value)} divided by {self.modulus} leaves {rest}."))
+        if self.fold:
+            top, bottom = value.numerator, value.denominator
+            total = note(top + bottom)
+            return Working(total, (*done.steps, f"In lowest terms: ${tex(value)}$, and {top} + {bottom} = {total}."))
+        return done
+
+    def code(self, params: Params) -> str:
+        """The PoT program up to the line that prints `answer`."""
+        lines = [self.family.code(params)]
+        if self.modulus is not None:
+            lines.append(f"answer = answer % {self.modulus}")
+        if self.fold:
+            lines.append("answer = answer.numerator + answer.denominator")
+        return "\n".join(lines)
+
+    def text(self, theme: Mapping[str, str]) -> str:
+        """The problem as it is posed."""
+        parts = [self.family.compiled[self.wording].render(self.params, theme, self.withheld)]
+        if self.modulus is not None:
+            parts.append(f"Give the remainder when the result is divided by {self.modulus}.")
+        if self.fold:
+            parts.append("Write the result in lowest terms and give the sum of its numerator and denominator.")
+        if self.bound is not None:
+            parts.append(f"It is known that the result is greater than {self.bound}.")
+        return " ".join(parts)
+
+
+def recognise(text: str, families: Iterable[Family]) -> Instance | None:
+    """The instance that `text` states, whatever its line breaks and spacing; None if it is not of `families`."""
+    text = " ".join(text.split())
+    for family in families:
+        for index, wording in enumerate(family.compiled):
+            values = wording.read(text)
+            if values is not None:
+                return _instance(family, index, values)
+    return None
+
+
+def _instance(family: Family, wording: int, values: Mapping[str, str | None]) -> Instance | None:
+    """None for numbers that the family is not defined for, such as boxes of 0."""
+    numbers = {name: value for name, value in values.items() if name not in _THEME_SLOTS | _TAIL_PARTS}
+    withheld = [name for name, value in numbers.items() if value in _WITHHELD]
+    instance = Instance(
+        family,
+        wording,
+        {name: int(value) for name, value in numbers.items() if value is not None and name not in withheld},
+        int(values["modulus"]) if values["modulus"] else None,
+        values["fold"] is not None,
+        int(values["bound"]) if values["bound"] else None,
+        withheld[0] if withheld else None,
+    )
+    try:
+        _ = instance.answer
+    except (ArithmeticError, ValueError):
+        return None
+    return instance if len(withheld) < 2 else None
+
+
+def draw(rng: Random, difficulty: Difficulty, easy: Range, medium: Range, hard: Range) -> int:
+    """A number from the inclusive range of its difficulty."""
+    return rng.randint(*{"easy": easy, "medium": medium, "hard": hard}[difficulty])
+
+
+def product(a: int, b: int, result: int) -> str:
+    """`a * b = result`, split into partial products where a person would not do it in one step."""
+    if 10 < a < 1000 and 10 < b < 1000 and a % 10 and b % 10:
+        tens = b - b % 10
+        return f"{a} * {b} = {a * tens} + {a * (b % 10)} = {result}"
+    return f"{a} * {b} = {result}"
+
+
+def signed(value: int) -> str:
+    """`value` as it is written after an operator: a negative one in parentheses."""
+    return f"({value})" if value < 0 else str(value)
+
+
+def square_part(square: int) -> tuple[int, int]:
+    """`(m, r)` with m * m * r = `square` and r free of squares; (0, 0) for 0."""
+    outside, inside, factor = 1, square, 2
+    while factor * factor <= inside:
+        if inside % (factor * factor):
+            factor += 1
+        else:
+            outside, inside = outside * factor, inside // (factor * factor)
+    return (outside, inside) if square else (0, 0)
+
+
+def root_tex(square: int, times: int = 1) -> str:
+    r"""`times` times the square root of `square` in simplest form: `6`, `\sqrt{5}`, `-3\sqrt{2}`."""
+    outside, inside = square_part(square)
+    outside *= times
+    if inside <= 1 or outside == 0:
+        return str(outside)
+    front = {1: "", -1: "-"}.get(outside, str(outside))
+    return rf"{front}\sqrt{{{inside}}}"

@@ -1,0 +1,144 @@
+"""Solutions to problems: any number of CoT samples and PoT programs each, from one or several models.
+
+    solutions:
+      run: synth.solutions
+      inputs: {problems: problems}
+      config:
+        samples:
+          - {engine: gpt_4o, kind: cot}
+          - {engine: gpt_4o, kind: pot}
+          - {engine: gpt_4_turbo, kind: cot}
+
+One record per problem holds all its samples in the order of the config. A sample that the engine
+refuses, or leaves empty, is left out; the problem is rejected only when no sample is left. Nothing
+is judged here: truncated samples and samples without an answer stay, for `synth.verify` to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from personahub.core.config import EngineName, FrozenModel, StageConfig, TemplateFolder
+from personahub.core.engines import Completion, Request, Sampling
+from personahub.core.errors import Rejected
+from personahub.core.forecast import Forecast, Requests
+from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.identity import derive_seed
+from personahub.core.records import SOLUTIONS, Row
+from personahub.core.stage import Stage
+from personahub.core.template import load_template
+
+VERSION = "1"
+INPUTS = ("problems",)
+PROMPTS = Path(__file__).parent / "prompts"
+
+_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
+_PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
+_COMPLETION_TOKENS = {"cot": 550, "pot": 250}  # GPT-4-class chat models on problems of this length
+
+
+class SampleGroup(FrozenModel):
+    """`n` samples of one kind from one engine."""
+
+    engine: EngineName
+    kind: Literal["cot", "pot"] = "cot"
+    template: Annotated[str, TemplateFolder(PROMPTS)] = Field(description="Default: solve_cot or solve_pot.")
+    n: int = Field(default=1, gt=0)
+    sampling: Sampling = Sampling(temperature=0.7, max_tokens=2048)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _template_of_kind(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("template") is None:
+            return {**values, "template": f"solve_{values.get('kind', 'cot')}"}
+        return values
+
+
+class Config(StageConfig):
+    """Which samples to draw. Appending a group leaves the seeds of those before it as they were."""
+
+    samples: tuple[SampleGroup, ...] = Field(min_length=1)
+    attempts: int = Field(default=2, gt=0, description="How often an empty sample is asked for.")
+
+
+def run(stage: Stage[Config]) -> None:
+    """Write the solutions of `problems`."""
+    map_completions(stage, _process, stage.input("problems"), SOLUTIONS)
+
+
+async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
+    config = stage.config
+    kinds = [group.kind for group in config.samples for _ in range(group.n)]
+    async for problem, results in shard.generate(shard.rows(), prompts(config), parse_solution, config.attempts):
+        samples = [
+            {"kind": kind, **result} for kind, result in zip(kinds, results, strict=True) if isinstance(result, dict)
+        ]
+        if samples:
+            shard.write({**problem, "samples": samples})
+        else:
+            failure = next(result for result in results if isinstance(result, Failure))
+            shard.reject(problem, Rejected("no_samples", f"all {len(results)} failed, first: {failure.error}"))
+
+
+def prompts(config: Config) -> Callable[[Row], list[Request]]:
+    """The requests of one problem, in the order of the config. `sample` counts over all groups."""
+    groups = [(group, load_template(group.template, PROMPTS)) for group in config.samples]
+
+    def of_problem(row: Row) -> list[Request]:
+        requests: list[Request] = []
+        for group, template in groups:
+            messages = template.render(problem=row["problem"])
+            for _ in range(group.n):
+                sample = len(requests)
+                seed = derive_seed(config.seed, row["id"], sample)
+                requests.append(Request(messages, group.sampling, seed, sample, engine=group.engine))
+        return requests
+
+    return of_problem
+
+
+def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
+    """The fields of a sample but its kind. `seed` is that of the attempt that succeeded.
+
+    Raises:
+        Rejected: `empty`.
+    """
+    if not completion.text.strip():
+        raise Rejected("empty", f"finish_reason {completion.finish_reason}")
+    return {
+        "text": completion.text,
+        "model": completion.model,
+        "seed": request.seed,
+        "finish_reason": completion.finish_reason,
+    }
+
+
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """One request per problem and sample."""
+    problems = rows_in["problems"]
+    by_engine: dict[str, list[Requests]] = {}
+    for group in config.samples:
+        messages = load_template(group.template, PROMPTS).render(problem="")
+        prompt = sum(len(m["content"]) for m in messages) // _CHARS_PER_TOKEN + _PROBLEM_TOKENS
+        count = problems * group.n
+        by_engine.setdefault(group.engine, []).append(
+            Requests(count, count * prompt, count * _COMPLETION_TOKENS[group.kind])
+        )
+    return Forecast(
+        rows_out=problems,
+        requests={engine: _sum(requests) for engine, requests in by_engine.items()},
+        disk_bytes=problems * sum(group.n for group in config.samples) * 2000,
+        notes=("assumes {cot} tokens out per CoT sample and {pot} per PoT program".format(**_COMPLETION_TOKENS),),
+    )
+
+
+def _sum(requests: Sequence[Requests]) -> Requests:
+    return Requests(
+        sum(r.count for r in requests),
+        sum(r.prompt_tokens for r in requests),
+        sum(r.completion_tokens for r in requests),
+    )

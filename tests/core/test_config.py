@@ -1,0 +1,112 @@
+"""YAML, `extends`, overrides and identity markers; every mistake ends in one helpful line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from personahub.core.config import (
+    EXECUTION,
+    ContentPath,
+    EngineName,
+    FrozenModel,
+    StageConfig,
+    TemplateFolder,
+    engine_names,
+    identity_of,
+    load_yaml,
+    parse_config,
+)
+from personahub.core.errors import UserError
+
+
+class Inner(FrozenModel):
+    engine: EngineName = "teacher"
+    count: int = 1
+
+
+class Config(StageConfig):
+    path: ContentPath | None = None
+    temperature: float = 1.0
+    workers: Annotated[int, EXECUTION] = 1
+    samples: tuple[Inner, ...] = ()
+    inner: Inner = Field(default=Inner())
+    judges: dict[str, EngineName] = Field(default_factory=dict)
+    files: tuple[ContentPath, ...] | None = None
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_extends_merges_mappings_and_overrides_come_last(tmp_path: Path) -> None:
+    write(tmp_path / "base.yaml", "a: {x: 1, y: [1, 2], z: 3}\nb: 2\n")
+    child = write(tmp_path / "child.yaml", "extends: base.yaml\na: {y: [9], z: null}\n")
+    values = load_yaml(child, ["a.x=5", "a.new.deep=[p, 1.5]", "b=null"])
+    assert values == {"a": {"x": 5, "y": [9], "new": {"deep": ["p", 1.5]}}, "b": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("a: [1, 2\n", [], r"config.yaml: not valid YAML: line \d+"),
+        ("- a\n", [], "mapping of keys"),
+        ("extends: config.yaml\n", [], "circle"),
+        ("extends: gone.yaml\n", [], "gone.yaml: no such config file"),
+        ("a: 1\n", ["a"], "key=value"),
+        ("a: 1\n", ["a.b=1"], "'a' is not a mapping"),
+        ("a: 1\n", ["b=[1"], "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']\n", [], "not valid YAML"),
+    ],
+)
+def test_bad_yaml_is_one_clear_line(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_yaml(write(tmp_path / "config.yaml", text), overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temprature": 1}, r"here.temprature: unknown key. Did you mean 'temperature'\?"),
+        ({"samples": [{"coutn": 1}]}, r"here.samples.0.coutn: unknown key. Did you mean 'count'\?"),
+        ({"inner": {"zzz": 1}}, "Valid: count, engine"),
+        ({"temperature": "hot"}, "here.temperature: .*number.*hot"),
+        ({"seed": -1}, "here.seed: .*greater than or equal to 0"),
+    ],
+)
+def test_bad_keys_name_their_path_and_the_nearest_valid_one(values: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_config(Config, values, "here")
+
+
+def test_identity_is_content_and_engines_but_not_execution(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "one.txt", "same"), write(tmp_path / "two.txt", "same")
+    engines = {"teacher": {"model": "m"}, "judge": {"model": "j"}}
+    base = identity_of(Config(path=str(one), workers=1), engines)
+    assert base == identity_of(Config(path=str(two), workers=8), engines)
+    assert base["inner"]["engine"] == {"model": "m"}
+    assert base != identity_of(Config(path=str(one), temperature=0.5), engines)
+    assert base != identity_of(Config(path=str(one), inner=Inner(engine="judge")), engines)
+    write(two, "changed")
+    assert base != identity_of(Config(path=str(two)), engines)
+    assert engine_names(Config(samples=(Inner(engine="judge"),))) == {"teacher", "judge"}
+    assert engine_names(Config(judges={"first": "judge"})) == {"teacher", "judge"}
+    assert identity_of(Config(judges={"first": "judge"}), engines)["judges"] == {"first": {"model": "j"}}
+    assert identity_of(Config(files=(str(one),)), engines)["files"] == [base["path"]]
+    with pytest.raises(UserError, match="no engine named 'teacher'"):
+        identity_of(Config(), {})
+
+
+def test_an_edited_template_is_another_identity(tmp_path: Path) -> None:
+    class Templated(StageConfig):
+        template: Annotated[str, TemplateFolder(tmp_path)] = "ask"
+
+    write(tmp_path / "ask.md", "---\nversion: 1\n---\n## user\nHello\n")
+    before = identity_of(Templated())
+    write(tmp_path / "ask.md", "---\nversion: 1\n---\n## user\nHello!\n")
+    assert identity_of(Templated()) != before

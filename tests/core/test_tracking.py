@@ -1,0 +1,98 @@
+"""metrics.jsonl always; W&B offline below the stage's folder, in the format that `wandb sync` reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STAGE = """
+import pyarrow as pa
+from personahub.core.config import StageConfig
+VERSION, INPUTS = "1", ()
+class Config(StageConfig):
+    steps: int = 3
+def run(stage):
+    for step in range(1, stage.config.steps + 1):
+        stage.log({"loss": 1.0 / step}, step)
+    with stage.writer("00000", pa.schema([("id", pa.string())])) as writer:
+        writer.write({"id": "a"})
+    stage.report(final_loss=1.0 / stage.config.steps)
+"""
+
+
+def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    (folder / "toys").mkdir(exist_ok=True)
+    (folder / "toys" / "train.py").write_text(STAGE)
+    (folder / "toy.yaml").write_text("experiment: toy\nstages:\n  sft: {run: toys.train}\n")
+    command = [sys.executable, "-m", "personahub.cli", "run", "toy.yaml", *overrides]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**clean, "HOME": str(folder), **environment},
+    )
+
+
+def wandb_records(file: Path) -> Iterator[Any]:
+    """Records of a .wandb file: protobufs framed as a LevelDB log (7-byte file header, 32 KiB blocks)."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, offset, parts = file.read_bytes(), 7, b""
+    while offset + 7 <= len(data):
+        left = 32768 - offset % 32768
+        if left < 7:
+            offset += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, offset + 4)
+        parts += data[offset + 7 : offset + 7 + length]
+        offset += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def test_metrics_file_is_always_written(tmp_path: Path) -> None:
+    assert run(tmp_path).returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "runs/toy/sft/metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert not list(tmp_path.rglob("wandb"))
+
+
+def test_offline_run_holds_group_job_type_config_and_metrics(tmp_path: Path) -> None:
+    result = run(tmp_path, "tracking.wandb=offline", "tracking.project=trial")
+    assert result.returncode == 0, result.stderr
+    (file,) = tmp_path.rglob("*.wandb")
+    assert file.is_relative_to(tmp_path / "runs/toy/sft")
+    runs, history, summary = [], [], {}
+    for record in wandb_records(file):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            runs.append(record.run)
+        elif kind == "history":
+            history.append({(item.key or ".".join(item.nested_key)): item.value_json for item in record.history.item})
+        elif kind == "summary":
+            summary.update({(i.key or ".".join(i.nested_key)): i.value_json for i in record.summary.update})
+    assert (runs[0].run_group, runs[0].job_type, runs[0].project) == ("toy", "sft", "trial")
+    assert {update.key: update.value_json for update in runs[0].config.update}["steps"] == "3"
+    assert [json.loads(row["loss"]) for row in history if "loss" in row] == [1.0, 0.5, 1 / 3]
+    assert json.loads(summary["final_loss"]) == 1 / 3
+    # Tracking is no identity: turning it off later leaves the artifact as it is.
+    assert "cached" in run(tmp_path).stdout
+
+
+def test_online_without_an_account_is_one_clear_line(tmp_path: Path) -> None:
+    result = run(tmp_path, "tracking.wandb=online")
+    assert result.returncode == 2
+    assert "wandb login" in result.stderr
+    assert "Traceback" not in result.stderr

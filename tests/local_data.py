@@ -1,0 +1,21 @@
+"""Where the real data sets lie on this machine, if they do.
+
+`python tests/local_data.py math/test.jsonl` prints the file's path, or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def local_data() -> Path:
+    """Folder named by PERSONAHUB_TEST_DATA, by default `shared/data` beside the repository."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    return Path(os.environ.get("PERSONAHUB_TEST_DATA", default))
+
+
+if __name__ == "__main__":
+    file = local_data() / sys.argv[1]
+    print(file if file.is_file() else "")

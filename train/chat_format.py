@@ -1,0 +1,114 @@
+"""From messages to tokens and labels: which tokens a model sees, and which ones it learns.
+
+A problem and its solution are rendered with the tokenizer's chat template, once as the prompt
+(ending where the assistant begins to speak) and once as the whole conversation. Their difference is
+what the model has to say, end-of-turn token included, and the only part with labels. Prompt and
+completion are tokenized apart, so in training the prompt has exactly the tokens it has at inference,
+whatever the completion begins with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from personahub.core.errors import Rejected, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # label of a token without loss, as in torch.nn.functional.cross_entropy
+
+END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+
+# Renders what the chat template published with Qwen2 renders: ChatML, and a default system message.
+CHATML_TEMPLATE = """\
+{%- if messages[0]['role'] != 'system' -%}
+{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
+{%- endif -%}
+{%- for turn in messages -%}
+{{- '<|im_start|>' ~ turn['role'] ~ '\\n' ~ turn['content'] ~ '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example. `labels` equals `input_ids` on the completion and IGNORED on the prompt."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class ChatFormat:
+    """Encodes conversations for one tokenizer.
+
+    Args:
+        tokenizer: with a chat template.
+        eos_token: the token that ends the model's turn, and generation.
+
+    Raises:
+        UserError: the tokenizer has no chat template, or lacks the end-of-turn token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, eos_token: str) -> None:
+        if not tokenizer.chat_template:
+            raise UserError("the base model's tokenizer has no chat template: name a Jinja file in model.chat_template")
+        if eos_token not in tokenizer.get_vocab():
+            raise UserError(f"sft.eos_token: {eos_token!r} is no token of the base model")
+        self._tokenizer = tokenizer
+        self._eos_token = eos_token
+        self._eos_id = tokenizer.convert_tokens_to_ids(eos_token)
+        special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = re.compile("|".join(re.escape(token) for token in special)) if special else None
+
+    def encode(self, conversations: Sequence[tuple[Messages, Messages]]) -> list[Example | Rejected]:
+        """Tokens and labels of (prompt, completion) pairs, or why a pair cannot be used.
+
+        Raises:
+            UserError: the template does not extend a prompt by its completion, or ends the
+                assistant's turn with another token than the tokenizer's EOS.
+        """
+        results: list[Example | Rejected] = []
+        rendered = [self._render(prompt, completion) for prompt, completion in conversations]
+        texts = [text for pair in rendered if not isinstance(pair, Rejected) for text in pair]
+        ids = iter(self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+        for pair in rendered:
+            if isinstance(pair, Rejected):
+                results.append(pair)
+                continue
+            prompt_ids, completion_ids = next(ids), next(ids)
+            if self._eos_id not in completion_ids:
+                raise UserError(
+                    f"the chat template ends a turn with {pair[1][-20:]!r}, where {self._eos_token!r} should be, so "
+                    "the model would not learn to stop: set sft.eos_token to the token that ends a turn"
+                )
+            results.append(Example(prompt_ids + completion_ids, [IGNORED] * len(prompt_ids) + completion_ids))
+        return results
+
+    def _render(self, prompt: Messages, completion: Messages) -> tuple[str, str] | Rejected:
+        turns = [*prompt, *completion]
+        if not any(turn["content"].strip() for turn in completion):
+            return Rejected("empty_completion")
+        # Text of a web page or of a model that spells a special token would become that token.
+        if self._special and (found := next(filter(None, (self._special.search(t["content"]) for t in turns)), None)):
+            return Rejected("special_token_in_text", found.group())
+        before = self._template(list(prompt), add_generation_prompt=True)
+        whole = self._template(turns, add_generation_prompt=False)
+        if not whole.startswith(before):
+            raise UserError(
+                "the chat template renders a prompt differently once it is answered, so what is trained would not be "
+                "what is asked at inference: name a plain template in model.chat_template"
+            )
+        return before, whole[len(before) :]
+
+    def _template(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False)
+        return str(text)

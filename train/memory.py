@@ -1,0 +1,222 @@
+"""What full or LoRA fine-tuning of a decoder needs: parameters, memory by component, FLOPs.
+
+Everything here is arithmetic on a model's shape; nothing is loaded. Symbols in the formulas:
+V vocabulary, d hidden size, i intermediate size, L layers, k = num_kv_heads * head size,
+N parameters, T tokens on one device in one forward pass, s sequence length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from personahub.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Shape of a Qwen2-like decoder: grouped-query attention with biases on q, k, v, and a gated MLP."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    tied_embeddings: bool
+    attention_bias: bool = True
+
+    @property
+    def kv_size(self) -> int:
+        """Width of the keys (and of the values): k."""
+        return self.hidden_size // self.num_heads * self.num_kv_heads
+
+    @property
+    def parameters(self) -> int:
+        """N: embeddings V*d (twice if untied), final norm d, and per layer
+        2*d*d + 2*d*k (attention), d + 2*k (its biases), 3*d*i (MLP), 2*d (norms).
+        """
+        d, k = self.hidden_size, self.kv_size
+        attention = 2 * d * d + 2 * d * k + (d + 2 * k if self.attention_bias else 0)
+        layer = attention + 3 * d * self.intermediate_size + 2 * d
+        embeddings = self.vocab_size * d * (1 if self.tied_embeddings else 2)
+        return embeddings + self.num_layers * layer + d
+
+    @property
+    def multiplied_parameters(self) -> int:
+        """Parameters that every token is multiplied with: N without the input embedding, which is a lookup."""
+        return self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.hidden_size)
+
+    def training_flops(self, tokens: float, sequence_length: float, trains_all: bool = True) -> float:
+        """FLOPs of training on `tokens`, without what activation checkpointing computes again.
+
+        Per token 6 * multiplied parameters (2 forward, 4 backward; Kaplan et al. 2020, arXiv
+        2001.08361, section 2.1) plus 6*L*d*s for attention, each token looking back at s/2 others on
+        average. With LoRA the frozen weights have no gradient of their own: 4 instead of 6.
+
+        Args:
+            tokens: seen in all, padding not counted.
+            sequence_length: s, average length of an example.
+            trains_all: False for LoRA.
+        """
+        matrices = (6 if trains_all else 4) * self.multiplied_parameters
+        return tokens * (matrices + 6 * self.num_layers * self.hidden_size * sequence_length)
+
+
+# https://huggingface.co/Qwen: config.json of each model. Qwen2, Qwen2.5 and Qwen2.5-Math share their shapes.
+_SHAPES: Mapping[str, ModelShape] = {
+    "0.5B": ModelShape(151_936, 896, 4_864, 24, 14, 2, tied_embeddings=True),
+    "1.5B": ModelShape(151_936, 1_536, 8_960, 28, 12, 2, tied_embeddings=True),
+    "3B": ModelShape(151_936, 2_048, 11_008, 36, 16, 2, tied_embeddings=True),
+    "7B": ModelShape(152_064, 3_584, 18_944, 28, 28, 4, tied_embeddings=False),
+    "14B": ModelShape(152_064, 5_120, 13_824, 48, 40, 8, tied_embeddings=False),
+}
+
+
+def known_shape(hub_name: str) -> ModelShape | None:
+    """Shape of a published Qwen2 model, such as `Qwen/Qwen2.5-7B-Instruct`; None for any other name."""
+    parts = hub_name.removeprefix("Qwen/").split("-")
+    if parts[0] not in ("Qwen2", "Qwen2.5"):
+        return None
+    return next((_SHAPES[part] for part in parts[1:] if part in _SHAPES), None)
+
+
+def shape_of_folder(folder: str | Path) -> ModelShape:
+    """Shape of the model saved in `folder`.
+
+    Raises:
+        UserError: it holds no model, or one whose config.json is of another kind.
+    """
+    try:
+        values = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        return shape_of_config(values)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no model: there is no config.json in it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/config.json: not the config of a decoder model ({error!r})") from None
+
+
+def shape_of_config(values: Mapping[str, Any]) -> ModelShape:
+    """Shape from the values of a config.json; raises KeyError for models that are not built like Qwen2."""
+    return ModelShape(
+        vocab_size=values["vocab_size"],
+        hidden_size=values["hidden_size"],
+        intermediate_size=values["intermediate_size"],
+        num_layers=values["num_hidden_layers"],
+        num_heads=values["num_attention_heads"],
+        num_kv_heads=values.get("num_key_value_heads", values["num_attention_heads"]),
+        tied_embeddings=values.get("tie_word_embeddings", False),
+        attention_bias=values.get("model_type") == "qwen2" or values.get("attention_bias", False),
+    )
+
+
+Dtype = Literal["float32", "bfloat16"]
+_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What decides the memory besides the shape.
+
+    Attributes:
+        weights: dtype of the weights, their gradients and the optimizer's moments. float32 trains
+            with bf16 autocast: the weights stay exact, the matrix products are bf16.
+        optimizer: a name of transformers' `optim`.
+        tokens_per_device: T, padding included.
+        checkpointing: whether activations are computed again in the backward pass.
+        shards: devices that weights, gradients and optimizer are spread over (FSDP, ZeRO-3).
+        trained_parameters: None for all; with LoRA those of the adapter.
+    """
+
+    weights: Dtype = "float32"
+    optimizer: str = "adamw_torch_fused"
+    tokens_per_device: int = 8192
+    checkpointing: bool = True
+    shards: int = 1
+    trained_parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on each device, by component."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    gathered: float
+
+    @property
+    def total(self) -> float:
+        """Sum of the components: an upper estimate, since not all of them peak at once."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.gathered
+
+    def __str__(self) -> str:
+        parts = {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "optimizer": self.optimizer,
+            "activations": self.activations,
+            "gathered layers": self.gathered,
+        }
+        shown = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items() if size)
+        return f"{self.total / 1e9:.1f} GB per GPU ({shown})"
+
+
+def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
+    """Memory of a training step on each device.
+
+    weights and gradients have the bytes of `setup.weights` per parameter; see `optimizer_bytes` and
+    `activation_bytes`. Sharded training also holds two whole layers at a time, the one in use and
+    the one being fetched, in bf16. Outside the plan: the CUDA context (about 0.5 GB), the
+    allocator's waste, and logits, which TRL's fused head never holds at once.
+    """
+    weight_bytes = _BYTES[setup.weights]
+    trained = shape.parameters if setup.trained_parameters is None else setup.trained_parameters
+    layer = (shape.parameters - 2 * shape.vocab_size * shape.hidden_size) / shape.num_layers
+    frozen = 0 if setup.trained_parameters is None else trained  # an adapter's weights come on top
+    return MemoryPlan(
+        weights=weight_bytes * (shape.parameters + frozen) / setup.shards,
+        gradients=weight_bytes * trained / setup.shards,
+        optimizer=optimizer_bytes(setup.optimizer, weight_bytes) * trained / setup.shards,
+        activations=activation_bytes(shape, setup),
+        gathered=2 * 2 * layer if setup.shards > 1 else 0.0,
+    )
+
+
+def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
+    """Bytes of optimizer state per trained parameter.
+
+    AdamW keeps two moments in the dtype of the weights. The 8-bit kind keeps two bytes, and two
+    float32 scales for each block of 256 (Dettmers et al. 2022, arXiv 2110.02861; bitsandbytes).
+    Adafactor keeps sums of rows and columns, which are nothing beside the matrix itself.
+
+    Raises:
+        UserError: an optimizer whose state is not known here.
+    """
+    if optimizer == "sgd" or optimizer.startswith("adafactor"):
+        return 0.0
+    if "8bit" in optimizer:
+        return 2 + 2 * 4 / 256
+    if optimizer.startswith(("adamw_torch", "adamw_apex", "adamw_anyprecision")):
+        return 2 * weight_bytes
+    raise UserError(f"sft.optim: the memory plan does not know the optimizer {optimizer!r}")
+
+
+def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
+    """Activations of one forward and backward pass over T tokens, with flash or sdpa attention.
+
+    One layer keeps per token, in bytes: two norms with their float32 and bf16 inputs and outputs
+    16*d; q, k, v before and after rotation 4*(d + k); the attention's output 2*d; gate, up,
+    activation and product of the MLP 8*i. Checkpointing keeps only the residual stream that enters
+    each layer (4*d under autocast, 2*d in pure bf16) and one layer's activations at a time.
+    """
+    d, tokens = shape.hidden_size, setup.tokens_per_device
+    layer = tokens * (16 * d + 4 * (d + 2 * shape.kv_size) + 2 * d + 8 * shape.intermediate_size)
+    if not setup.checkpointing:
+        return float(layer * shape.num_layers)
+    residual = tokens * d * _BYTES[setup.weights]
+    return float(residual * shape.num_layers + layer)
