@@ -3,7 +3,7 @@
     diversity:
       run: eval.diversity
       inputs: {personas: personas, problems: problems}
-      config: {embedder: {kind: sentence_transformers}, pairs_per_level: 100}
+      config: {embedder: {kind: minilm}, pairs_per_level: 100}
 
 The protocol: find pairs of personas whose cosine is 0.4, 0.6, 0.8 or 0.9, each within 0.01, and
 take the cosine of the two problems that were made with them, one problem per persona. The paper
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from eval.statistics import (
 )
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig
-from personahub.core.embedding import EmbedderConfig, embed
+from personahub.core.embedding import EmbedderConfig, describe, embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import derive_seed
@@ -67,13 +67,15 @@ PAIR = pa.schema(
 class Config(StageConfig):
     """What is compared, and how much of it."""
 
-    embedder: EmbedderConfig = Field(default_factory=EmbedderConfig, description="Makes the vectors of both sides.")
+    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of personas and problems.")
     levels: tuple[float, ...] = Field(default=(0.4, 0.6, 0.8, 0.9), description="Persona similarities to look at.")
     tolerance: float = Field(default=0.01, gt=0, le=1, description="A pair is at level L within L +- tolerance.")
     pairs_per_level: int = Field(default=100, gt=0, description="Persona pairs wanted at each level.")
     max_personas: int = Field(default=50_000, gt=1, description="A seeded sample of this size is searched for pairs.")
     max_comparisons: int = Field(default=2_000_000_000, gt=0, description="The search for pairs ends after these.")
-    max_problems: int = Field(default=20_000, gt=1, description="Diversity is measured on a seeded sample of this size.")
+    max_problems: int = Field(
+        default=20_000, gt=1, description="Diversity is measured on a seeded sample of this size."
+    )
     duplicate_thresholds: tuple[float, ...] = Field(
         default=(0.7, 0.8, 0.85, 0.9, 0.95, 0.99), description="Cosines to the nearest problem that count as duplicate."
     )
@@ -85,21 +87,40 @@ def run(stage: Stage[Config]) -> None:
     config = stage.config
     problems = list(stage.input("problems").rows(["id", "problem", "persona_id"]))
     if len(problems) < 2:
-        raise UserError(f"{stage.input('problems').path}: diversity needs at least two problems, here are {len(problems)}")
+        raise UserError(f"{stage.input('problems').path}: diversity needs two problems at least, not {len(problems)}")
     personas = _personas_of(problems, stage.input("personas"), config)
-    pairs, search = _paired_problems(personas, config)
+    search = find_pairs(
+        _embed(stage, [row["persona"] for row in personas]),
+        config.levels,
+        config.tolerance,
+        config.pairs_per_level,
+        config.seed,
+        config.max_comparisons,
+    )
+    measured = _sample(problems, config.max_problems, config.seed)
+    texts = {row["id"]: row["problem"] for row in measured}
+    paired = [personas[number]["problem"] for pairs in search.pairs.values() for a, b, _ in pairs for number in (a, b)]
+    texts |= {row["id"]: row["problem"] for row in paired}
+    vectors = dict(zip(texts, _embed(stage, list(texts.values())), strict=True))
+    pairs = _pairs(search, personas, vectors)
     with stage.writer("00000", PAIR) as writer:
         writer.rows_in = len(problems)
         for pair in pairs:
             writer.write(pair)
-    texts = [row["problem"] for row in _sample(problems, config.max_problems, config.seed)]
     stage.report(
         similarity=_similarity(pairs, search, config),
         greedy=_greedy(stage.input("problems")),
         personas=len(personas),
-        embedder=config.embedder.model_dump(mode="json"),
-        diversity=_diversity(texts, config),
+        embedder=describe(config.embedder),
+        diversity=_diversity(
+            [row["problem"] for row in measured], np.stack([vectors[r["id"]] for r in measured]), config
+        ),
     )
+
+
+def _embed(stage: Stage[Config], texts: Sequence[str]) -> np.ndarray:
+    with stage.progress(len(texts), "texts") as progress:
+        return embed(texts, stage.config.embedder, progress.update)
 
 
 def _personas_of(problems: Sequence[Row], personas: Artifact, config: Config) -> list[Row]:
@@ -107,9 +128,7 @@ def _personas_of(problems: Sequence[Row], personas: Artifact, config: Config) ->
     first: dict[str, Row] = {}
     for problem in problems:
         first.setdefault(problem["persona_id"], problem)
-    rows = [
-        {**row, "problem": first[row["id"]]} for row in personas.rows(["id", "persona"]) if row["id"] in first
-    ]
+    rows = [{**row, "problem": first[row["id"]]} for row in personas.rows(["id", "persona"]) if row["id"] in first]
     if not rows:
         raise UserError(f"{personas.path}: holds none of the personas that the problems were made with")
     return _sample(rows, config.max_personas, config.seed)
@@ -119,26 +138,20 @@ def _sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
     """`size` rows chosen by their ids, so that neither order nor sharding matters; in their order."""
     if len(rows) <= size:
         return list(rows)
-    numbers = heapq.nsmallest(size, range(len(rows)), key=lambda number: derive_seed(seed, "sample", rows[number]["id"]))
+    numbers = heapq.nsmallest(
+        size, range(len(rows)), key=lambda number: derive_seed(seed, "sample", rows[number]["id"])
+    )
     return [rows[number] for number in sorted(numbers)]
 
 
-def _paired_problems(personas: Sequence[Row], config: Config) -> tuple[list[Row], PairSearch]:
-    vectors = embed([row["persona"] for row in personas], config.embedder)
-    search = find_pairs(
-        vectors, config.levels, config.tolerance, config.pairs_per_level, config.seed, config.max_comparisons
-    )
-    found = [(level, *pair) for level, pairs in search.pairs.items() for pair in pairs]
-    numbers = sorted({number for _, a, b, _ in found for number in (a, b)})
-    place = {number: position for position, number in enumerate(numbers)}
-    if not found:
-        return [], search
-    vectors = embed([personas[number]["problem"]["problem"] for number in numbers], config.embedder)
+def _pairs(search: PairSearch, personas: Sequence[Row], vectors: Mapping[str, np.ndarray]) -> list[Row]:
     rows = []
-    for level, a, b, similarity in found:
-        problems = float(vectors[place[a]] @ vectors[place[b]])
-        rows.append(_pair(level, similarity, problems, personas[a], personas[b]))
-    return rows, search
+    for level, pairs in search.pairs.items():
+        for a, b, similarity in pairs:
+            first, second = personas[a], personas[b]
+            problems = float(vectors[first["problem"]["id"]] @ vectors[second["problem"]["id"]])
+            rows.append(_pair(level, similarity, problems, first, second))
+    return rows
 
 
 def _pair(level: float, personas: float, problems: float, a: Row, b: Row) -> Row:
@@ -172,8 +185,7 @@ def _similarity(pairs: Sequence[Row], search: PairSearch, config: Config) -> dic
     }
 
 
-def _diversity(texts: Sequence[str], config: Config) -> dict[str, Any]:
-    vectors = embed(texts, config.embedder)
+def _diversity(texts: Sequence[str], vectors: np.ndarray, config: Config) -> dict[str, Any]:
     nearest = nearest_cosine(vectors)
     samples = config.bootstrap_samples
     return {

@@ -115,9 +115,7 @@ def mean_pairwise_cosine(vectors: FloatArray) -> float:
     return _weighted_pair_mean(vectors, np.ones(rows), np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
 
 
-def bootstrap_pairwise_cosine(
-    vectors: FloatArray, seed: int, samples: int = 200, confidence: float = 0.95
-) -> Interval:
+def bootstrap_pairwise_cosine(vectors: FloatArray, seed: int, samples: int = 200, confidence: float = 0.95) -> Interval:
     """Percentile bootstrap interval of `mean_pairwise_cosine`, resampling rows and not pairs.
 
     Pairs that share a row are dependent, so the rows are what is drawn (the vertex bootstrap of

@@ -8,8 +8,15 @@ its commonest words. Whom a phrase describes is read off its first words: an occ
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
+
+
+def words(text: str) -> frozenset[str]:
+    """A word list as a set, from one string."""
+    return frozenset(text.split())
+
 
 _STOP_WORDS = {
     "en": "the an and of in is to for with who whose that at on from their his her are has as by but not about than i",
@@ -23,7 +30,7 @@ _STOP_WORDS = {
     "pl": "i w na z do jest który która się nie o oraz dla od przez",
     "tr": "ve bir bu için ile olan da de çok ben olarak",
 }
-_WORDS_OF = {language: frozenset(words.split()) for language, words in _STOP_WORDS.items()}
+_WORDS_OF = {language: words(text) for language, text in _STOP_WORDS.items()}
 
 # Names of Unicode letters start with their script. Han alone is read as Chinese; kana decide for Japanese.
 _SCRIPTS = {
@@ -44,9 +51,14 @@ LANGUAGES = (*_STOP_WORDS, *sorted(set(_SCRIPTS.values())))
 
 _FOREIGN_SHARE = 0.3  # of the letters: names and terms in another script are less, sentences more
 
+# Spanish, Portuguese, Italian, French and Dutch names are no evidence of the language they come from.
+_PARTICLES_IN_NAMES = re.compile(
+    r"(?<=[^\W\d_] )(?:(?:da|das|de|del|della|den|der|des|di|do|dos|du|el|la|las|le|los|van|von) )+(?=[A-ZÀ-Þ])"
+)
 _WORD = re.compile(r"[^\W\d_]+")
 
 
+@functools.lru_cache(maxsize=16)  # two checks ask in turn about one persona
 def detect_language(text: str) -> str | None:
     """Code of the language of a sentence, one of `LANGUAGES`; None where nothing tells.
 
@@ -56,10 +68,12 @@ def detect_language(text: str) -> str | None:
         script = _foreign_script(text)
         if script:
             return script
-    words = _WORD.findall(text.lower())
-    hits = {language: sum(word in known for word in words) for language, known in _WORDS_OF.items()}
+    tokens = _WORD.findall(_PARTICLES_IN_NAMES.sub("", text).lower())
+    hits = {language: sum(map(known.__contains__, tokens)) for language, known in _WORDS_OF.items()}
     best = max(hits, key=lambda language: hits[language])
-    return best if hits[best] > (0 if best == "en" else max(1, hits["en"])) else ("en" if hits["en"] else None)
+    if best != "en" and hits[best] >= 2 and hits[best] > hits["en"]:
+        return best  # one word is no evidence: "a K-pop fan en route"
+    return "en" if hits["en"] else None
 
 
 def _foreign_script(text: str) -> str | None:
@@ -79,7 +93,7 @@ _PERSON_FORM = re.compile(
     r"\w{2,}(?:er|or|ist|ian|yst|ant|(?<!m)ent|eer|man|men|woman|women|person|mother|father|eur|ee|ster|naut|phile|maniac)"
 )
 
-_PERSON_WORDS = frozenset(
+_PERSON_WORDS = words(
     """
     academic ace actress adult advocate aficionado ally alum alumna alumnae alumni alumnus amateur apprentice
     architect associate athlete attorney aunt auntie baby bachelor beneficiary billionaire boss boy boyfriend bride
@@ -103,10 +117,10 @@ _PERSON_WORDS = frozenset(
     stan star stewardess student superfan survivor teammate teen teenager toddler tot troll tutor twin tycoon uncle
     undergrad undergraduate vet veteran victim villager virtuoso visionary volunteer waitress warlord whiz widow
     widower wife witness wizard woman women worker youngster youth zealot
-    """.split()
+    """
 )
 
-_THING_WORDS = frozenset(
+_THING_WORDS = words(
     """
     accident after agreement ancient another answer apparent banner barrier beer behavior behaviour border browser
     butter calculator cancer career center centre chapter cider clever coffee color colour committee computer
@@ -120,7 +134,7 @@ _THING_WORDS = frozenset(
     refer relevant remember resist restaurant river router scanner sector sensor server shelter shorter significant
     silver similar simulator smaller spent spider suffer sufficient summer superior thriller together tower tractor
     transfer transplant tree twist twitter under upper vibrant wastewater water weather whether winter
-    """.split()
+    """
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from personahub.lexicon import person_word
+from personahub.lexicon import person_word, words
 
 _NAME = r"[A-ZÀ-ÖØ-ÞŁŚŻČŠŽ][\w'’-]*[a-zß-öø-ÿłśżčšžćńğışă]"
 _PARTICLE = r"(?:[A-Z]\.|de|da|di|van|von|der|den|bin|ibn|al|el|del|la|le)"
@@ -39,7 +39,7 @@ _MENTIONS = (
 )
 
 # Title-case occupations look like names; surnames such as Baker or Smith are left out on purpose.
-_TITLES = frozenset(
+_TITLES = words(
     """
     administrator agent ambassador analyst annoyed aspiring assistant attendant attorney author banker buyer captain
     cashier chef chief clerk coach colonel commander conductor consultant contractor controller coordinator
@@ -47,14 +47,14 @@ _TITLES = frozenset(
     engineer enthusiast executive expert fan farmer father firefighter former founder guard hacker head inspector
     instructor investigator judge junior justice lawyer lead leader learner lecturer lieutenant listener manager
     mayor mechanic member mentor minister mother nurse officer operator organizer owner parent partner pastor
-    patient photographer physician pilot planner player poet president producer professional professor programmer
+    patient photographer physician pilot planner player poet practitioner president producer professional professor programmer
     reader reporter representative researcher resident retired reviewer sailor sales scholar secretary senior
     sergeant singer soldier specialist student supervisor surgeon surveyor teacher teller tester trader trainer
     translator traveler traveller tutor user vendor veteran volunteer voter waiter warden worker worried writer
-    """.split()
+    """
 )
-_TITLE_FORM = re.compile(r".{3,}(?:ologist|grapher|ician|eer|ist|yst|maker|worker|keeper|master|person)s?$")
-_NOT_IN_NAMES = frozenset(
+_TITLE_FORM = re.compile(r".{3,}(?:ologist|grapher|ician|eer|[^v]ist|yst|maker|worker|keeper|master|person)s?$")
+_NOT_IN_NAMES = words(
     """
     Academy Association Authority Board Book Books Brothers Bureau Business Center Centre Church City Clinic Club College
     Commission Committee Company Computer Corporation Council County Court Day Department Design Development District
@@ -64,7 +64,8 @@ _NOT_IN_NAMES = frozenset(
     Province Railway Region Republic River School Science Sciences Security Server Service Services Software South
     State States Street Studies Studio Studios System Systems Team Technology The Trust Union United University
     Valley Village War Web West World
-    """.split()
+    An Das Der Die Een Ein Eine El Los Um Uma Un Una Une
+    """
 )
 _NATIONAL = re.compile(r".+(?:ian|ean|ese|ish|[rx]ican)s?$")
 
@@ -89,7 +90,7 @@ def _first_name(persona: str, patterns: Sequence[re.Pattern[str]]) -> str | None
 
 
 def _is_name(phrase: str) -> bool:
-    words = re.sub(rf"^{_HONORIFIC}\s", "", phrase).split()
-    if any(word in _NOT_IN_NAMES for word in words) or _NATIONAL.match(words[-1]):
+    parts = re.sub(rf"^{_HONORIFIC}\s", "", phrase).split()
+    if any(part in _NOT_IN_NAMES for part in parts) or _NATIONAL.match(parts[-1]):
         return False
-    return not any(word.lower().removesuffix("s") in _TITLES or _TITLE_FORM.match(word) for word in words)
+    return not any(part.lower().removesuffix("s") in _TITLES or _TITLE_FORM.match(part) for part in parts)

@@ -15,6 +15,7 @@ tests hold, and drop the faults that language models make.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -30,8 +31,8 @@ from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast
 from personahub.core.records import PERSONA
 from personahub.core.stage import Shard, Stage
-from personahub.core.template import Template, load_template
-from personahub.lexicon import LANGUAGES, detect_language, person_word
+from personahub.core.template import load_template
+from personahub.lexicon import LANGUAGES, detect_language, person_word, words
 from personahub.names import introduced_name, mentioned_name
 
 VERSION = "1"
@@ -53,7 +54,7 @@ class Config(StageConfig):
     )
     max_copied_words: int = Field(default=7, ge=3, description="A longer run of words from a prompt is prompt_copy.")
     min_distinct_share: float = Field(
-        default=0.5, ge=0, le=1, description="Distinct words / words; less is repetition."
+        default=0.4, ge=0, le=1, description="Distinct words / words; less is repetition."
     )
     text_template: Annotated[str, TemplateFolder(PROMPTS)] = "text_to_persona"
     relation_template: Annotated[str, TemplateFolder(PROMPTS)] = "persona_to_persona"
@@ -95,7 +96,7 @@ def process(stage: Stage[Config], shard: Shard) -> None:
             shard.write(row)
 
 
-def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+def forecast(_config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """As many rows as come in: what a model's faults will cost is not known beforehand."""
     return Forecast(rows_out=rows_in["personas"])
 
@@ -132,6 +133,20 @@ def too_short(persona: str, config: Config) -> str | None:
     return f"{count} words" if count < config.min_words else None
 
 
+_GENERIC = words(
+    """
+    a an the who is are has with and in of various many different some general diverse certain interest interests
+    interested hobby hobbies experience experiences background person people persona someone somebody individual human
+    man woman male female adult reader writer author user student
+    """
+)
+
+
+def vague(persona: str, _config: Config | None = None) -> str | None:
+    """Says nothing about the person but that there is one, as `an individual with various interests` does."""
+    return persona if all(word.lower() in _GENERIC for word in _words(persona[:200])) else None
+
+
 def too_long(persona: str, config: Config) -> str | None:
     """More words than `max_words`, or that many characters in fewer words."""
     if len(persona) > _LONGEST_WORD * config.max_words:
@@ -142,7 +157,7 @@ def too_long(persona: str, config: Config) -> str | None:
 
 _REFUSAL = re.compile(
     r"""
-    ^\W*(?:I\ (?:am|do)|I['’]m)?\s*(?:very\ |truly\ |so\ )?(?:sorry|apologi[sz]e)\b
+    ^\W*(?:I(?:['’]m|\ am|\ do)?\s)?(?:very\ |truly\ |so\ )?(?:sorry|apologi[sz]e)\b
     | ^\W*(?:unfortunately,?\s+)?I(?:['’]m|\ am)?\s*(?:can(?:no|['’]|\ no)t|could(?:n['’]|\ no)t|won['’]t|(?:not\ |un)able)
       \b.{0,40}\b(?:assist|help|provide|create|generate|determine|infer|fulfil|comply|identify|describe|answer|do\ that|write)
     | \bas\ an?\ (?:AI|artificial\ intelligence|(?:large\ )?language\ model)(?:\ (?:language\ )?(?:model|assistant))?\s*,
@@ -155,7 +170,7 @@ _REFUSAL = re.compile(
 )
 
 
-def refusal(persona: str, config: Config | None = None) -> str | None:
+def refusal(persona: str, _config: Config | None = None) -> str | None:
     """The model declined, apologised or spoke of itself."""
     return _matched(_REFUSAL, persona)
 
@@ -168,7 +183,8 @@ _LABEL = re.compile(
 )
 _SOURCE_MENTION = re.compile(
     r"\b(?:the|this)\s+(?:(?:given|provided|above|following|web)\s+)*(?:text|passage|excerpt|persona description)\b"
-    r"|\b(?:given|provided|above|this)\s+(?:article|abstract|persona|description)\b",
+    r"|\b(?:given|provided|above|this)\s+(?:article|abstract|persona|description)\b"
+    r"|\b(?:author|writer|reader|audience)s?\s+of\s+(?:the|this)\s+(?:article|abstract|piece|post|page|document)\b",
     re.IGNORECASE,
 )
 
@@ -186,17 +202,21 @@ def prompt_copy(persona: str, config: Config) -> str | None:
 
 @functools.cache
 def _prompt_runs(text_template: str, relation_template: str, size: int) -> frozenset[tuple[str, ...]]:
-    templates = (load_template(text_template, PROMPTS), load_template(relation_template, PROMPTS))
-    return frozenset(run for template in templates for line in _lines(template) for run in _runs(line, size))
-
-
-def _lines(template: Template) -> list[str]:
-    return [line for _, source in template.parts for line in re.sub(r"\{[%{].*?[%}]\}", "\n", source).splitlines()]
+    from_text, from_persona = load_template(text_template, PROMPTS), load_template(relation_template, PROMPTS)
+    rendered = [
+        from_text.render(text="", mode=mode, granularity=granularity, count=count)
+        for mode, granularity, count in itertools.product(
+            ("read", "write", "like", "dislike"), ("fine", "coarse"), (1, 2)
+        )
+    ]
+    rendered += [from_persona.render(persona="", count=count) for count in (1, 2)]
+    lines = {line for messages in rendered for message in messages for line in message["content"].splitlines()}
+    return frozenset(run for line in lines for run in _runs(line, size))
 
 
 def _runs(text: str, size: int) -> list[tuple[str, ...]]:
-    words = [word.lower() for word in _words(text)]
-    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+    tokens = [word.lower() for word in _words(text)]
+    return [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
 
 
 _MARKUP = re.compile(
@@ -211,14 +231,14 @@ _MARKUP = re.compile(
 )
 
 
-def markup(persona: str, config: Config | None = None) -> str | None:
+def markup(persona: str, _config: Config | None = None) -> str | None:
     """Formatting, placeholders or debris instead of a plain sentence."""
     return _matched(_MARKUP, persona)
 
 
 _CONTACT = re.compile(
     r"""
-    [\w.+-]+\s?(?:@|[\[(]\s?at\s?[\])])\s?[\w-]+\s?(?:\.|[\[(]\s?dot\s?[\])])\s?\w+  # e-mail, also spelled out
+    (?<![\w.+-])[\w.+-]+\s?(?:@|[\[(]\s?at\s?[\])])\s?[\w-]+\s?(?:\.|[\[(]\s?dot\s?[\])])\s?\w+  # e-mail, also spelled out
     | \bhttps?://|\bwww\.\w|\b[\w-]+\.(?:com|org|net|info|edu|gov|io|co\.uk)/\w      # address of a page
     | (?<![\w.,@/-])@\w{3,}                                                          # handle
     | \b\d{1,5}[a-z]?\s(?:[A-Z][\w'’.-]*\s){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Boulevard|Blvd|Drive|Close)\b
@@ -231,7 +251,7 @@ _DATE_OR_RANGE = re.compile(
 )
 
 
-def contact_data(persona: str, config: Config | None = None) -> str | None:
+def contact_data(persona: str, _config: Config | None = None) -> str | None:
     """E-mail address, phone number, page, handle or street address."""
     persona = unicodedata.normalize("NFKC", persona)  # full-width @ and digits, too
     matched = _matched(_CONTACT, persona)
@@ -260,8 +280,8 @@ def repetition(persona: str, config: Config) -> str | None:
     most, times = max(runs.items(), key=lambda item: item[1], default=((), 0))
     if times >= _REPEATED_RUN:
         return f"{' '.join(most)!r} {times} times"
-    words = [word.lower() for word in _words(persona)]
-    share = len(set(words)) / len(words) if len(words) >= 12 else 1.0
+    tokens = [word.lower() for word in _words(persona)]
+    share = len(set(tokens)) / len(tokens) if len(tokens) >= 12 else 1.0
     return f"{share:.2f} of the words are distinct" if share < config.min_distinct_share else None
 
 
@@ -281,16 +301,16 @@ _FIRST_WORDS = 12  # of an English description name the person, in all but 1% of
 _FIRST_PERSON = re.compile(r"\b(?:I|I['’]m|my)\b|\b(?:who|whose)\b", re.IGNORECASE)
 
 
-def not_a_person(persona: str, config: Config | None = None) -> str | None:
+def not_a_person(persona: str, _config: Config | None = None) -> str | None:
     """Describes a thing, a firm or a subject, or asks: no person is named at the start. English only."""
     if persona.rstrip().endswith("?"):
         return "a question"
     if detect_language(persona) not in ("en", None):
         return None
-    words = re.findall(r"[\w'’-]+", persona)[:_FIRST_WORDS]
-    if any(person_word(word) for word in words) or _FIRST_PERSON.search(" ".join(words)):
+    start = re.findall(r"[\w'’-]+", persona)[:_FIRST_WORDS]
+    if any(person_word(word) for word in start) or _FIRST_PERSON.search(" ".join(start)):
         return None
-    return " ".join(words)
+    return " ".join(start)
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str | None:
@@ -301,12 +321,13 @@ def _matched(pattern: re.Pattern[str], text: str) -> str | None:
 CHECKS: dict[str, Callable[[str, Config], str | None]] = {
     "too_short": too_short,
     "too_long": too_long,
+    "vague": vague,
     "refusal": refusal,
     "prompt_copy": prompt_copy,
     "markup": markup,
     "contact_data": contact_data,
     "repetition": repetition,
-    "language": language,
     "named_person": named_person,
+    "language": language,
     "not_a_person": not_a_person,
 }

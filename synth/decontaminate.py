@@ -1,24 +1,22 @@
 """Problems that a benchmark already holds, word for word or thinly rewritten, are taken out.
 
-    decontaminate:
+    clean:
       run: synth.decontaminate
-      inputs: {problems: verified}
-      config:
-        benchmarks: [{name: math}, {name: gsm8k, path: gsm8k/test.jsonl}]
+      inputs: {problems: verified, math: math, gsm8k: gsm8k}   # every other input is a benchmark
 
-A problem is compared with every problem of every benchmark under three rules; the first that
-matches rejects it as `contaminated`, with the rule, the benchmark and the item in the detail.
+Benchmarks are artifacts of `eval.datasets`, the same that evaluation grades against. A problem is
+compared with every problem of each under three rules; the first that matches rejects it as
+`contaminated`, with the benchmark, the item and the rule in the detail.
 
 * `text`: both are the same sequence of words.
-* `ngram`: they share `ngram` words in a row (default 13, as GPT-3's and Tulu 3's overlap checks:
-  https://arxiv.org/abs/2005.14165 appendix C, https://arxiv.org/abs/2411.15124 section 3.2). Runs
-  that more than `boilerplate` items of a benchmark share are its house style ("express your answer
-  as a common fraction in lowest terms"), not its content, and do not count.
-* `words`: the Jaccard similarity of their sets of words, whatever the order, is at least `words`.
+* `ngram`: they share `ngram` words in a row (default 13, as in GPT-3's overlap analysis,
+  https://arxiv.org/abs/2005.14165 appendix C). Runs that more than `boilerplate` items of a
+  benchmark share are its house style ("express your answer as a common fraction in lowest
+  terms"), not its content, and do not count.
+* `words`: the Jaccard similarity of their sets of words, in whatever order, is at least `words`.
 
 What counts as a word is in `words_of`: LaTeX spacing, delimiters, case and, unless `mask_numbers`
-is off, the numbers do not tell two problems apart. With `embedding` set, a problem whose embedding
-is that similar to a benchmark item's goes too (rule `embedding`).
+is off, the numbers do not tell two problems apart.
 """
 
 from __future__ import annotations
@@ -31,44 +29,54 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from personahub.core.artifact import Artifact
+from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.config import StageConfig
-from personahub.core.errors import Rejected
+from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast
-from personahub.core.problem_sets import ProblemSetConfig, load_problems
 from personahub.core.stage import Shard, Stage
 
 VERSION = "1"
-INPUTS = ("problems",)
+INPUTS = ("problems", "*")
 
 
 class Config(StageConfig):
-    """`words: null` or `ngram: null` turns a rule off."""
+    """What counts as the same problem. 0 turns `ngram` or `words` off."""
 
-    benchmarks: tuple[ProblemSetConfig, ...] = Field(min_length=1)
-    ngram: int | None = Field(default=13, gt=0, description="Words in a row that two problems may not share.")
-    words: float | None = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of the words, order-free.")
+    ngram: int = Field(default=13, ge=0, description="Words in a row that two problems may not share.")
+    words: float = Field(default=0.7, ge=0, le=1, description="Jaccard similarity of the sets of words.")
     mask_numbers: bool = Field(default=True, description="All numbers count as the same word.")
-    boilerplate: int = Field(default=4, gt=0, description="An n-gram in more items of a benchmark than this is ignored.")
+    boilerplate: int = Field(
+        default=4, gt=0, description="An n-gram in more items of a benchmark than this is ignored."
+    )
 
 
 def run(stage: Stage[Config]) -> None:
     """Copy `problems` without the contaminated ones."""
+    benchmarks = _benchmarks(stage)
     source = stage.input("problems")
-    stage.map_shards(_process, source, schema_of(source))
+    stage.report(benchmarks={name: artifact.num_rows for name, artifact in benchmarks.items()})
+    if source.shard_names:
+        schema = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").remove_metadata()
+        stage.map_shards(_process, source, schema)  # problems pass in whatever state they are
 
 
-def schema_of(source: Artifact) -> pa.Schema:
-    """The schema of an artifact's records: problems pass in whatever state they are."""
-    return pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").remove_metadata()
+def _benchmarks(stage: Stage[Config]) -> dict[str, Artifact]:
+    benchmarks = {name: artifact for name, artifact in stage.inputs.items() if name != "problems"}
+    if "problems" not in stage.inputs or not benchmarks:
+        raise UserError(
+            f"stages.{stage.name}.inputs: name the upstream stages of `problems` and of at least one benchmark,"
+            " as in {problems: verified, math: math}"
+        )
+    return benchmarks
 
 
 def _process(stage: Stage[Config], shard: Shard) -> None:
-    index = _index(stage.config)
+    config = stage.config
+    paths = tuple(str(artifact.path) for artifact in _benchmarks(stage).values())
+    index = _index(paths, config.ngram, config.words, config.mask_numbers, config.boilerplate)
     for row in shard.rows():
         match = index.find(row["problem"])
         if match is None:
@@ -78,14 +86,14 @@ def _process(stage: Stage[Config], shard: Shard) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _index(config: Config) -> BenchmarkIndex:
+def _index(paths: tuple[str, ...], ngram: int, words: float, mask_numbers: bool, boilerplate: int) -> BenchmarkIndex:
     """One index per process, however many shards it works on."""
     items = [
-        Item(benchmark.name, problem.id, problem.problem)
-        for benchmark in config.benchmarks
-        for problem in load_problems(benchmark, answers=False)
+        Item(row["benchmark"], row["item"], row["problem"])
+        for path in paths
+        for row in open_artifact(path).rows(["benchmark", "item", "problem"])
     ]
-    return BenchmarkIndex(items, config.ngram, config.words, config.mask_numbers, config.boilerplate)
+    return BenchmarkIndex(items, ngram, words, mask_numbers, boilerplate)
 
 
 @dataclass(frozen=True)
@@ -115,8 +123,8 @@ class BenchmarkIndex:
     def __init__(
         self,
         items: Sequence[Item],
-        ngram: int | None = 13,
-        words: float | None = 0.8,
+        ngram: int = 13,
+        words: float = 0.7,
         mask_numbers: bool = True,
         boilerplate: int = 4,
     ) -> None:
@@ -124,43 +132,41 @@ class BenchmarkIndex:
         self._ngram = ngram
         self._threshold = words
         self._mask = mask_numbers
-        tokens = [words_of(item.problem, mask_numbers) for item in items]
-        self._texts = {tuple(words): i for i, words in reversed(list(enumerate(tokens))) if words}
-        self._ngrams = _index_ngrams(items, tokens, ngram, boilerplate) if ngram else {}
-        self._sets = [frozenset(words) for words in tokens] if words else []
-        self._frequency = Counter(word for words in self._sets for word in words)
+        texts = [words_of(item.problem, mask_numbers) for item in items]
+        self._texts = {tuple(text): i for i, text in reversed(list(enumerate(texts))) if text}
+        self._ngrams = _index_ngrams(items, texts, ngram, boilerplate) if ngram else {}
+        self._sets = [frozenset(text) for text in texts] if words else []
+        self._frequency = Counter(word for words_of_item in self._sets for word in words_of_item)
         self._postings: dict[str, list[int]] = defaultdict(list)
-        for i, words_i in enumerate(self._sets):
-            for word in self._prefix(words_i):
+        for i, words_of_item in enumerate(self._sets):
+            for word in self._prefix(words_of_item):
                 self._postings[word].append(i)
 
     def find(self, problem: str) -> Match | None:
-        """The first benchmark item that `problem` matches, by the strictest rule that does."""
+        """The benchmark item that `problem` is too close to, by the strictest rule that says so."""
         words = words_of(problem, self._mask)
         same = self._texts.get(tuple(words))
         if same is not None:
             return Match(self._items[same], "text", len(words))
-        if self._ngram:
-            for gram in _ngrams(words, self._ngram):
-                if gram in self._ngrams:
-                    return Match(self._items[self._ngrams[gram]], "ngram", self._ngram)
+        for gram in _ngrams(words, self._ngram) if self._ngram else ():
+            if gram in self._ngrams:
+                return Match(self._items[self._ngrams[gram]], "ngram", self._ngram)
         return self._nearest(frozenset(words)) if self._threshold else None
 
     def _prefix(self, words: frozenset[str]) -> list[str]:
-        """The rarest words, so many that sets of similarity >= threshold must share one of them.
+        """The rarest words, so many that two sets at the threshold or above share one of them.
 
         The prefix filter of Chaudhuri et al. 2006 (https://doi.org/10.1109/ICDE.2006.9).
         """
         ordered = sorted(words, key=lambda word: (self._frequency[word], word))
-        return ordered[: len(ordered) - math.ceil((self._threshold or 1) * len(ordered)) + 1]
+        return ordered[: len(ordered) - math.ceil(self._threshold * len(ordered) - 1e-9) + 1]
 
     def _nearest(self, words: frozenset[str]) -> Match | None:
         if len(words) < _MIN_DISTINCT_WORDS:
             return None
-        candidates = {i for word in self._prefix(words) for i in self._postings.get(word, ())}
-        scored = [(_jaccard(words, self._sets[i]), -i) for i in candidates]
-        score, index = max(scored, default=(0.0, 0))
-        return Match(self._items[-index], "words", round(score, 3)) if score >= (self._threshold or 1) else None
+        near = {i for word in self._prefix(words) for i in self._postings.get(word, ())}
+        score, negated = max(((_jaccard(words, self._sets[i]), -i) for i in near), default=(0.0, 0))
+        return Match(self._items[-negated], "words", round(score, 3)) if score >= self._threshold else None
 
 
 _MIN_DISTINCT_WORDS = 8  # the words of "Find the value of x" say nothing about where it comes from
@@ -199,12 +205,14 @@ _LAYOUT = re.compile(
     r"\\(?:[,;:! ]|(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|quad|qquad|text|textbf|textit|mathrm|mathbf|mbox"
     r"|operatorname|begin|end|hspace|vspace|dots|ldots|cdots|cdot|times)(?![a-zA-Z]))"
 )
+_SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_POSSESSIVE = re.compile(r"['’]s\b|’")
 # A number with its separators; a run of letters (CJK, which puts no spaces, by character).
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+")
-_NUMBER_WORDS = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-    " eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion".split()
+_NUMBER_WORD = re.compile(
+    r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|billion"
 )
 _ANY_NUMBER = "0"
 
@@ -216,11 +224,12 @@ def words_of(text: str, mask_numbers: bool = True) -> list[str]:
     digits or in words, becomes "0".
     """
     text = unicodedata.normalize("NFKC", _DRAWING.sub(" ", text))
-    text = _FRACTION.sub(r"\\frac", _LAYOUT.sub(" ", text)).replace("\\", " ").lower()
-    words = _WORD.findall(text.replace("'", "").replace("’", ""))
+    text = _SHORT_FRACTION.sub(r" frac \1 \2 ", _LAYOUT.sub(" ", text))
+    text = _FRACTION.sub(" frac", text).replace("\\", " ")
+    words = _WORD.findall(_POSSESSIVE.sub("", text).replace("'", "").lower())
     if not mask_numbers:
         return words
-    return [_ANY_NUMBER if word[0].isdigit() or word in _NUMBER_WORDS else word for word in words]
+    return [_ANY_NUMBER if word[0].isdigit() or _NUMBER_WORD.fullmatch(word) else word for word in words]
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)

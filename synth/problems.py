@@ -28,6 +28,7 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from synth.refusal import is_refusal
 
 VERSION = "1"
 INPUTS = ("personas",)
@@ -107,16 +108,11 @@ def parse(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
 
 
 _LABEL = re.compile(r"^[ \t>#*_]*math\s+problem[ \t*_]*[:：][ \t*_]*", re.IGNORECASE | re.MULTILINE)
-_REFUSAL = re.compile(
-    r"\b(?:I(?:['’]m| am) (?:really |very |so )?(?:sorry|unable|not able)|I (?:can(?:not|['’]t)|won['’]t|will not)"
-    r"|as an AI\b|I apologi[sz]e)",
-    re.IGNORECASE,
-)
 _SOLUTION = re.compile(
     r"\\f?boxed\b|^[ \t>#*_]*(?:(?:step[- ]by[- ]step )?solution|(?:final )?answer|hint)[ \t*_]*[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
-_REFUSAL_SPAN = 200  # a refusal says so at once, and without a number; further on, "I cannot" belongs to the story
+_UNFINISHED = re.compile(r"[\w,]\Z")  # 11 of MATH's 12,500 problems and none of GSM8K's 1,319 test problems end so
 
 
 def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 4000) -> str:
@@ -125,19 +121,18 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
     Markdown around the label, other capitals and a line of chat before it are tolerated.
 
     Raises:
-        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short` or `too_long`.
+        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long` or
+            `unfinished` (it stops in the middle of a sentence).
     """
     if completion.truncated:
         raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
     text = completion.text.rpartition("</think>")[2]
+    if is_refusal(text):
+        raise Rejected("refusal")
     label = _LABEL.search(text)
     if label is None:
-        if _REFUSAL.search(text.lstrip()[:_REFUSAL_SPAN]):
-            raise Rejected("refusal")
         raise Rejected("no_prefix", "the reply has no line that starts with 'Math problem:'")
     problem = _without_markdown(text[label.end() :])
-    if _REFUSAL.search(problem[:_REFUSAL_SPAN]) and not re.search(r"\d|\$", problem):
-        raise Rejected("refusal")
     solution = _SOLUTION.search(problem)
     if solution:
         raise Rejected("contains_solution", solution.group().strip())
@@ -145,6 +140,8 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
         raise Rejected("too_short", f"{len(problem)} characters")
     if len(problem) > max_chars:
         raise Rejected("too_long", f"{len(problem)} characters")
+    if _UNFINISHED.search(problem):
+        raise Rejected("unfinished", f"ends with {problem[-20:]!r}")
     return problem
 
 

@@ -7,7 +7,7 @@ the weights are drawn from the seed. The artifact's `model/` loads like any mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
@@ -18,9 +18,9 @@ from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 from train.chat_format import CHATML_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START
-from train.memory import ModelShape
-from train.model_files import greedy_generation, publish
 from train.environment import prepare_environment
+from train.memory import ModelShape
+from train.model_files import greedy_generation, publish, save_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -71,7 +71,8 @@ def run(stage: Stage[Config]) -> None:
     data = stage.input("data")
     tokenizer, characters = _train_tokenizer(data, stage.config.vocab_size)
     model = _random_model(stage.config, tokenizer)
-    publish(stage.path, model, tokenizer, _model_card(stage, model.num_parameters()))
+    card = _model_card(stage, model.num_parameters())
+    publish(stage.path, lambda folder: save_model(folder, model, tokenizer, card))
     text = "\n".join(_texts(data, limit=1000))
     stage.report(
         parameters=model.num_parameters(),
@@ -81,7 +82,7 @@ def run(stage: Stage[Config]) -> None:
     )
 
 
-def forecast(config: Config, rows_in: dict[str, int]) -> Forecast:
+def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
     """No records; the model's size."""
     parameters = config.shape().parameters
     return Forecast(rows_out=0, disk_bytes=4 * parameters, notes=(f"{parameters:,} parameters, random weights",))
@@ -124,6 +125,7 @@ def _texts(data: Artifact, limit: int | None = None) -> Iterator[str]:
 def _random_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     from transformers import Qwen2Config, Qwen2ForCausalLM, set_seed
 
+    vocabulary = tokenizer.get_vocab()
     set_seed(config.seed)
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -136,11 +138,11 @@ def _random_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrai
             max_position_embeddings=config.max_position_embeddings,
             tie_word_embeddings=config.tie_word_embeddings,
             initializer_range=config.initializer_range,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=vocabulary[TURN_END],
+            pad_token_id=vocabulary[END_OF_TEXT],
         )
     )
-    model.generation_config = greedy_generation(tokenizer)
+    model.generation_config = greedy_generation(tokenizer, [vocabulary[END_OF_TEXT]])
     return model
 
 

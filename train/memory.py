@@ -36,19 +36,25 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """N: embeddings V*d (twice if untied), final norm d, and per layer
-        2*d*d + 2*d*k (attention), d + 2*k (its biases), 3*d*i (MLP), 2*d (norms).
-        """
+        """N: embeddings V*d (twice if untied), L layers, final norm d."""
+        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+        return embeddings + self.num_layers * self.layer_parameters + self.hidden_size
+
+    @property
+    def layer_parameters(self) -> int:
+        """Attention 2*d*d + 2*d*k, its biases d + 2*k, MLP 3*d*i, norms 2*d."""
         d, k = self.hidden_size, self.kv_size
-        attention = 2 * d * d + 2 * d * k + (d + 2 * k if self.attention_bias else 0)
-        layer = attention + 3 * d * self.intermediate_size + 2 * d
-        embeddings = self.vocab_size * d * (1 if self.tied_embeddings else 2)
-        return embeddings + self.num_layers * layer + d
+        biases = d + 2 * k if self.attention_bias else 0
+        return 2 * d * d + 2 * d * k + biases + 3 * d * self.intermediate_size + 2 * d
 
     @property
     def multiplied_parameters(self) -> int:
         """Parameters that every token is multiplied with: N without the input embedding, which is a lookup."""
         return self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.hidden_size)
+
+    def adapter_parameters(self, rank: int) -> int:
+        """Parameters of LoRA on PEFT's default targets for Qwen2, q and v: rank * (inputs + outputs) of each."""
+        return self.num_layers * rank * (self.hidden_size * 2 + self.hidden_size + self.kv_size)
 
     def training_flops(self, tokens: float, sequence_length: float, trains_all: bool = True) -> float:
         """FLOPs of training on `tokens`, without what activation checkpointing computes again.
@@ -141,49 +147,63 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on each device, by component."""
+    """Bytes on each device, by component.
+
+    Attributes:
+        copies: bf16 copies of float32 weights that autocast keeps while a forward pass lasts.
+        activations: all that the backward pass needs, as it begins.
+        layer: activations of one layer, which are left as the backward pass ends.
+        gathered: whole layers that sharded training holds for a moment.
+    """
 
     weights: float
     gradients: float
     optimizer: float
+    copies: float
     activations: float
+    layer: float
     gathered: float
 
     @property
     def total(self) -> float:
-        """Sum of the components: an upper estimate, since not all of them peak at once."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.gathered
+        """Peak. Copies and activations are gone when the gradients are whole, so the larger side counts."""
+        moving = max(self.copies + self.activations, self.gradients + self.layer)
+        return self.weights + self.optimizer + self.gathered + moving
 
     def __str__(self) -> str:
         parts = {
             "weights": self.weights,
-            "gradients": self.gradients,
             "optimizer": self.optimizer,
+            "gradients": self.gradients,
+            "bf16 copies": self.copies,
             "activations": self.activations,
             "gathered layers": self.gathered,
         }
         shown = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items() if size)
-        return f"{self.total / 1e9:.1f} GB per GPU ({shown})"
+        return f"{self.total / 1e9:.1f} GB per GPU at the peak ({shown})"
 
 
 def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
     """Memory of a training step on each device.
 
-    weights and gradients have the bytes of `setup.weights` per parameter; see `optimizer_bytes` and
-    `activation_bytes`. Sharded training also holds two whole layers at a time, the one in use and
-    the one being fetched, in bf16. Outside the plan: the CUDA context (about 0.5 GB), the
-    allocator's waste, and logits, which TRL's fused head never holds at once.
+    Weights and gradients take the bytes of `setup.weights` per parameter, autocast's copies 2 per
+    multiplied parameter; see `optimizer_bytes` and `activation_bytes`. Sharded training holds two
+    whole layers at a time in bf16, the one in use and the one being fetched. Outside the plan: the
+    CUDA context (about 0.5 GB), the allocator's waste, and logits, which TRL's fused head never
+    holds all at once.
     """
     weight_bytes = _BYTES[setup.weights]
     trained = shape.parameters if setup.trained_parameters is None else setup.trained_parameters
-    layer = (shape.parameters - 2 * shape.vocab_size * shape.hidden_size) / shape.num_layers
-    frozen = 0 if setup.trained_parameters is None else trained  # an adapter's weights come on top
+    added = 0 if setup.trained_parameters is None else trained  # an adapter comes on top of the weights
+    autocast = setup.weights == "float32" and setup.shards == 1
     return MemoryPlan(
-        weights=weight_bytes * (shape.parameters + frozen) / setup.shards,
+        weights=weight_bytes * (shape.parameters + added) / setup.shards,
         gradients=weight_bytes * trained / setup.shards,
         optimizer=optimizer_bytes(setup.optimizer, weight_bytes) * trained / setup.shards,
+        copies=2.0 * shape.multiplied_parameters if autocast else 0.0,
         activations=activation_bytes(shape, setup),
-        gathered=2 * 2 * layer if setup.shards > 1 else 0.0,
+        layer=float(_layer_bytes(shape, setup.weights) * setup.tokens_per_device),
+        gathered=2.0 * 2 * shape.layer_parameters if setup.shards > 1 else 0.0,
     )
 
 
@@ -207,16 +227,30 @@ def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
 
 
 def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
-    """Activations of one forward and backward pass over T tokens, with flash or sdpa attention.
+    """What one forward pass over T tokens keeps for the backward pass, with flash or sdpa attention.
 
-    One layer keeps per token, in bytes: two norms with their float32 and bf16 inputs and outputs
-    16*d; q, k, v before and after rotation 4*(d + k); the attention's output 2*d; gate, up,
-    activation and product of the MLP 8*i. Checkpointing keeps only the residual stream that enters
-    each layer (4*d under autocast, 2*d in pure bf16) and one layer's activations at a time.
+    Without checkpointing: every layer (see `_layer_bytes`) and the final norm. With it: the residual
+    stream that enters each layer, and one layer at a time, computed again.
     """
     d, tokens = shape.hidden_size, setup.tokens_per_device
-    layer = tokens * (16 * d + 4 * (d + 2 * shape.kv_size) + 2 * d + 8 * shape.intermediate_size)
-    if not setup.checkpointing:
-        return float(layer * shape.num_layers)
-    residual = tokens * d * _BYTES[setup.weights]
-    return float(residual * shape.num_layers + layer)
+    layer = _layer_bytes(shape, setup.weights)
+    if setup.checkpointing:
+        return float(tokens * (d * _BYTES[setup.weights] * shape.num_layers + layer))
+    return float(tokens * (layer * shape.num_layers + _norm_bytes(d, setup.weights)))
+
+
+def _layer_bytes(shape: ModelShape, weights: Dtype) -> int:
+    """Bytes per token that autograd keeps for one layer of transformers' Qwen2, counted tensor by tensor.
+
+    Two norms; inputs of the matrices: 2 bf16 copies, or 5 under autocast, which casts anew for each
+    of q, k, v, gate and up; rotated q and the attention's output 2*2*d; k and v 2*2*k; gate, up,
+    activation and product of the MLP 4*2*i.
+    """
+    d = shape.hidden_size
+    inputs = 2 * d * (5 if weights == "float32" else 2)
+    return 2 * _norm_bytes(d, weights) + inputs + 4 * d + 4 * shape.kv_size + 8 * shape.intermediate_size
+
+
+def _norm_bytes(hidden_size: int, weights: Dtype) -> int:
+    """RMSNorm keeps its input in float32, and its normalized input in the dtype of the weights."""
+    return hidden_size * (4 + _BYTES[weights])

@@ -7,12 +7,13 @@ the name that a YAML gave the stage.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from eval.report import paper
 from personahub.core.artifact import Artifact, Usage
@@ -37,6 +38,7 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
     simulated = [artifact.manifest.stage for artifact in ordered if _is_simulated(artifact.manifest.identity)]
     return {
         "experiment": experiment,
+        "created": max((artifact.manifest.created for artifact in ordered), default=""),
         "simulated_teacher": {"used": bool(simulated), "stages": simulated},
         "notice": SIMULATED_NOTICE if simulated else None,
         "student": _student(benchmarks),
@@ -119,6 +121,8 @@ def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, A
         "model": name,
         "results": manifest.summary.get("benchmarks", {}),
         "skipped": manifest.summary.get("skipped", {}),
+        "reference_self_check": manifest.summary.get("reference_self_check", {}),
+        "asked_as_trained": manifest.summary.get("asked_as_trained"),
     }
 
 
@@ -126,7 +130,8 @@ def _began_with(training: Artifact, artifacts: Sequence[Artifact]) -> list[str |
     """Names of the model that a training began with: the stage that made it, or its path or hub name."""
     upstream = {reference.fingerprint for reference in training.manifest.inputs.values()}
     stages = [artifact.manifest.stage for artifact in artifacts if artifact.fingerprint in upstream]
-    return [*stages, training.manifest.config.get("model")]
+    model = training.manifest.config.get("model", {})
+    return [*stages, model.get("hub"), model.get("path")]
 
 
 def _model_name(identity: Mapping[str, Any]) -> str | None:
@@ -154,7 +159,13 @@ def _math(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for benchmark in ranked:
         if "math" in benchmark["results"]:
             result = _headline(benchmark["results"]["math"])
-            return {"status": "measured", "stage": benchmark["stage"], **result, "statement": _math_statement(result)}
+            return {
+                "status": "measured",
+                "stage": benchmark["stage"],
+                **result,
+                "near_zero": result["high"] < _NEAR_ZERO,
+                "statement": _math_statement(result),
+            }
     for benchmark in ranked:
         if "math" in benchmark["skipped"]:
             reason = benchmark["skipped"]["math"]
@@ -174,56 +185,34 @@ def _math_statement(result: Mapping[str, Any]) -> str:
 
 def _votes(artifact: Artifact) -> dict[str, Any]:
     """How the samples of the accepted problems voted, and why the other problems were rejected."""
-    agreement: dict[str, int] = {}
-    statuses: dict[str, dict[str, int]] = {}
+    agreement: Counter[float] = Counter()
+    statuses: dict[str, Counter[str]] = {}
     for shard in artifact.shard_names:
-        table = pa.Table.from_batches(_batches(artifact, shard, ["vote_share", "votes"]))
-        for share, number in _counted(table["vote_share"]):
-            key = f"{share:.4f}"
-            agreement[key] = agreement.get(key, 0) + number
-        votes = pc.list_flatten(table["votes"])
-        labels = pc.binary_join_element_wise(pc.struct_field(votes, "kind"), pc.struct_field(votes, "status"), " ")
-        for label, number in _counted(labels):
-            kind, _, status = str(label).partition(" ")
-            by_status = statuses.setdefault(kind, {})
-            by_status[status] = by_status.get(status, 0) + number
+        table = pq.read_table(artifact.path / f"{shard}.parquet", columns=["vote_share", "votes"])
+        for row in _counted(table, ["vote_share"]):
+            agreement[round(row["vote_share"], 4)] += row["count_all"]
+        votes = pa.Table.from_struct_array(table["votes"].combine_chunks().flatten())
+        for row in _counted(votes, ["kind", "status"]):
+            statuses.setdefault(row["kind"], Counter())[row["status"]] += row["count_all"]
     counts = artifact.manifest.counts
     return {
         "stage": artifact.manifest.stage,
         "problems": counts.rows_in,
         "accepted": counts.rows_out,
         "rejected": counts.rejected,
-        "agreement": [
-            {"vote_share": float(key), "problems": agreement[key]} for key in sorted(agreement, reverse=True)
-        ],
-        "statuses": statuses,
+        "agreement": [{"vote_share": share, "problems": agreement[share]} for share in sorted(agreement, reverse=True)],
+        "statuses": {kind: dict(sorted(counter.items())) for kind, counter in sorted(statuses.items())},
         "summary": artifact.manifest.summary,
     }
 
 
-def _batches(artifact: Artifact, shard: str, columns: Sequence[str]) -> list[pa.RecordBatch]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(artifact.path / f"{shard}.parquet") as file:
-        return list(file.iter_batches(columns=list(columns)))
-
-
-def _counted(column: Any) -> Iterator[tuple[Any, int]]:
-    for entry in pc.value_counts(column).to_pylist():
-        if entry["values"] is not None:
-            yield entry["values"], entry["counts"]
+def _counted(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
+    """Distinct values of `columns` with `count_all`, the number of their rows."""
+    return table.group_by(columns).aggregate([([], "count_all")]).to_pylist()
 
 
 def _training(artifact: Artifact) -> dict[str, Any]:
-    steps = read_metrics(artifact)
-    losses = [(step["step"], step["loss"]) for step in steps if "loss" in step]
-    return {
-        "stage": artifact.manifest.stage,
-        "steps": losses[-1][0] if losses else None,
-        "first_loss": losses[0][1] if losses else None,
-        "last_loss": losses[-1][1] if losses else None,
-        "summary": artifact.manifest.summary,
-    }
+    return {"stage": artifact.manifest.stage, **artifact.manifest.summary}
 
 
 def read_metrics(artifact: Artifact) -> list[dict[str, Any]]:

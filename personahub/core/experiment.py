@@ -49,11 +49,14 @@ FORMAT = 1  # of the run folder; raised when an older one can no longer be read
 
 
 class StageEntry(FrozenModel):
-    """One entry of the YAML's `stages:`: a module to run, or an artifact to adopt."""
+    """One entry of the YAML's `stages:`: a module to run, or an artifact to adopt.
+
+    `inputs: all` stands for every stage that has no `inputs: all` itself, under its own name.
+    """
 
     run: str | None = None
     adopt: str | None = None
-    inputs: dict[str, str] = Field(default_factory=dict)
+    inputs: dict[str, str] | Literal["all"] = Field(default_factory=dict)
     config: dict[str, Any] = Field(default_factory=dict)
     execution: Execution = Execution()
 
@@ -91,7 +94,7 @@ class PlannedStage:
     config: StageConfig | None
     fingerprint: str
     state: State
-    upstream: tuple[str, ...]
+    upstream: Mapping[str, str]  # stage by input name
     found: Mapping[str, Any]  # identity of what is there, for the explanation of a stale stage
 
 
@@ -118,7 +121,7 @@ class Experiment:
         """`name` and all stages that depend on it, in order."""
         found = {self.stage(name).name}
         for stage in self.stages.values():
-            if found.intersection(stage.upstream):
+            if found.intersection(stage.upstream.values()):
                 found.add(stage.name)
         return [stage for stage in self.stages if stage in found]
 
@@ -127,7 +130,7 @@ class Experiment:
         wanted = {self.stage(name).name for name in names}
         for stage in reversed(list(self.stages.values())):
             if stage.name in wanted:
-                wanted.update(stage.upstream)
+                wanted.update(stage.upstream.values())
         return [stage for stage in self.stages if stage in wanted]
 
 
@@ -152,21 +155,39 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str |
         if entry.adopt is not None:
             stages[name] = _adopted(name, entry)
         else:
-            stages[name] = _planned(name, entry, config, engines, identities, folder / name, stages)
+            inputs = {key: stages[upstream] for key, upstream in _inputs(config, name).items()}
+            stages[name] = _planned(name, entry, config, engines, identities, folder / name, inputs)
     return Experiment(config.experiment, folder, engines, stages)
 
 
+def _inputs(config: ExperimentConfig, name: str) -> dict[str, str]:
+    inputs = config.stages[name].inputs
+    if inputs == "all":
+        return {other: other for other, entry in config.stages.items() if entry.inputs != "all"}
+    return inputs
+
+
 def _in_order(config: ExperimentConfig) -> list[str]:
-    graph: dict[str, list[str]] = {}
-    for name, entry in config.stages.items():
-        for upstream in entry.inputs.values():
-            if upstream not in config.stages:
-                raise UserError(f"stages.{name}.inputs: no stage {upstream!r}. {suggest(upstream, config.stages)}")
-        graph[name] = list(entry.inputs.values())
+    """Stages after those they need, otherwise as the YAML lists them."""
+    graph = {name: list(_inputs(config, name).values()) for name in config.stages}
+    for name, upstreams in graph.items():
+        for upstream in upstreams:
+            if upstream not in graph:
+                raise UserError(f"stages.{name}.inputs: no stage {upstream!r}. {suggest(upstream, graph)}")
+    sorter = graphlib.TopologicalSorter(graph)
     try:
-        return list(graphlib.TopologicalSorter(graph).static_order())
+        sorter.prepare()
     except graphlib.CycleError as error:
         raise UserError(f"stages depend on one another in a circle: {' -> '.join(error.args[1])}") from None
+    ordered: list[str] = []
+    ready: set[str] = set()
+    while sorter.is_active():
+        ready.update(sorter.get_ready())
+        name = next(name for name in graph if name in ready)
+        ready.remove(name)
+        ordered.append(name)
+        sorter.done(name)
+    return ordered
 
 
 def _adopted(name: str, entry: StageEntry) -> PlannedStage:
@@ -175,7 +196,7 @@ def _adopted(name: str, entry: StageEntry) -> PlannedStage:
         artifact = open_artifact(path)
     except UserError as error:
         raise UserError(f"stages.{name}.adopt: {error}") from None
-    return PlannedStage(name, path, entry, None, None, artifact.fingerprint, "cached", (), artifact.manifest.identity)
+    return PlannedStage(name, path, entry, None, None, artifact.fingerprint, "cached", {}, artifact.manifest.identity)
 
 
 def _planned(
@@ -185,11 +206,11 @@ def _planned(
     engines: Mapping[str, EngineConfig],
     identities: Mapping[str, Any],
     path: Path,
-    stages: Mapping[str, PlannedStage],
+    inputs: Mapping[str, PlannedStage],
 ) -> PlannedStage:
     where = f"stages.{name}"
     module = load_stage_module(str(entry.run), where)
-    _check_inputs(entry, module.INPUTS, where)
+    _check_inputs(str(entry.run), inputs, module.INPUTS, where)
     config = parse_config(module.Config, {"seed": experiment.seed, **entry.config}, f"{where}.config")
     used = sorted(engine_names(config))
     for engine in used:
@@ -199,7 +220,6 @@ def _planned(
         identity = identity_of(config, identities)
     except UserError as error:
         raise UserError(f"{where}.config.{error}") from None
-    inputs = {key: stages[upstream] for key, upstream in entry.inputs.items()}
     fingerprint = digest(
         FORMAT, entry.run, module.VERSION, identity, {key: stage.fingerprint for key, stage in inputs.items()}
     )
@@ -218,23 +238,27 @@ def _planned(
     )
     state, found = _look(path, spec)
     return PlannedStage(
-        name, path, entry, spec, config, fingerprint, state, tuple(s.name for s in inputs.values()), found
+        name,
+        path,
+        entry,
+        spec,
+        config,
+        fingerprint,
+        state,
+        {key: upstream.name for key, upstream in inputs.items()},
+        found,
     )
 
 
-def _check_inputs(entry: StageEntry, names: Sequence[str], where: str) -> None:
-    """`INPUTS` lists required names, optional ones with a question mark; `*` takes any."""
-    if "*" in names:
-        return
+def _check_inputs(module: str, inputs: Iterable[str], names: Sequence[str], where: str) -> None:
+    """`INPUTS` lists required names, optional ones with a question mark; `*` takes any more."""
     for name in names:
-        if not name.endswith("?") and name not in entry.inputs:
-            raise UserError(
-                f"{where}.inputs: {entry.run} needs the input {name!r}: name the upstream stage it comes from"
-            )
+        if name != "*" and not name.endswith("?") and name not in inputs:
+            raise UserError(f"{where}.inputs: {module} needs the input {name!r}: name the upstream stage it comes from")
     valid = [name.rstrip("?") for name in names]
-    for name in entry.inputs:
+    for name in () if "*" in names else inputs:
         if name not in valid:
-            raise UserError(f"{where}.inputs: {entry.run} has no input {name!r}. {suggest(name, valid)}")
+            raise UserError(f"{where}.inputs: {module} has no input {name!r}. {suggest(name, valid)}")
 
 
 def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:

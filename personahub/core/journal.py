@@ -8,6 +8,7 @@ inside a write, is cut off on opening: that one completion is asked for again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 
 from personahub.core.engines.base import Completion, Request
 from personahub.core.errors import UserError
-from personahub.core.identity import digest
 
 
 def request_key(request: Request, scope: Any) -> str:
@@ -24,16 +24,9 @@ def request_key(request: Request, scope: Any) -> str:
     Two requests that differ in a message, the model, the endpoint, any sampling parameter, the
     schema, the seed, the sample index or the attempt never share a key.
     """
-    return digest(
-        "request",
-        scope,
-        list(request.messages),
-        request.sampling.model_dump(mode="json"),
-        request.seed,
-        request.sample,
-        request.attempt,
-        request.json_schema,
-    )
+    parts = [scope, request.messages, request.seed, request.sample, request.attempt, request.json_schema]
+    text = json.dumps(parts, sort_keys=True) + request.sampling.model_dump_json()
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Journal:

@@ -57,7 +57,7 @@ def _state(stage: PlannedStage) -> str:
 def _forecast(stage: PlannedStage, rows: Mapping[str, int | None]) -> Forecast | None:
     assert stage.spec is not None  # noqa: S101  (adopted stages are always cached)
     module = load_stage_module(stage.spec.module, stage.name)
-    inputs = {name: rows.get(upstream) for name, upstream in stage.entry.inputs.items()}
+    inputs = {name: rows.get(upstream) for name, upstream in stage.upstream.items()}
     known = {name: number for name, number in inputs.items() if number is not None}
     if not hasattr(module, "forecast") or len(known) < len(inputs):
         return None

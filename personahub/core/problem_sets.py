@@ -1,6 +1,6 @@
 """Benchmark problems with their reference answers, from the Hugging Face hub by name or from files.
 
-Evaluation grades against them and decontamination searches them, so both read them here:
+Evaluation grades against them and decontamination searches them (both through `eval.datasets`):
 
     load_problems(ProblemSetConfig(name="math"))                        # the hub, at a pinned commit
     load_problems(ProblemSetConfig(name="math", path="math/test.jsonl"))  # a local copy
@@ -96,12 +96,8 @@ class ProblemSetConfig(FrozenModel):
         return values
 
 
-def load_problems(config: ProblemSetConfig, answers: bool = True) -> list[ReferenceProblem]:
+def load_problems(config: ProblemSetConfig) -> list[ReferenceProblem]:
     """All problems of a set, in its own order.
-
-    Args:
-        config: which set, from where.
-        answers: whether every problem must have a reference answer; else it may be "".
 
     Raises:
         UserError: the file is missing or malformed (with file and row), a row lacks its problem or
@@ -113,7 +109,7 @@ def load_problems(config: ProblemSetConfig, answers: bool = True) -> list[Refere
         where, rows = f"{config.hub}@{config.revision}", _read_hub(config)
     if not rows:
         raise UserError(f"{where}: holds no problems")
-    problems = [_reference(row, config, f"{where}, row {index + 1}", answers) for index, row in enumerate(rows)]
+    problems = [_reference(row, config, f"{where}, row {index + 1}") for index, row in enumerate(rows)]
     ids = _ids(rows)
     return [ReferenceProblem(id_, *fields) for id_, fields in zip(ids, problems, strict=True)]
 
@@ -126,9 +122,7 @@ def _ids(rows: list[Row]) -> list[str]:
     return [str(index) for index in range(len(rows))]
 
 
-def _reference(
-    row: Row, config: ProblemSetConfig, where: str, answers: bool
-) -> tuple[str, str, str | None, str | None]:
+def _reference(row: Row, config: ProblemSetConfig, where: str) -> tuple[str, str, str | None, str | None]:
     fields = (config.problem_field,) if config.problem_field else ("problem", "question")
     problem = next((row[field] for field in fields if isinstance(row.get(field), str)), "")
     if not problem.strip():
@@ -136,7 +130,7 @@ def _reference(
             f"{where}: no text in {' or '.join(fields)}; its fields are {', '.join(row)}: set problem_field"
         )
     answer = _answer(row, config.answer_field)
-    if answers and not answer:
+    if not answer:
         raise UserError(f"{where}: no reference answer; its fields are {', '.join(row)}: set answer_field")
     subject = row.get("subject") or row.get("type")
     level = row.get("level")
@@ -250,3 +244,9 @@ def _read_hub(config: ProblemSetConfig) -> list[Row]:
     if known is not None and (known.hub, known.split) == (config.hub, config.split) and len(rows) != known.rows:
         raise UserError(f"problem set {config.name}: {config.hub} gave {len(rows)} rows, not {known.rows}")
     return rows
+
+
+def known_rows(config: ProblemSetConfig) -> int | None:
+    """Number of problems of a set that is known by name; None for any other."""
+    known = _KNOWN.get(config.name)
+    return known.rows if known else None

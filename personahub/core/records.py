@@ -101,6 +101,18 @@ SFT = pa.schema(
     ]
 )
 
+REFERENCE = pa.schema(
+    [
+        ("id", _TEXT),  # content hash over the benchmark's name and the problem's text
+        ("benchmark", _TEXT),
+        ("item", _TEXT),  # the benchmark's own id, or the row's number from 0
+        ("problem", _TEXT),
+        ("answer", _TEXT),
+        ("subject", _TEXT),
+        ("level", _TEXT),
+    ]
+)
+
 GRADED = pa.schema(
     [
         ("id", _TEXT),

@@ -50,8 +50,8 @@ class Template:
     name: str
     version: int
     description: str
-    parts: tuple[tuple[str, str], ...]
     fingerprint: str
+    parts: tuple[tuple[str, jinja2.Template], ...]  # role and compiled text
 
     def render(self, **values: Any) -> tuple[Message, ...]:
         """Messages in order; a part that renders to nothing is left out.
@@ -60,9 +60,9 @@ class Template:
             UserError: the template uses a name that `values` lacks.
         """
         messages = []
-        for role, source in self.parts:
+        for role, part in self.parts:
             try:
-                text = _ENVIRONMENT.from_string(source).render(values).strip()
+                text = part.render(values).strip()
             except jinja2.TemplateError as error:
                 raise UserError(f"template {self.name}: {error.message}") from None
             if text:
@@ -93,10 +93,10 @@ def load_template(name: str, folder: Path) -> Template:
         raise UserError(
             f"{path}: after its head a template has parts that start with '## system', '## user' or '## assistant'"
         )
-    parts = tuple(zip(pieces[1::2], pieces[2::2], strict=True))
-    for _, source in parts:
-        try:
-            _ENVIRONMENT.parse(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"{path}: {error.message} (line {error.lineno} of its part)") from None
-    return Template(path.stem, int(fields.get("version", 1)), str(fields.get("description", "")), parts, digest(text))
+    try:
+        parts = tuple(
+            (role, _ENVIRONMENT.from_string(source)) for role, source in zip(pieces[1::2], pieces[2::2], strict=True)
+        )
+    except jinja2.TemplateSyntaxError as error:
+        raise UserError(f"{path}: {error.message} (line {error.lineno} of its part)") from None
+    return Template(path.stem, int(fields.get("version", 1)), str(fields.get("description", "")), digest(text), parts)

@@ -22,14 +22,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from personahub.core.config import EXECUTION, EngineConfig
+from personahub.core.config import EXECUTION, EngineConfig, suggest
 from personahub.core.engines.base import Completion, Request, RequestRefused
 from personahub.core.identity import digest
+from synth.simulated.faults import FaultRates
 from synth.simulated.grammar import Difficulty
-from synth.simulated.persona import Mode, PersonaRates, persona_to_persona, text_to_persona
-from synth.simulated.problems import FaultRates, make_problem, solve
+from synth.simulated.persona import Mode, persona_to_persona, text_to_persona
+from synth.simulated.persona_faults import PersonaRates
+from synth.simulated.problems import family_names, make_problem, solve
 
 _CHARACTERS_PER_TOKEN = 4
 _YIELD_EVERY = 32  # answers given before the event loop gets its turn
@@ -38,13 +40,24 @@ _YIELD_EVERY = 32  # answers given before the event loop gets its turn
 class Config(EngineConfig):
     """The simulated teacher. Engines with another `model` name err independently of each other."""
 
-    kind: Literal["simulated"] = "simulated"
+    kind: str = "simulated"
     model: str = "simulated-teacher"
     rates: FaultRates = FaultRates()
     persona_rates: PersonaRates = PersonaRates()
-    difficulty: Difficulty | None = Field(None, description="Of its problems; null: all.")
-    families: tuple[str, ...] | None = Field(None, description="Problem families that it knows; null: all.")
-    latency_ms: Annotated[float, EXECUTION] = Field(0.0, ge=0, description="Time that an answer takes.")
+    difficulty: Difficulty = Field(default="easy", description="Of its problems: easy, medium or hard.")
+    families: tuple[str, ...] | None = Field(default=None, description="Problem families that it knows; null: all.")
+    latency_ms: Annotated[float, EXECUTION] = Field(default=0.0, ge=0, description="Time that an answer takes.")
+
+    @model_validator(mode="after")
+    def _known_families(self) -> Config:
+        if self.families is None:
+            return self
+        for family in self.families:
+            if family not in family_names():
+                raise ValueError(f"no problem family {family!r}. {suggest(family, family_names())}")
+        if not set(self.families).intersection(family_names(difficulty=self.difficulty)):
+            raise ValueError(f"none of the families exists at difficulty {self.difficulty!r}")
+        return self
 
 
 def open_engine(config: Config) -> SimulatedEngine:
@@ -92,19 +105,22 @@ def answer(request: Request, config: Config) -> Completion:
     seed = request.seed if request.sampling.temperature > 0 else 0
     contents = [[message["role"], message["content"]] for message in request.messages]
     source = int(digest("simulated", config.model, contents, request.sampling.temperature, seed, size=8), 16)
-    text, truth = _ANSWERS[task.name](task, source, config)
+    whole, truth = _ANSWERS[task.name](task, source, config)
+    text = whole
     for stop in request.sampling.stop:
         text = text.partition(stop)[0]
     limit = request.sampling.max_tokens * _CHARACTERS_PER_TOKEN
-    truncated = len(text) > limit
+    truncated = len(text) > limit or truth.get("fault") == "truncation"
     text = text[:limit]
+    if len(text) < len(whole) and "correct" in truth:
+        truth = {**truth, "correct": False}  # the answer stands at the end, which is gone
     return Completion(
         text=text,
         finish_reason="length" if truncated else "stop",
         prompt_tokens=sum(count_tokens(content) for _, content in contents),
         completion_tokens=count_tokens(text),
         model=config.model,
-        truth={"truncated": truncated, **truth, "task": task.name},
+        truth={**truth, "task": task.name, "truncated": truncated},
     )
 
 
@@ -175,10 +191,32 @@ def _persona_to_persona(task: Task, source: int, config: Config) -> _Answer:
 
 
 def _math(task: Task, source: int, config: Config) -> _Answer:
+    families = _focused(task.instructions.lower(), config) or config.families
     problem = make_problem(
-        task.source, source, difficulty=config.difficulty, families=config.families, rates=config.rates
+        task.source or None, source, difficulty=config.difficulty, families=families, rates=config.rates
     )
-    return problem.text, problem.truth
+    return problem.reply, problem.truth
+
+
+# "intermediate algebra" and "prealgebra" before "algebra", which is part of both.
+_SUBJECTS = (
+    "Intermediate Algebra",
+    "Prealgebra",
+    "Algebra",
+    "Counting & Probability",
+    "Geometry",
+    "Number Theory",
+    "Precalculus",
+)
+
+
+def _focused(instructions: str, config: Config) -> tuple[str, ...]:
+    """The families of the MATH subject that the prompt names, so far as this teacher knows them; () for none."""
+    for subject in _SUBJECTS:
+        if subject.lower() in instructions or (subject[:3] == "Cou" and "probability" in instructions):
+            names = family_names(subject, config.difficulty)
+            return tuple(name for name in names if config.families is None or name in config.families)
+    return ()
 
 
 def _solve(kind: Literal["cot", "pot"]) -> Callable[[Task, int, Config], _Answer]:

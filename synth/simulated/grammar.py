@@ -37,7 +37,8 @@ _THEME_SLOTS = frozenset({"who", "Who", "thing", "place"})
 _INTEGER = r"-?[0-9]{1,5}"
 _WITHHELD = ("some", "k")
 _TAIL_PARTS = frozenset({"modulus", "fold", "bound"})
-_THEME_TEXT = r"[^\d.,;:?!$<>]+?"
+_THEME_TEXT = r"[^\d.,;:?!$<>]{1,100}?"
+_LONGEST = 2000  # characters of a problem that is still read, so that no text makes the regexes slow
 
 
 def tex(value: Answer) -> str:
@@ -137,7 +138,7 @@ class Wording:
 class Family:
     """A parametrised kind of problem.
 
-    `sample(rng, difficulty)` draws the parameters; `work(note, **params)` solves, passing each number
+    `idea` says in a sentence how it is solved; `sample(rng, difficulty)` draws the parameters; `work(note, **params)` solves, passing each number
     it computes through `note`; `program` is Python with slots that leaves its result in `answer`.
     Parameters are integers, and each of them stands in every wording.
     """
@@ -145,6 +146,7 @@ class Family:
     name: str
     subject: str
     wordings: tuple[str, ...]
+    idea: str
     sample: Callable[[Random, Difficulty], dict[str, int]]
     work: Callable[..., Working]
     program: str
@@ -234,6 +236,8 @@ class Instance:
 def recognise(text: str, families: Iterable[Family]) -> Instance | None:
     """The instance that `text` states, whatever its line breaks and spacing; None if it is not of `families`."""
     text = " ".join(text.split())
+    if len(text) > _LONGEST:
+        return None
     for family in families:
         for index, wording in enumerate(family.compiled):
             values = wording.read(text)
@@ -262,6 +266,11 @@ def _instance(family: Family, wording: int, values: Mapping[str, str | None]) ->
     return instance if len(withheld) < 2 else None
 
 
+def seeded(*parts: str | int) -> Random:
+    """A generator that is the same for the same parts on any machine."""
+    return Random(":".join(map(str, parts)))  # noqa: S311 - not for secrets
+
+
 def draw(rng: Random, difficulty: Difficulty, easy: Range, medium: Range, hard: Range) -> int:
     """A number from the inclusive range of its difficulty."""
     return rng.randint(*{"easy": easy, "medium": medium, "hard": hard}[difficulty])
@@ -269,7 +278,7 @@ def draw(rng: Random, difficulty: Difficulty, easy: Range, medium: Range, hard: 
 
 def product(a: int, b: int, result: int) -> str:
     """`a * b = result`, split into partial products where a person would not do it in one step."""
-    if 10 < a < 1000 and 10 < b < 1000 and a % 10 and b % 10:
+    if 12 < a < 1000 and 12 < b < 1000 and a % 10 and b % 10:
         tens = b - b % 10
         return f"{a} * {b} = {a * tens} + {a * (b % 10)} = {result}"
     return f"{a} * {b} = {result}"

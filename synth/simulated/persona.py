@@ -6,7 +6,7 @@ frequency x length among words that are not common, after the idea of RAKE (Rose
 "Automatic keyword extraction from individual documents").
 
 At the rates of `PersonaRates` it errs as LLMs do. `Reply.truth` tells for each persona whether and
-how, which is what the measured recall of dedup and of the quality filters is computed from.
+how, from which the recall of dedup and of the quality filters is measured.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import Any, Literal
 
-from pydantic import Field as Option
-
-from personahub.core.config import FrozenModel
 from personahub.core.identity import derive_seed
+from synth.simulated.persona_faults import REFUSALS, Persona, PersonaRates, err
 from synth.simulated.vocabulary import FIELDS, INTERESTS, STOP_WORDS, TRAITS, Field
 
 Mode = Literal["read", "write", "like", "dislike", "coarse"]
 
 _READ_CHARACTERS = 3000  # of a source text: enough to know what it is about
 _MOST_PERSONAS = 100
-_STOCK = 60  # personas that come up again and again, whatever the text
+_STOCK = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ _TEMPLATES: dict[Mode, tuple[str, ...]] = {
         "a {trait} {role} who writes about {topic} and {other} for people who want to {goal}",
         "a {role} known among peers for explaining {topic}, who {interest} after work",
         "a {trait} {role} {setting} who documents {topic} so that others can {goal}",
-        "a {role} who left teaching {years} years ago to specialise in {topic} and {other}",
+        "a {role} who gave up teaching after {years} years to specialise in {topic} and {other}",
     ),
     "like": (
         "a {trait} {role} who is enthusiastic about {topic} and {interest}",
@@ -79,9 +79,7 @@ _DEPARTING = (
     "{trait} {who} who {interest}",
     "{trait} {who} who has spent {years} years trying to {goal}",
 )
-_YEARS = tuple(
-    "three four five six seven eight nine ten eleven twelve fourteen fifteen sixteen eighteen twenty".split()
-)
+_YEARS = ("three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "fourteen", "sixteen")
 # Words that say who a person is, not what they deal with: no topics when a persona is the source.
 _OWN_WORDS = frozenset(
     word
@@ -94,7 +92,6 @@ _OWN_WORDS = frozenset(
         *(text for field in FIELDS for text in (*field.roles, *field.settings, *field.goals)),
         *(who for field in FIELDS for _, who in field.related),
         *_YEARS,
-        *_SYNONYMS.values(),
     )
     for word in text.lower().split()
 )
@@ -103,10 +100,10 @@ _OWN_WORDS = frozenset(
 def text_to_persona(text: str, mode: Mode, count: int, rng: Random, rates: PersonaRates) -> Reply:
     """`count` personas who would `mode` the text, one "Persona: " line each."""
     scene = _Scene.of(text)
-    personas: list[dict[str, Any]] = []
+    personas: list[Persona] = []
     for _ in range(min(count, _MOST_PERSONAS)):
-        persona = _distinct(lambda: _from_text(scene, mode, rng), personas, "")
-        personas.append(_err(persona, personas, rng, rates))
+        persona = _distinct(lambda: _from_text(scene, mode, rng), personas)
+        personas.append(err(persona, personas, stock_persona, rng, rates))
     return _reply("text_to_persona", personas, rng, rates)
 
 
@@ -114,10 +111,12 @@ def persona_to_persona(parent: str, count: int, rng: Random, rates: PersonaRates
     """`count` people related to `parent`: pairs of a "Relation: " and a "Persona: " line."""
     scene = _Scene.of(parent, ignore=_OWN_WORDS)
     relations = _relations(scene.fields[0], min(count, _MOST_PERSONAS), rng)
-    personas: list[dict[str, Any]] = []
+    personas: list[Persona] = []
     for relation, who, field in relations:
         persona = _distinct(lambda w=who, f=field: _from_relation(w, f, scene, rng), personas, parent)
-        personas.append({"relation": relation, **_err(persona, personas, rng, rates)})
+        given = err(persona, personas, stock_persona, rng, rates)
+        given = persona if _plain(given["text"]) == _plain(parent) else given
+        personas.append({**given, "relation": relation})
     return _reply("persona_to_persona", personas, rng, rates)
 
 
@@ -189,6 +188,7 @@ def _weight(word: str, counts: Counter[str]) -> float:
     return weight * (0.5 if word[0].isupper() or word.endswith(("ing", "ed")) else 1)
 
 
+@lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
     """Enough to count a plural with its singular."""
     word = word.lower()
@@ -226,7 +226,7 @@ def likely_fields(text: str, most: int = 3) -> tuple[Field, ...]:
     return tuple(FIELDS[number] for number in ranked[:most] if votes[number] * 2 >= best)
 
 
-def _from_text(scene: _Scene, mode: Mode, rng: Random) -> dict[str, Any]:
+def _from_text(scene: _Scene, mode: Mode, rng: Random) -> Persona:
     field = rng.choice(scene.fields)
     # Two of three personas are about one of the three foremost topics.
     topic = rng.choice(scene.topics[:3] if rng.random() < 0.67 else scene.topics)
@@ -254,7 +254,7 @@ def _relations(field: Field, count: int, rng: Random) -> list[tuple[str, str, Fi
     ]
 
 
-def _from_relation(who: str, field: Field, scene: _Scene, rng: Random) -> dict[str, Any]:
+def _from_relation(who: str, field: Field, scene: _Scene, rng: Random) -> Persona:
     linked = rng.random() < 0.5
     topic = rng.choice(scene.topics[:4])
     pattern = rng.choice(_LINKED if linked else _DEPARTING)
@@ -286,31 +286,30 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _distinct(draw: Any, siblings: list[dict[str, Any]], parent: str) -> dict[str, Any]:
+def _distinct(draw: Callable[[], Persona], siblings: list[Persona], parent: str = "") -> Persona:
     """The first draw that is neither a sibling nor the parent."""
     taken = {_plain(sibling["text"]) for sibling in siblings} | {_plain(parent)}
-    while True:
-        persona = draw()
-        if _plain(persona["text"]) not in taken:
-            return persona
+    while _plain((persona := draw())["text"]) in taken:
+        pass
+    return persona
 
 
 def _plain(text: str) -> str:
     return text.lower().strip(" .")
 
 
-def stock_persona(index: int) -> dict[str, Any]:
-    """One of the personas that recur whatever the text; a sound one, the same in every process."""
-    rng = Random(f"stock {index}")  # noqa: S311 - not for secrets
-    field = rng.choice(FIELDS)
-    scene = _Scene(tuple(rng.sample(sorted(field.keywords), 4)), (field,))
-    return _from_text(scene, rng.choice(("read", "write", "like")), rng)
+def stock_persona(rng: Random) -> Persona:
+    """One of the few sound personas that come up again and again, whatever the text."""
+    own = Random(f"stock {rng.randrange(_STOCK)}")  # noqa: S311 - not for secrets
+    field = own.choice(FIELDS)
+    scene = _Scene(tuple(own.sample(sorted(field.keywords), 4)), (field,))
+    return _from_text(scene, own.choice(("read", "write", "like")), own)
 
 
-def _reply(task: str, personas: list[dict[str, Any]], rng: Random, rates: PersonaRates) -> Reply:
+def _reply(task: str, personas: list[Persona], rng: Random, rates: PersonaRates) -> Reply:
     point = rng.random()
     if point < rates.refusal:
-        return Reply(rng.choice(_REFUSALS), {"task": task, "fault": "refusal", "personas": []})
+        return Reply(rng.choice(REFUSALS), {"task": task, "fault": "refusal", "personas": []})
     malformed = point < rates.refusal + rates.malformed
     if malformed and rng.random() < 0.5:
         text = "Here is who comes to mind. " + "; ".join(persona["text"] for persona in personas)
@@ -319,7 +318,7 @@ def _reply(task: str, personas: list[dict[str, Any]], rng: Random, rates: Person
     return Reply(text, {"task": task, "fault": "malformed" if malformed else None, "personas": personas})
 
 
-def _lines(persona: dict[str, Any], *, prefix: bool) -> str:
+def _lines(persona: Persona, *, prefix: bool) -> str:
     relation = persona.get("relation")
     if not prefix:
         return f"- {persona['text']}" if relation is None else f"- {relation}: {persona['text']}"

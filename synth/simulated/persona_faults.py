@@ -18,15 +18,15 @@ class PersonaRates(FrozenModel):
 
     refusal: float = Field(default=0.005, ge=0, le=1)
     malformed: float = Field(default=0.01, ge=0, le=1, description="Prefixes missing, or all in one paragraph.")
-    near_duplicate: float = Field(default=
-        0.03, ge=0, le=1, description="A stock persona or a sibling, at most a word changed."
+    near_duplicate: float = Field(
+        default=0.03, ge=0, le=1, description="A stock persona or a sibling, at most a word changed."
     )
     low_quality: float = Field(default=0.02, ge=0, le=1, description="'A person', or mention of the text.")
     prompt_copy: float = Field(default=0.005, ge=0, le=1, description="Words of the prompt instead of a persona.")
     contact: float = Field(default=0.005, ge=0, le=1, description="An invented e-mail address or telephone number.")
 
 
-SYNONYMS = {
+_SYNONYMS = {
     "wants": "hopes",
     "needs": "has",
     "understand": "grasp",
@@ -41,13 +41,13 @@ SYNONYMS = {
     "others": "people",
 }
 _LOW_QUALITY = (
-    "a person",
-    "someone",
-    "a student",
+    "A person",
+    "Someone",
+    "A student",
     "N/A",
-    "a person who is interested in the text",
-    "an individual with various interests",
-    "the author of the article",
+    "A person who is interested in the text",
+    "An individual with various interests",
+    "The author of the article",
 )
 _PROMPT_COPIES = (
     "a description that is as specific as the text allows, in one sentence",
@@ -61,20 +61,30 @@ REFUSALS = (
 )
 
 
-def _err(persona: dict[str, Any], siblings: list[dict[str, Any]], rng: Random, rates: PersonaRates) -> dict[str, Any]:
-    """`persona`, or what a careless teacher writes in its place; at most one fault each."""
+def err(
+    persona: Persona, siblings: Sequence[Persona], stock: Callable[[Random], Persona], rng: Random, rates: PersonaRates
+) -> Persona:
+    """`persona`, or what a careless teacher writes in its place; at most one fault each.
+
+    Args:
+        siblings: those already in the same answer.
+        stock: draws one of the personas that come up whatever the text.
+    """
     point = rng.random()
-    for fault in ("near_duplicate", "low_quality", "prompt_copy", "contact"):
-        point -= getattr(rates, fault)
-        if point < 0:
-            return _FAULTS[fault](persona, siblings, rng)
+    if (point := point - rates.near_duplicate) < 0:
+        sound = [sibling for sibling in siblings if sibling["fault"] is None]
+        return _near_duplicate(rng.choice(sound) if sound and rng.random() < 0.5 else stock(rng), rng)
+    if (point := point - rates.low_quality) < 0:
+        return {**persona, "text": rng.choice(_LOW_QUALITY), "fault": "low_quality"}
+    if (point := point - rates.prompt_copy) < 0:
+        return {**persona, "text": rng.choice(_PROMPT_COPIES), "fault": "prompt_copy"}
+    if point - rates.contact < 0:
+        return {**persona, "text": persona["text"] + _contact_detail(rng), "fault": "contact"}
     return persona
 
 
-def _near_duplicate(persona: dict[str, Any], siblings: list[dict[str, Any]], rng: Random) -> dict[str, Any]:
-    """A sound sibling, or one of the personas that teachers keep coming back to; truth: `of`, `edit`."""
-    sound = [sibling for sibling in siblings if sibling["fault"] is None]
-    original = rng.choice(sound) if sound and rng.random() < 0.5 else stock_persona(rng.randrange(_STOCK))
+def _near_duplicate(original: Persona, rng: Random) -> Persona:
+    """`original` once more, with at most a word changed. `of` is its text, `edit` what was changed."""
     edit = rng.choice(("none", "form", "insert", "replace"))
     text = original["text"]
     words = text.split()
@@ -91,34 +101,7 @@ def _near_duplicate(persona: dict[str, Any], siblings: list[dict[str, Any]], rng
     return {**original, "text": text, "fault": "near_duplicate", "of": original["text"], "edit": edit}
 
 
-def stock_persona(index: int) -> dict[str, Any]:
-    """One of the personas that recur whatever the text; a sound one, the same in every process."""
-    rng = Random(f"stock {index}")  # noqa: S311 - not for secrets
-    field = rng.choice(FIELDS)
-    scene = _Scene(tuple(rng.sample(sorted(field.keywords), 4)), (field,))
-    return _from_text(scene, rng.choice(("read", "write", "like")), rng)
-
-
-def _low_quality(persona: dict[str, Any], _siblings: list[dict[str, Any]], rng: Random) -> dict[str, Any]:
-    return {**persona, "text": _sentence(rng.choice(_LOW_QUALITY)), "fault": "low_quality"}
-
-
-def _prompt_copy(persona: dict[str, Any], _siblings: list[dict[str, Any]], rng: Random) -> dict[str, Any]:
-    return {**persona, "text": rng.choice(_PROMPT_COPIES), "fault": "prompt_copy"}
-
-
-def _contact(persona: dict[str, Any], _siblings: list[dict[str, Any]], rng: Random) -> dict[str, Any]:
+def _contact_detail(rng: Random) -> str:
     """Reserved for fiction: example.org (RFC 2606) and 555-01xx numbers, so nobody is ever reached."""
     name = f"{rng.choice(('mira', 'jonas', 'tariq', 'elena'))}.{rng.choice(('kovac', 'lund', 'okoro', 'brandt'))}"
-    detail = rng.choice((f", reachable at {name}@example.org", f" (call 555-01{rng.randrange(100):02d})"))
-    return {**persona, "text": persona["text"] + detail, "fault": "contact"}
-
-
-_FAULTS = {
-    "near_duplicate": _near_duplicate,
-    "low_quality": _low_quality,
-    "prompt_copy": _prompt_copy,
-    "contact": _contact,
-}
-
-
+    return rng.choice((f", reachable at {name}@example.org", f" (call 555-01{rng.randrange(100):02d})"))

@@ -27,11 +27,9 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
-from personahub.core.engines.base import Completion, Request, RequestRefused, Sampling
+from personahub.core.engines.base import Completion, Message, Request, RequestRefused, Sampling
 from personahub.core.identity import derive_seed
 from synth.simulated.engine import Config, answer, count_tokens
-
-_STATE = web.AppKey("state", "_State")
 
 
 @dataclass
@@ -42,6 +40,9 @@ class _State:
     chance: Random
     failed: int = 0
     answered: Counter[str] = field(default_factory=Counter)
+
+
+_STATE = web.AppKey("state", _State)
 
 
 def make_app(config: Config | None = None, *, max_model_len: int = 32768, fail_rate: float = 0.0) -> web.Application:
@@ -113,14 +114,12 @@ def _requests(body: dict[str, Any]) -> list[Request]:
         max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or 1024,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )
-    messages = tuple({"role": str(m["role"]), "content": str(m["content"])} for m in body["messages"])
+    messages = tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in body["messages"])
     if not messages:
         raise ValueError("messages is empty")
     schema = body.get("response_format", {}).get("json_schema")
-    return [
-        Request(messages, sampling, seed if i == 0 else derive_seed(seed, i), json_schema=schema)  # type: ignore[arg-type]
-        for i in range(int(body.get("n") or 1))
-    ]
+    seeds = [seed, *(derive_seed(seed, choice) for choice in range(1, int(body.get("n") or 1)))]
+    return [Request(messages, sampling, seed, json_schema=schema) for seed in seeds]
 
 
 def _completion_object(model: str, completions: list[Completion]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from personahub.core.answers.nodes import (
     Words,
 )
 from personahub.core.answers.tokens import Token, Unreadable, tokenise
+from personahub.core.answers.units import dimension
 
 _CLOSES = {"(": ")", "[": "]", "set": "set", "<": ">", "|": "|", "floor": "floor", "ceil": "ceil", "{": "}"}
 _END = Token("end_of_text", "", False)
@@ -95,16 +96,18 @@ class _Parser:
     def listing(self) -> Node:
         """Members separated by commas, semicolons, `and` or `or`; one member is itself."""
         items = [self.relation()]
+        disjunction = False
         while self.peek().kind == "separator":
-            while self.accept("separator"):
-                pass
+            while self.peek().kind == "separator":
+                disjunction |= self.take().value == "or"
             if self.peek() is _END or self.peek().kind in ("close", "}"):
                 break
             items.append(self.relation())
-        return items[0] if len(items) == 1 else Sequence("list", tuple(items))
+        return items[0] if len(items) == 1 else Sequence("list", tuple(items), disjunction)
 
     def relation(self) -> Node:
-        sides, operators = [self.set_expression()], []
+        sides: list[Node] = [Symbol("") if self.peek().kind == "relation" else self.set_expression()]  # `>= 5`
+        operators: list[str] = []
         while self.peek().kind == "relation":
             operators.append(self.take().value)
             sides.append(self.set_expression())
@@ -131,7 +134,9 @@ class _Parser:
 
     def sum(self) -> Node:
         terms = [self.signed_term()]
-        while self.peek().kind in ("+", "-", "+-", "-+"):
+        while self.peek().kind in ("+", "-", "+-", "-+") or (
+            self.peek().kind == "number" and _is_measure(terms[-1])  # 2 hours 30 minutes
+        ):
             terms.append(self.signed_term())
         return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
 
@@ -171,21 +176,24 @@ class _Parser:
                 self.multiply(factors)
             else:
                 break
-        node = factors[0] if len(factors) == 1 else Product(tuple(factors))
-        return self.with_unit(node)
+        return self.with_unit(_lift_unit(factors))
 
     def multiply(self, factors: list[Node]) -> None:
         """Juxtaposition: a product, except `3 1/2` and `3\\frac{1}{2}`, which are sums."""
         previous = factors[-1]
         start = self.position
+        if isinstance(previous, Words) and self.peek().kind != "open":
+            raise Unreadable("words in front of a value")
         following = self.power()
         whole = _whole(previous) if len(factors) == 1 else None
         if whole is not None:
-            fraction = _proper_fraction(following)
+            unit = following.unit if isinstance(following, Quantity) else ""
+            fraction = _proper_fraction(following.value if isinstance(following, Quantity) else following)
             if fraction is None and isinstance(following, Number) and self.tokens[start].spaced:
                 fraction = self.slashed(following)
             if fraction is not None:
-                factors[-1] = Number(whole + fraction)
+                mixed = Number(whole + fraction)
+                factors[-1] = Quantity(mixed, unit) if unit else mixed
                 return
         if isinstance(previous, Number) and isinstance(following, Number) and self.tokens[start].kind == "number":
             raise Unreadable("two numbers side by side")
@@ -286,11 +294,15 @@ class _Parser:
         return "".join(parts)
 
     def with_unit(self, node: Node) -> Node:
+        if self.peek().kind == "currency" and not isinstance(node, Words):  # 5$
+            return Quantity(node, self.take().value)
         words: list[str] = []
         while self.peek().kind == "word" or (words and self.peek().kind in ("^", "/") and self.unit_goes_on()):
             token = self.take()
             if token.kind == "^":
                 words.append("^" + self.raw_group())
+            elif token.kind == "/":
+                words += ["/", self.take().value]
             else:
                 words.append(token.value)
         return Quantity(node, " ".join(words)) if words else node
@@ -361,7 +373,7 @@ class _Parser:
         return Words(" ".join(words))
 
     def group(self) -> Node:
-        """`{...}`: a LaTeX group; with a comma inside it is a set written without the backslashes."""
+        """`{...}`: a LaTeX group, also of a list: sets written without the backslashes are lists."""
         self.expect("{")
         if self.accept("}"):
             return NamedSet("empty")
@@ -369,7 +381,7 @@ class _Parser:
         node = self.listing()
         self.bars = bars
         self.expect("}")
-        return Sequence("set", node.items) if isinstance(node, Sequence) and node.kind == "list" else node
+        return node
 
     def bracketed(self, opening: str) -> Node:
         if opening == "|":
@@ -462,7 +474,21 @@ class _Parser:
             return self.root(3 if name == "cbrt" else 2)
         if name in ("mod", "bmod", "pmod"):
             raise Unreadable("modulus")
+        if name in ("sum", "prod"):
+            return self.series(name)
         return self.applied(_ALIASES.get(name, name))
+
+    def series(self, name: str) -> Node:
+        """`\\sum_{k=1}^{n} body` as a call of (variable, first, last, body)."""
+        bounds: dict[str, Node] = {}
+        while self.peek().kind in ("_", "^"):
+            kind = self.take().kind
+            bounds[kind] = self.group() if self.peek().kind == "{" else self.atom()
+        start = bounds.get("_")
+        if not isinstance(start, Relation) or start.operators != ("=",) or "^" not in bounds:
+            raise Unreadable("series without bounds")
+        body = self.term()
+        return Call(name, (start.sides[0], start.sides[1], bounds["^"], body))
 
     def root(self, degree: int) -> Node:
         index: Node = Number(Fraction(degree))
@@ -518,8 +544,8 @@ class _Parser:
     def bare_argument(self) -> Node:
         factors = [self.signed_factor()]
         while (
-            self.starts_factor()
-            and self.peek().kind != "function"
+            (self.starts_factor()
+            and self.peek().kind != "function")
             or (self.peek().kind == "function" and self.peek().value in ("frac", "sqrt"))
         ):
             if self.peek().kind in ("open", "bar"):
@@ -540,6 +566,22 @@ def negative(node: Node) -> Node:
     if isinstance(node, Based):
         return Based("-" + node.digits, node.base)
     return Product((Number(Fraction(-1)), node))
+
+
+def _lift_unit(factors: list[Node]) -> Node:
+    """`270/7 degrees` is a quantity, not a product of one: a sign behind the last factor belongs to them all."""
+    if len(factors) == 1:
+        return factors[0]
+    last = factors[-1]
+    if isinstance(last, Quantity):
+        return Quantity(Product((*factors[:-1], last.value)), last.unit)
+    if isinstance(last, Power) and isinstance(last.base, Quantity) and _is_minus_one(last.exponent):
+        return Quantity(Product((*factors[:-1], Power(last.base.value, last.exponent))), last.base.unit)
+    return Product(tuple(factors))
+
+
+def _is_measure(node: Node) -> bool:
+    return isinstance(node, Quantity) and dimension(node.unit) is not None
 
 
 def _is_minus_one(node: Node | None) -> bool:
@@ -576,7 +618,7 @@ def _base(text: str) -> int:
 
 def _in_brackets(opening: str, node: Node, closing: str) -> Node:
     items = node.items if isinstance(node, Sequence) and node.kind == "list" else None
-    if opening == "set" and closing == "set":
+    if (opening == "set" and closing == "set") or (isinstance(node, Matrix) and opening in "(["):
         return node
     if opening in ("floor", "ceil") and closing == opening:
         return Call(opening, (node,))

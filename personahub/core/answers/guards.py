@@ -22,6 +22,8 @@ _POWER = re.compile(r"\^\s*\{?\s*\(?\s*-?\s*(\d+)")
 
 def refusal(text: str) -> str | None:
     """Why `text` is not parsed at all (`length`, `digits`, `nesting`, `items`), or None when it may be."""
+    if len(text) <= MAX_NESTING:
+        return None
     if len(text) > MAX_ANSWER:
         return "length"
     if any(len(run) > MAX_DIGITS for run in _RUN_OF_DIGITS.findall(text)):

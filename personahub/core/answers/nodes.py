@@ -86,10 +86,14 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Comma-separated members: a bare list, or with round, square or curly brackets around them."""
+    """Comma-separated members: a bare list, or with round, square or curly brackets around them.
+
+    `disjunction` says that the members of a bare list were joined by `or`.
+    """
 
     kind: Literal["list", "tuple", "bracket", "set"]
     items: tuple[Node, ...]
+    disjunction: bool = False
 
 
 @dataclass(frozen=True, slots=True)

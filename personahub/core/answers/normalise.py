@@ -50,9 +50,15 @@ _LAYOUT = re.compile(
 )
 _SIZED = re.compile(r"\\(left|right)(?![a-zA-Z])\s*")
 _DROPPED_GROUPS = re.compile(r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}")
-_SPACES = re.compile(r"\\(?:[,;:!> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace|enspace|thickspace|medspace|negthinspace|space(?![a-zA-Z]))|~")
-_GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\\[,!;: ]|\{,\}|\{\\,\}|,\s*\\!|\\!,|~|\{ \})+\s*\d{3})+)(?!\d)")
-_ESCAPED = re.compile(r"\\\\(?=(?:d?t?frac|sqrt|pi|text|left|right|begin|end|boxed|cdot|times|infty|cup|leq?|geq?|pm|circ|theta|alpha|beta|log|ln|sin|cos|tan|mathrm|mathbf|overline|binom|angle|quad|dots|in)(?![a-zA-Z]))")  # fmt: skip
+_SPACES = re.compile(r"\\(?:[,;:!> ]|qquad|quad|thinspace|enspace|thickspace|medspace|negthinspace|space(?![a-zA-Z]))|~")
+_GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\\[,!;: ]|\{\s*,\s*\}|\{\\,\}|,\s*\\!|\\!,|~|\{ \})+\s*\d{3})+)(?!\d)")
+_ESCAPED = re.compile(r"(?<!\\)\\\\(?=(?:d?t?frac|sqrt|pi|text|left|right|begin|end|boxed|cdot|times|infty|cup|leq?|geq?|pm|circ|theta|alpha|beta|log|ln|sin|cos|tan|mathrm|mathbf|overline|binom|angle|quad|dots|in)(?![a-zA-Z]))")  # fmt: skip
+_DOMAIN = re.compile(
+    r"(?<=\S)[,;]?\s*\(?(?:\\text\{)?\s*(?:where|with|for|for (?:all|any|every|some)|any|and)\}?\s+(?:\\text\{\s*)?(?:all|any|every|some|an?|each)?\s*"
+    r"(?:[a-zA-Z]\s+)?(?:is|are|be|\\in|∈)?\s*(?:an?|any|all)?\s*(?:\\text\{\s*)?(?:arbitrary |positive |nonnegative )?"
+    r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
+)
+_SPACED_THOUSANDS = re.compile(r"^-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?$")
 _WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`")]
 
 
@@ -63,8 +69,9 @@ def normalise(text: str) -> str:
     text = _strip_delimiters(text.strip())
     if "\\" in text or "{" in text or "~" in text:
         text = _plain_latex(text)
-    text = re.sub(r"\s+", " ", text).strip()
-    return _trim(text)
+    text = re.sub(r"(?<=\d)\s?\.{3,}", r"\\dots ", text)
+    text = _trim(_DOMAIN.sub("", re.sub(r"\s+", " ", text).strip()))
+    return text.replace(" ", "") if _SPACED_THOUSANDS.match(text) else text
 
 
 def _from_unicode(text: str) -> str:
@@ -110,6 +117,7 @@ def _strip_delimiters(text: str) -> str:
 
 
 def _plain_latex(text: str) -> str:
+    text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)  # the decimal comma, set without a space
     text = _GROUPED.sub(lambda m: m.group(1) + re.sub(r"\D", "", m.group(2)), text)
     text = re.sub(r"\\\\(?:\[[^\]]*\])?", r"\\cr ", text)  # so that no later rule takes its second half for a space
     text = _DROPPED_GROUPS.sub(" ", text)
@@ -130,6 +138,9 @@ def _rename(text: str) -> str:
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
     text = re.sub(r"\\[dt]binom(?![a-zA-Z])", r"\\binom", text)
     text = re.sub(r"\\(?:l?dots|cdots|dotsc|dotsb|ldots)(?![a-zA-Z])", r"\\dots ", text)
+    text = re.sub(r"\\([lg])eq(?:slant|q)?(?![a-zA-Z])", r"\\\1e ", text)
+    text = re.sub(r"\\neq(?![a-zA-Z])", r"\\ne ", text)
+    text = re.sub(r"\\(?:oslash|varnothing)(?![a-zA-Z])", r"\\emptyset ", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|\^\s*\{?\s*\\degree\s*\}?", r"\\degree ", text)
     text = re.sub(r"\^\s*\{?\s*\\prime\s*\}?", "'", text)
     text = re.sub(r"\\operatorname\s*\*?(?=\{)|\\operatorname\*", r"\\operatorname", text)
@@ -139,9 +150,9 @@ def _rename(text: str) -> str:
 
 def _font(body: str) -> str:
     """`\\mathrm{cm}` is words, `\\mathrm{e}` and `\\mathbf{v}` are the letter itself."""
-    inner = body.strip()
-    if re.fullmatch(r"[A-Za-z]{2,}[A-Za-z .]*", inner):
-        return r"\text{" + body + "}"
+    inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
+    if re.fullmatch(r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?", inner):
+        return r"\text{" + inner + "}"
     return " " + inner + " " if len(inner) <= 1 else "{" + inner + "}"
 
 

@@ -14,11 +14,12 @@ FUNCTIONS = {
     "acos", "atan", "sinh", "cosh", "tanh", "coth", "arcsinh", "arccosh", "arctanh", "arsinh", "arcosh", "artanh",
     "ln", "log", "lg", "exp", "sqrt", "cbrt", "abs", "floor", "ceil", "gcd", "lcm", "max", "min", "sgn", "sign",
     "Re", "Im", "det", "cosec", "ctg", "tg", "arctg", "Gamma", "sech", "csch", "cis", "factorial", "binomial",
-    "gcf", "binom", "frac",
+    "gcf", "binom", "frac", "sum", "prod",
 }  # fmt: skip
-_PLAIN_FUNCTIONS = FUNCTIONS - {"Re", "Im", "det", "Gamma", "frac", "sign"}
+_PLAIN_FUNCTIONS = FUNCTIONS - {"Re", "Im", "det", "Gamma", "frac", "sign", "sum", "prod"}
+_UNREAD = {"int", "iint", "oint", "lim", "limsup", "liminf", "bigcup", "bigcap", "dots", "vdots", "ddots", "mod", "prime"}
 _WORD_CONSTANTS = {"pi": "pi", "infinity": "oo", "inf": "oo", "infty": "oo", "oo": "oo"}
-_GREEK = {
+GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
     "lambda", "mu", "nu", "xi", "omicron", "rho", "varrho", "sigma", "varsigma", "tau", "upsilon", "phi", "varphi",
     "chi", "psi", "omega", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega", "ell",
@@ -58,7 +59,7 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<repeat>(?:\d+)?\.\d*(?:\\(?:overline|bar|dot|overbar|overrightarrow|mathring)\s*(?:\{\d+\}|\d)\s*\d*)+
         |(?:\d+)?\.\d*\(\d+\)(?!\s*[\^/])|\d+\.\d+(?:\s*\\dots|\s*\.{3,}))
-    |(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)
+    |(?P<number>(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\dA-Za-z]))?)
     |(?P<blackboard>\\(?:mathbb|Bbb)\s*\{?\s*[RZNQC]\s*\}?(?:\^\s*\{?[+*]\}?|_\s*\{?[+]\}?|\^\s*\{?\d\}?)?)
     |(?P<environment>\\(?:begin|end)\s*\{[a-zA-Z]+\*?\}(?:\s*(?:\[[lcr|]+\]|\{[lcr|\s]+\}))?)
     |(?P<text>\\text\{(?:[^{}]|\{[^{}]*\})*\})
@@ -149,6 +150,11 @@ def _number(value: str, spaced: bool, grouped: bool) -> list[Token]:
             tokens += ([Token("separator", ",", False)] if tokens else []) + _number(part, spaced, False)
         return tokens
     plain = value.replace(",", "")
+    if "e" in plain.lower():
+        mantissa, _, exponent = plain.lower().partition("e")
+        number = _number(mantissa, spaced, grouped)[0].number
+        assert number is not None
+        return [Token("number", value, spaced, Number(number.value * Fraction(10) ** int(exponent), None, 0))]
     whole, _, decimals = plain.partition(".")
     places = len(decimals) if decimals else None
     significant = len((whole + decimals).lstrip("0"))
@@ -185,7 +191,7 @@ def _ellipsis(whole: str, digits: str) -> Number:
 def _command(name: str, spaced: bool) -> list[Token]:
     if name in FUNCTIONS or name in ("dbinom", "mod", "bmod", "pmod"):
         return [Token("function", name, spaced)]
-    if name in _GREEK:
+    if name in GREEK:
         return [Token("symbol", name, spaced)]
     if name in ("pi", "infty"):
         return [Token("constant", "pi" if name == "pi" else "oo", spaced)]
@@ -214,7 +220,9 @@ def _command(name: str, spaced: bool) -> list[Token]:
         return []
     if name == "e":
         return [Token("constant", "e", spaced)]
-    raise Unreadable(name)
+    if name in _UNREAD or len(name) > 12:
+        raise Unreadable(name)
+    return [Token("symbol", "\\" + name, spaced)]
 
 
 def _text(body: str, spaced: bool) -> list[Token]:
@@ -243,6 +251,8 @@ def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
         return [Token("function", word, spaced)]
     if lower in _SEPARATING_WORDS:
         return [Token("separator", lower, spaced)]
+    if re.match(r"(and|or)[A-Z]$", word) and before and before[-1].kind in ("number", "close") and not spaced:
+        return [Token("separator", word[:-1], spaced), _letter(word[-1], False)]
     if word == "U" and before and before[-1].kind == "close":
         return [Token("set_operator", "union", spaced)]
     if word == "in" and before and before[-1].kind == "symbol" and spaced:
@@ -255,7 +265,7 @@ def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
         return [_letter(word, spaced)]
     if _is_word(word, spaced, before):
         return [Token("word", word, spaced)]
-    if word in _GREEK:
+    if word in GREEK:
         return [Token("symbol", word, spaced)]
     return _letters(word, spaced)
 
@@ -266,7 +276,7 @@ def _is_word(word: str, spaced: bool, before: list[Token]) -> bool:
         return after_value and before[-1].kind != "symbol" and is_unit(word)
     if is_unit(word) and after_value:
         return True
-    return len(word) >= 4 and word not in _GREEK or (spaced and after_value) or (bool(before) and before[-1].kind == "word")
+    return (len(word) >= 4 and word not in GREEK) or (spaced and after_value) or (bool(before) and before[-1].kind == "word")
 
 
 def _letter(letter: str, spaced: bool) -> Token:

@@ -32,6 +32,7 @@ _MAX_BITS = 200_000  # size of an exact power
 _MAX_EXPONENT = 10**6  # |log2| of an inexact power stays below this
 _MAX_ARGUMENT = 10**9  # of a trigonometric function or exponential
 _MAX_FACTORIAL = 3_000  # computed exactly; above it by the gamma function
+_MAX_TERMS = 200  # of a sum or product
 _MAX_GAMMA = 10**12
 
 Value = Any  # Fraction, mpf or mpc: arithmetic mixes them
@@ -121,6 +122,8 @@ def _evaluate(node: Node, point: Mapping[str, Value]) -> Value:
         return point[node.name]
     if isinstance(node, Constant):
         return _constant(node.name)
+    if isinstance(node, Call) and node.name in ("sum", "prod"):
+        return _series(node, point)
     if isinstance(node, Call):
         return _function(node.name, [_evaluate(argument, point) for argument in node.arguments])
     if isinstance(node, Based):
@@ -140,6 +143,16 @@ def _constant(name: str) -> Value:
     if name == "oo":
         raise NoValue("infinity")
     return {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}[name]
+
+
+def subtract(a: Value, b: Value) -> Value:
+    """`a - b`, exact when both are."""
+    return _aligned(a, b, lambda x, y: x - y)
+
+
+def divide(a: Value, b: Value) -> Value:
+    """`a / b`, exact when both are."""
+    return _aligned(a, b, lambda x, y: x / y)
 
 
 def _total(values: list[Value]) -> Value:
@@ -285,6 +298,29 @@ def _function(name: str, arguments: list[Value]) -> Value:
     if abs(value) > _MAX_ARGUMENT or (name in ("exp", "sinh", "cosh") and abs(value) > _MAX_EXPONENT):
         raise NoValue("argument too large")
     return getattr(context(), _DIRECT[name])(value)
+
+
+def _series(node: Call, point: Mapping[str, Value]) -> Value:
+    """A finite sum or product with whole bounds; series within series have no value."""
+    variable, first, last, body = node.arguments
+    low, high = _evaluate(first, point), _evaluate(last, point)
+    whole = all(isinstance(bound, Fraction) and bound.denominator == 1 for bound in (low, high))
+    if not (isinstance(variable, Symbol) and whole and high - low < _MAX_TERMS) or _has_series(body):
+        raise NoValue("series")
+    terms = [_evaluate(body, {**point, variable.name: Fraction(k)}) for k in range(int(low), int(high) + 1)]
+    if node.name == "sum":
+        return _total([Fraction(0), *terms])
+    return _multiplied([Fraction(1), *terms])
+
+
+def _has_series(node: Any) -> bool:
+    if isinstance(node, tuple):
+        return any(_has_series(item) for item in node)
+    if isinstance(node, Call) and node.name in ("sum", "prod"):
+        return True
+    return hasattr(node, "__dataclass_fields__") and any(
+        _has_series(getattr(node, field)) for field in node.__dataclass_fields__
+    )
 
 
 def _logarithm(name: str, arguments: list[Value]) -> Value:

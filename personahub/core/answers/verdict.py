@@ -16,14 +16,14 @@ class Extracted:
     Attributes:
         answer: the answer as written, or None when the text holds none.
         rule: how it was found: `boxed`, `boxed_unclosed`, `hashes`, `answer_is`, `bare`, `last_line`,
-            `last_math`, `last_number` or `none`.
-        joined: the list made of this box and the boxes right beside it, when there are any
-            (`\\boxed{1} and \\boxed{2}`); a second reading, never the first.
+            `last_math`, `last_number`, `last_letter` or `none`.
+        others: second readings, tried when the first is not the reference: the list made of this box and
+            the boxes right beside it (`\\boxed{1} and \\boxed{2}`), the formula inside a short sentence.
     """
 
     answer: str | None
     rule: str
-    joined: str | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,9 +281,7 @@ def keep_first(
                 other = edges[e]
                 if kept[other]:
                     value = min(size, sizes[other]) / max(size, sizes[other])
-                    if value > best_similarity or (
-                        value == best_similarity and (best < 0 or rank[other] < rank[best])
-                    ):
+                    if value > best_similarity or (value == best_similarity and (best < 0 or rank[other] < rank[best])):
                         best, best_similarity = other, value
             for s in range(signed):
                 tag = np.int32(signatures[s] >> U(33))

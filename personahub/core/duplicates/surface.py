@@ -23,6 +23,7 @@ two are confused is 3e-6. Memory at the peak: about 300 bytes for a persona of 1
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import re
@@ -127,12 +128,15 @@ class _WordSets:
 
 def _column(texts: Texts) -> pa.ChunkedArray:
     """The texts as UTF-8 bytes, without a copy where they are a pyarrow column already."""
-    if not isinstance(texts, (pa.Array, pa.ChunkedArray)):
+    column: pa.ChunkedArray
+    if isinstance(texts, (pa.Array, pa.ChunkedArray)):
+        column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
+    else:
         try:
-            texts = pa.array(texts, pa.large_string())
+            column = pa.chunked_array([pa.array(texts, pa.large_string())])
         except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
-            texts = pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())
-    column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
+            encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+            column = pa.chunked_array([pa.array(encoded, pa.large_binary())])
     if column.null_count:
         raise UserError(f"text {column.is_null().index(True).as_py()} is null: every row needs a text")
     return column.cast(pa.large_binary())
@@ -152,7 +156,7 @@ def _word_sets(texts: Texts) -> _WordSets:
     beyond_ascii = np.empty(rows, np.bool_)
     _in_threads(rows, lambda a, b: kernels.rows_beyond_ascii(data, starts[a:b], ends[a:b], beyond_ascii[a:b]))
     rewritten = np.flatnonzero(beyond_ascii)
-    plain = [" ".join(words_of(_text(array, row))).encode() for row in rewritten]
+    plain = [" ".join(words_of(_text(array, row))).encode() for row in rewritten.tolist()]
     plain_ends = np.cumsum([len(text) for text in plain], dtype=np.int64)
     plain_data = np.frombuffer(b"".join(plain), np.uint8)
 
@@ -187,7 +191,7 @@ def _word_sets(texts: Texts) -> _WordSets:
 
 def _hash_wordless(sets: _WordSets, array: pa.Array, at: int) -> None:
     """A text without words counts as one word of its own: its normalised self."""
-    for i, row in enumerate(np.flatnonzero(sets.sizes == 0)):
+    for i, row in enumerate(np.flatnonzero(sets.sizes == 0).tolist()):
         squeezed = _squeeze(_text(array, row)).encode("utf-8", "surrogatepass")
         hash1, hash2 = np.frombuffer(hashlib.blake2b(squeezed, digest_size=16).digest(), np.uint64)
         sets.words[at + i] = sets.sum1[row] = hash1
@@ -195,7 +199,7 @@ def _hash_wordless(sets: _WordSets, array: pa.Array, at: int) -> None:
 
 
 def _text(array: pa.Array, row: int) -> str:
-    return array[int(row)].as_py().decode("utf-8", "surrogatepass")
+    return array[row].as_py().decode("utf-8", "surrogatepass")
 
 
 def _in_threads(rows: int, work) -> None:
@@ -207,7 +211,7 @@ def _in_threads(rows: int, work) -> None:
             work(0, rows)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, a, b) for a, b in zip(bounds, bounds[1:], strict=False)]:
+        for done in [pool.submit(work, a, b) for a, b in itertools.pairwise(bounds)]:
             done.result()
 
 

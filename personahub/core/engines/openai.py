@@ -25,7 +25,7 @@ import random
 import time
 import urllib.request
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -53,16 +53,16 @@ class Price(FrozenModel):
 class Config(EngineConfig):
     """An endpoint and a model on it. Identity is `model` and `base_url`; the rest says how to get there."""
 
-    kind: Literal["openai"] = "openai"
-    base_url: str = Field("https://api.openai.com/v1", description="Up to, not including, /chat/completions.")
+    kind: str = "openai"
+    base_url: str = Field(default="https://api.openai.com/v1", description="Up to, not including, /chat/completions.")
     api_key_env: Annotated[str | None, EXECUTION] = Field(
-        "OPENAI_API_KEY", description="Variable that holds the key; null: send none. May be unset for loopback."
+        default="OPENAI_API_KEY", description="Variable that holds the key; null: send none. May be unset for loopback."
     )
-    timeout_s: Annotated[float, EXECUTION] = Field(600, gt=0, description="For one try of one request.")
-    max_retry_s: Annotated[float, EXECUTION] = Field(600, ge=0, description="From a request's first failure.")
-    rpm: Annotated[float | None, EXECUTION] = Field(None, gt=0, description="Requests per minute.")
-    tpm: Annotated[float | None, EXECUTION] = Field(None, gt=0, description="Tokens per minute, both ways.")
-    price: Annotated[Price | None, EXECUTION] = Field(None, description="USD per million tokens.")
+    timeout_s: Annotated[float, EXECUTION] = Field(default=600, gt=0, description="For one try of one request.")
+    max_retry_s: Annotated[float, EXECUTION] = Field(default=600, ge=0, description="From a request's first failure.")
+    rpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Requests per minute.")
+    tpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Tokens per minute, both ways.")
+    price: Annotated[Price | None, EXECUTION] = Field(default=None, description="USD per million tokens.")
 
     @field_validator("base_url")
     @classmethod

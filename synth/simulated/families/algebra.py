@@ -36,9 +36,7 @@ def _work_term(note: Scratch, first: int, step: int, place_no: int) -> Working:
     steps = note(place_no - 1)
     rise = note(steps * step)
     term = note(first + rise)
-    return working(
-        term, f"{place_no} - 1 = {steps}.", f"{product(steps, step, rise)}.", f"{first} + {rise} = {term}."
-    )
+    return working(term, f"{place_no} - 1 = {steps}.", f"{product(steps, step, rise)}.", f"{first} + {rise} = {term}.")
 
 
 def _sample_slope(rng: Random, difficulty: Difficulty) -> dict[str, int]:
@@ -109,8 +107,8 @@ def _work_expand(note: Scratch, a: int, b: int, c: int, d: int) -> Working:
 
 
 def _sample_inequality(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    low = draw(rng, difficulty, (0, 0), (1, 9), (6, 25))
-    high = low + draw(rng, difficulty, (0, 0), (1, 9), (3, 40))
+    low = draw(rng, difficulty, (0, 0), (1, 15), (6, 40))
+    high = low + draw(rng, difficulty, (0, 0), (1, 15), (3, 60))
     return {"total": low + high, "multiple": low * high}
 
 
@@ -131,12 +129,13 @@ FAMILIES = (
         "linear",
         _SUBJECT,
         (
-            "<Who> writes the equation $<factor>x + <shift> = <total>$ on a card about <thing> at <place>. "
+            "<Who> writes the equation $<factor>x + <shift?> = <total>$ on a card about <thing> at <place>. "
             "What value of $x$ makes it true?",
             "At <place>, <who> packs <thing> into <factor> equal boxes. With <shift?> more in a bag there are <total>. "
             "How many are in each box?",
-            "The price of <thing> at <place> solves $<factor>x + <shift> = <total>$, says <who>. Find $x$.",
+            "The price of <thing> at <place> solves $<factor>x + <shift?> = <total>$, says <who>. Find $x$.",
         ),
+        "Undo the addition, then the multiplication.",
         _sample_linear,
         _work_linear,
         "from fractions import Fraction\n\nanswer = Fraction(<total> - <shift>, <factor>)",
@@ -150,6 +149,7 @@ FAMILIES = (
             "<Who> lays out <thing> at <place>: <first> in row 1, and <step?> more in each new row than in the last. "
             "How many are in row <place_no>?",
         ),
+        "Count the steps after the first one, and add that many increases.",
         _sample_term,
         _work_term,
         "answer = <first> + (<place_no> - 1) * <step>",
@@ -158,11 +158,12 @@ FAMILIES = (
         "slope",
         _SUBJECT,
         (
-            "On a map of <place>, <who> draws a line for <thing> through $(<x1>, <y1>)$ and $(<x2>, <y2>)$. "
+            "On a map of <place>, <who> draws a line for <thing> through $(<x1>, <y1>)$ and $(<x2>, <y2?>)$. "
             "What is the slope of this line?",
-            "<Who> plots sales of <thing> at <place> as a straight line from $(<x1>, <y1>)$ to $(<x2>, <y2>)$. "
+            "<Who> plots sales of <thing> at <place> as a straight line from $(<x1>, <y1>)$ to $(<x2>, <y2?>)$. "
             "Find the slope of the line.",
         ),
+        "The slope is rise over run.",
         _sample_slope,
         _work_slope,
         "from fractions import Fraction\n\nanswer = Fraction(<y2> - (<y1>), <x2> - (<x1>))",
@@ -176,6 +177,7 @@ FAMILIES = (
             "Two shelves at <place> hold <total> <thing> together. <Who> sees that one shelf holds <more?> more "
             "than the other. How many does the smaller shelf hold?",
         ),
+        "Take away the difference, then halve.",
         _sample_parts,
         _work_parts,
         "from fractions import Fraction\n\nanswer = Fraction(<total> - <more>, 2)",
@@ -184,11 +186,12 @@ FAMILIES = (
         "compose",
         _SUBJECT,
         (
-            "For <thing> at <place>, <who> uses $f(x) = <factor>x + <shift>$ and $g(x) = x + <inner>$. "
+            "For <thing> at <place>, <who> uses $f(x) = <factor>x + <shift?>$ and $g(x) = x + <inner>$. "
             "What is $f(g(<at>))$?",
-            "<Who> models demand for <thing> at <place> by $f(x) = <factor>x + <shift>$ with $g(x) = x + <inner>$. "
+            "<Who> models demand for <thing> at <place> by $f(x) = <factor>x + <shift?>$ with $g(x) = x + <inner>$. "
             "Compute $f(g(<at>))$.",
         ),
+        "Work out the inner function first.",
         _sample_compose,
         _work_compose,
         "inner = <at> + <inner>\nanswer = <factor> * inner + <shift>",
@@ -197,11 +200,12 @@ FAMILIES = (
         "expand",
         _SUBJECT,
         (
-            "A poster of <thing> that <who> designs for <place> measures $<a>x + <b>$ by $<c>x + <d>$ centimetres. "
+            "A poster of <thing> that <who> designs for <place> measures $<a>x + <b>$ by $<c>x + <d?>$ centimetres. "
             "Write its area as a polynomial in $x$, expanded.",
-            "<Who> describes the profit from <thing> at <place> by the product $(<a>x + <b>)(<c>x + <d>)$. "
+            "<Who> describes the profit from <thing> at <place> by the product $(<a>x + <b>)(<c>x + <d?>)$. "
             "Expand the product.",
         ),
+        "Multiply every term by every term.",
         _sample_expand,
         _work_expand,
         'import sympy\n\nx = sympy.symbols("x")\nanswer = sympy.expand((<a>*x + <b>) * (<c>*x + <d>))',
@@ -211,11 +215,12 @@ FAMILIES = (
         "inequality",
         _SUBJECT,
         (
-            r"<Who> finds that <thing> at <place> make no loss when $x^2 - <total>x + <multiple> \le 0$. "
+            r"<Who> finds that <thing> at <place> make no loss when $x^2 - <total>x + <multiple?> \le 0$. "
             "For which values of $x$ is this true? Express your answer in interval notation.",
-            r"Solve $x^2 - <total>x + <multiple> \le 0$, the condition under which <who> lends <thing> to <place>. "
+            r"Solve $x^2 - <total>x + <multiple?> \le 0$, the condition under which <who> lends <thing> to <place>. "
             "Give the solution set as an interval.",
         ),
+        "Find the zeros of the quadratic with the quadratic formula.",
         _sample_inequality,
         _work_inequality,
         "from math import isqrt\n\nroot = isqrt(<total>**2 - 4 * <multiple>)\n"

@@ -97,11 +97,11 @@ def _work_expected(note: Scratch, plays: int, sides: int, prize: int) -> Working
 
 
 def _sample_committee(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    experts = draw(rng, difficulty, (0, 0), (5, 9), (8, 14))
+    experts = draw(rng, difficulty, (0, 0), (5, 12), (8, 14))
     return {
         "experts": experts,
         "seats": rng.randint(2, 3) if difficulty == "medium" else rng.randint(3, 5),
-        "helpers": draw(rng, difficulty, (0, 0), (3, 9), (6, 25)),
+        "helpers": draw(rng, difficulty, (0, 0), (3, 15), (6, 25)),
     }
 
 
@@ -120,7 +120,7 @@ def _work_committee(note: Scratch, experts: int, seats: int, helpers: int) -> Wo
 
 
 def _sample_at_least_one(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    bottom = draw(rng, difficulty, (0, 0), (3, 6), (4, 9))
+    bottom = draw(rng, difficulty, (0, 0), (3, 12), (6, 25))
     return {
         "top": rng.randint(1, bottom - 1),
         "bottom": bottom,
@@ -140,20 +140,21 @@ def _work_at_least_one(note: Scratch, top: int, bottom: int, tries: int) -> Work
     )
 
 
-def _sample_paths(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    return {
-        "red": draw(rng, difficulty, (0, 0), (2, 5), (4, 8)),
-        "blue": draw(rng, difficulty, (0, 0), (2, 5), (3, 7)),
-    }
+def _sample_arrangements(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    return {color: draw(rng, difficulty, (0, 0), (1, 5), (2, 7)) for color in ("red", "blue", "green")}
 
 
-def _work_paths(note: Scratch, red: int, blue: int) -> Working:
-    total = note(red + blue)
-    ways = note(comb(total, red))
+def _work_arrangements(note: Scratch, red: int, blue: int, green: int) -> Working:
+    rest = note(blue + green)
+    total = note(red + rest)
+    for_red, for_blue = note(comb(total, red)), note(comb(rest, blue))
+    ways = note(for_red * for_blue)
     return working(
         ways,
-        f"There are {red} + {blue} = {total} positions, and the red ones fix everything.",
-        rf"Choosing {red} of {total} positions gives $\binom{{{total}}}{{{red}}} = {ways}$.",
+        f"There are {red} + {blue} + {green} = {total} positions.",
+        rf"The red ones can take them in $\binom{{{total}}}{{{red}}} = {for_red}$ ways.",
+        rf"Of the other {rest} the blue ones take theirs in $\binom{{{rest}}}{{{blue}}} = {for_blue}$ ways.",
+        f"{product(for_red, for_blue, ways)}.",
     )
 
 
@@ -167,6 +168,7 @@ FAMILIES = (
             "<Who> plans a stand of <thing> at <place>, picking one of <kinds> designs, one of <sizes?> sizes "
             "and one of <colors> colors. In how many ways can this be done?",
         ),
+        "The choices are independent, so multiply.",
         _sample_choices,
         _work_choices,
         "answer = <kinds> * <sizes> * <colors>",
@@ -180,6 +182,7 @@ FAMILIES = (
             "<Who> invites <players> players to <place> to play for <thing>. Everyone plays everyone else once, "
             "and <played?> games are done. How many are still to come?",
         ),
+        "Each game joins two players, so count pairs and take away the games played.",
         _sample_games,
         _work_games,
         "games = <players> * (<players> - 1) // 2\nanswer = games - <played>",
@@ -193,6 +196,7 @@ FAMILIES = (
             "In a survey on <thing> at <place>, <who> hears from <people> people: <first> own a large one, "
             "<second> own a small one, and <both?> own both. How many own neither?",
         ),
+        "Those who like at least one are the two groups together minus the overlap.",
         _sample_neither,
         _work_neither,
         "answer = <people> - (<first> + <second> - <both>)",
@@ -206,6 +210,7 @@ FAMILIES = (
             "<Who> puts <red> red, <blue?> blue and <green> green <thing> in a box at <place> and picks one blindly. "
             "Find the probability of a red one.",
         ),
+        "Divide the red ones by all of them.",
         _sample_draw,
         _work_draw,
         "from fractions import Fraction\n\nanswer = Fraction(<red>, <red> + <blue> + <green>)",
@@ -219,6 +224,7 @@ FAMILIES = (
             "<Who> plays <plays> rounds of a game about <thing> at <place>. Each round is won with probability 1 in "
             "<sides> and pays <prize?> points. What is the expected number of points?",
         ),
+        "Find the expected number of wins, then multiply by the points.",
         _sample_expected,
         _work_expected,
         "from fractions import Fraction\n\nanswer = Fraction(<plays>, <sides>) * <prize>",
@@ -232,6 +238,7 @@ FAMILIES = (
             "<Who> must choose <seats> of <experts> members of <place> to look after <thing>, and one of <helpers?> "
             "volunteers to write the minutes. How many different choices are possible?",
         ),
+        "Choose the group first, then the single person.",
         _sample_committee,
         _work_committee,
         "from math import comb\n\nanswer = comb(<experts>, <seats>) * <helpers>",
@@ -246,6 +253,7 @@ FAMILIES = (
             r"<Who> tests <tries?> <thing> for <place>. Each passes with probability $\frac{<top>}{<bottom>}$, "
             "independently of the others. Find the probability that at least one passes, as a common fraction.",
         ),
+        "It is easier to find the probability that none succeeds.",
         _sample_at_least_one,
         _work_at_least_one,
         "from fractions import Fraction\n\nanswer = 1 - (1 - Fraction(<top>, <bottom>)) ** <tries>",
@@ -255,14 +263,15 @@ FAMILIES = (
         "arrangements",
         _SUBJECT,
         (
-            "<Who> hangs <red> identical red and <blue?> identical blue <thing> in a row at <place>. "
-            "How many different rows are possible?",
-            "In how many distinguishable orders can <who> line up <thing> at <place> if <red> of them are alike in red "
-            "and the other <blue?> are alike in blue?",
+            "<Who> hangs <red> red, <blue?> blue and <green> green <thing> in a row at <place>; those of one color look "
+            "the same. How many different rows are possible?",
+            "In how many distinguishable orders can <who> line up <thing> at <place> if <red> of them are alike in red, "
+            "<blue?> are alike in blue and <green> are alike in green?",
         ),
-        _sample_paths,
-        _work_paths,
-        "from math import comb\n\nanswer = comb(<red> + <blue>, <red>)",
+        "Only the positions of the colors matter.",
+        _sample_arrangements,
+        _work_arrangements,
+        "from math import comb\n\nanswer = comb(<red> + <blue> + <green>, <red>) * comb(<blue> + <green>, <blue>)",
         ("medium", "hard"),
     ),
 )

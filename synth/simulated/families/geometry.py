@@ -34,9 +34,7 @@ def _work_fence(note: Scratch, length: int, width: int, price: int) -> Working:
     half = note(length + width)
     around = note(2 * half)
     cost = note(around * price)
-    return working(
-        cost, f"{length} + {width} = {half}.", f"2 * {half} = {around}.", f"{product(around, price, cost)}."
-    )
+    return working(cost, f"{length} + {width} = {half}.", f"2 * {half} = {around}.", f"{product(around, price, cost)}.")
 
 
 def _sample_third_angle(rng: Random, difficulty: Difficulty) -> dict[str, int]:
@@ -95,18 +93,21 @@ def _work_midpoint(note: Scratch, x1: int, y1: int, x2: int, y2: int) -> Working
     )
 
 
-def _sample_cylinder(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    return {
-        "radius": draw(rng, difficulty, (2, 6), (4, 20), (11, 45)),
-        "height": draw(rng, difficulty, (2, 12), (5, 40), (16, 90)),
-    }
+def _sample_tank(rng: Random, difficulty: Difficulty) -> dict[str, int]:
+    radius = draw(rng, difficulty, (2, 5), (4, 20), (11, 45))
+    height = draw(rng, difficulty, (2, 9), (5, 40), (16, 90))
+    return {"radius": radius, "height": height, "taken": rng.randint(1, min(radius * radius * height - 1, 20 * radius))}
 
 
-def _work_cylinder(note: Scratch, radius: int, height: int) -> Working:
+def _work_tank(note: Scratch, radius: int, height: int, taken: int) -> Working:
     square = note(radius * radius)
     volume = note(square * height)
+    left = note(volume - taken)
     return working(
-        rf"{volume}\pi", f"{product(radius, radius, square)}.", f"{product(square, height, volume)}."
+        rf"{left}\pi",
+        f"{product(radius, radius, square)}.",
+        f"{product(square, height, volume)}.",
+        f"{volume} - {taken} = {left}.",
     )
 
 
@@ -171,6 +172,7 @@ FAMILIES = (
             "A rectangle of <length> by <width> metres at <place> is kept for <thing>. <Who> buys a fence around it "
             "at <price?> dollars per metre. Find the total price in dollars.",
         ),
+        "The perimeter is twice length plus width; then multiply by the price.",
         _sample_fence,
         _work_fence,
         "around = 2 * (<length> + <width>)\nanswer = around * <price>",
@@ -184,6 +186,7 @@ FAMILIES = (
             "A triangle in the logo of <place> has angles of <first> and <second?> degrees, notes <who>, who prints it "
             "on <thing>. What is the third angle in degrees?",
         ),
+        "The angles of a triangle add up to 180 degrees.",
         _sample_third_angle,
         _work_third_angle,
         "answer = 180 - (<first> + <second>)",
@@ -197,6 +200,7 @@ FAMILIES = (
             "From a <length> by <width> sheet at <place>, <who> cuts a square of side <side?> to make <thing>. "
             "What area of the sheet is left?",
         ),
+        "Subtract the area of the square from the area of the rectangle.",
         _sample_frame,
         _work_frame,
         "answer = <length> * <width> - <side> ** 2",
@@ -210,6 +214,7 @@ FAMILIES = (
             "A crate of <thing> at <place> measures <length> by <width> by <height?> feet, as <who> reports. "
             "How many cubic feet does it hold?",
         ),
+        "The volume is length times width times height.",
         _sample_box,
         _work_box,
         "answer = <length> * <width> * <height>",
@@ -218,11 +223,12 @@ FAMILIES = (
         "midpoint",
         _SUBJECT,
         (
-            "On a grid of <place>, <who> stores <thing> at $(<x1>, <y1>)$ and $(<x2>, <y2>)$. "
+            "On a grid of <place>, <who> stores <thing> at $(<x1>, <y1>)$ and $(<x2>, <y2?>)$. "
             "Which point lies halfway between them?",
-            "<Who> stretches a rope for <thing> at <place> from $(<x1>, <y1>)$ to $(<x2>, <y2>)$. "
+            "<Who> stretches a rope for <thing> at <place> from $(<x1>, <y1>)$ to $(<x2>, <y2?>)$. "
             "Find the coordinates of the midpoint of the rope.",
         ),
+        "The midpoint has the mean of each coordinate.",
         _sample_midpoint,
         _work_midpoint,
         "from fractions import Fraction\n\n"
@@ -230,17 +236,18 @@ FAMILIES = (
         'answer = f"({x}, {y})"',
     ),
     Family(
-        "cylinder",
+        "tank",
         _SUBJECT,
         (
-            "A round tank for <thing> at <place> has radius <radius> metres and height <height?> metres. <Who> fills "
-            r"it to the top. What is its volume in cubic metres, in terms of $\pi$?",
-            r"In terms of $\pi$, what is the volume of the cylinder of radius <radius> and height <height?> in which "
-            "<who> keeps <thing> at <place>?",
+            "A round tank for <thing> at <place> has radius <radius> and height <height?> and is full. <Who> lets out "
+            r"$<taken>\pi$ cubic units. What volume is left, in terms of $\pi$?",
+            "From a cylinder of radius <radius> and height <height?>, which holds <thing> at <place>, <who> removes "
+            r"$<taken>\pi$ cubic units. What volume remains, in terms of $\pi$?",
         ),
-        _sample_cylinder,
-        _work_cylinder,
-        "import sympy\n\nanswer = <radius> ** 2 * <height> * sympy.pi",
+        "The full volume is pi times the radius squared times the height.",
+        _sample_tank,
+        _work_tank,
+        "import sympy\n\nanswer = (<radius> ** 2 * <height> - <taken>) * sympy.pi",
     ),
     Family(
         "ring",
@@ -251,6 +258,7 @@ FAMILIES = (
             "Two circles with the same centre and radii <inner?> and <outer> bound the region at <place> which <who> "
             r"covers with <thing>. What is the area of that region? Express your answer in terms of $\pi$.",
         ),
+        "Subtract the area of the small disc from that of the large one.",
         _sample_ring,
         _work_ring,
         "import sympy\n\nanswer = sympy.pi * (<outer> ** 2 - <inner> ** 2)",
@@ -265,6 +273,7 @@ FAMILIES = (
             "A rectangular table of <thing> at <place> has sides <length> and <width?>, measured by <who>. "
             "What is the length of its diagonal in simplest radical form?",
         ),
+        "The two directions are perpendicular.",
         _sample_diagonal,
         _work_diagonal,
         "import sympy\n\nanswer = sympy.sqrt(<length> ** 2 + <width> ** 2)",
@@ -279,6 +288,7 @@ FAMILIES = (
             "<Who> cuts <thing> for <place> in the shape of regular polygons with <sides> and <other?> sides. "
             "Add an interior angle of the first to one of the second. How many degrees is the sum?",
         ),
+        "An interior angle of a regular polygon with n sides measures 180(n - 2)/n degrees.",
         _sample_polygon,
         _work_polygon,
         "from fractions import Fraction\n\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, signed, tex, working
+from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, tex, working
 
 _SUBJECT = "Intermediate Algebra"
 
@@ -53,8 +53,8 @@ def _work_poly_remainder(note: Scratch, linear: int, constant: int, root: int) -
 def _sample_series(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     while True:
         terms = draw(rng, difficulty, (4, 10), (10, 40), (25, 150))
-        first = draw(rng, difficulty, (1, 9), (3, 60), (20, 300))
-        last = first + (terms - 1) * draw(rng, difficulty, (1, 3), (2, 12), (5, 40))
+        first = draw(rng, difficulty, (1, 15), (3, 60), (20, 300))
+        last = first + (terms - 1) * draw(rng, difficulty, (1, 4), (2, 12), (5, 40))
         if (first + last) % 2 == 0:
             return {"terms": terms, "first": first, "last": last}
 
@@ -81,7 +81,12 @@ def _sample_exponents(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 def _work_exponents(note: Scratch, base: int, inner: int, outer: int, less: int) -> Working:
     power = note(inner * outer)
     result = note(power - less)
-    return working(result, f"{product(inner, outer, power)}.", f"{power} - {less} = {result}.")
+    return working(
+        result,
+        f"{product(inner, outer, power)}.",
+        f"{power} - {less} = {result}.",
+        f"The power is ${base}^{{{result}}}$.",
+    )
 
 
 def _sample_discriminant(rng: Random, difficulty: Difficulty) -> dict[str, int]:
@@ -182,6 +187,7 @@ FAMILIES = (
             "<Who> finds the equation $x^2 - <total>x + <multiple?> = 0$ in a report on <thing> at <place>. "
             "If its roots are $r$ and $s$, find $r^2 + s^2$.",
         ),
+        "The squares of the roots add up to the square of their sum minus twice their product.",
         _sample_root_squares,
         _work_root_squares,
         "# r + s and r * s stand in the equation\nanswer = <total> ** 2 - 2 * <multiple>",
@@ -195,6 +201,7 @@ FAMILIES = (
             "Find the remainder of the division of $x^2 + <linear>x + <constant?>$ by $x - <root>$, which <who> uses to "
             "label <thing> at <place>.",
         ),
+        "By the remainder theorem, put the root into the polynomial.",
         _sample_poly_remainder,
         _work_poly_remainder,
         "x = <root>\nanswer = x ** 2 + <linear> * x + <constant>",
@@ -208,6 +215,7 @@ FAMILIES = (
             "Over <terms?> days <who> sells <thing> at <place>. Daily sales form an arithmetic sequence from <first> "
             "to <last>. What are the total sales?",
         ),
+        "The sum is the mean of the first and last terms times the number of terms.",
         _sample_series,
         _work_series,
         "from fractions import Fraction\n\nanswer = Fraction(<first> + <last>, 2) * <terms>",
@@ -221,6 +229,7 @@ FAMILIES = (
             r"<Who> labels <thing> at <place> with $<base>^n$, where $<base>^n \cdot <base>^{<less>} = "
             "(<base>^{<inner>})^{<outer?>}$. Find $n$.",
         ),
+        "Multiply the exponents of a power of a power; subtract when dividing.",
         _sample_exponents,
         _work_exponents,
         "answer = <inner> * <outer> - <less>",
@@ -234,6 +243,7 @@ FAMILIES = (
             "<Who> studies <thing> at <place> and meets the quadratic $<a>x^2 + <b>x + <c?>$. "
             "Compute its discriminant.",
         ),
+        "The discriminant is b squared minus 4ac.",
         _sample_discriminant,
         _work_discriminant,
         "answer = <b> ** 2 - 4 * <a> * <c>",
@@ -246,6 +256,7 @@ FAMILIES = (
             "$<c> - <d?>i$. What is the product, in the form $p + qi$?",
             "Simplify $(<a> + <b>i)(<c> - <d?>i)$, where $i^2 = -1$, as <who> does to draw <thing> for <place>.",
         ),
+        "Multiply out and collect real and imaginary parts.",
         _sample_complex,
         _work_complex,
         "import sympy\n\nanswer = sympy.expand((<a> + <b> * sympy.I) * (<c> - <d> * sympy.I))",
@@ -260,6 +271,7 @@ FAMILIES = (
             "A geometric series for <thing> at <place> starts with <first?> and has common ratio <ratio>, notes <who>. "
             "What is the sum of its first <terms> terms?",
         ),
+        "Use the formula for a finite geometric series.",
         _sample_geometric,
         _work_geometric,
         "answer = sum(<first> * <ratio> ** i for i in range(<terms>))",
@@ -274,6 +286,7 @@ FAMILIES = (
             r"An infinite geometric series has first term <first?> and common ratio $\frac{<top>}{<bottom>}$; <who> uses "
             "it to price <thing> at <place>. Find its sum.",
         ),
+        "Use the formula for an infinite geometric series.",
         _sample_infinite,
         _work_infinite,
         "from fractions import Fraction\n\nanswer = <first> / (1 - Fraction(<top>, <bottom>))",

@@ -102,7 +102,11 @@ def _work_divisors(note: Scratch, twos: int, threes: int, fives: int) -> Working
 def _sample_multiples(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     factor = draw(rng, difficulty, (3, 9), (6, 25), (11, 60))
     low = draw(rng, difficulty, (5, 30), (30, 300), (200, 3000))
-    return {"factor": factor, "low": low, "high": low + factor * 2 + draw(rng, difficulty, (1, 40), (50, 500), (400, 5000))}
+    return {
+        "factor": factor,
+        "low": low,
+        "high": low + factor * 2 + draw(rng, difficulty, (1, 40), (50, 500), (400, 5000)),
+    }
 
 
 def _work_multiples(note: Scratch, factor: int, low: int, high: int) -> Working:
@@ -167,9 +171,9 @@ FAMILIES = (
         (
             "<Who> packs <total> <thing> at <place> into boxes of <size?>, filling as many boxes as possible. "
             "How many are left over?",
-            "At <place>, <who> deals <total> <thing> into full groups of <size?>. "
-            "How many do not fit into any group?",
+            "At <place>, <who> deals <total> <thing> into full groups of <size?>. How many do not fit into any group?",
         ),
+        "Find the largest full multiple, then subtract.",
         _sample_leftover,
         _work_leftover,
         "answer = <total> % <size>",
@@ -183,6 +187,7 @@ FAMILIES = (
             "What is the largest number of identical gift bags that <who> can fill with <first?> <thing> and <second> "
             "sweets at <place>, using all of them?",
         ),
+        "Find the greatest common divisor.",
         _sample_equal_sets,
         _work_equal_sets,
         "from math import gcd\n\nanswer = gcd(<first>, <second>)",
@@ -196,6 +201,7 @@ FAMILIES = (
             "<Who> rings one bell for <thing> every <first> minutes and another every <second?> minutes at <place>. "
             "Both ring at minute <start>. At what minute do both ring again?",
         ),
+        "Find the least common multiple and add it to the start.",
         _sample_together,
         _work_together,
         "from math import lcm\n\nanswer = <start> + lcm(<first>, <second>)",
@@ -209,6 +215,7 @@ FAMILIES = (
             "Written in base <base?>, the number of <thing> at <place> is $<number>$, says <who>. "
             "Write it in base ten.",
         ),
+        "Take the digits from the left, multiplying by the base each time.",
         _sample_from_base,
         _work_from_base,
         'answer = int("<number>", <base>)',
@@ -222,6 +229,7 @@ FAMILIES = (
             r"The count of <thing> at <place> is $2^{<twos>} \cdot 3^{<threes>} \cdot 5^{<fives?>}$, <who> jokes. "
             "Find the number of its positive factors.",
         ),
+        "Add one to every exponent and multiply.",
         _sample_divisors,
         _work_divisors,
         "answer = 1\nfor exponent in (<twos>, <threes>, <fives>):\n    answer *= exponent + 1",
@@ -235,6 +243,7 @@ FAMILIES = (
             "How many multiples of <factor?> are greater than <low> and not greater than <high>? "
             "<Who> gives that many <thing> to <place>.",
         ),
+        "Count the multiples up to each end and subtract.",
         _sample_multiples,
         _work_multiples,
         "answer = sum(1 for n in range(<low> + 1, <high> + 1) if n % <factor> == 0)",
@@ -247,6 +256,7 @@ FAMILIES = (
             "What is the units digit of this number?",
             "Find the last digit of $<base>^{<power?>}$, the prize question that <who> prints on <thing> for <place>.",
         ),
+        "Look at last digits only.",
         _sample_last_digit,
         _work_last_digit,
         "answer = pow(<base>, <power>, 10)",
@@ -261,6 +271,7 @@ FAMILIES = (
             "Find the least positive integer that leaves remainder <left> on division by <first> and remainder <other?> "
             "on division by <second>; <who> hides that many <thing> at <place>.",
         ),
+        "Solve the two conditions one after the other.",
         _sample_congruence,
         _work_congruence,
         "answer = next(n for n in range(1, <first> * <second> + 1) "

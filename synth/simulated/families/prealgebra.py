@@ -158,6 +158,7 @@ FAMILIES = (
             "<Who> has <paid> dollars for <place> and spends it on <count> <thing> that cost <price?> dollars each. "
             "How many dollars are not spent?",
         ),
+        "Find the cost, then subtract it from the money paid.",
         _sample_change,
         _work_change,
         "cost = <count> * <price>\nanswer = <paid> - cost",
@@ -171,6 +172,7 @@ FAMILIES = (
             "For a show of <thing>, <who> fills a hall at <place> with <rows> rows of <seats?> chairs "
             "and <extra> loose chairs. What is the total number of chairs?",
         ),
+        "Multiply rows by chairs, then add the rest.",
         _sample_seats,
         _work_seats,
         "answer = <rows> * <seats> + <extra>",
@@ -184,6 +186,7 @@ FAMILIES = (
             "On three days <who> counts <first?>, <second> and <third> visitors looking at <thing> at <place>. "
             "What is the average count per day?",
         ),
+        "Add the numbers, then divide by 3.",
         _sample_mean,
         _work_mean,
         "from fractions import Fraction\n\nanswer = Fraction(<first> + <second> + <third>, 3)",
@@ -197,6 +200,7 @@ FAMILIES = (
             "<Who> orders <thing> priced at <price?> dollars from <place>, with a discount of <percent> percent, "
             "and adds <postage> dollars of postage. What is the full amount in dollars?",
         ),
+        "Find the discount, subtract it, then add the postage.",
         _sample_discount,
         _work_discount,
         "from fractions import Fraction\n\n"
@@ -211,6 +215,7 @@ FAMILIES = (
             "At <place>, <who> needs <minutes?> minutes to finish <made> <thing>. "
             "Working steadily, how long in minutes would <wanted> of them need?",
         ),
+        "Find the time for one, then multiply.",
         _sample_rate,
         _work_rate,
         "from fractions import Fraction\n\neach = Fraction(<minutes>, <made>)\nanswer = each * <wanted>",
@@ -223,6 +228,7 @@ FAMILIES = (
             "How many are left?",
             r"Of <total?> <thing> at <place>, <who> sells $\frac{<top>}{<bottom>}$. How many remain unsold?",
         ),
+        "Find the part that is gone, then subtract it.",
         _sample_share,
         _work_share,
         "from fractions import Fraction\n\nanswer = <total> - Fraction(<top>, <bottom>) * <total>",
@@ -232,11 +238,12 @@ FAMILIES = (
         _SUBJECT,
         (
             r"While sorting <thing> at <place>, <who> spends $\frac{<top>}{<bottom>}$ of an hour on the first box and "
-            r"$\frac{<other_top>}{<other_bottom>}$ of an hour on the second. "
+            r"$\frac{<other_top?>}{<other_bottom>}$ of an hour on the second. "
             "What fraction of an hour is that altogether? Express your answer as a common fraction.",
-            r"<Who> mixes $\frac{<top>}{<bottom>}$ litre of paint with $\frac{<other_top>}{<other_bottom>}$ litre of "
+            r"<Who> mixes $\frac{<top>}{<bottom>}$ litre of paint with $\frac{<other_top?>}{<other_bottom>}$ litre of "
             "water to colour <thing> for <place>. How many litres does the mixture hold, as a common fraction?",
         ),
+        "Bring both fractions to a common denominator.",
         _sample_two_fractions,
         _work_two_fractions,
         "from fractions import Fraction\n\nanswer = Fraction(<top>, <bottom>) + Fraction(<other_top>, <other_bottom>)",
@@ -251,6 +258,7 @@ FAMILIES = (
             "Last season <place> sold <old?> <thing>; this season, after advice from <who>, it sells <new>. "
             "What is the percent increase in sales?",
         ),
+        "Compare the increase with the old number.",
         _sample_growth,
         _work_growth,
         'from fractions import Fraction\n\nanswer = f"{Fraction(100 * (<new> - <old>), <old>)}%"',

@@ -14,7 +14,6 @@ from synth.simulated.grammar import (
     product,
     root_tex,
     signed,
-    tex,
     working,
 )
 
@@ -163,11 +162,12 @@ def _sample_length(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 
 
 def _work_length(note: Scratch, a: int, b: int, c: int, scale: int) -> Working:
-    square = note(a * a + b * b + c * c)
+    left, middle, right = note(a * a), note(b * b), note(c * c)
+    square = note(left + middle + right)
     length = root_tex(square, scale)
     return working(
         length,
-        f"The squared length is {signed(a)}^2 + {signed(b)}^2 + {signed(c)}^2 = {a * a} + {b * b} + {c * c} = {square}.",
+        f"The squared length is {signed(a)}^2 + {signed(b)}^2 + {signed(c)}^2 = {left} + {middle} + {right} = {square}.",
         rf"So the vector has length ${root_tex(square)}$, and {scale} times that is ${length}$.",
     )
 
@@ -195,6 +195,7 @@ FAMILIES = (
             "What is the dot product of the two vectors?",
             "Compute the dot product of $(<a>, <b?>)$ and $(<c>, <d>)$, with which <who> compares <thing> at <place>.",
         ),
+        "Multiply matching entries and add.",
         _sample_dot,
         _work_dot,
         "answer = <a> * <c> + <b> * <d>",
@@ -208,6 +209,7 @@ FAMILIES = (
             r"<Who> sorts <thing> at <place> into $\begin{pmatrix} <a> & <b?> \\ <c> & <d> \end{pmatrix}$. "
             "Find the determinant of this matrix.",
         ),
+        "Multiply along the diagonals and subtract.",
         _sample_determinant,
         _work_determinant,
         "answer = <a> * <d> - <b> * <c>",
@@ -221,6 +223,7 @@ FAMILIES = (
             r"<Who> models the height of <thing> at <place> by $<speed>(<level> + <swing?> \sin t)$. "
             "What is the maximum height?",
         ),
+        "The sine is at most 1.",
         _sample_wave,
         _work_wave,
         "# the sine is at most 1\nanswer = (<level> + <swing>) * <speed>",
@@ -234,6 +237,7 @@ FAMILIES = (
             "From one corner of <place>, <who> walks to two stands with <thing>, <first> and <second?> metres away. The "
             "paths meet at sixty degrees. Find the squared distance between the stands.",
         ),
+        "By the law of cosines, add the squares and subtract the product.",
         _sample_third_side,
         _work_third_side,
         "# law of cosines; the cosine of sixty degrees is one half\n"
@@ -248,6 +252,7 @@ FAMILIES = (
             "<Who> pushes <thing> across <place> from $(<x>, <y>)$ with velocity $(<dx>, <dy?>)$. "
             "Find the position at time <time>.",
         ),
+        "Add the velocity times the time to the start.",
         _sample_motion,
         _work_motion,
         'answer = f"({<x> + <dx> * <time>}, {<y> + <dy> * <time>})"',
@@ -260,6 +265,7 @@ FAMILIES = (
             r"$<factor?> \sin <angle>^\circ$. What is its exact value?",
             r"Find the exact value of $<factor?> \sin <angle>^\circ$, which <who> needs to hang <thing> at <place>.",
         ),
+        "Reduce the angle to its reference angle.",
         _sample_sine,
         _work_sine,
         "import sympy\n\nanswer = <factor> * sympy.sin(sympy.rad(<angle>))",
@@ -274,6 +280,7 @@ FAMILIES = (
             "A dial for <thing> at <place> moves <each> degrees per click. <Who> clicks it <times?> times. "
             "Express the total angle in radians.",
         ),
+        "Add up the turns in degrees and convert.",
         _sample_radians,
         _work_radians,
         "import sympy\n\nanswer = sympy.rad(<each> * <times>)",
@@ -288,6 +295,7 @@ FAMILIES = (
             r"<Who> moves <thing> through <place> along $<scale?> \cdot (<a>, <b>, <c>)$. "
             "Find the length of this vector in simplest radical form.",
         ),
+        "The length of a multiple is that multiple of the length.",
         _sample_length,
         _work_length,
         "import sympy\n\nanswer = <scale> * sympy.sqrt((<a>) ** 2 + (<b>) ** 2 + (<c>) ** 2)",
@@ -303,6 +311,7 @@ FAMILIES = (
             r"$\begin{pmatrix} <a> & <b?> \\ <c> & <d> \end{pmatrix}$ to it. "
             "To which point does the matrix send $(<x>, <y>)$?",
         ),
+        "Multiply each row of the matrix by the point.",
         _sample_transform,
         _work_transform,
         'answer = f"({<a> * <x> + <b> * <y>}, {<c> * <x> + <d> * <y>})"',

@@ -1,0 +1,64 @@
+"""What a page is made of: sections of panels, each with a chart, a table or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; rows whose first cell is in `marked` stand out."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    marked: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A table behind a title that opens it."""
+
+    title: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A titled chart, table or both."""
+
+    title: str
+    note: str = ""
+    chart: Markup | str = ""
+    table: Table | None = None
+    folds: Sequence[Fold] = ()
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What a colour stands for."""
+
+    series: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. `short` is its name in the navigation."""
+
+    id: str
+    short: str
+    title: str
+    lead: str = ""
+    remarks: Sequence[str] = ()
+    legend: Sequence[Legend] = ()
+    panels: Sequence[Panel] = ()
+    funnel: Sequence[Mapping[str, Any]] = ()
+    samples: Sequence[Mapping[str, Any]] | None = None
+    outcomes: Sequence[str] = ()
+    commands: Sequence[str] = ()
+    table: Table | None = None

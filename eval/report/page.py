@@ -1,0 +1,187 @@
+"""The page: one HTML file with its style, script and charts inside, and no request to anywhere.
+
+Text of models and data sets passes Jinja's autoescape on its way in, and a content security policy
+allows no script but the page's own, by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from eval.report import pipeline, results
+from eval.report.charts import percent, tag
+from personahub.core.progress import format_number, format_seconds
+
+_FOLDER = Path(__file__).parent
+_FEW_PAIRS = 10  # fewer make no headline
+_FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_MATH = re.compile(r"(\$\$[^$]+\$\$|\$[^$\n]+\$|\\\[.+?\\\]|\\\(.+?\\\)|\\boxed\{[^{}]*\})", re.DOTALL)
+
+
+def render_page(
+    summary: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    examples: Mapping[str, Any],
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        summary: of `eval.report.summary.summarize`.
+        samples: of `eval.report.lineage.lineage_samples`.
+        examples: of `eval.report.lineage.rejected_examples`.
+        metrics: logged steps of each training stage by its name.
+    """
+    found = [
+        results.accuracy(summary),
+        pipeline.funnel(summary, examples),
+        pipeline.verification(summary),
+        pipeline.training(summary, metrics),
+        results.breakdown(summary),
+        results.similarity(summary),
+        results.diversity(summary),
+        pipeline.samples(samples),
+        pipeline.cost(summary),
+        pipeline.repeat(summary),
+    ]
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=summary["experiment"],
+            notice=summary["notice"],
+            facts=_facts(summary),
+            cards=_cards(summary),
+            sections=[section for section in found if section is not None],
+            style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704  (our own file)
+            script=Markup(script),  # noqa: S704  (our own file)
+            script_hash=f"sha256-{script_hash}",
+        )
+    )
+
+
+def render_markdown(summary: Mapping[str, Any]) -> str:
+    """The headline numbers as Markdown, for a README or an issue."""
+    return _environment().get_template("page.md").render(summary=summary, rows=markdown_rows(summary))
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["prose"] = prose
+    environment.filters["tex"] = tex
+    return environment
+
+
+def prose(text: str) -> Markup:
+    """Text with its line breaks; fenced code and LaTeX are set as code."""
+    parts, end = [], 0
+    for match in _FENCE.finditer(text):
+        parts.append(_paragraph(text[end : match.start()]))
+        parts.append(tag("pre", tag("code", match.group(1).rstrip("\n"))))
+        end = match.end()
+    parts.append(_paragraph(text[end:]))
+    return Markup("").join(parts)
+
+
+def _paragraph(text: str) -> Markup:
+    if not text.strip():
+        return Markup("")
+    pieces = _MATH.split(text.strip("\n"))
+    return tag("p", *(tex(piece) if i % 2 else piece for i, piece in enumerate(pieces)), class_="prose")
+
+
+def tex(text: str) -> Markup:
+    """LaTeX source, or a short answer, as inline code."""
+    return tag("code", text, class_="tex")
+
+
+def _facts(summary: Mapping[str, Any]) -> list[str]:
+    totals = summary["totals"]
+    facts = [f"{len(summary['stages'])} stages", f"{format_seconds(totals['seconds'])} of work"]
+    if totals["requests"]:
+        tokens = totals["prompt_tokens"] + totals["completion_tokens"]
+        facts.append(f"{totals['requests']:,} requests, {format_number(tokens)} tokens")
+    if totals["cost_usd"]:
+        facts.append(f"${totals['cost_usd']:,.2f}")
+    if summary["created"]:
+        made = datetime.datetime.fromisoformat(summary["created"])
+        facts.insert(0, f"{made.day} {made:%B %Y, %H:%M} UTC")
+    return facts
+
+
+def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    cards = []
+    if summary["student"]:
+        cards.append(_student_card(summary["student"]))
+    cards.append(_math_card(summary["math"]))
+    data = [stage for stage in summary["stages"] if stage["module"] == "synth.sft_data"]
+    texts = [stage for stage in summary["stages"] if stage["module"] == "personahub.sources"]
+    if data:
+        source = f"from {sum(stage['rows_out'] for stage in texts):,} web texts" if texts else ""
+        cards.append({"title": "Verified problems", "value": f"{data[-1]['rows_out']:,}", "text": source})
+    levels = [
+        level for run in summary["diversity"] for level in run["similarity"]["levels"] if level["pairs"] >= _FEW_PAIRS
+    ]
+    if levels:
+        last = levels[-1]
+        text = f"median cosine of problems whose personas are at {last['level']:g} ({last['pairs']:,} pairs)"
+        cards.append({"title": "Problem similarity", "value": f"{last['median']:.2f}", "text": text})
+    return cards
+
+
+def _student_card(student: Mapping[str, Any]) -> dict[str, str]:
+    after = student["after"] or student["before"]
+    text = f"{_interval(after)}, {after['n']:,} problems"
+    if student["after"] and student["before"]:
+        text += f". Before training {percent(student['before']['accuracy'])} ({_interval(student['before'])})"
+    title = "Synthetic test, after training" if student["after"] else "Synthetic test, before training"
+    return {"title": title, "value": percent(after["accuracy"]), "text": text}
+
+
+def _math_card(math: Mapping[str, Any]) -> dict[str, str]:
+    if math["status"] == "measured":
+        near_zero = " Near zero." if math["near_zero"] else ""
+        return {
+            "title": "MATH",
+            "value": percent(math["accuracy"]),
+            "text": f"{_interval(math)}, {math['n']:,} problems.{near_zero}",
+        }
+    if math["status"] == "skipped":
+        return {"title": "MATH", "value": "skipped", "text": math["reason"]}
+    return {"title": "MATH", "value": "not asked for", "text": math["statement"]}
+
+
+def _interval(result: Mapping[str, Any]) -> str:
+    return f"95% interval {100 * result['low']:.1f} to {100 * result['high']:.1f}"
+
+
+def markdown_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row per benchmark and stage."""
+    return [
+        {
+            "benchmark": name,
+            "stage": stage["stage"],
+            "accuracy": percent(result["accuracy"]),
+            "interval": f"{100 * result['low']:.1f}–{100 * result['high']:.1f}",
+            "n": f"{result['n']:,}",
+        }
+        for stage in summary["benchmarks"]
+        for name, result in stage["results"].items()
+    ]

@@ -1,0 +1,162 @@
+"""The page's sections about the way from web text to a trained model: funnel, votes, training, cost, samples.
+
+A section without anything to show is None and left out of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.report.blocks import Panel, Section, Table
+from eval.report.charts import Line, Segment, bar, line_chart, percent
+from personahub.core.progress import format_number, format_seconds
+
+_COLOURS = 6  # CSS classes c0 to c5
+_NO_DATA = ("train.", "eval.")  # packages whose stages make no records on the way to training data
+_CURVES = {
+    "train/loss": "training loss",
+    "eval/loss": "evaluation loss",
+    "train/learning_rate": "learning rate",
+    "train/tokens_per_second": "tokens per second",
+}
+
+
+def funnel(summary: Mapping[str, Any], examples: Mapping[str, Any]) -> Section | None:
+    """What came in, went on and was rejected, stage by stage."""
+    stages = [stage for stage in summary["stages"] if not stage["module"].startswith(_NO_DATA)]
+    if not stages:
+        return None
+    widest = max(stage["rows_out"] + sum(stage["rejected"].values()) for stage in stages)
+    entries = [_funnel_entry(stage, widest, examples.get(stage["stage"], {})) for stage in stages]
+    lead = (
+        "Records that each stage wrote, and those it rejected with a reason. A stage may turn one record into several."
+    )
+    return Section("funnel", "Funnel", "From web text to training data", lead, funnel=entries)
+
+
+def _funnel_entry(stage: Mapping[str, Any], widest: int, examples: Mapping[str, Any]) -> dict[str, Any]:
+    ranked = sorted(stage["rejected"].items(), key=lambda item: -item[1])
+    reasons = [
+        {"name": reason, "count": f"{count:,}", "series": f"c{i % _COLOURS}", "examples": examples.get(reason, ())}
+        for i, (reason, count) in enumerate(ranked)
+    ]
+    segments = [Segment("written", stage["rows_out"], "kept")]
+    segments += [Segment(reason, count, f"c{i % _COLOURS}") for i, (reason, count) in enumerate(ranked)]
+    flow = f"{stage['rows_in']:,} → {stage['rows_out']:,}" if stage["rows_in"] else f"{stage['rows_out']:,}"
+    return {
+        "name": stage["stage"],
+        "module": stage["module"],
+        "flow": flow,
+        "bar": bar(segments, widest),
+        "rejected": f"{sum(stage['rejected'].values()):,}",
+        "reasons": reasons,
+    }
+
+
+def verification(summary: Mapping[str, Any]) -> Section | None:
+    """How the samples of each problem agreed."""
+    panels = []
+    for stage in summary["verification"]:
+        segments = [
+            Segment(f"{percent(level['vote_share'])} of the votes", level["problems"], f"c{(2 + i) % _COLOURS}")
+            for i, level in enumerate(stage["agreement"])
+        ]
+        if segments:
+            segments[0] = Segment(segments[0].label, segments[0].count, "kept")
+        segments += [
+            Segment(f"rejected: {reason}", count, f"c{i % 2}")
+            for i, (reason, count) in enumerate(stage["rejected"].items())
+        ]
+        rows = [
+            (segment.label, f"{segment.count:,}", percent(segment.count / max(stage["problems"], 1)))
+            for segment in segments
+        ]
+        table = Table(("outcome", "problems", "share"), rows)
+        panels.append(Panel(f"{stage['stage']}: problems by agreement", "", bar(segments, stage["problems"]), table))
+        panels.append(Panel(f"{stage['stage']}: votes on accepted problems", table=_status_table(stage["statuses"])))
+    lead = (
+        "Several solutions per problem vote on its answer; equivalent answers form a cluster, and the largest one wins."
+    )
+    return Section("verification", "Votes", "Verification votes", lead, panels=panels) if panels else None
+
+
+def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> Table:
+    names = sorted({status for by_status in statuses.values() for status in by_status})
+    rows = [(kind.upper(), *(f"{by_status.get(name, 0):,}" for name in names)) for kind, by_status in statuses.items()]
+    return Table(("kind", *(name.replace("_", " ") for name in names)), rows)
+
+
+def training(summary: Mapping[str, Any], metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Section | None:
+    """Loss and learning rate by optimizer step."""
+    panels = []
+    for name, steps in metrics.items():
+        for key, title in _CURVES.items():
+            points = [(float(step["step"]), float(step[key])) for step in steps if key in step]
+            chart = line_chart([Line(title, points, "after" if key == "train/loss" else "other")], "step", title)
+            if chart:
+                panels.append(Panel(f"{name}: {title}", chart=chart))
+    lead = ". ".join(_training_facts(run) for run in summary["training"])
+    return Section("training", "Training", "Training", lead, panels=panels) if panels else None
+
+
+def _training_facts(run: Mapping[str, Any]) -> str:
+    facts = [
+        f"{run[key]:,} {title}"
+        for key, title in (
+            ("parameters", "parameters"),
+            ("examples", "examples"),
+            ("steps", "steps"),
+            ("epochs", "epochs"),
+        )
+        if run.get(key) is not None
+    ]
+    if run.get("first_loss") is not None:
+        facts.append(f"loss from {run['first_loss']:.3f} to {run['final_loss']:.3f}")
+    return f"{run['stage']}: {', '.join(facts)}"
+
+
+def cost(summary: Mapping[str, Any]) -> Section:
+    """Requests, tokens, money and time of every stage."""
+    total = summary["totals"]
+    rows = [
+        _cost_row(stage["stage"] + (" (adopted)" if stage["adopted_from"] else ""), stage)
+        for stage in summary["stages"]
+    ]
+    table = Table(
+        ("stage", "requests", "tokens in", "tokens out", "USD", "time"), [*rows, _cost_row("total", total)], ("total",)
+    )
+    return Section("cost", "Cost", "Cost and time", table=table)
+
+
+def _cost_row(name: str, numbers: Mapping[str, Any]) -> tuple[str, ...]:
+    requests = numbers["requests"]
+    tokens = [format_number(numbers[key]) if requests else "" for key in ("prompt_tokens", "completion_tokens")]
+    dollars = f"{numbers['cost_usd']:,.2f}" if numbers["cost_usd"] else ""
+    seconds = numbers["seconds"]
+    shown = f"{seconds:.1f}s" if seconds < 10 else format_seconds(seconds)
+    return (name, f"{requests:,}" if requests else "", *tokens, dollars, shown)
+
+
+def samples(chosen: Sequence[Mapping[str, Any]]) -> Section | None:
+    """The browser of sampled records."""
+    if not chosen:
+        return None
+    shown = [{**sample, **_outcome(sample)} for sample in chosen]
+    outcomes = sorted({sample["label"] for sample in shown})
+    lead = "A sample of the problems, each followed from the text it came from to its verdict."
+    return Section("samples", "Samples", "Samples", lead, samples=shown, outcomes=outcomes)
+
+
+def _outcome(sample: Mapping[str, Any]) -> dict[str, str]:
+    text = sample["problem"]["text"].split("\n", 1)[0]
+    gist = text if len(text) <= 180 else f"{text[:180]} …"
+    if sample["outcome"] == "rejected":
+        return {"label": str(sample["reason"]).partition(": ")[2], "series": "dropped", "gist": gist}
+    return {"label": sample["outcome"], "series": "kept", "gist": gist}
+
+
+def repeat(summary: Mapping[str, Any]) -> Section:
+    """Commands and versions."""
+    versions = Table(("package", "version"), [(name, ", ".join(found)) for name, found in summary["versions"].items()])
+    return Section("repeat", "Repeat", "To repeat this run", commands=summary["commands"], table=versions)

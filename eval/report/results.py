@@ -1,0 +1,215 @@
+"""The page's sections about results: accuracy, similarity and diversity, beside the paper's numbers.
+
+A section without anything to show is None and left out of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.report import paper
+from eval.report.blocks import Fold, Legend, Panel, Section, Table
+from eval.report.charts import BoxGroup, BoxRow, IntervalRow, Line, box_chart, interval_chart, line_chart, percent
+
+_PAPER_TABLES = {"synthetic_test": ("table 1", paper.SYNTHETIC_TEST), "math": ("table 2", paper.MATH)}
+_PAPER_SHOWN = (paper.STUDENT, "Qwen2-7B-Instruct", "Qwen2-72B-Instruct", "gpt-4o-2024-05-13")
+_ROLES = {"before": "before training", "after": "after training", "other": "other models"}
+_VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error")
+
+
+def accuracy(summary: Mapping[str, Any]) -> Section | None:
+    """Every benchmark, every model, with intervals, beside what the paper printed."""
+    names = list(dict.fromkeys(name for stage in summary["benchmarks"] for name in stage["results"]))
+    panels = [_benchmark_panel(name, summary["benchmarks"]) for name in names]
+    panels += _scaling_panel(summary)
+    remarks = _remarks(summary["benchmarks"])
+    if not panels and not remarks:
+        return None
+    lead = "Greedy decoding, one answer per problem; the bar behind each dot is its 95% Wilson interval. "
+    if summary["math"]["status"] == "measured":
+        lead += summary["math"]["statement"]
+    roles = dict.fromkeys(stage["role"] for stage in summary["benchmarks"])
+    legend = [Legend(role, _ROLES[role]) for role in roles]
+    legend.append(Legend("paper", "printed in the paper"))
+    return Section("accuracy", "Accuracy", "Accuracy", lead, remarks, legend, panels)
+
+
+def _benchmark_panel(name: str, stages: Sequence[Mapping[str, Any]]) -> Panel:
+    taken = [(stage, stage["results"][name]) for stage in stages if name in stage["results"]]
+    rows = [
+        IntervalRow(stage["stage"], result["accuracy"], result["low"], result["high"], stage["role"], _of(result))
+        for stage, result in taken
+    ]
+    kind = taken[0][1]["kind"]
+    number, printed = _PAPER_TABLES.get(kind if kind == "synthetic_test" else name, ("", {}))
+    rows += [IntervalRow(model, printed[model], None, None, "paper") for model in _PAPER_SHOWN if model in printed]
+    folds = [Fold("Verdicts", _verdict_table(name, taken))]
+    if printed:
+        folds.append(Fold(f"All of the paper's {number}", _printed_table(printed)))
+    note = "The paper's numbers are for a synthetic test of its own." if kind == "synthetic_test" else ""
+    return Panel(_title(name), note, interval_chart(rows), folds=folds)
+
+
+def _title(name: str) -> str:
+    return {"math": "MATH", "math500": "MATH-500", "gsm8k": "GSM8K"}.get(name, name.replace("_", " ").capitalize())
+
+
+def _of(result: Mapping[str, Any]) -> str:
+    return f"{result['correct']:,} of {result['n']:,}"
+
+
+def _verdict_table(name: str, taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
+    header = ("stage", *(verdict.replace("_", " ") for verdict in _VERDICTS), "truncated", "references that pass")
+    rows = []
+    for stage, result in taken:
+        checked = stage["reference_self_check"].get(name)
+        passed = f"{checked['correct']:,} of {checked['checked']:,}" if checked else ""
+        verdicts = [f"{result['verdicts'][verdict]:,}" for verdict in _VERDICTS]
+        rows.append((stage["stage"], *verdicts, f"{result['truncated']:,}", passed))
+    return Table(header, rows)
+
+
+def _printed_table(printed: Mapping[str, float]) -> Table:
+    return Table(("model", "accuracy"), [(model, percent(value)) for model, value in printed.items()], (paper.STUDENT,))
+
+
+def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was asked for and not done, or done otherwise than a reader would think."""
+    skipped = {name: reason for stage in stages for name, reason in stage["skipped"].items()}
+    remarks = [f"{_title(name)} was skipped: {reason}" for name, reason in skipped.items()]
+    for stage in stages:
+        for name, checked in stage["reference_self_check"].items():
+            failed = checked["checked"] - checked["correct"]
+            if failed:
+                remarks.append(
+                    f"{stage['stage']}: {failed:,} of {checked['checked']:,} reference answers of {_title(name)} are not "
+                    "graded correct against themselves, so right answers to them may count as wrong"
+                )
+        if stage["asked_as_trained"] is False:
+            remarks.append(f"{stage['stage']} asks under another prompt than the training data has")
+    return remarks
+
+
+def _scaling_panel(summary: Mapping[str, Any]) -> list[Panel]:
+    """Figure 9 with this run's student, where it took MATH and the number of its problems is known."""
+    problems = sum(stage["rows_out"] for stage in summary["stages"] if stage["module"] == "synth.sft_data")
+    if summary["math"]["status"] != "measured" or not problems:
+        return []
+    ours = (float(problems), summary["math"]["accuracy"])
+    chart = line_chart(
+        [Line("paper, Qwen2-7B", paper.SCALING, "paper"), Line("this run", [ours], "after", points_only=True)],
+        x_title="training problems",
+        y_title="MATH accuracy",
+        log_x=True,
+        y_from_zero=True,
+        y_shown=lambda value: f"{100 * value:.0f}%",
+    )
+    return [Panel("MATH by number of training problems", "The curve is figure 9 of the paper.", chart)]
+
+
+def breakdown(summary: Mapping[str, Any]) -> Section | None:
+    """Accuracy by subject and level of every benchmark that has them, for trained and other models."""
+    stages = summary["benchmarks"]
+    shown = [stage for stage in stages if stage["role"] != "before"] or stages
+    panels = []
+    for stage in shown:
+        for name, result in stage["results"].items():
+            for part in ("subject", "level"):
+                groups = result[f"by_{part}"]
+                if groups:
+                    rows = [
+                        IntervalRow(
+                            _group(part, key), group["accuracy"], group["low"], group["high"], stage["role"], _of(group)
+                        )
+                        for key, group in groups.items()
+                    ]
+                    panels.append(Panel(f"{_title(name)} by {part}", stage["stage"], interval_chart(rows)))
+    if not panels:
+        return None
+    return Section("subjects", "Subjects", "Accuracy by subject and level", "With 95% Wilson intervals.", panels=panels)
+
+
+def _group(part: str, key: str) -> str:
+    return f"Level {key}" if part == "level" else key
+
+
+def similarity(summary: Mapping[str, Any]) -> Section | None:
+    """Figure 10: problem similarity at levels of persona similarity, beside the paper's quartiles."""
+    panels = []
+    for stage in summary["diversity"]:
+        chart = box_chart([_level(level) for level in stage["similarity"]["levels"]])
+        panels.append(Panel(f"{stage['stage']}: cosine of two problems", _similarity_note(stage), chart, wide=True))
+    lead = (
+        "Pairs of personas at a given cosine, and the cosine of the problems made with them. The paper finds that "
+        "problems grow alike with their personas but stay below them, that is, left of the dashed line. It measured "
+        "with text-embedding-3-small; cosines of other embedding models differ in level, so compare the trend."
+    )
+    legend = (
+        Legend("after", "this run"),
+        Legend("paper", "figure 10 of the paper"),
+        Legend("dashed", "cosine of the personas"),
+    )
+    title = "Persona similarity against problem similarity"
+    return Section("similarity", "Similarity", title, lead, legend=legend, panels=panels) if panels else None
+
+
+def _level(level: Mapping[str, Any]) -> BoxGroup:
+    rows = []
+    if level["pairs"]:
+        quartiles = (level["q1"], level["median"], level["q3"])
+        rows.append(BoxRow("this run", *quartiles, "after", level["low"], level["high"], f"{level['pairs']:,} pairs"))
+    rows += [
+        BoxRow("paper", row["q1"], row["median"], row["q3"], "paper", note=row["prompt"]) for row in level["paper"]
+    ]
+    note = "" if level["pairs"] else "this run has no such pair"
+    return BoxGroup(f"Personas at {level['level']:g}", level["level"], rows, note)
+
+
+def _similarity_note(stage: Mapping[str, Any]) -> str:
+    found = stage["similarity"]
+    notes = [
+        f"Embedded by {stage['embedder']}. {stage['personas']:,} personas, within {found['tolerance']:g} of each level"
+    ]
+    if any(level["pairs"] < found["wanted_per_level"] for level in found["levels"]):
+        why = "the collection holds no more" if found["exhaustive"] else "the search ended at its budget of comparisons"
+        notes.append(f"Where there are fewer than {found['wanted_per_level']:,} pairs, {why}")
+    if stage["greedy"] is False:
+        notes.append("The problems were sampled, where the paper decodes greedily")
+    return ". ".join(notes) + "."
+
+
+def diversity(summary: Mapping[str, Any]) -> Section | None:
+    """Similarity among the problems, their duplicates and their distinct n-grams."""
+    panels = []
+    for stage in summary["diversity"]:
+        found = stage["diversity"]
+        rows = [
+            ("mean cosine of two problems", f"{found['mean_pairwise']:.3f}", _range(found["mean_pairwise_interval"])),
+            (
+                "mean cosine to the nearest problem",
+                f"{found['mean_nearest']:.3f}",
+                _range(found["mean_nearest_interval"]),
+            ),
+            *((f"distinct-{n}", f"{value:.3f}", "") for n, value in found["distinct"].items()),
+        ]
+        title = f"{stage['stage']}: {found['problems']:,} problems"
+        panels.append(
+            Panel(
+                title, "Intervals: 95%, bootstrap over problems.", table=Table(("measure", "value", "interval"), rows)
+            )
+        )
+        rates = [(entry["threshold"], entry["rate"]) for entry in found["duplicate_rate"]]
+        chart = line_chart(
+            [Line("duplicates", rates, "after")],
+            "cosine that counts as duplicate",
+            "problems with a duplicate",
+            y_from_zero=True,
+            y_shown=percent,
+        )
+        panels.append(Panel("Duplicates by threshold", "A problem's duplicate is its nearest other problem.", chart))
+    return Section("diversity", "Diversity", "Diversity of the problems", panels=panels) if panels else None
+
+
+def _range(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.3f}–{ends[1]:.3f}"

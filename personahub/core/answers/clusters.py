@@ -1,0 +1,44 @@
+"""Group equivalent answers: the votes of maj@k and of agreement between solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from personahub.core.answers.checking import check
+from personahub.core.answers.normalise import key, normalise
+from personahub.core.answers.pool import CheckerPool
+
+
+def cluster(answers: Sequence[str | None], pool: CheckerPool | None = None) -> list[list[int]]:
+    """Indices of equivalent answers, grouped; groups and members in order of first appearance.
+
+    Each answer is compared with the first member of every group, in both directions, so the order of
+    the answers decides only where equivalence is not transitive (roundings). None is in no group.
+
+    Args:
+        answers: predicted answers as extracted; None where there was none.
+        pool: where comparisons run; None for this process, without a deadline.
+    """
+    compare = pool.check if pool is not None else check
+    groups: list[list[int]] = []
+    by_key: dict[str, list[int]] = {}
+    for index, answer in enumerate(answers):
+        if answer is None:
+            continue
+        same_text = by_key.get(written := key(normalise(answer)))
+        if same_text is None:
+            same_text = _find(answers, groups, answer, compare)
+            if same_text is None:
+                groups.append(same_text := [])
+            by_key[written] = same_text
+        same_text.append(index)
+    return groups
+
+
+def _find(answers: Sequence[str | None], groups: list[list[int]], answer: str, compare) -> list[int] | None:
+    for group in groups:
+        first = answers[group[0]]
+        assert first is not None
+        if compare(first, answer).correct and compare(answer, first).correct:
+            return group
+    return None

@@ -1,0 +1,359 @@
+"""Equivalence of parsed answers: which shapes may stand for each other, and how their parts compare.
+
+Every rule returns its name, which a verdict reports, or None. The reference comes first everywhere:
+some leniency is one-sided (a missing unit is forgiven, a wrong one is not).
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from fractions import Fraction
+
+from personahub.core.answers import relations
+from personahub.core.answers.matrices import folded
+from personahub.core.answers.nodes import (
+    Based,
+    Interval,
+    Matrix,
+    NamedSet,
+    Node,
+    Number,
+    PlusMinus,
+    Power,
+    Product,
+    Quantity,
+    Ratio,
+    Relation,
+    Sequence,
+    SetOperation,
+    Sum,
+    Symbol,
+    Words,
+)
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.quantities import same_quantity
+from personahub.core.answers.realsets import NotASet, infinity_sign, real_set, same_set
+from personahub.core.answers.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
+from personahub.core.answers.values import NoValue, based_value, evaluate, free_symbols
+from personahub.core.answers.wording import number_word, words_key
+
+_MANY = 200  # members that are matched against each other in any order
+
+
+def same(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """The rule by which `pred` answers what `gold` does, or None.
+
+    Args:
+        gold: the reference answer.
+        pred: the predicted answer.
+        policy: contested cases.
+    """
+    if gold == pred:
+        return "same expression"
+    rule = _by_shape(gold, pred, policy)
+    if rule is None and (_has_plus_minus(gold) or _has_plus_minus(pred)):
+        return _both_signs(gold, pred, policy)
+    if rule is None and uses_bare_log(gold) != uses_bare_log(pred):
+        rule = _by_shape(with_common_log(gold), with_common_log(pred), policy)
+    return rule
+
+
+def _by_shape(gold: Node, pred: Node, policy: Policy) -> str | None:
+    if isinstance(gold, Words) or isinstance(pred, Words):
+        return _words(gold, pred, policy)
+    if _has_relation(gold) or _has_relation(pred):
+        return _relations(gold, pred, policy)
+    if _is_set_like(gold) or _is_set_like(pred):
+        return _sets(gold, pred, policy)
+    if _has_matrix(gold) or _has_matrix(pred):
+        return _matrices(gold, pred, policy)
+    if isinstance(gold, Sequence) or isinstance(pred, Sequence):
+        return _sequences(gold, pred, policy)
+    if isinstance(gold, Ratio) or isinstance(pred, Ratio):
+        return _ratios(gold, pred, policy)
+    if isinstance(gold, Based) or isinstance(pred, Based):
+        return _numerals(gold, pred, policy)
+    if infinity_sign(gold) or infinity_sign(pred):
+        return "infinity" if infinity_sign(gold) == infinity_sign(pred) else None
+    return same_quantity(gold, pred, policy)
+
+
+def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
+    if isinstance(gold, Words) and isinstance(pred, Words):
+        same_key = words_key(gold.text, policy.ignore_case) == words_key(pred.text, policy.ignore_case)
+        return "words" if same_key else None
+    words, other = (gold, pred) if isinstance(gold, Words) else (pred, gold)
+    assert isinstance(words, Words)
+    number = number_word(words.text)
+    if number is not None:
+        return "number word" if same(Number(number, digits=str(number)), other, policy) else None
+    said = words_key(words.text, True)
+    if isinstance(other, NamedSet):
+        return "words" if {"none": "empty", "reals": "reals"}.get(said) == other.name else None
+    if said == "infinity":
+        return "words" if infinity_sign(other) == 1 else None
+    if said == "reals":
+        return _real_sets(NamedSet("reals"), other)
+    return None
+
+
+def _has_relation(node: Node) -> bool:
+    return isinstance(node, Relation) or (isinstance(node, Sequence) and any(isinstance(i, Relation) for i in node.items))
+
+
+def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
+    gold, pred = relations.settled(gold), relations.settled(pred)
+    if gold == pred:
+        return "same relation"
+    if policy.name_optional or (_has_relation(gold) and _has_relation(pred)):
+        named = _named_values(gold, pred, policy)
+        if named is not None:
+            return named or None
+    if isinstance(gold, Relation) and isinstance(pred, Relation):
+        rule = relations.same_relation(gold, pred, policy)
+        if rule is not None:
+            return rule
+    if policy.interval_as_inequality or (_has_relation(gold) and _has_relation(pred)):
+        rule = _real_sets(gold, pred)
+        if rule is not None:
+            return rule
+    if isinstance(gold, Sequence) and isinstance(pred, Sequence):
+        return "relations" if _unordered(gold.items, pred.items, policy) else None
+    return None
+
+
+def _named_values(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """`x = 5` against `5`; "" when both sides name values and the names or values differ."""
+    left, right = relations.named(gold), relations.named(pred)
+    if left is None and right is None:
+        return None
+    if left is not None and right is not None:
+        if left.names and right.names and not relations.compatible(left.names, right.names):
+            return "" if not (isinstance(gold, Relation) and isinstance(pred, Relation)) else None
+        right = relations.in_order_of(right, left.names)
+    a, b = (left.value if left else gold), (right.value if right else pred)
+    if a == gold and b == pred:
+        return None
+    if _has_relation(a) or _has_relation(b):
+        return None
+    rule = same(a, b, policy)
+    if rule is None and left is not None and right is not None:
+        a, b = relations.renamed(left, right)
+        rule = same(a, b, policy)
+    return f"named value, {rule}" if rule else None
+
+
+def _is_set_like(node: Node) -> bool:
+    return isinstance(node, (Interval, SetOperation, NamedSet))
+
+
+def _sets(gold: Node, pred: Node, policy: Policy) -> str | None:
+    rule = _real_sets(gold, pred)
+    if rule is None and type(gold) is type(pred) and same_structure(gold, pred, policy):
+        return "structure"
+    return rule or _same_ends(gold, pred, policy)
+
+
+def _same_ends(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """Intervals whose ends are expressions: `(-a, 0)`, `[0, 2b)`."""
+    if not (isinstance(gold, Interval) and isinstance(pred, Interval)):
+        return None
+    if (gold.left_closed, gold.right_closed) != (pred.left_closed, pred.right_closed):
+        return None
+    ends = same(gold.left, pred.left, policy) and same(gold.right, pred.right, policy)
+    return "interval" if ends else None
+
+
+def _real_sets(gold: Node, pred: Node) -> str | None:
+    try:
+        return "set of reals" if same_set(real_set(gold), real_set(pred)) else None
+    except NotASet:
+        return None
+
+
+def _matrices(gold: Node, pred: Node, policy: Policy) -> str | None:
+    gold, pred = folded(gold), folded(pred)
+    a, b = _rows(gold), _rows(pred)
+    if a is None or b is None:
+        if not policy.vector_as_tuple:
+            return None
+        left, right = _vector(gold), _vector(pred)
+        if left is None or right is None or len(left) != len(right) or len(left) < 2:
+            return None
+        return "vector" if all(same(x, y, policy) for x, y in zip(left, right, strict=True)) else None
+    if [len(row) for row in a] != [len(row) for row in b]:
+        return None
+    cells = ((x, y) for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True))
+    return "matrix" if all(same(x, y, policy) for x, y in cells) else None
+
+
+def _has_matrix(node: Node) -> bool:
+    parts = node.terms if isinstance(node, Sum) else node.factors if isinstance(node, Product) else ()
+    return isinstance(node, Matrix) or any(_has_matrix(part) for part in parts)
+
+
+def _rows(node: Node) -> tuple[tuple[Node, ...], ...] | None:
+    if isinstance(node, Matrix):
+        return node.rows
+    if isinstance(node, Sequence) and node.kind in ("bracket", "list", "tuple"):
+        rows = [item for item in node.items if isinstance(item, Sequence) and item.kind in ("bracket", "tuple")]
+        if len(rows) == len(node.items) and rows:
+            return tuple(row.items for row in rows)
+    return None
+
+
+def _vector(node: Node) -> tuple[Node, ...] | None:
+    if isinstance(node, Matrix):
+        if len(node.rows) == 1:
+            return node.rows[0]
+        return tuple(row[0] for row in node.rows) if all(len(row) == 1 for row in node.rows) else None
+    return node.items if isinstance(node, Sequence) and node.kind != "set" else None
+
+
+def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
+    a, b = _as_sequence(gold, pred), _as_sequence(pred, gold)
+    if a is None or b is None:
+        return None
+    kinds = {a.kind, b.kind}
+    if kinds <= {"list", "set"}:
+        distinct = "set" in kinds or all(isinstance(item, Sequence) for item in a.items)  # solutions, not values
+        return "members" if _unordered(a.items, b.items, policy, distinct) else None
+    if a.kind == b.kind:
+        return "ordered" if _ordered(a.items, b.items, policy) else None
+    if kinds == {"tuple", "bracket"}:
+        longer = len(a.items) > 2  # two members between brackets are an interval
+        return "ordered" if longer and policy.tuple_as_list and _ordered(a.items, b.items, policy) else None
+    if "bracket" in kinds:
+        fits = policy.tuple_as_list and b.kind == "bracket" and _unordered(a.items, b.items, policy)
+        return "members" if fits else None
+    if "set" in kinds:
+        return None
+    return "ordered" if policy.tuple_as_list and _ordered(a.items, b.items, policy) else None
+
+
+def _as_sequence(node: Node, other: Node) -> Sequence | None:
+    """A lone value is a list of one: `{5}` and `[5]` may stand for 5."""
+    if isinstance(node, Sequence):
+        return node
+    if isinstance(other, Sequence) and len(other.items) == 1 and other.kind != "tuple":
+        return Sequence(other.kind, (node,))
+    return None
+
+
+def _ordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy) -> bool:
+    return len(a) == len(b) and all(same(x, y, policy) for x, y in zip(a, b, strict=True))
+
+
+def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinct: bool = False) -> bool:
+    if distinct:
+        a, b = _without_repeats(a, policy), _without_repeats(b, policy)
+    if len(a) != len(b) or len(a) > _MANY:
+        return False
+    rest = list(b)
+    for item in a:
+        for index, other in enumerate(rest):
+            if same(item, other, policy):
+                del rest[index]
+                break
+        else:
+            return False
+    return True
+
+
+def _without_repeats(items: tuple[Node, ...], policy: Policy) -> tuple[Node, ...]:
+    kept: list[Node] = []
+    if len(items) > _MANY:
+        return items
+    for item in items:
+        if not any(same(item, other, policy) for other in kept):
+            kept.append(item)
+    return tuple(kept)
+
+
+def _ratios(gold: Node, pred: Node, policy: Policy) -> str | None:
+    if isinstance(gold, Ratio) and isinstance(pred, Ratio):
+        if len(gold.parts) != len(pred.parts):
+            return None
+        if not policy.ratio_as_fraction:
+            return "ratio" if _ordered(gold.parts, pred.parts, policy) else None
+        crossed = (
+            same_scalar(Product((gold.parts[0], y)), Product((x, pred.parts[0])), policy)
+            for x, y in zip(gold.parts[1:], pred.parts[1:], strict=True)
+        )
+        return "ratio" if all(crossed) else None
+    ratio, other = (gold, pred) if isinstance(gold, Ratio) else (pred, gold)
+    assert isinstance(ratio, Ratio)
+    if not policy.ratio_as_fraction or len(ratio.parts) != 2 or isinstance(other, (Sequence, Quantity)):
+        return None
+    fraction = Product((ratio.parts[0], Power(ratio.parts[1], Number(Fraction(-1)))))
+    return "ratio" if same_scalar(fraction, other, policy) else None
+
+
+def _numerals(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """Numerals in a base. `204_5` and `204` agree when bases may be missing; `204_5` and `54_{10}` always do."""
+    try:
+        if isinstance(gold, Based) and isinstance(pred, Based):
+            return "base" if based_value(gold) == based_value(pred) else None
+        based, other = (gold, pred) if isinstance(gold, Based) else (pred, gold)
+        assert isinstance(based, Based)
+        if isinstance(other, Number) and other.digits == based.digits:
+            return "base omitted" if policy.base_optional else None
+        if isinstance(gold, Based):
+            return None  # the question asked for that base
+        return "base" if not free_symbols(other) and evaluate(other) == based_value(based) else None
+    except NoValue:
+        return None
+
+
+def _has_plus_minus(node: object) -> bool:
+    if isinstance(node, PlusMinus):
+        return True
+    if isinstance(node, tuple):
+        return any(_has_plus_minus(item) for item in node)
+    return hasattr(node, "__dataclass_fields__") and any(
+        _has_plus_minus(getattr(node, field)) for field in getattr(node, "__dataclass_fields__", ())
+    )
+
+
+def _both_signs(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """`1 \\pm 2` is the list of 3 and -1; in a list or set it stands for two members."""
+    a, b = _expanded(gold), _expanded(pred)
+    if (a, b) == (gold, pred):
+        return None
+    rule = same(a, b, policy)
+    return f"plus or minus, {rule}" if rule else None
+
+
+def _expanded(node: Node) -> Node:
+    if not _has_plus_minus(node):
+        return node
+    if isinstance(node, Sequence) and node.kind in ("list", "set"):
+        members: list[Node] = []
+        for item in node.items:
+            expanded = _expanded(item)
+            split = isinstance(expanded, Sequence) and _has_plus_minus(item) and expanded.kind == "list"
+            members.extend(expanded.items if split and isinstance(expanded, Sequence) else (expanded,))
+        return Sequence(node.kind, tuple(members))
+    if isinstance(node, Quantity):
+        inner = _expanded(node.value)
+        items = inner.items if isinstance(inner, Sequence) else (inner,)
+        return Sequence("list", tuple(Quantity(item, node.unit) for item in items))
+    return Sequence("list", (_with_sign(node, 1), _with_sign(node, -1)))
+
+
+def _with_sign(node: Node, sign: int) -> Node:
+    """The node with every upper (1) or every lower (-1) sign taken."""
+    if isinstance(node, PlusMinus):
+        inner = _with_sign(node.term, sign)
+        return inner if (sign > 0) != node.lower else Product((Number(Fraction(-1)), inner))
+    if isinstance(node, (Symbol, Number)):
+        return node
+    changes = {}
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, tuple):
+            changes[field.name] = tuple(_with_sign(v, sign) if hasattr(v, "__dataclass_fields__") else v for v in value)
+        elif hasattr(value, "__dataclass_fields__"):
+            changes[field.name] = _with_sign(value, sign)
+    return replace(node, **changes)
+

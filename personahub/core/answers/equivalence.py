@@ -1,0 +1,146 @@
+"""Do two answers, as written, say the same? Cheap and certain rules first, computer algebra last.
+
+1. the same text after normalisation
+2. choice letters and times of day
+3. our parser: exact rationals, 60-digit numbers, identities at random points, sets, tuples, relations
+4. words
+5. math-verify's LaTeX parser, for notation that ours does not read
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from personahub.core.answers import guards
+from personahub.core.answers.compare import same
+from personahub.core.answers.grammar import parse
+from personahub.core.answers.nodes import Node, Ratio, Words
+from personahub.core.answers.normalise import key, normalise
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.symbolic import symbolically_equal
+from personahub.core.answers.tokens import FUNCTIONS, GREEK, Unreadable
+from personahub.core.answers.wording import choice_letter, clock, plain_words, same_time, words_key
+
+_DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
+_ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
+_PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
+_BRACKETED_GROUP = re.compile(r"\d,\d{3}(?!\d)")
+
+
+def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
+    """The name of the rule by which `pred` gives the answer `gold`, or None.
+
+    Args:
+        gold: the reference answer alone, LaTeX or plain.
+        pred: the predicted answer alone.
+        policy: contested cases.
+    """
+    if gold == pred:
+        return "same text"
+    a, b = _normal(gold), _normal(pred)
+    if not a or not b:
+        return None
+    if key(a) == key(b):
+        return "same text"
+    refused = guards.refusal(a) or guards.refusal(b)
+    if refused:
+        return None
+    return (
+        _choice(a, b, policy)
+        or _time(a, b)
+        or _parsed(a, b, policy)
+        or _worded(a, b, policy)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _normal(text: str) -> str:
+    return normalise(text[: 4 * guards.MAX_ANSWER])
+
+
+def _choice(a: str, b: str, policy: Policy) -> str | None:
+    left, right = choice_letter(a), choice_letter(b)
+    if left is None and right is None:
+        return None
+    if left and right:
+        return "choice" if left[0] == right[0] and (not left[1] or not right[1] or left[1] == right[1]) else None
+    lettered, other = (left, b) if left else (right, a)
+    if lettered is None or not lettered[1]:
+        return None
+    gold, pred = (lettered[1], other) if left else (other, lettered[1])
+    return "choice text" if equivalent(gold, pred, policy) else None
+
+
+def _time(a: str, b: str) -> str | None:
+    left, right = clock(a), clock(b)
+    if left is None or right is None:
+        return None
+    return "time of day" if same_time(left, right) else None
+
+
+def _parsed(a: str, b: str, policy: Policy) -> str | None:
+    golds, preds = _readings(a, policy), _readings(b, policy)
+    for gold in golds:
+        for pred in preds:
+            if isinstance(gold, Ratio) and isinstance(pred, Ratio) and clock(a) and clock(b):
+                continue  # 12:00 and 1:00 are compared as times
+            rule = same(gold, pred, policy)
+            if rule is not None:
+                return rule
+    unread = isinstance(golds[0], Words) or isinstance(preds[0], Words)
+    if unread and _is_notation(a) and _is_notation(b):
+        return symbolically_equal(a, b)
+    return None
+
+
+def _is_notation(text: str) -> bool:
+    """Whether the symbolic fallback has anything to say: some mathematics, not a sentence."""
+    letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z ]", " ", text)
+    return bool(re.search(r"[\d\\^_=+]", text)) and not re.search(r"[A-Za-z]{4,}", letters)
+
+
+@lru_cache(maxsize=1024)
+def _readings(text: str, policy: Policy) -> tuple[Node, ...]:
+    """The ways to read an answer, likeliest first: `1,234` is a number, but `(1,234)` may be a pair."""
+    if _is_prose(text):
+        return (Words(text),)
+    if _PYTHON_COMPLEX.match(text):
+        text = text.replace("j", "i")
+    readings: list[Node] = []
+    for grouped in (True, False) if _BRACKETED_GROUP.search(text) else (True,):
+        try:
+            readings.append(parse(text, grouped))
+        except (Unreadable, RecursionError):
+            continue
+    if policy.comma_as_decimal_point and _DECIMAL_COMMA.match(text):
+        readings += _readings(text.replace(",", ".", 1), policy)
+    return tuple(readings) or (Words(text),)
+
+
+def _is_prose(text: str) -> bool:
+    """Nothing but words, one of which is long enough to be no product of variables."""
+    if not _ONLY_WORDS.match(text):
+        return False
+    words = [w for w in re.findall(r"[A-Za-z]+", text.replace(r"\text", "")) if w.lower() not in ("and", "or")]
+    long = [word for word in words if len(word) >= 3 and word not in FUNCTIONS and word not in GREEK]
+    return any(len(word) >= 4 for word in long) or (bool(long) and len(words) > 1)
+
+
+def is_mathematics(text: str) -> bool:
+    """Whether an answer, as written, reads as mathematics and not as a sentence."""
+    normal = _normal(text)
+    return bool(normal) and not guards.refusal(normal) and not isinstance(_readings(normal, Policy())[0], Words)
+
+
+def _worded(a: str, b: str, policy: Policy) -> str | None:
+    """Answers in words, also where one is a sentence that ends in the other."""
+    left, right = words_key(a, policy.ignore_case), words_key(b, policy.ignore_case)
+    if not left or not right or not re.search(r"[A-Za-z]{2}", left):
+        return None
+    if "\\" in a.replace(r"\text", "") or "\\" in b.replace(r"\text", ""):
+        return None
+    if left == right:
+        return "words"
+    said = re.match(r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE)
+    return "words" if said and words_key(said.group(1), policy.ignore_case) == left else None

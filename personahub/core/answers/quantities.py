@@ -1,0 +1,161 @@
+"""Numbers with units: which may be missing, which convert, and which make an answer wrong."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from personahub.core.answers.nodes import Node, Number, Power, Product, Quantity, Sum, Symbol, Words
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.scalars import same_scalar
+from personahub.core.answers.units import dimension, is_unit_letter
+from personahub.core.answers.values import free_symbols
+from personahub.core.answers.wording import words_key
+
+_MULTIPLIERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_LETTERED = re.compile(r"^(?:[mgshlL]|m \^[23]|m / [sh](?: \^2)?)$")
+_HUNDREDTH = Number(Fraction(1, 100))
+
+
+def same_quantity(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """The rule by which two values, with or without units, agree; None when they do not."""
+    gold, pred = _read(gold), _read(pred)
+    if not isinstance(gold, Quantity) and not isinstance(pred, Quantity):
+        rule = same_scalar(gold, pred, policy)
+        return rule or _lettered(gold, pred, policy)
+    a, unit = (gold.value, gold.unit) if isinstance(gold, Quantity) else (gold, "")
+    b, other = (pred.value, pred.unit) if isinstance(pred, Quantity) else (pred, "")
+    if isinstance(a, Words) or isinstance(b, Words):
+        return None
+    if "percent" in (_kind(unit), _kind(other)):
+        return _percent(a, unit, b, other, policy)
+    if not unit or not other:
+        return _one_unit(gold, pred, a, b, unit or other, policy)
+    return _two_units(a, unit, b, other, policy)
+
+
+def _read(node: Node) -> Node:
+    """Fold `3.5 million`, `2 hours 30 minutes` and `$5 dollars` into one quantity or number."""
+    if isinstance(node, Quantity):
+        value = _read(node.value)
+        words = node.unit.split()
+        while words and words[0].lower() in _MULTIPLIERS:
+            value = _times(value, Fraction(10) ** _MULTIPLIERS[words.pop(0).lower()])
+        if isinstance(value, Quantity):
+            same_kind = _kind(value.unit) == _kind(" ".join(words)) or not words
+            return value if same_kind else Quantity(value.value, f"{value.unit} {' '.join(words)}")
+        return Quantity(value, " ".join(words)) if words else value
+    if isinstance(node, Sum) and all(isinstance(term, Quantity) for term in node.terms):
+        return _added(node)
+    return node
+
+
+def _times(value: Node, factor: Fraction) -> Node:
+    if isinstance(value, Quantity):
+        return Quantity(Product((value.value, Number(factor))), value.unit)
+    return Product((value, Number(factor)))
+
+
+def _added(node: Sum) -> Node:
+    sizes = [dimension(term.unit) for term in node.terms if isinstance(term, Quantity)]
+    first = sizes[0]
+    if first is None or any(size is None or size[0] != first[0] for size in sizes):
+        return node
+    terms = []
+    for term, size in zip(node.terms, sizes, strict=True):
+        if isinstance(term, Quantity) and size is not None:
+            terms.append(Product((term.value, Number(size[1] / first[1]))))
+    return Quantity(Sum(tuple(terms)), node.terms[0].unit if isinstance(node.terms[0], Quantity) else "")
+
+
+def _kind(unit: str) -> str:
+    size = dimension(unit) if unit else None
+    return size[0][0][0] if size and size[0] else ""
+
+
+def _percent(a: Node, unit: str, b: Node, other: str, policy: Policy) -> str | None:
+    if _kind(unit) == _kind(other):
+        return same_scalar(a, b, policy) and "percent"
+    if unit and other:
+        return None
+    if policy.percent_as_fraction:
+        left = Product((a, _HUNDREDTH)) if unit else a
+        right = Product((b, _HUNDREDTH)) if other else b
+        if same_scalar(left, right, policy):
+            return "percent as fraction"
+    if policy.percent_optional and same_scalar(a, b, policy) and (unit or not _below_one(a)):
+        return "percent sign omitted"
+    return None
+
+
+def _below_one(node: Node) -> bool:
+    return isinstance(node, Number) and abs(node.value) <= 1
+
+
+def _one_unit(gold: Node, pred: Node, a: Node, b: Node, unit: str, policy: Policy) -> str | None:
+    if not (policy.units_optional if dimension(unit) else policy.labels_ignored):
+        return None
+    rule = same_scalar(a, b, policy)
+    if rule:
+        return f"unit omitted, {rule}"
+    if unit == "degree" and same_scalar(gold, pred, policy):
+        return "degrees as radians"
+    lettered = _lettered(gold, pred, policy)
+    return lettered
+
+
+def _two_units(a: Node, unit: str, b: Node, other: str, policy: Policy) -> str | None:
+    left, right = dimension(unit), dimension(other)
+    if left is None or right is None:
+        if not policy.labels_ignored and words_key(unit, True) != words_key(other, True):
+            return None
+        rule = same_scalar(a, b, policy)
+        return f"label, {rule}" if rule else None
+    generic = "generic" in (left[0][0][0] if left[0] else "", right[0][0][0] if right[0] else "")
+    if left == right or (generic and left[0][0][1] == right[0][0][1]):
+        rule = same_scalar(a, b, policy)
+        return f"unit, {rule}" if rule else None
+    if left[0] != right[0]:
+        return None
+    rule = same_scalar(Product((a, Number(left[1]))), Product((b, Number(right[1]))), policy)
+    return f"unit converted, {rule}" if rule else None
+
+
+def _lettered(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """`5 m` against `5` or `5 meters`: a letter behind the number that the other side knows no variable for."""
+    if free_symbols(gold) and not free_symbols(pred) and isinstance(pred, Quantity):
+        read = _as_quantity(gold)
+        return read and same_quantity(read, pred, policy) if dimension(pred.unit) else None
+    if free_symbols(gold) or not free_symbols(pred) or isinstance(pred, Quantity):
+        return None
+    read = _as_quantity(pred)
+    return same_quantity(gold, read, policy) if read else None
+
+
+def _as_quantity(node: Node) -> Quantity | None:
+    """`5 m`, `5 m^2` and `5 m/s` as quantities when their letters can be units."""
+    if not isinstance(node, Product):
+        return None
+    factors = list(node.factors)
+    unit: list[str] = []
+    while factors and free_symbols(factors[-1]):
+        word = _unit_of(factors.pop())
+        if word is None:
+            return None
+        unit.insert(0, word)
+    written = " ".join(unit)
+    if not factors or free_symbols(tuple(factors)) or not _LETTERED.match(written):
+        return None
+    return Quantity(factors[0] if len(factors) == 1 else Product(tuple(factors)), written)
+
+
+def _unit_of(node: Node) -> str | None:
+    if isinstance(node, Symbol):
+        return node.name if len(node.name) == 1 and is_unit_letter(node.name) else None
+    if isinstance(node, Power) and isinstance(node.base, Symbol) and isinstance(node.exponent, Number):
+        letter = _unit_of(node.base)
+        if letter is None or node.exponent.value.denominator != 1:
+            return None
+        power = node.exponent.value.numerator
+        return f"/ {letter}" + (f" ^{-power}" if power < -1 else "") if power < 0 else f"{letter} ^{power}"
+    return None

@@ -1,0 +1,259 @@
+"""Equations and inequalities: values with a name (`x = 5`), functions, curves, chains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from typing import Any
+
+from personahub.core.answers.nodes import (
+    Call,
+    NamedSet,
+    Node,
+    Number,
+    Power,
+    Product,
+    Quantity,
+    Ratio,
+    Relation,
+    Sequence,
+    Sum,
+    Symbol,
+    Words,
+)
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.scalars import equal_values, same_scalar
+from personahub.core.answers.values import NoValue, context, divide, evaluate, free_symbols, inexact, sample
+
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_FUNCTION_NAMES = {"f", "g", "h", "p", "q", "P", "Q", "F", "G", "T", "S", "W", "u", "v", "y", "r", "s", "a", "R", "A", "V"}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Values and the names they were given, in order of appearance; `variables` are the arguments of `f(x) =`."""
+
+    value: Node
+    names: tuple[Node, ...]
+    variables: tuple[str, ...] = ()
+
+
+def settled(node: Node) -> Node:
+    """Drop what an approximation adds (`1/3 ~ 0.333`) and conditions that name a domain (`k in Z`)."""
+    if isinstance(node, Sequence):
+        kept = tuple(settled(item) for item in node.items if not _is_domain(item))
+        if node.kind == "list" and len(kept) == 1:
+            return kept[0]
+        return replace(node, items=kept) if kept else node
+    if not isinstance(node, Relation):
+        return node
+    if "~" in node.operators:
+        cut = node.operators.index("~")
+        exact = cut == 0 and len(node.operators) == 1 and not _is_name(node.sides[0])
+        if exact or cut > 0:
+            node = replace(node, sides=node.sides[: cut + 1], operators=node.operators[:cut])
+            return node if node.operators else node.sides[0]
+        return replace(node, operators=tuple("=" if o == "~" else o for o in node.operators))
+    return node
+
+
+def _is_domain(node: Node) -> bool:
+    return isinstance(node, Relation) and node.operators == ("in",) and isinstance(node.sides[1], NamedSet) and (
+        node.sides[1].name in ("integers", "naturals")
+    )
+
+
+def named(node: Node) -> Named | None:
+    """The value of `x = 5`, `2 = x`, `f(x) = x^2`, `x in [0, 1]`, `x = 1, y = 2` or `x = 1 or x = 2`; None for others."""
+    if isinstance(node, Relation):
+        return _named_relation(node)
+    if isinstance(node, Sequence) and any(isinstance(item, Relation) for item in node.items):
+        return _named_list(node)
+    return None
+
+
+def _named_relation(node: Relation) -> Named | None:
+    if node.operators == ("in",):
+        return Named(node.sides[1], (node.sides[0],))
+    if any(operator != "=" for operator in node.operators):
+        return None
+    first, last = node.sides[0], node.sides[-1]
+    if _is_name(first) and not (_is_name(last) and _is_plain_value(first)):
+        return Named(last, (first,), _arguments(first))
+    if len(node.sides) == 2 and _is_plain_value(first) and _is_name(last):
+        return Named(first, (last,))
+    if len(node.sides) > 2 and not free_symbols(last):
+        return Named(last, (first,))
+    return None
+
+
+def _named_list(node: Sequence) -> Named | None:
+    values: list[Node] = []
+    names: list[Node] = []
+    for item in node.items:
+        found = _named_relation(item) if isinstance(item, Relation) else None
+        if isinstance(item, Relation) and found is None:
+            return None
+        values.append(found.value if found else item)
+        if found:
+            names.extend(found.names)
+    distinct = len(set(names))
+    if distinct == 1 or len(names) < len(values):
+        flat: list[Node] = []
+        for value in values:
+            flat.extend(value.items if isinstance(value, Sequence) and value.kind == "list" else (value,))
+        return Named(Sequence("list", tuple(flat), node.disjunction), (names[0],) if distinct == 1 else ())
+    if distinct < len(names) and len(names) % distinct == 0:
+        return _chunked(values, names, distinct)
+    return Named(Sequence(node.kind, tuple(values)), tuple(names))
+
+
+def _chunked(values: list[Node], names: list[Node], width: int) -> Named | None:
+    """`p=5, q=2; p=7, q=2` as (5, 2), (7, 2)."""
+    if any(name != names[index % width] for index, name in enumerate(names)):
+        return None
+    rows = [Sequence("tuple", tuple(values[i : i + width])) for i in range(0, len(values), width)]
+    return Named(Sequence("list", tuple(rows)), ())
+
+
+def _is_name(node: Node) -> bool:
+    """What stands on the left of an answer: a variable, `f(x)`, a segment AB, |AB|, a ratio or tuple of such."""
+    if isinstance(node, (Symbol, Words)):
+        return True
+    if isinstance(node, Product):
+        return len(node.factors) <= 12 and all(_is_name(f) or _is_argument(f) for f in node.factors) and _is_name(node.factors[0])
+    if isinstance(node, Power):
+        return _is_name(node.base) and isinstance(node.exponent, Number)
+    if isinstance(node, Call):
+        return any(_is_name(argument) for argument in node.arguments)
+    if isinstance(node, Quantity):
+        return isinstance(node.value, Words) or (_is_name(node.value) and node.unit not in ("percent", "degree"))
+    if isinstance(node, Ratio):
+        return all(_is_name(part) for part in node.parts)
+    if isinstance(node, Sequence):
+        return node.kind in ("tuple", "list") and bool(node.items) and all(_is_name(item) for item in node.items)
+    return False
+
+
+def _is_argument(node: Node) -> bool:
+    """The bracket of `f(2)` or `f(x, y)`: after a name it is no factor."""
+    return isinstance(node, (Number, Sequence)) or (isinstance(node, Sum) and len(node.terms) <= 3)
+
+
+def _is_plain_value(node: Node) -> bool:
+    return not free_symbols(node) and not isinstance(node, Words)
+
+
+def _arguments(name: Node) -> tuple[str, ...]:
+    if isinstance(name, Product) and len(name.factors) == 2 and isinstance(name.factors[0], Symbol):
+        function, argument = name.factors
+        if isinstance(argument, Symbol) and function.name.rstrip("'")[:1] in _FUNCTION_NAMES:
+            return (argument.name,)
+    return ()
+
+
+def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
+    """Names that may mean the same: equal ones, words against a letter, `f(x)` against `y` or `f(t)`."""
+    if not a or not b or set(a) == set(b) or _flat(a) == _flat(b):
+        return True
+    if len(a) != 1 or len(b) != 1:
+        return False
+    left, right = a[0], b[0]
+    return _said(left) or _said(right) or (_is_function(left) and _is_function(right))
+
+
+def _flat(names: tuple[Node, ...]) -> list[Node]:
+    """`(x, y)` as a name is the names x and y."""
+    return [part for name in names for part in (name.items if isinstance(name, Sequence) else (name,))]
+
+
+def _said(name: Node) -> bool:
+    return isinstance(name, Words) or (isinstance(name, Quantity) and isinstance(name.value, Words)) or name == Symbol("")
+
+
+def _is_function(name: Node) -> bool:
+    return bool(_arguments(name)) or name == Symbol("y")
+
+
+def in_order_of(found: Named, names: tuple[Node, ...]) -> Named:
+    """Values reordered so that their names come in the order of `names`."""
+    if len(found.names) < 2 or set(found.names) != set(names) or not isinstance(found.value, Sequence):
+        return found
+    by_name = dict(zip(found.names, found.value.items, strict=True))
+    return Named(replace(found.value, items=tuple(by_name[name] for name in names)), names)
+
+
+def renamed(a: Named, b: Named) -> tuple[Node, Node]:
+    """Both right-hand sides in the same variables: f(t) = t^2 is f(x) = x^2."""
+    if not (a.variables and b.variables):
+        return a.value, b.value
+    return a.value, substitute(b.value, dict(zip(b.variables, a.variables, strict=False)))
+
+
+def substitute(node: Any, names: Mapping[str, str]) -> Any:
+    """The node with variables renamed."""
+    if isinstance(node, Symbol):
+        return Symbol(names.get(node.name, node.name))
+    if isinstance(node, tuple):
+        return tuple(substitute(item, names) for item in node)
+    if hasattr(node, "__dataclass_fields__"):
+        return replace(node, **{f.name: substitute(getattr(node, f.name), names) for f in fields(node)})
+    return node
+
+
+def same_relation(gold: Relation, pred: Relation, policy: Policy) -> str | None:
+    """Two relations as such: side by side, mirrored, or as the same curve or half-space."""
+    if _sides_equal(gold, pred, policy) or _sides_equal(gold, _mirrored(pred), policy):
+        return "relation"
+    if len(gold.operators) != 1 or len(pred.operators) != 1:
+        return None
+    operator, other = gold.operators[0], pred.operators[0]
+    if operator not in ("=", "!=", "<", ">", "<=", ">="):
+        return None
+    factor = _proportion(_difference(gold), _difference(pred))
+    if factor is None:
+        return None
+    if operator in ("=", "!="):
+        return "same curve" if operator == other else None
+    expected = other if factor > 0 else _FLIPPED.get(other)
+    return "same half-space" if operator == expected else None
+
+
+def _sides_equal(gold: Relation, pred: Relation, policy: Policy) -> bool:
+    if gold.operators != pred.operators:
+        return False
+    pairs = zip(gold.sides, pred.sides, strict=True)
+    return all(a == b or bool(same_scalar(a, b, policy)) for a, b in pairs)
+
+
+def _mirrored(node: Relation) -> Relation:
+    operators = tuple(_FLIPPED.get(operator, operator) for operator in reversed(node.operators))
+    return Relation(tuple(reversed(node.sides)), operators)
+
+
+def _difference(node: Relation) -> Node:
+    return Sum((node.sides[0], Product((Number(Fraction(-1)), node.sides[1]))))
+
+
+def _proportion(a: Node, b: Node) -> Any | None:
+    """The constant ratio of two expressions in the same variables, or None when it varies."""
+    names = free_symbols(a) | free_symbols(b)
+    if not names or free_symbols(a) != free_symbols(b):
+        return None
+    ratio = None
+    for round_ in range(4):
+        point = sample(names, round_)
+        try:
+            bottom = evaluate(b, point)
+            if equal_values(bottom, Fraction(0)):
+                return None
+            here = divide(evaluate(a, point), bottom)
+        except NoValue:
+            return None
+        if isinstance(here, context().mpc) or equal_values(here, Fraction(0)):
+            return None
+        if ratio is not None and not equal_values(ratio, here):
+            return None
+        ratio = here
+    return inexact(ratio)

@@ -1,0 +1,78 @@
+"""Decimals that stand for exact values: does 0.3333 say 1/3, and 1.732 the square root of 3?
+
+A decimal d with last place u stands for every value that rounds or truncates to it, [d - u/2, d + u).
+An expression with decimals inside stands for what that makes of it, to first order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from personahub.core.answers.nodes import Node, Number
+from personahub.core.answers.values import NoValue, Value, context, evaluate, inexact, subtract
+
+FLOAT_DIGITS = 12  # a decimal with so many digits is a float printed by a program
+_MOST = 8  # decimals in one expression
+
+
+def rounds_to(gold: Node, pred: Node, digits: int, point: Mapping[str, Value]) -> bool:
+    """Whether one side is the other, rounded.
+
+    Args:
+        gold: the reference; a decimal there was rounded on purpose, so one digit fewer will do.
+        pred: the prediction.
+        digits: significant digits that a predicted decimal must show.
+        point: values of the variables.
+    """
+    if isinstance(gold, Number) and isinstance(pred, Number) and not _one_is_float(gold, pred):
+        return False  # two numbers as people write them, 2.5 and 2.51, are two numbers
+    return _stands_for(pred, gold, digits, point) or _stands_for(gold, pred, digits - 1, point)
+
+
+def _one_is_float(a: Number, b: Number) -> bool:
+    return (a.significant >= FLOAT_DIGITS and a.places is not None) != (
+        b.significant >= FLOAT_DIGITS and b.places is not None
+    )
+
+
+def _stands_for(rounded: Node, exact: Node, digits: int, point: Mapping[str, Value]) -> bool:
+    decimals = _decimals(rounded, digits)
+    if not decimals or len(decimals) > _MOST:
+        return False
+    try:
+        here, there = evaluate(rounded, point), evaluate(exact, point)
+        steps = [subtract(evaluate(_shifted(rounded, decimal), point), here) for decimal in decimals]
+    except NoValue:
+        return False
+    mp = context()
+    gap = inexact(subtract(there, here))
+    if len(steps) == 1 and not isinstance(gap, mp.mpc) and not isinstance(steps[0], mp.mpc) and steps[0] != 0:
+        return bool(mp.mpf("-0.5001") <= gap / inexact(steps[0]) < mp.mpf("0.9999"))
+    return bool(abs(gap) <= sum(abs(inexact(step)) for step in steps) / 2 * mp.mpf("1.0002"))
+
+
+def _decimals(node: Any, digits: int) -> list[Number]:
+    """The decimals in a node that show enough digits to be roundings."""
+    if isinstance(node, Number):
+        return [node] if node.places and node.significant >= digits else []
+    if isinstance(node, tuple):
+        return list(dict.fromkeys(number for item in node for number in _decimals(item, digits)))
+    if hasattr(node, "__dataclass_fields__"):
+        return _decimals(tuple(getattr(node, field) for field in node.__dataclass_fields__), digits)
+    return []
+
+
+def _shifted(node: Any, decimal: Number) -> Any:
+    """The node with one decimal moved outward by one unit in its last place (floats: by ten)."""
+    if node == decimal:
+        assert decimal.places is not None
+        unit = Fraction(1, 10**decimal.places) * (10 if decimal.significant >= FLOAT_DIGITS else 1)
+        return replace(decimal, value=decimal.value + (unit if decimal.value >= 0 else -unit))
+    if isinstance(node, tuple):
+        return tuple(_shifted(item, decimal) for item in node)
+    if hasattr(node, "__dataclass_fields__") and not isinstance(node, Number):
+        return replace(node, **{f: _shifted(getattr(node, f), decimal) for f in node.__dataclass_fields__})
+    return node

@@ -1,0 +1,155 @@
+"""Are two expressions the same number, or the same function of their variables?
+
+Numbers compare exactly when both are rational and to 40 significant digits otherwise. Expressions
+with variables are evaluated at the same random rational points (Schwartz-Zippel): different
+polynomials agree at all of them with probability below 1e-10, and no simplifier is ever asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from personahub.core.answers.nodes import Call, Node, Number, Product, Quantity, Sum
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.rounding import rounds_to
+from personahub.core.answers.values import DIGITS, NoValue, Value, context, evaluate, free_symbols, inexact, sample
+
+_AGREEING_DIGITS = 40
+
+
+def same_scalar(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """The rule by which two expressions are equal (`exact`, `numeric`, `identity`, `rounded`), or None."""
+    names = free_symbols(gold) | free_symbols(pred)
+    if not names:
+        return _same_constant(gold, pred, policy)
+    if len(names) > 20:
+        return "structure" if same_structure(gold, pred, policy) else None
+    if _same_function(gold, pred, names):
+        return "identity"
+    if policy.rounding_digits is not None and _same_rounded(gold, pred, names, policy.rounding_digits):
+        return "rounded"
+    return "structure" if same_structure(gold, pred, policy) else None
+
+
+def _same_constant(gold: Node, pred: Node, policy: Policy) -> str | None:
+    try:
+        a = evaluate(gold)
+    except NoValue:
+        return "structure" if same_structure(gold, pred, policy) else None
+    try:
+        b = evaluate(pred)
+    except NoValue:
+        return None
+    if equal_values(a, b):
+        return "exact" if isinstance(a, Fraction) and isinstance(b, Fraction) else "numeric"
+    if policy.rounding_digits is not None and rounds_to(gold, pred, policy.rounding_digits, {}):
+        return "rounded"
+    return None
+
+
+def equal_values(a: Value, b: Value) -> bool:
+    """Exact for two rationals; otherwise agreement in 40 significant digits."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return a == b
+    mp = context()
+    a, b = inexact(a), inexact(b)
+    size = max(abs(a), abs(b))
+    tolerance = mp.mpf(10) ** -_AGREEING_DIGITS
+    if abs(a - b) <= size * tolerance:
+        return True
+    # A sum that cancels to zero leaves a remainder of the working precision, not a small number.
+    return (a == 0 or b == 0) and size < mp.mpf(10) ** -(DIGITS - 8)
+
+
+def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
+    """Equal at every sample point where both are real, and at two positive ones at least."""
+    agreed = 0
+    for round_ in range(6):
+        point = sample(names, round_)
+        negative = any(value < 0 for value in point.values())
+        a, b = _value_at(gold, point), _value_at(pred, point)
+        if a is None or b is None:
+            if (a is None) != (b is None) and not negative:
+                return False
+            continue
+        if not equal_values(a, b):
+            mp = context()
+            if negative and (isinstance(a, mp.mpc) or isinstance(b, mp.mpc)):
+                continue  # branches of roots and logarithms differ there; (x^2)^{1/2} does not
+            return False
+        agreed += not negative
+        if round_ >= 3 and agreed >= 3:
+            return True
+    return agreed >= 2
+
+
+def _same_rounded(gold: Node, pred: Node, names: frozenset[str], digits: int) -> bool:
+    return all(rounds_to(gold, pred, digits, sample(names, round_)) for round_ in (0, 1, 3))
+
+
+def _value_at(node: Node, point: Any) -> Value | None:
+    try:
+        return evaluate(node, point)
+    except NoValue:
+        return None
+
+
+def same_structure(a: Any, b: Any, policy: Policy) -> bool:
+    """The same tree, its numeric parts equal in value, sums and products in any order."""
+    if a == b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(same_structure(x, y, policy) for x, y in zip(a, b, strict=True))
+    if isinstance(a, (Sum, Product)):
+        left = list(a.terms if isinstance(a, Sum) else a.factors)
+        right = list(b.terms if isinstance(b, Sum) else b.factors)
+        return _same_members(left, right, policy)
+    if isinstance(a, Number):
+        return a.value == b.value
+    if hasattr(a, "__dataclass_fields__"):
+        return all(same_structure(getattr(a, f), getattr(b, f), policy) for f in a.__dataclass_fields__)
+    return False
+
+
+def _same_members(left: list[Node], right: list[Node], policy: Policy) -> bool:
+    if len(left) != len(right) or len(left) > 60:
+        return False
+    for item in left:
+        for index, other in enumerate(right):
+            if same_structure(item, other, policy):
+                del right[index]
+                break
+        else:
+            return False
+    return True
+
+
+def with_common_log(node: Any) -> Any:
+    """`node` with every `log` that names no base read as base ten."""
+    if isinstance(node, tuple):
+        return tuple(with_common_log(item) for item in node)
+    if isinstance(node, Call) and node.name == "log" and len(node.arguments) == 1:
+        return Call("lg", with_common_log(node.arguments))
+    if hasattr(node, "__dataclass_fields__"):
+        return replace(node, **{f: with_common_log(getattr(node, f)) for f in node.__dataclass_fields__})
+    return node
+
+
+def uses_bare_log(node: Any) -> bool:
+    """Whether `log` without a base occurs."""
+    if isinstance(node, tuple):
+        return any(uses_bare_log(item) for item in node)
+    if isinstance(node, Call) and node.name == "log" and len(node.arguments) == 1:
+        return True
+    if hasattr(node, "__dataclass_fields__"):
+        return any(uses_bare_log(getattr(node, f)) for f in node.__dataclass_fields__)
+    return False
+
+
+def percent_value(node: Quantity) -> Node:
+    """`28%` as 0.28."""
+    return Product((node.value, Number(Fraction(1, 100))))

@@ -1,0 +1,54 @@
+"""The fallback: math-verify's LaTeX parser and grader, behind tight guards.
+
+Only its ANTLR LaTeX grammar sees the text. Its other extraction path hands plain text to sympy's
+`parse_expr`, which evaluates Python, so that path is never configured. Its time-outs use SIGALRM and
+are switched off: the deadline is the worker's parent's.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+from personahub.core.answers import guards
+
+
+def symbolically_equal(gold: str, pred: str) -> str | None:
+    """`symbolic` when math-verify finds two LaTeX answers equal, else None. Both have passed `guards.refusal`."""
+    if guards.symbolic_refusal(gold) or guards.symbolic_refusal(pred):
+        return None
+    a, b = _parsed(gold), _parsed(pred)
+    if not a or not b:
+        return None
+    from math_verify import verify
+
+    try:
+        agreed = verify(a, b, float_rounding=8, timeout_seconds=None) or verify(b, a, float_rounding=8, timeout_seconds=None)
+    except Exception:  # noqa: BLE001 - sympy raises anything on what it cannot compare: that is a "not equal"
+        return None
+    return "symbolic" if agreed and not _numbers_differ(a, b) else None
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> list[Any]:
+    from math_verify import LatexExtractionConfig, parse
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    try:
+        return parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
+    except Exception:  # noqa: BLE001 - as above
+        return []
+
+
+def _numbers_differ(a: list[Any], b: list[Any]) -> bool:
+    """Whether two numbers that passed for equal differ in relative terms (1/2^99 is not 1/2^98)."""
+    from sympy import Expr, Float
+
+    left, right = a[0], b[0]
+    if not (isinstance(left, Expr) and isinstance(right, Expr) and left.is_number and right.is_number):
+        return False
+    if left.has(Float) or right.has(Float):
+        return False
+    x, y = left.evalf(40), right.evalf(40)
+    return bool(abs(x - y) > 1e-30 * max(abs(x), abs(y)))

@@ -1,0 +1,109 @@
+"""Answers in words: choice letters, times of day, names, number words, and ways to say "none"."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from personahub.core.answers.nodes import Clock
+
+_ARTICLES = {"the", "a", "an", "is", "are", "of"}
+_ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+         "seventeen eighteen nineteen").split()  # fmt: skip
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_SAME = {
+    "no solution": "none", "no solutions": "none", "no real solution": "none", "no real solutions": "none",
+    "none": "none", "empty set": "none", "no real roots": "none", "no roots": "none", "no value": "none",
+    "no values": "none", "no such value exists": "none", "there no solution": "none", "there no solutions": "none",
+    "no real values": "none", "nosolution": "none",
+    "does not exist": "undefined", "dne": "undefined", "undefined": "undefined", "not defined": "undefined",
+    "all real numbers": "reals", "all reals": "reals", "any real number": "reals", "all real values": "reals",
+    "real numbers": "reals", "every real number": "reals",
+    "yes": "true", "true": "true", "no": "false", "false": "false",
+    "infinity": "infinity", "infinite": "infinity", "infinitely many": "infinity",
+}  # fmt: skip
+_CLOCK = re.compile(
+    r"^(?:at )?(?P<hour>\d{1,2})(?::(?P<minute>\d{2}))?(?::00)?\s*(?P<meridiem>[ap]\.?\s?m\b\.?|noon|midnight|o'?clock)?$",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(r"^[\W_]*(?:option|choice|answer)?[\W_]*([A-Ja-j])[\W_]*$", re.IGNORECASE)
+_LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(.+)$", re.DOTALL)
+
+
+def plain_words(text: str) -> str:
+    """The letters and digits of a text answer, with LaTeX's text commands off."""
+    text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}", r" \1 ", text)
+    return re.sub(r"[^\w+\-/.,:%]+", " ", re.sub(r"\\[,;:! ]|[{}$\\]", " ", text)).strip(" .,:")
+
+
+def words_key(text: str, ignore_case: bool) -> str:
+    """A text answer without punctuation and articles; ways to say the same have one key."""
+    text = plain_words(text)
+    if ignore_case:
+        text = text.lower()
+    words = [word.strip(".,:") for word in re.split(r"[\s\-,]+", text)]
+    kept = " ".join(word for word in words if word and (not ignore_case or word not in _ARTICLES))
+    return _SAME.get(kept, kept)
+
+
+def choice_letter(text: str) -> tuple[str, str] | None:
+    """`(C)`, `C.` and `C) 12` as the letter and what follows it; None when the answer is no choice."""
+    plain = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r" \1 ", text).strip()
+    match = _LETTER.match(plain)
+    if match:
+        letter = match.group(1)
+        return (letter.upper(), "") if letter.isupper() or "(" in plain else None
+    match = _LETTERED.match(plain)
+    return (match.group(1), match.group(2).strip()) if match else None
+
+
+def clock(text: str) -> Clock | None:
+    """A time of day, or None. `12:30` alone is one; whether it is a ratio is for the other side to say."""
+    plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)
+    match = _CLOCK.match(re.sub(r"\s+", " ", plain).strip())
+    if match is None or (match["minute"] is None and match["meridiem"] is None):
+        return None
+    hour, minute = int(match["hour"]), int(match["minute"] or 0)
+    if hour > 24 or minute > 59:
+        return None
+    said = re.sub(r"[^a-z]", "", (match["meridiem"] or "").lower())
+    meridiem = {"noon": "pm", "midnight": "am", "oclock": ""}.get(said, said)
+    return Clock(hour, minute, meridiem)
+
+
+def same_time(a: Clock, b: Clock) -> bool:
+    """The same time of day; where one side does not say am or pm, either reading will do."""
+    if a.meridiem and b.meridiem and a.meridiem != b.meridiem:
+        return False
+    return bool(_minutes(a) & _minutes(b))
+
+
+def _minutes(time: Clock) -> set[int]:
+    if time.meridiem and time.hour <= 12:
+        return {(time.hour % 12 + 12 * (time.meridiem == "pm")) * 60 + time.minute}
+    if time.hour > 12 or time.hour == 0:
+        return {time.hour % 24 * 60 + time.minute}
+    return {time.hour % 12 * 60 + time.minute, (time.hour % 12 + 12) * 60 + time.minute}
+
+
+def number_word(text: str) -> Fraction | None:
+    """`twenty-one` as 21; None for anything that is not a number below a thousand in English words."""
+    words = re.sub(r"[\s\-]+", " ", re.sub(r"\\text|[{}]", " ", text.lower())).replace(" and ", " ").strip().split()
+    if len(words) == 2 and words[1].rstrip("s") in _PARTS and words[0] in _ONES:
+        return Fraction(_ONES.index(words[0]), _PARTS[words[1].rstrip("s")])
+    if not words or len(words) > 5:
+        return None
+    total = current = 0
+    for word in words:
+        if word in _ONES:
+            current += _ONES.index(word)
+        elif word in _TENS:
+            current += 20 + 10 * _TENS.index(word)
+        elif word == "hundred" and current:
+            current *= 100
+        elif word == "thousand" and current:
+            total, current = total + current * 1000, 0
+        else:
+            return None
+    return Fraction(total + current)

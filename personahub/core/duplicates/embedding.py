@@ -1,0 +1,171 @@
+"""Near-duplicates by meaning: cosine similarity of embeddings, exact, in bounded memory.
+
+    vectors = embed(texts, config)              # personahub.core.embedding
+    result = deduplicate(vectors, threshold=0.9)
+    cosines, rows = nearest(queries, corpus)
+
+The paper (arXiv 2406.20094, section 2) drops a persona whose cosine with another exceeds 0.9, or
+0.5 when fewer and very diverse personas are enough. Rows are compared with the kept rows only,
+one block of products at a time: at a low threshold, where the similar pairs could not be stored,
+few rows are kept.
+
+Products are float32; whatever comes within their rounding of deciding something is computed again
+in float64. So the result depends on the vectors and their order alone, not on how they fall into
+blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from personahub.core.duplicates.result import Deduplication, visiting_order
+from personahub.core.errors import UserError
+
+_BLOCK = 1024  # rows visited at once; 1024 x 16384 products of 4 bytes are 64 MB
+_KEPT_BLOCK = 16_384
+_ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
+
+
+def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarray | None = None) -> Deduplication:
+    """Drop each row whose cosine with a row kept before it is above `threshold`.
+
+    Args:
+        vectors: float32 [rows, dimensions] of norm 1.
+        threshold: in [-1, 1).
+        priority: one number per row, the lowest is visited first; by default the order given.
+
+    Raises:
+        UserError: the threshold is out of range, or the rows do not have norm 1.
+    """
+    if not -1 <= threshold < 1:
+        raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
+    _check_unit(vectors)
+    rows = len(vectors)
+    order = visiting_order(rows, priority)
+    survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
+    kept, kept_count = np.empty(rows, np.int64), 0
+    for first in range(0, rows, _BLOCK):
+        visited = order[first : first + _BLOCK]
+        survivor, similarity = _cover_by_kept(vectors, visited, kept[:kept_count], threshold)
+        is_kept = _cover_within(vectors, visited, survivor, similarity, threshold)
+        survivor_of[visited], similarity_of[visited] = survivor, similarity
+        added = visited[is_kept]
+        kept[kept_count : kept_count + len(added)] = added
+        kept_count += len(added)
+    return Deduplication.from_survivors(threshold, survivor_of, similarity_of)
+
+
+def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: np.ndarray | None = None) -> list[Deduplication]:
+    """`deduplicate` at several thresholds. Lower ones cost less, because they keep fewer rows to compare with."""
+    return [deduplicate(vectors, threshold, priority) for threshold in thresholds]
+
+
+def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` most similar rows of `corpus` for each query.
+
+    Args:
+        queries: float32 [n, dimensions] of norm 1.
+        corpus: float32 [m, dimensions] of norm 1.
+        k: how many; all of the corpus if it has fewer.
+
+    Returns:
+        Cosines (float32) and corpus rows (int64), both [n, min(k, m)], most similar first, the
+        lower row first among equals.
+
+    Raises:
+        UserError: the rows do not have norm 1.
+    """
+    _check_unit(queries)
+    _check_unit(corpus)
+    k = min(k, len(corpus))
+    cosines, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    for first in range(0, len(queries), _BLOCK):
+        block = queries[first : first + _BLOCK]
+        best, best_rows = np.empty((len(block), 0), np.float32), np.empty((len(block), 0), np.int64)
+        for start in range(0, len(corpus), _KEPT_BLOCK):
+            products = block @ corpus[start : start + _KEPT_BLOCK].T
+            top = _top(products, k)
+            best = np.hstack([best, np.take_along_axis(products, top, axis=1)])
+            best_rows = np.hstack([best_rows, top + start])
+            top = _top(best, k)
+            best, best_rows = np.take_along_axis(best, top, axis=1), np.take_along_axis(best_rows, top, axis=1)
+        cosines[first : first + len(block)], found[first : first + len(block)] = best, best_rows
+    return cosines, found
+
+
+def _top(products: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the `k` largest of each row, largest first, the lower column first among equals."""
+    if k == 1:
+        return products.argmax(axis=1)[:, None]
+    if k < products.shape[1]:
+        floor = -np.partition(-products, k - 1, axis=1)[:, k - 1 : k]
+        # Among values equal to the k-th, `argsort` must see the lower columns: hide nothing that ties with it.
+        products = np.where(products >= floor, products, -np.inf)
+    return np.argsort(-products, axis=1, kind="stable")[:, :k]
+
+
+def _check_unit(vectors: np.ndarray) -> None:
+    if vectors.ndim != 2 or vectors.dtype != np.float32:
+        raise UserError(f"vectors: a float32 matrix is needed (got {vectors.dtype} of shape {vectors.shape})")
+    off = np.flatnonzero(~(np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 1e-3))
+    if len(off):
+        raise UserError(
+            f"vectors: row {off[0]} does not have norm 1; personahub.core.embedding.embed returns such rows"
+        )
+
+
+def _cover_by_kept(
+    vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each visited row the most similar of the `kept` rows, in visiting order, and its cosine; -1 where none is."""
+    block = vectors[visited]
+    best = np.full(len(visited), threshold, np.float32)
+    pairs_row, pairs_kept = [], []
+    for start in range(0, len(kept), _KEPT_BLOCK):
+        products = block @ vectors[kept[start : start + _KEPT_BLOCK]].T
+        highest = products.max(axis=1)
+        near = np.flatnonzero(highest > best - _ROUNDING)
+        best = np.maximum(best, highest)
+        rows, columns = np.nonzero(products[near] >= best[near, None] - _ROUNDING)
+        pairs_row.append(near[rows])
+        pairs_kept.append(columns + start)
+    survivor, similarity = np.full(len(visited), -1, np.int64), np.full(len(visited), threshold, np.float64)
+    if pairs_row:
+        row, position = np.concatenate(pairs_row), np.concatenate(pairs_kept)
+        cosine = _cosines(vectors, visited[row], kept[position])
+        above = np.flatnonzero(cosine > threshold)
+        # Last of each row in this order: the highest cosine, the earliest kept among equals.
+        ranked = above[np.lexsort((-position[above], cosine[above], row[above]))]
+        survivor[row[ranked]], similarity[row[ranked]] = kept[position[ranked]], cosine[ranked]
+    return survivor, similarity
+
+
+def _cover_within(
+    vectors: np.ndarray, visited: np.ndarray, survivor: np.ndarray, similarity: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Compare the visited rows with each other, in their order; completes both arrays and says which rows are kept."""
+    block = vectors[visited]
+    near = np.tril(block @ block.T > threshold - _ROUNDING, -1)
+    is_kept = survivor < 0
+    for i in np.flatnonzero(near.any(axis=1)):
+        earlier = np.flatnonzero(near[i] & is_kept)
+        earlier = earlier[earlier < i]
+        if len(earlier):
+            cosine = _cosines(vectors, np.repeat(visited[i], len(earlier)), visited[earlier])
+            best = int(cosine.argmax())
+            if cosine[best] > similarity[i]:
+                survivor[i], similarity[i], is_kept[i] = visited[earlier[best]], cosine[best], False
+    return is_kept
+
+
+def _cosines(vectors: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosines of row pairs in float64, at most 16 MB of rows at a time."""
+    cosine = np.empty(len(a), np.float64)
+    step = max(1, (1 << 21) // max(vectors.shape[1], 1))
+    for first in range(0, len(a), step):
+        part = slice(first, first + step)
+        left, right = vectors[a[part]].astype(np.float64), vectors[b[part]].astype(np.float64)
+        cosine[part] = np.einsum("ij,ij->i", left, right)
+    return cosine

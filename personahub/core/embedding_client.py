@@ -1,0 +1,117 @@
+"""Client of an OpenAI-compatible `/embeddings` endpoint, for `embedding.embed`."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from personahub.core.config import read_secret
+from personahub.core.engines.openai_replies import classify_error, one_line, retry_after
+from personahub.core.errors import UserError
+
+if TYPE_CHECKING:
+    from personahub.core.embedding import EmbedderConfig
+
+_TEXTS_PER_REQUEST = 256
+_TIMEOUT_S = 120.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+
+
+def request_embeddings(texts: list[str], config: EmbedderConfig, report: Callable[[int], object]) -> np.ndarray:
+    """Vectors as the server sends them, float32 [len(texts), dimensions].
+
+    Raises:
+        UserError: no key, no server, a refusal, or an answer of the wrong shape.
+    """
+    headers = {"Content-Type": "application/json", **_authorization(config)}
+    firsts = range(0, len(texts), _TEXTS_PER_REQUEST)
+    blocks: dict[int, np.ndarray] = {}
+    with ThreadPoolExecutor(config.requests) as pool:
+        futures = {
+            pool.submit(_request_block, texts[first : first + _TEXTS_PER_REQUEST], config, headers): first
+            for first in firsts
+        }
+        try:
+            for future in as_completed(futures):
+                blocks[futures[future]] = future.result()
+                report(len(future.result()))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    sizes = sorted({block.shape[1] for block in blocks.values()})
+    if len(sizes) > 1:
+        raise UserError(f"{config.base_url}: vectors of different lengths came back: {sizes}")
+    return np.concatenate([blocks[first] for first in firsts]) if blocks else np.empty((0, 0), np.float32)
+
+
+def _authorization(config: EmbedderConfig) -> dict[str, str]:
+    if config.api_key_env is None:
+        return {}
+    try:
+        return {"Authorization": f"Bearer {read_secret(config.api_key_env, config.base_url)}"}
+    except UserError:
+        if urlsplit(config.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
+            return {}
+        raise
+
+
+def _request_block(texts: list[str], config: EmbedderConfig, headers: dict[str, str]) -> np.ndarray:
+    body: dict[str, Any] = {
+        "model": config.model,
+        "input": [text or " " for text in texts],  # OpenAI refuses the empty string
+        "encoding_format": "base64",  # a quarter of the bytes of decimal numbers
+    }
+    if config.dimensions:
+        body["dimensions"] = config.dimensions
+    url = f"{config.base_url}/embeddings"
+    reply = _post(url, json.dumps(body).encode(), headers, config.max_retry_s)
+    try:
+        items = sorted(json.loads(reply)["data"], key=lambda item: item["index"])
+        vectors = np.stack([_vector(item["embedding"]) for item in items])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{url}: the reply holds no embeddings: {one_line(reply, 200)}") from None
+    if vectors.shape != (len(texts), config.dimensions or vectors.shape[-1]):
+        asked = f"{len(texts)} vectors" + (f" of {config.dimensions} dimensions" if config.dimensions else "")
+        raise UserError(f"{url}: asked for {asked}, got an array of shape {vectors.shape}")
+    return vectors
+
+
+def _vector(value: Any) -> np.ndarray:
+    """Servers that do not know base64 send a list of numbers."""
+    if isinstance(value, str):
+        return np.frombuffer(base64.b64decode(value, validate=True), "<f4")
+    return np.asarray(value, np.float32)
+
+
+def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) -> bytes:
+    """POST, again while what failed may pass: lost connections, 429 and 5xx, for `max_retry_s` seconds."""
+    started, wait = time.monotonic(), _FIRST_WAIT_S
+    while True:
+        asked_wait = None
+        try:
+            request = urllib.request.Request(url, body, headers)  # noqa: S310 - the user's own endpoint
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+                return response.read()
+        except urllib.error.HTTPError as error:
+            reply_headers: Any = error.headers  # a case-insensitive mapping, though not declared as one
+            kind, problem = classify_error(error.code, reply_headers, error.read())
+            if kind not in ("retry", "throttled"):
+                raise UserError(f"{url}: HTTP {error.code}: {problem}") from None
+            asked_wait = retry_after(reply_headers)
+        except (OSError, http.client.HTTPException) as error:
+            problem = one_line(str(error)) or type(error).__name__
+        pause = wait if asked_wait is None else asked_wait
+        if time.monotonic() + pause - started > max_retry_s:
+            raise UserError(f"{url}: no embeddings within {max_retry_s:g} s: {problem}") from None
+        time.sleep(pause)
+        wait = min(2 * wait, _LONGEST_WAIT_S)

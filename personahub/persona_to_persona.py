@@ -1,0 +1,276 @@
+"""Persona-to-Persona: who is in a close relationship with a persona? Asked hop by hop. (paper, section 2.1)
+
+    related_personas:
+      run: personahub.persona_to_persona
+      inputs: {personas: first_personas}
+      config: {engine: teacher, hops: 6, breadth: 2, max_personas: 100_000}
+
+Each request names `breadth` related personas; they are asked in turn, `hops` times. The output holds
+the input personas and all new ones, each with its parent, relation and hop.
+
+Unlimited, one persona grows to breadth + breadth^2 + ... + breadth^hops. `max_personas` bounds the
+whole without cutting off the far hops: every input persona is the root of a tree that is expanded at
+a fixed number of places per hop, and where the budget allows no place for some, their roots stay
+alone. Places go to the smallest hashes of ids, so the same personas are asked under any sharding.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from personahub.core.config import EngineName, StageConfig, TemplateFolder
+from personahub.core.engines import Completion, Request, Sampling
+from personahub.core.errors import Rejected, UserError
+from personahub.core.forecast import Forecast, Requests
+from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.identity import content_id, derive_seed, digest
+from personahub.core.records import PERSONA, Row
+from personahub.core.stage import Stage
+from personahub.core.template import Template, load_template
+from personahub.replies import labelled_lines, normalise, require_distinct
+from personahub.text_to_persona import protect
+
+VERSION = "1"
+INPUTS = ("personas",)
+PROMPTS = Path(__file__).parent / "prompts"
+
+_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
+_PERSONA_TOKENS = 25
+_PAIR_TOKENS = 45  # a relation and a persona with their labels
+_ROOTS_AT_ONCE = 4096  # of a shard; bounds what a wide tree holds in memory
+
+
+class Config(StageConfig):
+    """How far and how wide to expand. The paper makes six iterations: six degrees of separation."""
+
+    engine: EngineName
+    template: Annotated[str, TemplateFolder(PROMPTS)] = "persona_to_persona"
+    hops: int = Field(default=6, ge=1, le=6)
+    breadth: int = Field(default=2, gt=0, description="Related personas that one request asks for.")
+    max_personas: int | None = Field(default=None, gt=0, description="Upper bound of the output, input included.")
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
+    attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One line of a reply: what the other person is to the one asked about, and who that is."""
+
+    relation: str
+    persona: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A persona in the tree of `root`. `path` holds the normalised personas from the root to itself."""
+
+    row: Row
+    root: str
+    path: tuple[str, ...]
+
+
+Width = Callable[[str], int | None]
+
+
+def run(stage: Stage[Config]) -> None:
+    """Expand `personas` by their relations; report how many there are of each hop.
+
+    Raises:
+        UserError: the input alone exceeds `max_personas`.
+    """
+    personas = stage.input("personas")
+    if stage.config.max_personas is not None and personas.num_rows > stage.config.max_personas:
+        raise UserError(
+            f"stages.{stage.name}.config.max_personas: {stage.config.max_personas} is less than the "
+            f"{personas.num_rows} personas that come in; raise it, or ask for fewer upstream"
+        )
+    width = widths(stage.config, (row["id"] for row in personas.rows(["id"])))
+
+    async def process(stage: Stage[Config], shard: CompletionShard) -> None:
+        for roots in _chunks(shard.rows(), _ROOTS_AT_ONCE):
+            await _expand(stage.config, shard, roots, width)
+
+    map_completions(stage, process, personas, PERSONA)
+    by_hop = _count_hops(stage.path)
+    stage.log({f"personas/hop_{hop}": number for hop, number in by_hop.items()})
+    stage.report(personas_by_hop={str(hop): number for hop, number in by_hop.items()})
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while chunk := list(itertools.islice(rows, size)):
+        yield chunk
+
+
+async def _expand(config: Config, shard: CompletionShard, roots: Sequence[Row], width: Width) -> None:
+    """Write the roots and, hop by hop, what grows out of them."""
+    for row in roots:
+        shard.write(row)
+    asking = prompts(config, load_template(config.template, PROMPTS))
+    grown = [_Node(row, row["id"], (normalise(row["persona"]),)) for row in roots]
+    for _ in range(config.hops):
+        asked = select(config, grown, width)
+        grown = []
+        parents = iter(asked)
+        replies = shard.generate((node.row for node in asked), asking, parse(config), config.attempts)
+        async for row, (result,) in replies:
+            parent = next(parents)
+            if isinstance(result, Failure):
+                shard.reject(row, result.error, result.raw)
+            else:
+                grown += _children(shard, parent, *result)
+
+
+def _children(shard: CompletionShard, parent: _Node, pairs: Sequence[Pair], model: str) -> list[_Node]:
+    children = []
+    for pair in pairs:
+        row = _record(parent.row, pair, model)
+        key = normalise(pair.persona)
+        if key in parent.path:
+            shard.reject(
+                row, Rejected("walks_back", f"already {len(parent.path) - parent.path.index(key)} hops before")
+            )
+            continue
+        shard.write(row)
+        children.append(_Node(row, parent.root, (*parent.path, key)))
+    return children
+
+
+def widths(config: Config, root_ids: Iterable[str]) -> Width:
+    """How many personas of each root's tree are asked per hop, so that all trees keep within `max_personas`.
+
+    The budget allows `n` requests per hop in all; n // roots of them go to every root and the rest to
+    the roots of the smallest hashes. Costs 8 bytes per root. Returns a function of the root's id; its
+    value is None where there is no limit.
+    """
+    if config.max_personas is None:
+        return lambda _: None
+    import numpy as np
+
+    ranks = np.fromiter((_rank(config, root_id) for root_id in root_ids), dtype=np.uint64)
+    base, rest = _shares(config, len(ranks))
+    last = int(np.partition(ranks, rest - 1)[rest - 1]) if rest else -1
+    return lambda root_id: base + (_rank(config, root_id) <= last)
+
+
+def _shares(config: Config, roots: int) -> tuple[int, int]:
+    """Requests per hop that every root gets, and how many roots get one more."""
+    if config.max_personas is None or roots == 0:
+        return 0, 0
+    return divmod(max(0, config.max_personas - roots) // (config.breadth * config.hops), roots)
+
+
+def _rank(config: Config, persona_id: str) -> int:
+    return int(digest("expand", config.seed, persona_id, size=8), 16)
+
+
+def select(config: Config, grown: Sequence[_Node], width: Width) -> list[_Node]:
+    """The personas to ask next: of each tree those of the smallest hashes, in the order they came."""
+    by_root: dict[str, list[_Node]] = {}
+    for node in grown:
+        by_root.setdefault(node.root, []).append(node)
+    selected = []
+    for root, nodes in by_root.items():
+        limit = width(root)
+        if limit is not None and limit < len(nodes):
+            chosen = {node.row["id"] for node in sorted(nodes, key=lambda n: _rank(config, n.row["id"]))[:limit]}
+            nodes = [node for node in nodes if node.row["id"] in chosen]
+        selected += nodes
+    return selected
+
+
+def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
+    """The one request about a persona."""
+
+    def of_persona(row: Row) -> list[Request]:
+        messages = template.render(persona=protect(row["persona"], "persona"), count=config.breadth)
+        return [Request(messages, config.sampling, derive_seed(config.seed, row["id"]), engine=config.engine)]
+
+    return of_persona
+
+
+def parse(config: Config) -> Callable[[Request, Completion], tuple[list[Pair], str]]:
+    """Parser of a reply into (pairs, model); see `parse_pairs` for the reasons to reject."""
+
+    def reply(_: Request, completion: Completion) -> tuple[list[Pair], str]:
+        return parse_pairs(completion, config.breadth), completion.model
+
+    return reply
+
+
+def parse_pairs(completion: Completion, count: int) -> list[Pair]:
+    """The pairs of a reply of `count` times two lines, `Relation: ...` and `Persona: ...`.
+
+    Raises:
+        Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line`, `empty_line`, `unpaired_line`,
+            `wrong_count` or `repeated_persona`.
+    """
+    lines = labelled_lines(completion)
+    for index, line in enumerate(lines):
+        if line.label != ("relation", "persona")[index % 2]:
+            raise Rejected("unpaired_line", f"labelled line {index + 1} is a {line.label}")
+    if len(lines) % 2:
+        raise Rejected("unpaired_line", "the last relation has no persona")
+    pairs = [Pair(relation.value, persona.value) for relation, persona in zip(lines[::2], lines[1::2], strict=True)]
+    require_distinct([pair.persona for pair in pairs], count)
+    return pairs
+
+
+def _record(parent: Row, pair: Pair, model: str) -> Row:
+    return {
+        "id": content_id("persona", pair.persona, parent["id"], pair.relation),
+        "persona": pair.persona,
+        "document_id": parent["document_id"],
+        "parent_id": parent["id"],
+        "relation": pair.relation,
+        "hop": parent["hop"] + 1,
+        "mode": parent["mode"],
+        "source": parent["source"],
+        "licence": parent["licence"],
+        "model": model,
+        "machine_generated": True,
+    }
+
+
+def _count_hops(folder: Path) -> dict[int, int]:
+    """Personas by hop over all finished shards, so that a resumed run reports the whole."""
+    totals: Counter[int] = Counter()
+    for file in sorted(folder.glob("[0-9]*.parquet")):
+        for entry in pq.read_table(file, columns=["hop"])["hop"].value_counts().to_pylist():
+            totals[entry["values"]] += entry["counts"]
+    return dict(sorted(totals.items()))
+
+
+def requests_per_hop(config: Config, width: int | None) -> list[int]:
+    """Requests of each hop in one root's tree, if every reply qualifies."""
+    asked, grown = [], 1
+    for _ in range(config.hops):
+        asked.append(grown if width is None else min(width, grown))
+        grown = asked[-1] * config.breadth
+    return asked
+
+
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """One request per persona asked; replies that have to be asked for again are not foreseen."""
+    roots = rows_in["personas"]
+    if config.max_personas is None:
+        count = roots * sum(requests_per_hop(config, None))
+    else:
+        base, rest = _shares(config, roots)
+        count = rest * sum(requests_per_hop(config, base + 1)) + (roots - rest) * sum(requests_per_hop(config, base))
+    messages = load_template(config.template, PROMPTS).render(persona="", count=config.breadth)
+    prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN + _PERSONA_TOKENS
+    new = count * config.breadth
+    return Forecast(
+        rows_out=roots + new,
+        requests={config.engine: Requests(count, count * prompt, new * _PAIR_TOKENS)},
+        disk_bytes=(roots + new) * 350,
+        notes=(f"assumes {prompt} tokens in and {_PAIR_TOKENS * config.breadth} out per persona asked",),
+    )

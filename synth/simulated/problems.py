@@ -1,0 +1,233 @@
+r"""Problems and solutions of the simulated teacher, with the truth beside them.
+
+    problem = make_problem("a retired railway engineer", seed=7, rates=FaultRates())
+    solution = solve(problem.text, seed=8, kind="cot", rates=FaultRates())
+
+Both are functions of their arguments alone, so any process can solve what any other has posed: `solve`
+recognises the problem from its text. `truth` is for measuring the pipeline (how many wrong solutions does
+verification let through, which near-duplicates does dedup miss) and never reaches a stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from random import Random
+from typing import Any, Literal
+
+from synth.simulated import attempts
+from synth.simulated.attempts import Attempt
+from synth.simulated.families import FAMILIES
+from synth.simulated.faults import FaultRates
+from synth.simulated.grammar import Difficulty, Family, Instance, recognise, seeded, tex
+from synth.simulated.themes import neutral_slots, theme_of
+
+Kind = Literal["cot", "pot"]
+
+REFUSAL = "I'm sorry, but I can't help with that."
+_CANONICAL_PROBLEMS = 16  # for each difficulty and choice of families: the ones that near-duplicates repeat
+_PERSONA_LENGTH = 2000  # characters; a persona is a sentence or two, and anything longer is noise
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`reply` is the whole completion; `text` the problem in it, empty after a refusal."""
+
+    text: str
+    reply: str
+    truth: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """`text` is the whole completion. `truth["correct"]`: it states the right answer where it should be read."""
+
+    text: str
+    truth: dict[str, Any]
+
+
+def family_names(subject: str | None = None, difficulty: Difficulty | None = None) -> tuple[str, ...]:
+    """Names of the families of one MATH subject and of one difficulty, or of all."""
+    return tuple(
+        family.name
+        for family in FAMILIES
+        if subject in (None, family.subject) and (difficulty is None or difficulty in family.difficulties)
+    )
+
+
+def make_problem(
+    persona: str | None,
+    seed: int,
+    *,
+    difficulty: Difficulty = "easy",
+    families: tuple[str, ...] | None = None,
+    rates: FaultRates,
+) -> Problem:
+    """Pose a problem.
+
+    Args:
+        persona: gives the theme and the preferred families; None takes both from the seed, out of few themes.
+        seed: gives the numbers, the wording and the faults.
+        difficulty: sizes of the numbers, and what is asked beyond the plain result.
+        families: names to choose from; those that do not exist at `difficulty` are passed over.
+
+    Raises:
+        ValueError: none of `families` exists at `difficulty`.
+    """
+    choices = _choices(families, difficulty)
+    fault = rates.draw(seeded("fault", seed), "refusal", "truncation", "malformed", "unsolvable", "near_duplicate")
+    rng = seeded("problem", seed)
+    canonical = rng.randrange(_CANONICAL_PROBLEMS)
+    if fault == "near_duplicate":  # all but the theme comes from a seed that many share
+        slots, instance = neutral_slots(rng), _instance(seeded("canonical", canonical), None, choices, difficulty)
+    else:
+        theme = theme_of(persona[:_PERSONA_LENGTH]) if persona else None
+        slots = theme.slots if theme else neutral_slots(rng)
+        instance = _instance(rng, theme.preferences if theme else None, choices, difficulty)
+    if fault == "unsolvable":
+        instance = _spoiled(instance, rng)
+    text = instance.text(slots)
+    reply = f"Math problem: {text}"
+    if fault == "refusal":
+        text, reply = "", REFUSAL
+    elif fault == "truncation":
+        text = _cut(text, rng, 0.3, 0.8)
+        reply = f"Math problem: {text}"
+    elif fault == "malformed":
+        reply = text if rng.random() < 0.5 else f"Sure! Here is one for this person:\n\n{text}"
+    answer = None if fault in ("refusal", "truncation") else instance.answer
+    truth = {
+        "family": instance.family.name,
+        "subject": instance.family.subject,
+        "difficulty": difficulty,
+        "params": instance.params,
+        "answer": None if answer is None else tex(answer),
+        "fault": fault,
+        "canonical": canonical if fault == "near_duplicate" else None,
+    }
+    return Problem(text, reply, truth)
+
+
+@lru_cache(maxsize=256)
+def _choices(families: tuple[str, ...] | None, difficulty: Difficulty) -> tuple[Family, ...]:
+    found = tuple(f for f in FAMILIES if difficulty in f.difficulties and (families is None or f.name in families))
+    if not found:
+        raise ValueError(f"no problem family at difficulty {difficulty} among {', '.join(families or ())}")
+    return found
+
+
+def _instance(
+    rng: Random, preferences: tuple[int, ...] | None, choices: tuple[Family, ...], difficulty: Difficulty
+) -> Instance:
+    """Numbers, wording and, if hard, a further question. The seed picks among the preferred families."""
+    weights = (6, 3, 1)[: len(preferences or ())]
+    pick = rng.choices(preferences, weights)[0] if preferences else rng.randrange(1 << 32)
+    family = choices[pick % len(choices)]
+    params = family.sample(rng, difficulty)
+    wording = rng.randrange(len(family.wordings))
+    modulus, fold = None, False
+    if difficulty == "hard" and rng.random() < 0.6:
+        answer = family.solve(params)
+        if isinstance(answer, Fraction) and answer.denominator > 1:
+            fold = True
+        elif not isinstance(answer, str) and answer > 100:
+            modulus = rng.choice((7, 9, 11, 13, 100))
+    return Instance(family, wording, params, modulus, fold)
+
+
+def _spoiled(instance: Instance, rng: Random) -> Instance:
+    """The same problem without a solution: a number is withheld, or a bound contradicts the rest."""
+    withhold = instance.family.compiled[instance.wording].may_withhold
+    answer = instance.answer
+    bound = None
+    if isinstance(answer, int | Fraction) and rng.random() < 0.4:
+        bound = int(answer) + rng.randint(1, 9)
+    return Instance(
+        instance.family,
+        instance.wording,
+        instance.params,
+        instance.modulus,
+        instance.fold,
+        bound,
+        rng.choice(withhold) if bound is None else None,
+    )
+
+
+def _cut(text: str, rng: Random, least: float, most: float) -> str:
+    """The beginning of a text, ending after a whole word."""
+    words = text.split(" ")
+    return " ".join(words[: max(1, int(len(words) * rng.uniform(least, most)))])
+
+
+@lru_cache(maxsize=8192)
+def read_problem(text: str) -> Instance | None:
+    """The instance that a problem's text states, with or without its prefix; None for any other text."""
+    return recognise(text.strip().removeprefix("Math problem:"), FAMILIES)
+
+
+def solve(problem_text: str, seed: int, kind: Kind, *, rates: FaultRates) -> Solution:
+    """Solve a problem, in words (`cot`) or by a program (`pot`).
+
+    A problem that this teacher did not pose is attempted with confidence and little hope; one without a
+    solution mostly too. Wrong arithmetic in a program is a number worked out by hand and written into it.
+    """
+    instance = read_problem(problem_text)
+    rng = seeded(kind, seed)
+    fault = rates.draw(rng, "refusal", "truncation", "malformed", "wrong_arithmetic", "wrong_reading")
+    # What a problem invites to get wrong is drawn from its text, so every sample can get it wrong alike.
+    invited = seeded("invited", problem_text) if rng.random() < rates.correlated else rng
+    mistaken = fault in ("wrong_arithmetic", "wrong_reading")
+    if instance is None:
+        attempt = attempts.blind(problem_text, invited)
+        fault = "unrecognised" if mistaken or fault is None else fault
+    elif instance.answer is None:
+        attempt = attempts.without_solution(instance, invited)
+        fault = "unsolvable" if mistaken or fault is None else fault
+    elif mistaken:
+        if invited is not rng:
+            mistakes = rates.wrong_arithmetic + rates.wrong_reading
+            fault = "wrong_arithmetic" if invited.random() * mistakes < rates.wrong_arithmetic else "wrong_reading"
+        attempt = (attempts.slipped if fault == "wrong_arithmetic" else attempts.misread)(instance, invited)
+    else:
+        attempt = attempts.right(instance)
+    return _solution(instance, attempt, kind, fault, rng)
+
+
+def _solution(instance: Instance | None, attempt: Attempt, kind: Kind, fault: str | None, rng: Random) -> Solution:
+    answer = None if instance is None or instance.answer is None else tex(instance.answer)
+    readable = attempt.answer is not None and fault not in ("refusal", "truncation", "malformed")
+    given = tex(attempt.answer) if readable and attempt.answer is not None else None
+    truth = {
+        "family": instance.family.name if instance else None,
+        "answer": answer,
+        "given": given,
+        "correct": answer is not None and given == answer,
+        "fault": fault,
+    }
+    if fault == "refusal":
+        return Solution(REFUSAL, truth)
+    return Solution((_in_words if kind == "cot" else _as_program)(attempt, fault, rng), truth)
+
+
+def _in_words(attempt: Attempt, fault: str | None, rng: Random) -> str:
+    opening = rng.choices(("", "Let us work step by step. "), (4, 1))[0]
+    body = opening + " ".join(attempt.steps)
+    if fault == "truncation":
+        return _cut(body, rng, 0.3, 0.9)
+    if attempt.answer is None:
+        return f"{body} So the answer cannot be determined."
+    ending = rng.choices(("The answer is", "So the answer is"), (4, 1))[0]
+    if fault == "malformed":
+        return rng.choice((f"{body} {ending} {tex(attempt.answer)}.", rf"{body} {ending} $\boxed{{}}$."))
+    return rf"{body} {ending} $\boxed{{{tex(attempt.answer)}}}$."
+
+
+def _as_program(attempt: Attempt, fault: str | None, rng: Random) -> str:
+    code = f"{attempt.program}\nprint(answer)"
+    if fault == "truncation":
+        return f"```python\n{_cut(code, rng, 0.3, 0.8)}"
+    if fault == "malformed":
+        broken = (code.removesuffix(")"), code.replace("print(answer)", "print(result)"), attempt.program)
+        code = rng.choice(broken)
+    return f"```python\n{code}\n```"

@@ -1,0 +1,135 @@
+"""Themes: what a simulated problem takes from its persona.
+
+A persona gives the words that fill the theme slots of a problem and the order in which families are
+preferred. Both go by the smallest hashes of the persona's single content words, as in MinHash: two
+personas that share most of their words mostly share their theme and families, without any model of
+language. No persona: one of a few fixed themes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from synth.simulated.grammar import seeded
+
+_LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"  # problems are in English: words of other scripts would not read well in them
+_TOKEN = re.compile(rf"([{_LETTERS}]+(?:['’-][{_LETTERS}]+)*)|\S")
+_CONTENT = re.compile(rf"[{_LETTERS}]{{3,}}")
+_VERBS = re.compile(rf"\b(?:who|that|which|to|often|always)\s+([{_LETTERS}]{{3,}})", re.IGNORECASE)
+_PREAMBLE = re.compile(
+    r"^\s*(?:i am|i['’]m|he is|she is|this is|(?:the|this) (?:persona|person|user|individual) is|as)\s+", re.IGNORECASE
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ARTICLES = _words("a an the my our his her their one another")
+
+# Where the noun phrase that names the persona ends.
+_BOUNDARY = _words(
+    """who whom whose that which where when with without from for in into at on to of by about as and or but than is are
+    was has have had having having's can could will would who's through during within after before since over under
+    looking seeking working studying living specializing specialising majoring trying running providing offering using
+    overseeing attending developing struggling planning advocating implementing preparing writing sharing researching
+    managing creating learning teaching pursuing exploring focusing hoping wanting needing aiming dealing serving
+    interested fascinated known devoted dedicated based passionate fond responsible eager keen skeptical concerned
+    familiar obsessed focused involved tasked committed inspired knowledgeable enthusiastic curious proud born"""
+)
+
+# Words too common among personas to say what one is about.
+_STOP = _BOUNDARY | _words(
+    """the and for are has have her his him its our their them they this these those been being both does doing done not
+    she you your was were will would what when why how who all any each few more most much many other others some such
+    only own same very just also too never always often now new old young person people persona individual someone user
+    loves love likes like enjoys enjoy believes believe values value wants want needs need seeks seek relies rely
+    appreciates provides provide offers offer works work worked uses use used helps help makes make gets get shares share
+    interest interests interesting passion passions knowledge experience experiences experienced expertise insights
+    insight various different deep deeply strong great good best better high low big small large long time times years
+    year day days life first last due well able aware between against among around across because while until upon out
+    off per via etc role skills skill advice guidance importance impact potential particularly especially recently
+    highly constantly frequently regularly actively several numerous another every even still yet way ways things thing
+    one two three four five six seven eight nine ten don doesn isn can't aspects related understanding support"""
+)
+
+_UNLIKE_NOUNS = ("ing", "ed", "ly", "ate", "ize", "ble", "ous")
+_LONGEST = 16  # of a word: what is written without spaces comes as one
+
+_THINGS = ("posters", "cards", "tickets", "badges", "books", "kits", "stamps", "photos")
+_PLACES = ("fair", "club", "museum", "school", "market", "center", "workshop", "festival")
+
+_NEUTRAL_WHO = ("a student", "a teacher", "a shopkeeper", "a farmer")
+_NEUTRAL_THINGS = ("red marbles", "pencils", "apples", "stickers")
+_NEUTRAL_PLACES = ("the school", "the market")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Slot fillers by slot name, and the hashes which rank families, the most characteristic word first."""
+
+    slots: dict[str, str]
+    preferences: tuple[int, ...]
+
+
+@lru_cache(maxsize=1 << 16)
+def _rank(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+
+
+def _key(word: str) -> int:
+    """The rank of a word; plural and singular, capital and small, count as one."""
+    word = word.lower()
+    return _rank(word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word)
+
+
+@lru_cache(maxsize=4096)
+def theme_of(persona: str) -> Theme:
+    """The theme of a persona, from its words alone. Text without any word gives a neutral theme by its hash."""
+    words = {_key(word): word[:_LONGEST] for word in _CONTENT.findall(persona) if word.lower() not in _STOP}
+    ranked = sorted(words)
+    if not ranked:
+        return Theme(neutral_slots(seeded(persona)), (_rank(persona),))
+    name = _noun_phrase(persona)
+    head = [_key(word) for word in _CONTENT.findall(name)]
+    others = [rank for rank in ranked if rank not in head]
+    verbs = {_key(word) for word in _VERBS.findall(persona)}
+    nouns = [rank for rank in others if rank not in verbs and not words[rank].endswith(_UNLIKE_NOUNS)]
+    about = nouns or others or ranked
+    slots = slots_for(
+        name or f"a {words[about[0]]} fan",
+        f"{words[about[0]]} {_THINGS[about[0] % len(_THINGS)]}",
+        f"the {words[about[-1]]} {_PLACES[about[-1] % len(_PLACES)]}",
+    )
+    preferences = (ranked[0], head[-1] if head else ranked[-1], ranked[len(ranked) // 2])
+    return Theme(slots, preferences)
+
+
+def slots_for(who: str, thing: str, place: str) -> dict[str, str]:
+    return {"who": who, "Who": who[:1].upper() + who[1:], "thing": thing, "place": place}
+
+
+def neutral_slots(rng: Random) -> dict[str, str]:
+    """One of the few themes that a problem without a persona has."""
+    return slots_for(rng.choice(_NEUTRAL_WHO), rng.choice(_NEUTRAL_THINGS), rng.choice(_NEUTRAL_PLACES))
+
+
+def _noun_phrase(persona: str) -> str:
+    """The leading noun phrase, with an indefinite article: 'a retired railway enthusiast'; '' if there is none."""
+    taken: list[str] = []
+    for word in _TOKEN.findall(_PREAMBLE.sub("", persona)):  # '' for what is no word
+        if not taken and word.lower() in _ARTICLES:
+            continue
+        if not word or len(taken) == 5 or (taken and word.lower() in _BOUNDARY):
+            break
+        taken.append(word[:_LONGEST])
+    if not taken:
+        return ""
+    if not any(letter.isupper() for letter in taken[0][1:]):  # a first word in capitals is a name, as in 'NASCAR fan'
+        taken[0] = taken[0].lower()
+    article = "an" if taken[0][0].lower() in "aeiou" else "a"
+    return " ".join((article, *taken))

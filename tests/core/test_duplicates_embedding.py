@@ -1,0 +1,122 @@
+"""Cosine deduplication and nearest neighbours against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from personahub.core.duplicates import embedding
+from personahub.core.duplicates.embedding import deduplicate, nearest, sweep
+from personahub.core.errors import UserError
+
+
+def clustered(seed: int, rows: int, dimensions: int, spread: float) -> np.ndarray:
+    """Unit vectors, half of them near another one, some equal."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(rows, dimensions))
+    for row in range(rows // 2, rows):
+        noise = spread * rng.normal(size=dimensions) * rng.integers(0, 2)
+        vectors[row] = vectors[rng.integers(0, max(rows // 2, 1))] + noise
+    return unit(vectors)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def by_definition(vectors: np.ndarray, threshold: float, priority: np.ndarray) -> dict[int, int]:
+    exact = vectors.astype(np.float64)
+    kept: list[int] = []
+    covered: dict[int, int] = {}
+    for row in sorted(range(len(vectors)), key=lambda i: (priority[i], i)):
+        cosines = [float(np.einsum("j,j->", exact[row], exact[other])) for other in kept]
+        if cosines and max(cosines) > threshold:
+            covered[row] = kept[int(np.argmax(cosines))]
+        else:
+            kept.append(row)
+    return covered
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "_BLOCK", 13)
+    monkeypatch.setattr(embedding, "_KEPT_BLOCK", 17)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(0, 90),
+    dimensions=st.sampled_from([1, 2, 5, 48]),
+    spread=st.sampled_from([0.01, 0.1, 0.4]),
+    threshold=st.sampled_from([-0.9, 0.0, 0.5, 0.8, 0.9, 0.99]),
+)
+def test_equals_the_definition(seed: int, rows: int, dimensions: int, spread: float, threshold: float) -> None:
+    vectors = clustered(seed, rows, dimensions, spread)
+    priority = np.random.default_rng(seed).integers(0, 4, rows)
+    result = deduplicate(vectors, threshold, priority)
+    assert dict(zip(result.dropped.tolist(), result.survivors.tolist(), strict=True)) == by_definition(
+        vectors, threshold, priority
+    )
+    exact = np.einsum("ij,ij->i", vectors[result.dropped], vectors[result.survivors])
+    np.testing.assert_allclose(result.similarities, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize(("block", "kept_block"), [(1, 1), (5, 100), (1000, 3)])
+def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, block: int, kept_block: int) -> None:
+    vectors = clustered(0, 200, 16, 0.15)
+    expected = deduplicate(vectors, 0.9)
+    monkeypatch.setattr(embedding, "_BLOCK", block)
+    monkeypatch.setattr(embedding, "_KEPT_BLOCK", kept_block)
+    result = deduplicate(vectors, 0.9)
+    assert result.dropped.tolist() == expected.dropped.tolist()
+    assert result.survivors.tolist() == expected.survivors.tolist()
+    assert result.similarities.tolist() == expected.similarities.tolist()
+    assert 20 < len(result.dropped) < 180
+
+
+def test_a_cosine_equal_to_the_threshold_is_kept() -> None:
+    vectors = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
+    at = float(np.float64(np.float32(0.8)))
+    assert deduplicate(vectors, at).kept.tolist() == [0, 1, 2]
+    assert deduplicate(vectors, at - 1e-9).kept.tolist() == [0, 1]
+
+
+def test_identical_rows_keep_one() -> None:
+    vectors = unit(np.ones((100, 7)))
+    result = deduplicate(vectors, 0.99999)
+    assert result.kept.tolist() == [0]
+    assert set(result.survivors.tolist()) == {0}
+
+
+def test_sweep_equals_single_runs() -> None:
+    vectors = clustered(1, 120, 8, 0.3)
+    for result in sweep(vectors, [0.3, 0.5, 0.9]):
+        assert result.dropped.tolist() == deduplicate(vectors, result.threshold).dropped.tolist()
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.integers(0, 60), queries=st.integers(0, 30), k=st.integers(1, 70))
+def test_nearest_equals_sorting_all_cosines(seed: int, rows: int, queries: int, k: int) -> None:
+    # Quarter steps make every product exact, so ties are ties.
+    rng = np.random.default_rng(seed)
+    basis = np.array([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5], [0, 0, 0, -1]], np.float32)
+    corpus, asked = basis[rng.integers(0, 4, rows)], basis[rng.integers(0, 4, queries)]
+    cosines, found = nearest(asked, corpus, k)
+    products = asked @ corpus.T
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    assert found.tolist() == expected.tolist()
+    assert cosines.tolist() == np.take_along_axis(products, expected, axis=1).tolist()
+
+
+def test_refuses_what_is_not_a_matrix_of_unit_vectors() -> None:
+    with pytest.raises(UserError, match="row 1 does not have norm 1"):
+        deduplicate(np.array([[1, 0], [2, 0]], np.float32))
+    with pytest.raises(UserError, match="row 0 does not have norm 1"):
+        nearest(np.array([[np.nan, 0]], np.float32), np.array([[1, 0]], np.float32))
+    with pytest.raises(UserError, match="float32 matrix"):
+        deduplicate(np.ones((2, 2)))
+    with pytest.raises(UserError, match="threshold"):
+        deduplicate(np.ones((1, 1), np.float32), 1.0)

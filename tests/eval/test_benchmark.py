@@ -1,0 +1,181 @@
+"""Benchmarks are asked, graded and summed up; runs go on where they stopped; mistakes are one clear line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.benchmark import Config, forecast
+from eval.statistics import wilson_interval
+from personahub.core import records
+from personahub.core.answers import CheckerPool, check
+from personahub.core.artifact import Artifact
+from personahub.core.errors import UserError
+from personahub.core.identity import content_id
+from personahub.core.problem_sets import ProblemSetConfig, load_problems
+
+Run = Callable[..., Artifact]
+
+
+def reference(problem: str, answer: str, benchmark: str = "exam", **fields: Any) -> records.Row:
+    row = {"id": content_id("reference", benchmark, problem), "benchmark": benchmark, "item": problem[:8]}
+    return row | {"problem": problem, "answer": answer, "subject": None, "level": None} | fields
+
+
+@pytest.fixture
+def exam(build: Any, tmp_path: Path) -> Callable[..., Artifact]:
+    """An eval.datasets artifact of the given rows."""
+
+    def make(rows: list[records.Row], name: str = "exam", **summary: Any) -> Artifact:
+        summary = {"benchmark": name, "problems": len(rows), **summary}
+        return build(tmp_path / name, "eval.datasets", rows, records.REFERENCE, summary=summary)
+
+    return make
+
+
+@pytest.fixture
+def evaluate(run: Run, engine: str, tmp_path: Path) -> Run:
+    """Runs eval.benchmark with the arithmetic engine."""
+
+    def one(inputs: dict[str, Artifact], name: str = "benchmark", model: str = "none", **config: Any) -> Artifact:
+        engines = {"student": {"kind": engine, "model": model, "concurrency": 4}}
+        return run(tmp_path / name, "eval.benchmark", inputs, {"engine": "student", **config}, engines)
+
+    return one
+
+
+def test_accuracy_is_what_the_records_say(experiment: dict[str, Artifact]) -> None:
+    summary = experiment["after"].manifest.summary
+    rows = list(experiment["after"].rows())
+    assert set(summary["benchmarks"]) == {"synthetic_test", "math"}
+    for name, result in summary["benchmarks"].items():
+        here = [row for row in rows if row["benchmark"] == name]
+        verdicts = Counter(row["verdict"] for row in here)
+        assert result["n"] == len(here) == sum(result["verdicts"].values())
+        assert {label: count for label, count in result["verdicts"].items() if count} == dict(verdicts)
+        assert result["correct"] == sum(check(row["reference"], row["completion"]).correct for row in here)
+        assert result["truncated"] == sum(row["finish_reason"] == "length" for row in here) > 0
+        interval = wilson_interval(result["correct"], result["n"])
+        assert (result["low"], result["high"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
+    assert 0 < summary["benchmarks"]["math"]["verdicts"]["no_answer"]
+
+
+def test_every_problem_is_in_one_subject_and_one_level(experiment: dict[str, Artifact]) -> None:
+    result = experiment["after"].manifest.summary["benchmarks"]["math"]
+    for table in (result["by_subject"], result["by_level"]):
+        assert sum(group["n"] for group in table.values()) == result["n"]
+        assert sum(group["correct"] for group in table.values()) == result["correct"]
+    cells = [cell for by_level in result["by_subject_and_level"].values() for cell in by_level.values()]
+    assert sum(cell["n"] for cell in cells) == result["n"]
+
+
+def test_the_model_input_is_what_is_evaluated(experiment: dict[str, Artifact]) -> None:
+    before, after = (experiment[name].manifest.summary["benchmarks"]["synthetic_test"] for name in ("before", "after"))
+    assert before["correct"] == 0
+    assert after["accuracy"] > 0.3
+
+
+def test_the_test_split_is_asked_as_it_was_trained(experiment: dict[str, Artifact]) -> None:
+    test = {row["id"] for row in experiment["data"].rows() if row["split"] == "test"}
+    asked = {row["id"] for row in experiment["after"].rows() if row["benchmark"] == "synthetic_test"}
+    assert asked == test
+    assert experiment["after"].manifest.summary["asked_as_trained"] is True
+
+
+def test_another_prompt_is_said_to_be_another(experiment: dict[str, Artifact], evaluate: Run) -> None:
+    found = evaluate({"data": experiment["data"]}, system_prompt="Answer in French.", limit=5)
+    assert found.manifest.summary["asked_as_trained"] is False
+    assert found.manifest.summary["benchmarks"]["synthetic_test"]["n"] == 5
+
+
+def test_a_benchmark_that_could_not_be_had_is_skipped_aloud(experiment: dict[str, Artifact]) -> None:
+    assert "no network" in experiment["after"].manifest.summary["skipped"]["gsm8k"]
+
+
+def test_a_refused_problem_counts_as_an_error(exam: Any, evaluate: Run) -> None:
+    rows = [reference("REFUSE 2 times 3 plus 4", "10"), reference("2 times 3 plus 4", "10")]
+    artifact = evaluate({"exam": exam(rows)})
+    result = artifact.manifest.summary["benchmarks"]["exam"]
+    assert (result["n"], result["verdicts"]["correct"], result["verdicts"]["error"]) == (2, 1, 1)
+    assert {row["rule"] for row in artifact.rows() if row["verdict"] == "error"} == {
+        "engine: too_long: the prompt does not fit"
+    }
+
+
+def test_references_are_checked_against_themselves(exam: Any, evaluate: Run) -> None:
+    rows = [reference("1 2 3", r"\frac{1}{2}"), reference("4 5 6", " ")]
+    checked = evaluate({"exam": exam(rows)}).manifest.summary["reference_self_check"]["exam"]
+    assert (checked["checked"], checked["correct"]) == (2, 1)
+    assert checked["failed"][0]["answer"] == " "
+
+
+def test_a_limit_takes_the_same_problems_however_they_are_ordered(
+    exam: Any, build: Any, evaluate: Run, tmp_path: Path
+) -> None:
+    rows = [reference(f"{i} times 3 plus 4", str(3 * i + 4)) for i in range(40)]
+    first = evaluate({"exam": exam(rows)}, name="first", limit=10)
+    shuffled = build(
+        tmp_path / "shuffled", "eval.datasets", rows[::-1], records.REFERENCE, summary={"benchmark": "exam"}
+    )
+    second = evaluate({"exam": shuffled}, name="second", limit=10)
+    assert [row["id"] for row in first.rows()] == [row["id"] for row in second.rows()]
+    assert first.num_rows == 10
+
+
+def test_a_killed_run_asks_nothing_twice(exam: Any, evaluate: Run, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "skill.json").write_text(json.dumps({"skill": 0.5}))
+    inputs = {"exam": exam([reference(f"{i} times 3 plus 4", str(3 * i + 4)) for i in range(25)])}
+    whole = evaluate(inputs, model=str(model), rows_per_shard=10)
+    expected = list(whole.rows())
+    for name in ("manifest.json", "00001.parquet"):  # as after a kill: this shard has its journal only
+        (whole.path / name).unlink()
+    again = evaluate(inputs, model=str(model), rows_per_shard=10)
+    asked = Counter((model / "asked.log").read_text().splitlines())
+    assert list(again.rows()) == expected
+    assert again.manifest.summary == whole.manifest.summary
+    assert again.manifest.usage == whole.manifest.usage
+    assert len(asked) == 25
+    assert set(asked.values()) == {1}
+
+
+def test_nothing_to_evaluate_is_one_clear_line(evaluate: Run, exam: Any, experiment: dict[str, Artifact]) -> None:
+    with pytest.raises(UserError, match=r"name a benchmark, as in \{data: sft_data, math: math\}"):
+        evaluate({}, name="none")
+    with pytest.raises(UserError, match=r"inputs.personas: .* is no benchmark of eval.datasets"):
+        evaluate({"personas": experiment["personas"]}, name="personas")
+    rows = [reference("2 times 3 plus 4", "10")]
+    with pytest.raises(UserError, match="is the benchmark 'exam' already"):
+        evaluate({"exam": exam(rows), "again": exam(rows)}, name="twice")
+
+
+def test_data_without_a_test_split_is_skipped_aloud(
+    build: Any, evaluate: Run, experiment: dict[str, Artifact], tmp_path: Path
+) -> None:
+    rows = [row for row in experiment["data"].rows() if row["split"] == "train"]
+    data = build(tmp_path / "train_only", "synth.sft_data", rows, records.SFT)
+    summary = evaluate({"data": data}).manifest.summary
+    assert summary["benchmarks"] == {}
+    assert "holds no problems" in summary["skipped"]["synthetic_test"]
+
+
+def test_the_forecast_counts_problems_not_models() -> None:
+    config = Config.model_validate({"engine": "student", "limit": 200})
+    found = forecast(config, {"data": 1_000_000, "math": 5000, "gsm8k": 50, "model": 7})
+    assert found.rows_out == found.requests["student"].count == 450
+
+
+def test_math_references_are_correct_against_themselves(test_data: Path) -> None:
+    """All 5,000, as the stage checks them."""
+    problems = load_problems(
+        ProblemSetConfig.model_validate({"name": "math", "path": str(test_data / "math" / "test.jsonl")})
+    )
+    with CheckerPool(2) as pool:
+        labels = Counter(verdict.label for verdict in pool.check_many((p.answer, p.answer) for p in problems))
+    assert labels == {"correct": 5000}

@@ -1,0 +1,191 @@
+"""The dedup stage on artifacts that a toy source wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from personahub import dedup
+from personahub.core.artifact import Artifact
+from personahub.core.errors import UserError
+from personahub.core.identity import content_id
+
+SOURCE = '''
+"""Writes the personas of a JSON file: one list per shard."""
+
+import json
+from pathlib import Path
+
+from personahub.core.config import ContentPath, StageConfig
+from personahub.core.identity import content_id
+from personahub.core.records import PERSONA
+
+VERSION = "1"
+INPUTS = ()
+
+
+class Config(StageConfig):
+    path: ContentPath
+
+
+def run(stage):
+    for number, personas in enumerate(json.loads(Path(stage.config.path).read_text())):
+        with stage.writer(f"{number:05d}", PERSONA) as writer:
+            for text in personas:
+                writer.write({"id": content_id("persona", text), "persona": text, "hop": 0})
+'''
+SURFACE = {"method": "surface", "threshold": 0.8}
+EMBEDDING = {"method": "embedding", "threshold": 0.9, "embedder": {"kind": "hashing"}}
+NURSES = [
+    "A night nurse in Oslo who paints",
+    "a night nurse in Oslo, who paints!",
+    "A night nurse in Oslo who paints boats",
+    "A night nurses in Oslos who painting boats",
+    "A coal miner who collects stamps",
+    "A teacher of Latin in a small town",
+]
+
+Dedup = Callable[..., Artifact]
+
+
+@pytest.fixture
+def run_dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., dict[str, Artifact]]) -> Dedup:
+    """Runs the stage over shards of personas."""
+    (tmp_path / "toy_personas.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def start(shards: list[list[str]], name: str = "test", **config: Any) -> Artifact:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(shards))
+        stages = {
+            "personas": {"run": "toy_personas", "config": {"path": str(path)}},
+            "unique": {"run": "personahub.dedup", "inputs": {"personas": "personas"}, "config": config},
+        }
+        return run(stages, engines={}, name=name)["unique"]
+
+    return start
+
+
+def texts(artifact: Artifact) -> list[str]:
+    return [row["persona"] for row in artifact.rows()]
+
+
+def test_methods_follow_one_another_and_account_for_every_row(run_dedup: Dedup) -> None:
+    artifact = run_dedup([NURSES[:3], NURSES[3:]], methods=[SURFACE, EMBEDDING | {"threshold": 0.5}], keep="first")
+    assert texts(artifact) == [NURSES[0], NURSES[4], NURSES[5]]
+    survivor = content_id("persona", NURSES[0])
+    rejected = list(artifact.rejected())
+    assert [row["reason"] for row in rejected] == [
+        "near_duplicate_surface",
+        "near_duplicate_surface",
+        "near_duplicate_embedding",
+    ]
+    assert [row["detail"] for row in rejected[:2]] == [
+        f"similarity 1.0000 to {survivor}",
+        f"similarity 0.8750 to {survivor}",
+    ]
+    assert json.loads(rejected[2]["record"])["persona"] == NURSES[3]
+    assert artifact.manifest.shards == {"00000": 1, "00001": 2}
+    assert artifact.manifest.counts.rows_in == 6
+
+
+def test_summary_tells_each_methods_drops_sweep_and_doubts(run_dedup: Dedup) -> None:
+    summary = run_dedup([NURSES], methods=[SURFACE], keep="first", sweep=[0.35, 0.99]).manifest.summary
+    (surface,) = summary["methods"]
+    assert (surface["rows"], surface["kept"], surface["dropped"]) == (6, 4, 2)
+    assert summary["duplicate_ratio"] == surface["duplicate_ratio"] == pytest.approx(1 / 3)
+    assert [(row["threshold"], row["kept"]) for row in surface["sweep"]["kept"]] == [(0.35, 3), (0.99, 5)]
+    assert surface["most_doubtful"][0] == {
+        "similarity": 0.875,
+        "id": content_id("persona", NURSES[2]),
+        "dropped": NURSES[2],
+        "survivor": NURSES[0],
+    }
+
+
+def test_result_does_not_depend_on_shards_or_order(run_dedup: Dedup) -> None:
+    rng = np.random.default_rng(0)
+    personas = [" ".join(rng.choice(list("abcdefgh"), rng.integers(1, 8))) for _ in range(200)]
+    shuffled = [personas[i] for i in rng.permutation(200)]
+    config = {"methods": [SURFACE, EMBEDDING]}
+    one = run_dedup([personas], name="one", **config)
+    several = run_dedup([shuffled[:50], shuffled[50:60], [], shuffled[60:]], name="several", **config)
+    assert sorted(texts(one)) == sorted(texts(several))
+    assert {(r["id"], r["detail"]) for r in one.rejected()} == {(r["id"], r["detail"]) for r in several.rejected()}
+    assert 20 < len(texts(one)) < 180
+
+
+def test_the_longest_survives_if_asked(run_dedup: Dedup) -> None:
+    artifact = run_dedup([NURSES[:3]], methods=[SURFACE], keep="longest")
+    assert texts(artifact) == [NURSES[2]]
+
+
+def test_any_field_can_be_compared(run_dedup: Dedup) -> None:
+    artifact = run_dedup([["a", "b", "a"]], methods=[SURFACE], field="id", keep="first")
+    assert texts(artifact) == ["a", "b"]
+    with pytest.raises(UserError, match=r"no field 'person'\. Did you mean 'persona'"):
+        run_dedup([["a"]], name="other", methods=[SURFACE], field="person")
+    with pytest.raises(UserError, match="has no relation"):
+        run_dedup([["a"]], name="null", methods=[SURFACE], field="relation")
+
+
+@pytest.mark.parametrize("shards", [[], [[]]])
+def test_no_personas(run_dedup: Dedup, shards: list[list[str]]) -> None:
+    artifact = run_dedup(shards, methods=[SURFACE, EMBEDDING])
+    assert artifact.num_rows == 0
+    assert artifact.manifest.summary["duplicate_ratio"] == 0
+
+
+def test_an_interrupted_run_embeds_nothing_twice(
+    run_dedup: Dedup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    embedded: list[int] = []
+    real = dedup.embed
+
+    def counting(block: list[str], *rest: Any) -> np.ndarray:
+        if sum(embedded) >= 4:
+            raise KeyboardInterrupt
+        embedded.append(len(block))
+        return real(block, *rest)
+
+    monkeypatch.setattr(dedup, "_ROWS_PER_FILE", 2)
+    monkeypatch.setattr(dedup, "embed", counting)
+    config: dict[str, Any] = {"methods": [EMBEDDING], "keep": "first"}
+    with pytest.raises(KeyboardInterrupt):
+        run_dedup([NURSES], **config)
+    embedded.clear()
+    artifact = run_dedup([NURSES], **config)
+    assert embedded == [2]
+    assert NURSES[1] not in texts(artifact)
+    assert not (artifact.path / "vectors").exists()
+
+
+def test_a_finished_shard_is_left_alone(run_dedup: Dedup, monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
+    artifact = run_dedup([NURSES[:3], NURSES[3:]], methods=[SURFACE], keep="first")
+    before = {file.name: file.read_bytes() for file in artifact.path.glob("0*.parquet")}
+    (artifact.path / "manifest.json").unlink()
+    (artifact.path / "00001.parquet").unlink()
+    time_of_first = (artifact.path / "00000.parquet").stat().st_mtime_ns
+    again = run_dedup([NURSES[:3], NURSES[3:]], methods=[SURFACE], keep="first")
+    assert (again.path / "00000.parquet").stat().st_mtime_ns == time_of_first
+    assert {file.name: file.read_bytes() for file in again.path.glob("0*.parquet")} == before
+    assert again.manifest.counts == artifact.manifest.counts
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"methods": [{"method": "minhash"}]}, "methods.0"),
+        ({"methods": [{"method": "surface", "threshold": 1.5}]}, "threshold"),
+        ({"methods": [{"method": "surface", "embedder": {}}]}, "embedder: unknown key"),
+        ({"keep": "best"}, "keep"),
+    ],
+)
+def test_config_errors_name_their_key(run_dedup: Dedup, config: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run_dedup([["a"]], **config)

@@ -1,0 +1,249 @@
+"""Persona-to-Persona: hops, budget, lineage, walking back, sharding and resuming."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personahub.core.artifact import Artifact
+from personahub.core.config import parse_config
+from personahub.core.engines import Completion
+from personahub.core.errors import Rejected, UserError
+from personahub.persona_to_persona import Config, Pair, forecast, parse_pairs, requests_per_hop, widths
+
+ENGINE = '''
+from typing import Annotated
+from personahub.core.config import EXECUTION, EngineConfig
+from personahub.core.engines import Completion, EngineUnavailable
+
+class Config(EngineConfig):
+    walk_back: bool = False
+    fail_after: Annotated[int, EXECUTION] = 10**9
+    log: Annotated[str, EXECUTION] = ""
+
+def open_engine(config):
+    return Engine(config)
+
+class Engine:
+    """Names two people in a seed's words. With `walk_back`, the second is always the first person of all."""
+    def __init__(self, config):
+        self.config, self.concurrency, self.calls = config, config.concurrency, 0
+    async def complete(self, request):
+        prompt = request.messages[-1]["content"]
+        self.calls += 1
+        if self.calls > self.config.fail_after:
+            raise EngineUnavailable("the endpoint is gone")
+        if self.config.log:
+            with open(self.config.log, "a") as file:
+                file.write("x")
+        if "<text>" in prompt:
+            lines = [f"Persona: A root of {request.seed}"]
+        else:
+            known = prompt.rpartition("<persona>")[2].partition("</persona>")[0].strip()
+            root = known.rpartition(" via ")[2]
+            second = f"The {root[2:].upper()}!" if self.config.walk_back else f"A baker {request.seed} via {root}"
+            lines = ["Relation: colleague", f"Persona: A nurse {request.seed} via {root}"]
+            lines += ["Relation: customer", f"Persona: {second}"]
+        return Completion("\\n".join(lines), "stop", 10, 8, "toy-1")
+    async def close(self):
+        pass
+'''
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "toys_of_people").mkdir()
+    (tmp_path / "toys_of_people/engine.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return lambda **values: {"toy": {"kind": "toys_of_people.engine", "model": "toy", "concurrency": 3, **values}}
+
+
+def stages(folder: Path, texts: int = 10, rows_per_shard: int = 4, **config: Any) -> dict[str, Any]:
+    file = folder / f"texts{texts}.jsonl"
+    file.write_text("".join(json.dumps({"text": f"text {i}", "licence": "CC0"}) + "\n" for i in range(texts)))
+    source = {"path": str(file), "min_chars": 1, "rows_per_shard": rows_per_shard, "source": "made"}
+    first = {"engine": "toy", "modes": ["read"], "personas_per_text": 1}
+    return {
+        "texts": {"run": "personahub.sources", "config": source},
+        "first": {"run": "personahub.text_to_persona", "inputs": {"documents": "texts"}, "config": first},
+        "related": {
+            "run": "personahub.persona_to_persona",
+            "inputs": {"personas": "first"},
+            "config": {"engine": "toy", "breadth": 2, **config},
+        },
+    }
+
+
+def by_hop(artifact: Artifact) -> dict[int, int]:
+    return dict(sorted(Counter(row["hop"] for row in artifact.rows()).items()))
+
+
+def reply(text: str, finish_reason: str = "stop") -> Completion:
+    return Completion(text, finish_reason, 1, 1, "toy")
+
+
+PAIRS = "Relation: colleague\nPersona: A nurse\nRelation: a customer\nPersona: A baker"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PAIRS,
+        f"Sure! Two people:\n\n{PAIRS}\n",
+        "1. **Relation:** colleague\n   **Persona:** A nurse\n2. **Relation:** a customer\n   **Persona:** A baker",
+        PAIRS.replace("\n", "\n\n")
+        .upper()
+        .replace("A NURSE", "A nurse")
+        .replace("A BAKER", "A baker")
+        .replace("COLLEAGUE", "colleague")
+        .replace("A CUSTOMER", "a customer"),
+    ],
+)
+def test_replies_that_keep_the_contract(text: str) -> None:
+    assert parse_pairs(reply(text), 2) == [Pair("colleague", "A nurse"), Pair("a customer", "A baker")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Relation: colleague\nPersona: A nurse", "wrong_count"),
+        (PAIRS + "\nRelation: aunt\nPersona: A clerk", "wrong_count"),
+        (PAIRS + "\nRelation: aunt", "unpaired_line"),
+        ("Persona: A nurse\nPersona: A baker", "unpaired_line"),
+        ("Persona: A nurse\nRelation: colleague\nPersona: A baker\nRelation: customer", "unpaired_line"),
+        ("Relation: colleague\nRelation: aunt\nPersona: A nurse\nPersona: A baker", "unpaired_line"),
+        ("Relation: \nPersona: A nurse\nRelation: a customer\nPersona: A baker", "empty_line"),
+        (PAIRS.replace("baker", "NURSE "), "repeated_persona"),
+        ("I cannot help with that.", "refusal"),
+        ("colleague: a nurse", "no_label"),
+    ],
+)
+def test_replies_that_break_it(text: str, expected: str) -> None:
+    with pytest.raises(Rejected) as error:
+        parse_pairs(reply(text), 2)
+    assert error.value.reason == expected
+
+
+def test_every_hop_is_asked_and_every_persona_names_its_parent(tmp_path: Path, run: Any, toy: Any) -> None:
+    artifact = run(stages(tmp_path, texts=3, hops=3), toy())["related"]
+    rows = {row["id"]: row for row in artifact.rows()}
+    assert by_hop(artifact) == {0: 3, 1: 6, 2: 12, 3: 24}
+    assert len(rows) == 45
+    for row in rows.values():
+        assert (row["licence"], row["source"], row["mode"], row["machine_generated"]) == ("CC0", "made", "read", True)
+        if row["hop"] == 0:
+            assert (row["parent_id"], row["relation"]) == (None, None)
+        else:
+            parent = rows[row["parent_id"]]
+            assert parent["hop"] == row["hop"] - 1
+            assert parent["document_id"] == row["document_id"]
+            assert row["relation"] in ("colleague", "customer")
+            assert row["persona"].rpartition(" via ")[2] == parent["persona"].rpartition(" via ")[2]
+    assert artifact.manifest.summary["personas_by_hop"] == {"0": 3, "1": 6, "2": 12, "3": 24}
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (10, {0: 10}),
+        (10 + 11, {0: 10}),
+        (10 + 12, {0: 10, 1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 2}),
+        (10 + 7 * 12 + 3, {0: 10} | dict.fromkeys(range(1, 7), 14)),
+        (10 + 10 * 12, {0: 10} | dict.fromkeys(range(1, 7), 20)),
+        (10 + 13 * 12, {0: 10, 1: 20} | dict.fromkeys(range(2, 7), 26)),
+        (10**6, {hop: 10 * 2**hop for hop in range(7)}),
+    ],
+)
+def test_the_budget_is_kept_and_reaches_the_last_hop(
+    tmp_path: Path, run: Any, toy: Any, budget: int, expected: dict[int, int]
+) -> None:
+    config = Config(engine="toy", breadth=2, max_personas=budget)
+    artifact = run(stages(tmp_path, hops=6, max_personas=budget), toy())["related"]
+    assert by_hop(artifact) == expected
+    assert artifact.num_rows <= budget
+    plan = forecast(config, {"personas": 10})
+    assert plan.rows_out == artifact.num_rows
+    assert plan.requests["toy"].count == artifact.manifest.usage.requests
+
+
+def test_results_do_not_depend_on_sharding(tmp_path: Path, run: Any, toy: Any) -> None:
+    results = []
+    for rows_per_shard in (1, 3, 100):
+        config = stages(tmp_path, rows_per_shard=rows_per_shard, hops=4, max_personas=70)
+        artifact = run(config, toy(), f"by{rows_per_shard}")["related"]
+        results.append(sorted(json.dumps(row, sort_keys=True) for row in artifact.rows()))
+    assert results[0] == results[1] == results[2]
+    assert len(results[0]) == 66
+
+
+def test_another_seed_expands_other_roots() -> None:
+    ids = [f"{number:032x}" for number in range(1000)]
+    chosen = []
+    for seed in (0, 1):
+        width = widths(Config(engine="e", seed=seed, breadth=1, hops=1, max_personas=1300), ids)
+        chosen.append({root for root in ids if width(root)})
+        assert {width(root) for root in ids} == {0, 1}
+    assert [len(roots) for roots in chosen] == [300, 300]
+    assert 50 < len(chosen[0] & chosen[1]) < 150
+
+
+def test_nobody_walks_back_to_an_ancestor(tmp_path: Path, run: Any, toy: Any) -> None:
+    artifact = run(stages(tmp_path, texts=2, hops=4), toy(walk_back=True))["related"]
+    assert by_hop(artifact) == dict.fromkeys(range(5), 2)
+    assert artifact.manifest.counts.rejected == {"walks_back": 8}
+    rejected = defaultdict(list)
+    for row in artifact.rejected():
+        record = json.loads(row["record"])
+        rejected[record["hop"]].append(row["detail"])
+        assert record["parent_id"]
+    assert {hop: set(details) for hop, details in rejected.items()} == {
+        hop: {f"already {hop} hops before"} for hop in (1, 2, 3, 4)
+    }
+
+
+def test_an_interrupted_run_goes_on_and_asks_for_nothing_twice(tmp_path: Path, run: Any, toy: Any) -> None:
+    config = stages(tmp_path, hops=3, max_personas=64)
+    whole = run(config, toy(log=str(tmp_path / "whole")), "whole")["related"]
+    for fail_after in (13, 11, 1):
+        with pytest.raises(UserError, match="the endpoint is gone"):
+            run(config, toy(fail_after=fail_after, log=str(tmp_path / "torn")), "torn")
+    torn = run(config, toy(log=str(tmp_path / "torn")), "torn")["related"]
+    assert list(torn.rows()) == list(whole.rows())
+    assert torn.manifest.usage == whole.manifest.usage
+    first_stage, related = 10, whole.manifest.usage.requests
+    assert len((tmp_path / "whole").read_text()) == first_stage + related
+    assert len((tmp_path / "torn").read_text()) == first_stage + related
+
+
+def test_input_beyond_the_budget_is_refused_before_anything_is_asked(tmp_path: Path, run: Any, toy: Any) -> None:
+    log = tmp_path / "calls"
+    with pytest.raises(UserError, match=r"related\.config\.max_personas: 9 is less than the 10 personas that come in"):
+        run(stages(tmp_path, max_personas=9), toy(log=str(log)))
+    assert len(log.read_text()) == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hops": 7}, r"c\.hops: .*less than or equal to 6"),
+        ({"hops": 0}, r"c\.hops: "),
+        ({"breadth": 0}, r"c\.breadth: "),
+        ({"max_persona": 5}, "Did you mean 'max_personas'"),
+    ],
+)
+def test_config_refuses(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_config(Config, {"engine": "e", **values}, "c")
+
+
+def test_requests_per_hop() -> None:
+    config = Config(engine="e", hops=4, breadth=3)
+    assert requests_per_hop(config, None) == [1, 3, 9, 27]
+    assert requests_per_hop(config, 1) == [1, 1, 1, 1]
+    assert requests_per_hop(config, 5) == [1, 3, 5, 5]
+    assert requests_per_hop(config, 0) == [0, 0, 0, 0]
+    assert forecast(config, {"personas": 0}).rows_out == 0

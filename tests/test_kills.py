@@ -1,0 +1,127 @@
+"""`kill -9` of the whole process group at random moments, against a real HTTP endpoint.
+
+After each kill the same command is given again. In the end every data artifact has to equal that
+of an undisturbed run, record for record, and the endpoint must not have been asked for anything
+twice beyond what was in flight at a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from personahub.core.artifact import Artifact, open_artifact
+
+CONCURRENCY = 8
+DATA_STAGES = [
+    "documents",
+    "first_personas",
+    "related_personas",
+    "good_personas",
+    "personas",
+    "problems",
+    "solutions",
+    "verified",
+    "math",
+    "clean",
+    "data",
+]
+
+
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """The simulated teacher as a server of its own; yields its base URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "synth.simulated.serve", "--port", str(port), "--latency-ms", "5"]
+    server = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                get(f"http://127.0.0.1:{port}/stats")
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def get(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=10) as reply:
+        return json.loads(reply.read())
+
+
+def command(runs: Path, experiment: str, url: str, only: str, *overrides: str) -> list[str]:
+    teacher = f"{{kind: openai, model: simulated-teacher, base_url: '{url}/v1', concurrency: {CONCURRENCY}}}"
+    words = ["run", "configs/quickstart.yaml", f"experiment={experiment}", f"engines.teacher={teacher}"]
+    return [sys.executable, "-m", "personahub.cli", *words, "--only", only, "--runs", str(runs), *overrides]
+
+
+def storm(words: list[str], root: Path, kills: int, generator: random.Random, longest_s: float) -> int:
+    """Run `words`, killing its process group after random times, until it ends by itself; the kills dealt."""
+    dealt = 0
+    while True:
+        process = subprocess.Popen(words, cwd=root, start_new_session=True, stdout=subprocess.DEVNULL)
+        try:
+            wait = generator.uniform(0.5, longest_s) if dealt < kills else None
+            code = process.wait(timeout=wait)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            dealt += 1
+            continue
+        assert code == 0
+        return dealt
+
+
+def contents(artifact: Artifact) -> dict[str, Any]:
+    """All that a disturbed run has to reproduce."""
+    manifest = artifact.manifest
+    return {
+        "rows": list(artifact.rows()),
+        "rejected": list(artifact.rejected()),
+        "counts": manifest.counts,
+        "usage": manifest.usage,
+        "shards": manifest.shards,
+        "summary": manifest.summary,
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def check_data_equal(runs: Path, a: str, b: str) -> None:
+    for stage in DATA_STAGES:
+        calm, stormy = (contents(open_artifact(runs / name / stage)) for name in (a, b))
+        for part, value in calm.items():
+            assert stormy[part] == value, f"{stage}: {part} differs"
+    assert not list((runs / b).rglob(".*.tmp"))
+
+
+def test_data_survives_kills(tmp_path: Path, repository: Path) -> None:
+    small = ("stages.related_personas.config.max_personas=150", "stages.data.config.test_problems=30", "seed=3")
+    with endpoint() as url:
+        calm = command(tmp_path, "calm", url, "data", *small)
+        assert subprocess.run(calm, cwd=repository, stdout=subprocess.DEVNULL).returncode == 0
+        asked = get(f"{url}/stats")
+        assert asked["repeated"] == 0
+        kills = storm(command(tmp_path, "stormy", url, "data", *small), repository, 6, random.Random(11), 6.0)
+        assert kills >= 3
+        after = get(f"{url}/stats")
+    check_data_equal(tmp_path, "calm", "stormy")
+    assert after["distinct"] == asked["distinct"]
+    assert after["requests"] - 2 * asked["requests"] <= kills * CONCURRENCY
