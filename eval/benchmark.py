@@ -171,6 +171,7 @@ async def _grade_shard(pool: CheckerPool, stage: Stage[Config], shard: Completio
     request = functools.partial(_request, stage.config, ask)
     async for row, results in shard.generate(shard.rows(), request, _as_it_is, attempts=1):
         answered.append((row, results[0]))
+    _refuse_if_all_failed(stage, [result for _, result in answered])
     pairs = [(row["answer"], result.text) for row, result in answered if isinstance(result, Completion)]
     # in a thread: the other shards' requests go on meanwhile
     verdicts = iter(await asyncio.to_thread(lambda: list(pool.check_many(pairs))))
@@ -191,6 +192,16 @@ async def _grade_shard(pool: CheckerPool, stage: Stage[Config], shard: Completio
                 "finish_reason": result.finish_reason,
                 "completion_tokens": result.completion_tokens,
             }
+        )
+
+
+def _refuse_if_all_failed(stage: Stage[Config], results: Sequence[Completion | Failure]) -> None:
+    """A shard without a single answer is a mistake in the config, and no measurement."""
+    failures = [result for result in results if isinstance(result, Failure)]
+    if failures and len(failures) == len(results):
+        raise UserError(
+            f"stages.{stage.name}: the engine {stage.config.engine!r} refused all of {len(results)} problems, the first"
+            f" with {failures[0].error}; see sampling.max_tokens and the engine's own limits"
         )
 
 

@@ -73,9 +73,7 @@ class Config(StageConfig):
     pairs_per_level: int = Field(default=100, gt=0, description="Persona pairs wanted at each level.")
     max_personas: int = Field(default=50_000, gt=1, description="A seeded sample of this size is searched for pairs.")
     max_comparisons: int = Field(default=2_000_000_000, gt=0, description="The search for pairs ends after these.")
-    max_problems: int = Field(
-        default=20_000, gt=1, description="Diversity is measured on a seeded sample of this size."
-    )
+    max_problems: int = Field(default=5_000, gt=1, description="Diversity is measured on a seeded sample of this size.")
     duplicate_thresholds: tuple[float, ...] = Field(
         default=(0.7, 0.8, 0.85, 0.9, 0.95, 0.99), description="Cosines to the nearest problem that count as duplicate."
     )

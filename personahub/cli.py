@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -26,21 +27,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.insert(0, str(Path.cwd()))  # a user's own stage and engine modules lie beside their YAML
-    options = _parser().parse_args(words)
+    options = _parse(words)
     try:
         return options.command(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except StageFailedError as error:
-        print(f"error: {error}. To go on, give the same command again: personahub {' '.join(words)}", file=sys.stderr)
+        if error.code != 2:  # with 2 the stage has said in one line what is to be mended
+            print(f"error: {error}. To go on: {shlex.join(['personahub', *words])}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
-        print(f"\nstopped; nothing is lost. To go on: personahub {' '.join(words)}", file=sys.stderr)
+        print(f"\nstopped; nothing is lost. To go on: {shlex.join(['personahub', *words])}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `personahub show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Overrides may stand before, between and behind options, which argparse alone does not allow."""
+    parser = _parser()
+    options, extra = parser.parse_known_args(words)
+    if extra and (not hasattr(options, "overrides") or any(word.startswith("-") for word in extra)):
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    if extra:
+        options.overrides = [*options.overrides, *extra]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -172,7 +172,7 @@ def _record(config: Config, persona: Row, sample: int, problem: str, model: str)
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per problem; replies that have to be asked for again are not foreseen."""
     messages = load_template(config.template, PROMPTS).render(
-        persona="" if config.persona else None,
+        persona="x" if config.persona else None,  # an empty one would render as the other arm
         persona_kind=config.persona_kind,
         focus=config.focus,
         difficulty=config.difficulty,

@@ -113,7 +113,13 @@ def check_data_equal(runs: Path, a: str, b: str) -> None:
 
 
 def test_data_survives_kills(tmp_path: Path, repository: Path) -> None:
-    small = ("stages.related_personas.config.max_personas=150", "stages.data.config.test_problems=30", "seed=3")
+    small = (
+        "seed=3",
+        "stages.documents.config.limit=24",
+        "stages.first_personas.config.modes=[read]",
+        "stages.related_personas.config.max_personas=150",
+        "stages.data.config.test_problems=30",
+    )
     with endpoint() as url:
         calm = command(tmp_path, "calm", url, "data", *small)
         assert subprocess.run(calm, cwd=repository, stdout=subprocess.DEVNULL).returncode == 0

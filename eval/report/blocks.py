@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+SAMPLE_KINDS = {"cot": "CoT", "pot": "PoT"}
+
 
 @dataclass(frozen=True)
 class Table:

@@ -9,17 +9,19 @@ so the same records appear however the run was sharded.
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from eval.report.summary import made_by
 from personahub.core.artifact import Artifact
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 _LONGEST = {"document": 1500, "solution": 3000, "problem": 2500, "persona": 800, "answer": 300, "detail": 300}
 _MAX_HOPS = 12  # the paper takes six; a bound, should a damaged artifact hold a circle
@@ -84,25 +86,22 @@ def _accepted_problems(artifacts: Sequence[Artifact], count: int, seed: int) -> 
     """Half of them from the test split, where the students' answers can be shown as well."""
     data = made_by(artifacts, "synth.sft_data")
     if data:
-        rows = data[-1].table(["id", "split"]).to_pylist()
-        source = data[-1]
+        test = _drawn(data[-1], "test", count // 2, seed)
+        train = _drawn(data[-1], "train", count - len(test), seed)
+        chosen = dict.fromkeys(test, "test") | dict.fromkeys(train, "train")
+        rows = _rows_where(data[-1], "id", list(chosen))
     else:
         verified = made_by(artifacts, "synth.verify")
-        if not verified:
-            return []
-        rows = [{**row, "split": "accepted"} for row in verified[-1].table(["id"]).to_pylist()]
-        source = verified[-1]
-    by_split: dict[str, list[str]] = {}
-    for row in rows:
-        by_split.setdefault(row["split"], []).append(row["id"])
-    share = -(-count // max(len(by_split), 1))
-    chosen = {
-        id_: split
-        for split, ids in sorted(by_split.items())
-        for id_ in sorted(set(ids), key=lambda id_: derive_seed(seed, "report", id_))[:share]
-    }
-    found = _rows_where(source, "id", list(chosen)[:count])
-    return [_sample(row, outcome=chosen[row["id"]], reason=None, detail="") for row in found.values()]
+        chosen = dict.fromkeys(_drawn(verified[-1], None, count, seed), "accepted") if verified else {}
+        rows = _rows_where(verified[-1], "id", list(chosen)) if verified else {}
+    ordered = sorted(rows, key=lambda id_: derive_seed(seed, "report", id_))
+    return [_sample(rows[id_], outcome=chosen[id_], reason=None, detail="") for id_ in ordered]
+
+
+def _drawn(artifact: Artifact, split: str | None, count: int, seed: int) -> list[str]:
+    columns = ["id"] if split is None else ["id", "split"]
+    ids = (row["id"] for row in artifact.rows(columns) if split is None or row["split"] == split)
+    return heapq.nsmallest(count, ids, key=lambda id_: derive_seed(seed, "report", id_))
 
 
 def _rejected_problems(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
@@ -138,7 +137,7 @@ def _sample(row: Row, outcome: str, reason: str | None, detail: str | None) -> d
         "answer": _cut(row.get("answer"), "answer"),
         "vote_share": row.get("vote_share"),
         "policy": row.get("policy"),
-        "votes": [_vote(vote) for vote in row.get("votes") or ()],
+        "votes": _votes(row),
         "samples": [],
         "personas": [],
         "document": None,
@@ -146,8 +145,19 @@ def _sample(row: Row, outcome: str, reason: str | None, detail: str | None) -> d
     }
 
 
-def _vote(vote: Mapping[str, Any]) -> dict[str, Any]:
-    return {**vote, "answer": _cut(vote["answer"], "answer") if vote["answer"] is not None else None}
+def _votes(row: Row) -> list[dict[str, Any]]:
+    """Votes with `won`: whether they are in the largest cluster."""
+    votes = row.get("votes") or []
+    clusters = Counter(vote["cluster"] for vote in votes if vote["cluster"] is not None and vote["cluster"] >= 0)
+    largest = max(clusters, key=lambda cluster: (clusters[cluster], -cluster), default=None)
+    return [
+        {
+            **vote,
+            "answer": _cut(vote["answer"], "answer") if vote["answer"] is not None else None,
+            "won": largest is not None and vote["cluster"] == largest and clusters[largest] > 1,
+        }
+        for vote in votes
+    ]
 
 
 def _attach_solutions(samples: list[dict[str, Any]], artifacts: Sequence[Artifact]) -> None:
@@ -164,7 +174,7 @@ def _attach_votes(samples: list[dict[str, Any]], artifacts: Sequence[Artifact]) 
     for sample in samples:
         row = rows.get(sample["id"])
         if row is not None:
-            sample["votes"] = [_vote(vote) for vote in row["votes"]]
+            sample["votes"] = _votes(row)
             sample |= {key: row[key] for key in ("vote_share", "policy")}
 
 
@@ -228,12 +238,16 @@ def _lookup(artifacts: Sequence[Artifact], column: str, values: Iterable[str]) -
 def _rows_where(artifact: Artifact, column: str, values: Sequence[str]) -> dict[str, Row]:
     if not values or not artifact.shard_names:
         return {}
-    table = _dataset(artifact).to_table(filter=pc.field(column).isin(list(values)))
+    from pyarrow.dataset import field
+
+    table = _dataset(artifact).to_table(filter=field(column).isin(list(values)))
     return {row[column]: row for row in reversed(table.to_pylist())}
 
 
-def _dataset(artifact: Artifact) -> ds.Dataset:
-    return ds.dataset([str(artifact.path / f"{shard}.parquet") for shard in artifact.shard_names], format="parquet")
+def _dataset(artifact: Artifact) -> Dataset:
+    from pyarrow.dataset import dataset
+
+    return dataset([str(artifact.path / f"{shard}.parquet") for shard in artifact.shard_names], format="parquet")
 
 
 def _cut(text: str | None, kind: str) -> str:

@@ -18,6 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from eval.report import pipeline, results
+from eval.report.blocks import SAMPLE_KINDS
 from eval.report.charts import percent, tag
 from personahub.core.progress import format_number, format_seconds
 
@@ -86,6 +87,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["prose"] = prose
     environment.filters["tex"] = tex
+    environment.globals["kinds"] = SAMPLE_KINDS
     return environment
 
 
@@ -131,11 +133,11 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     if summary["student"]:
         cards.append(_student_card(summary["student"]))
     cards.append(_math_card(summary["math"]))
-    data = [stage for stage in summary["stages"] if stage["module"] == "synth.sft_data"]
-    texts = [stage for stage in summary["stages"] if stage["module"] == "personahub.sources"]
-    if data:
-        source = f"from {sum(stage['rows_out'] for stage in texts):,} web texts" if texts else ""
-        cards.append({"title": "Verified problems", "value": f"{data[-1]['rows_out']:,}", "text": source})
+    for data in summary["data"][-1:]:
+        texts = sum(stage["rows_out"] for stage in summary["stages"] if stage["module"] == "personahub.sources")
+        source = f", from {texts:,} web texts" if texts else ""
+        text = f"{data['train']:,} for training, {data['test']:,} for the test{source}"
+        cards.append({"title": "Verified problems", "value": f"{data['train'] + data['test']:,}", "text": text})
     levels = [
         level for run in summary["diversity"] for level in run["similarity"]["levels"] if level["pairs"] >= _FEW_PAIRS
     ]

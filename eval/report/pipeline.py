@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.report.blocks import Panel, Section, Table
+from eval.report.blocks import SAMPLE_KINDS, Panel, Section, Table
 from eval.report.charts import Line, Segment, bar, line_chart, percent
 from personahub.core.progress import format_number, format_seconds
 
@@ -18,7 +18,6 @@ _CURVES = {
     "train/loss": "training loss",
     "eval/loss": "evaluation loss",
     "train/learning_rate": "learning rate",
-    "train/tokens_per_second": "tokens per second",
 }
 
 
@@ -83,7 +82,10 @@ def verification(summary: Mapping[str, Any]) -> Section | None:
 
 def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> Table:
     names = sorted({status for by_status in statuses.values() for status in by_status})
-    rows = [(kind.upper(), *(f"{by_status.get(name, 0):,}" for name in names)) for kind, by_status in statuses.items()]
+    rows = [
+        (SAMPLE_KINDS.get(kind, kind), *(f"{by_status.get(name, 0):,}" for name in names))
+        for kind, by_status in statuses.items()
+    ]
     return Table(("kind", *(name.replace("_", " ") for name in names)), rows)
 
 
@@ -101,16 +103,8 @@ def training(summary: Mapping[str, Any], metrics: Mapping[str, Sequence[Mapping[
 
 
 def _training_facts(run: Mapping[str, Any]) -> str:
-    facts = [
-        f"{run[key]:,} {title}"
-        for key, title in (
-            ("parameters", "parameters"),
-            ("examples", "examples"),
-            ("steps", "steps"),
-            ("epochs", "epochs"),
-        )
-        if run.get(key) is not None
-    ]
+    names = ("parameters", "examples", "steps", "epochs")
+    facts = [f"{round(run[name], 2):,} {name}" for name in names if run.get(name) is not None]
     if run.get("first_loss") is not None:
         facts.append(f"loss from {run['first_loss']:.3f} to {run['final_loss']:.3f}")
     return f"{run['stage']}: {', '.join(facts)}"
@@ -157,6 +151,13 @@ def _outcome(sample: Mapping[str, Any]) -> dict[str, str]:
 
 
 def repeat(summary: Mapping[str, Any]) -> Section:
-    """Commands and versions."""
-    versions = Table(("package", "version"), [(name, ", ".join(found)) for name, found in summary["versions"].items()])
-    return Section("repeat", "Repeat", "To repeat this run", commands=summary["commands"], table=versions)
+    """Commands, and the identity of all that ran."""
+    stages = [
+        (stage["stage"], stage["module"], stage["version"], stage["fingerprint"][:12]) for stage in summary["stages"]
+    ]
+    versions = [(name, ", ".join(found)) for name, found in summary["versions"].items()]
+    panels = (
+        Panel("Stages", table=Table(("stage", "module", "version", "fingerprint"), stages)),
+        Panel("Packages", table=Table(("package", "version"), versions)),
+    )
+    return Section("repeat", "Repeat", "To repeat this run", commands=summary["commands"], panels=panels)

@@ -5,6 +5,7 @@ A section without anything to show is None and left out of the page.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,6 +87,13 @@ def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
                     f"{stage['stage']}: {failed:,} of {checked['checked']:,} reference answers of {_title(name)} are not "
                     "graded correct against themselves, so right answers to them may count as wrong"
                 )
+        for name, result in stage["results"].items():
+            unfit = {verdict: result["verdicts"][verdict] for verdict in ("error", "timeout")}
+            if any(unfit.values()):
+                remarks.append(
+                    f"{stage['stage']}: of {result['n']:,} problems of {_title(name)}, {unfit['error']:,} gave an error and "
+                    f"{unfit['timeout']:,} ran out of time in checking; they count as not solved"
+                )
         if stage["asked_as_trained"] is False:
             remarks.append(f"{stage['stage']} asks under another prompt than the training data has")
     return remarks
@@ -93,10 +101,9 @@ def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _scaling_panel(summary: Mapping[str, Any]) -> list[Panel]:
     """Figure 9 with this run's student, where it took MATH and the number of its problems is known."""
-    problems = sum(stage["rows_out"] for stage in summary["stages"] if stage["module"] == "synth.sft_data")
-    if summary["math"]["status"] != "measured" or not problems:
+    if summary["math"]["status"] != "measured" or len(summary["data"]) != 1 or not summary["data"][0]["train"]:
         return []
-    ours = (float(problems), summary["math"]["accuracy"])
+    ours = (float(summary["data"][0]["train"]), summary["math"]["accuracy"])
     chart = line_chart(
         [Line("paper, Qwen2-7B", paper.SCALING, "paper"), Line("this run", [ours], "after", points_only=True)],
         x_title="training problems",
@@ -109,7 +116,10 @@ def _scaling_panel(summary: Mapping[str, Any]) -> list[Panel]:
 
 
 def breakdown(summary: Mapping[str, Any]) -> Section | None:
-    """Accuracy by subject and level of every benchmark that has them, for trained and other models."""
+    """Accuracy by subject and level of every benchmark that has them, for trained and other models.
+
+    Where nothing was solved there is nothing to break down; summary.json has the tables all the same.
+    """
     stages = summary["benchmarks"]
     shown = [stage for stage in stages if stage["role"] != "before"] or stages
     panels = []
@@ -117,7 +127,7 @@ def breakdown(summary: Mapping[str, Any]) -> Section | None:
         for name, result in stage["results"].items():
             for part in ("subject", "level"):
                 groups = result[f"by_{part}"]
-                if groups:
+                if groups and result["correct"]:
                     rows = [
                         IntervalRow(
                             _group(part, key), group["accuracy"], group["low"], group["high"], stage["role"], _of(group)
@@ -176,7 +186,26 @@ def _similarity_note(stage: Mapping[str, Any]) -> str:
         notes.append(f"Where there are fewer than {found['wanted_per_level']:,} pairs, {why}")
     if stage["greedy"] is False:
         notes.append("The problems were sampled, where the paper decodes greedily")
-    return ". ".join(notes) + "."
+    return ". ".join([*notes, *_findings(found["levels"])]) + "."
+
+
+def _findings(levels: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether the paper's two claims hold for the medians found."""
+    medians = [
+        (level["level"], level["median"])
+        for level in sorted(levels, key=lambda level: level["level"])
+        if level["pairs"]
+    ]
+    if len(medians) < 2:
+        return []
+    rises = all(a[1] < b[1] for a, b in itertools.pairwise(medians))
+    below = [f"{level:g}" for level, median in medians if median >= level]
+    return [
+        f"Here the median {'rises' if rises else 'does not rise'} from each level to the next",
+        f"It is not below the personas' cosine at {', '.join(below)}"
+        if below
+        else "It stays below the personas' cosine",
+    ]
 
 
 def diversity(summary: Mapping[str, Any]) -> Section | None:

@@ -46,6 +46,7 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "stages": [_stage(artifact, experiment) for artifact in ordered],
         "totals": _totals(ordered),
         "benchmarks": benchmarks,
+        "data": [_data(artifact) for artifact in made_by(ordered, "synth.sft_data")],
         "verification": [_votes(artifact) for artifact in made_by(ordered, "synth.verify")],
         "training": [_training(artifact) for artifact in made_by(ordered, "train.sft")],
         "diversity": [_diversity(artifact) for artifact in made_by(ordered, "eval.diversity")],
@@ -96,6 +97,14 @@ def _totals(artifacts: Sequence[Artifact]) -> dict[str, Any]:
     for artifact in artifacts:
         usage = usage.plus(artifact.manifest.usage)
     return {**usage.model_dump(), "seconds": round(sum(artifact.manifest.seconds for artifact in artifacts), 3)}
+
+
+def _data(artifact: Artifact) -> dict[str, Any]:
+    splits: Counter[str] = Counter()
+    for shard in artifact.shard_names:
+        for row in _counted(pq.read_table(artifact.path / f"{shard}.parquet", columns=["split"]), ["split"]):
+            splits[row["split"]] += row["count_all"]
+    return {"stage": artifact.manifest.stage, "train": splits["train"], "test": splits["test"]}
 
 
 def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ Known by name, all three under the MIT licence:
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,36 +147,12 @@ def _answer(row: Row, field: str | None) -> str:
         # GSM8K keeps the worked solution in `answer`; the result stands behind the last "####"
         return str(value).rpartition("####")[2].strip()
     solution = row.get("solution")
-    return last_boxed(solution) if field is None and isinstance(solution, str) else ""
+    if field is not None or not isinstance(solution, str):
+        return ""
+    from personahub.core.answers import extract  # a third of a second to import, and seldom needed
 
-
-_BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)|\\boxed\s+(?=[^\s{])")
-
-
-def last_boxed(text: str) -> str:
-    r"""Content of the last whole `\boxed{...}` (or `\fbox{...}`, or `\boxed 7`) in `text`, else ""."""
-    for match in reversed(list(_BOX.finditer(text))):
-        start = match.end()
-        if text[start] != "{":
-            return re.split(r"[\s$.,]", text[start:], maxsplit=1)[0]
-        end = _closing_brace(text, start)
-        if end is not None:
-            return text[start + 1 : end].strip()
-    return ""
-
-
-def _closing_brace(text: str, start: int) -> int | None:
-    depth = 0
-    position = start
-    while position < len(text):
-        if text[position] == "\\":
-            position += 2  # an escaped brace is a character of the answer, as in \{1, 2\}
-            continue
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return position
-        position += 1
-    return None
+    found = extract(solution)
+    return found.answer if found.answer and found.rule == "boxed" else ""
 
 
 def _read_path(path: Path) -> Iterator[Row]:

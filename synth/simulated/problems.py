@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 from random import Random
 from typing import Any, Literal
 
@@ -20,13 +21,14 @@ from synth.simulated import attempts
 from synth.simulated.attempts import Attempt
 from synth.simulated.families import FAMILIES
 from synth.simulated.faults import FaultRates
-from synth.simulated.grammar import Difficulty, Family, Instance, recognise, seeded, tex
+from synth.simulated.grammar import DIFFICULTIES, Difficulty, Family, Instance, recognise, seeded, tex
 from synth.simulated.themes import neutral_slots, theme_of
 
 Kind = Literal["cot", "pot"]
 
 REFUSAL = "I'm sorry, but I can't help with that."
 _CANONICAL_PROBLEMS = 16  # for each difficulty and choice of families: the ones that near-duplicates repeat
+_WEIGHTS = (6, 3, 1)  # of a persona's preferred families, most characteristic word first
 _PERSONA_LENGTH = 2000  # characters; a persona is a sentence or two, and anything longer is noise
 
 
@@ -60,7 +62,7 @@ def make_problem(
     persona: str | None,
     seed: int,
     *,
-    difficulty: Difficulty = "easy",
+    difficulty: Difficulty | None = "easy",
     families: tuple[str, ...] | None = None,
     rates: FaultRates,
 ) -> Problem:
@@ -69,12 +71,13 @@ def make_problem(
     Args:
         persona: gives the theme and the preferred families; None takes both from the seed, out of few themes.
         seed: gives the numbers, the wording and the faults.
-        difficulty: sizes of the numbers, and what is asked beyond the plain result.
+        difficulty: sizes of the numbers, and what is asked beyond the plain result; None takes it from the seed.
         families: names to choose from; those that do not exist at `difficulty` are passed over.
 
     Raises:
         ValueError: none of `families` exists at `difficulty`.
     """
+    difficulty = difficulty or seeded("difficulty", seed).choice(DIFFICULTIES)
     choices = _choices(families, difficulty)
     fault = rates.draw(seeded("fault", seed), "refusal", "truncation", "malformed", "unsolvable", "near_duplicate")
     rng = seeded("problem", seed)
@@ -120,12 +123,19 @@ def _choices(families: tuple[str, ...] | None, difficulty: Difficulty) -> tuple[
 def _instance(
     rng: Random, preferences: tuple[int, ...] | None, choices: tuple[Family, ...], difficulty: Difficulty
 ) -> Instance:
-    """Numbers, wording and, if hard, a further question. The seed picks among the preferred families."""
-    weights = (6, 3, 1)[: len(preferences or ())]
-    pick = rng.choices(preferences, weights)[0] if preferences else rng.randrange(1 << 32)
-    family = choices[pick % len(choices)]
+    """Numbers, wording and, if hard, a further question. The seed picks among the preferred families.
+
+    Without preferences the first family comes up most, the next half as often, and so on down the harmonic
+    series: asked again and again for any problem, LLMs fall back on favourites.
+    """
+    if preferences:
+        pick, index = divmod(rng.choices(preferences, _WEIGHTS[: len(preferences)])[0], len(choices))
+        family = choices[index]
+    else:
+        pick = rng.getrandbits(16)
+        family = rng.choices(_favourites(choices), cum_weights=_harmonic(len(choices)))[0]
     params = family.sample(rng, difficulty)
-    wording = rng.randrange(len(family.wordings))
+    wording = pick % len(family.wordings)
     modulus, fold = None, False
     if difficulty == "hard" and rng.random() < 0.6:
         answer = family.solve(params)
@@ -134,6 +144,16 @@ def _instance(
         elif not isinstance(answer, str) and answer > 100:
             modulus = rng.choice((7, 9, 11, 13, 100))
     return Instance(family, wording, params, modulus, fold)
+
+
+@lru_cache(maxsize=256)
+def _favourites(choices: tuple[Family, ...]) -> tuple[Family, ...]:
+    return tuple(sorted(choices, key=lambda family: seeded("favourite", family.name).random()))
+
+
+@lru_cache(maxsize=256)
+def _harmonic(count: int) -> tuple[float, ...]:
+    return tuple(accumulate(1 / (rank + 1) for rank in range(count)))
 
 
 def _spoiled(instance: Instance, rng: Random) -> Instance:

@@ -18,7 +18,7 @@ from synth.simulated.grammar import seeded
 
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"  # problems are in English: words of other scripts would not read well in them
 _TOKEN = re.compile(rf"([{_LETTERS}]+(?:['’-][{_LETTERS}]+)*)|\S")
-_CONTENT = re.compile(rf"[{_LETTERS}]{{3,}}")
+_CONTENT = re.compile(rf"[{_LETTERS}]{{3,}}(?:-[{_LETTERS}]+)*")
 _VERBS = re.compile(rf"\b(?:who|that|which|to|often|always)\s+([{_LETTERS}]{{3,}})", re.IGNORECASE)
 _PREAMBLE = re.compile(
     r"^\s*(?:i am|i['’]m|he is|she is|this is|(?:the|this) (?:persona|person|user|individual) is|as)\s+", re.IGNORECASE
@@ -39,7 +39,8 @@ _BOUNDARY = _words(
     overseeing attending developing struggling planning advocating implementing preparing writing sharing researching
     managing creating learning teaching pursuing exploring focusing hoping wanting needing aiming dealing serving
     interested fascinated known devoted dedicated based passionate fond responsible eager keen skeptical concerned
-    familiar obsessed focused involved tasked committed inspired knowledgeable enthusiastic curious proud born"""
+    familiar obsessed focused involved tasked committed inspired knowledgeable enthusiastic curious proud born
+    being skilled new also currently recently now"""
 )
 
 # Words too common among personas to say what one is about.
@@ -57,6 +58,16 @@ _STOP = _BOUNDARY | _words(
     one two three four five six seven eight nine ten don doesn isn can't aspects related understanding support"""
 )
 
+_ING_NOUNS = _words(
+    """accounting advertising banking boxing broadcasting building clothing cycling engineering fishing gaming housing
+    learning manufacturing marketing mining nursing printing processing programming publishing racing riding swimming
+    testing training wedding wrestling"""
+)
+_PLURALS = (
+    (re.compile(r"(?<=..)ies$"), "y"),
+    (re.compile(r"(?<=ss|sh|ch|.x)es$"), ""),
+    (re.compile(r"(?<=..[^sui])s$"), ""),
+)
 _UNLIKE_NOUNS = ("ing", "ed", "ly", "ate", "ize", "ble", "ous")
 _LONGEST = 16  # of a word: what is written without spaces comes as one
 
@@ -81,16 +92,24 @@ def _rank(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
 
 
+def _singular(word: str) -> str:
+    """Roughly: 'policies' -> 'policy', 'coasters' -> 'coaster', while 'physics' and 'series' stay."""
+    if not word.endswith(("ics", "series", "species")):
+        for ending, instead in _PLURALS:
+            if ending.search(word):
+                return ending.sub(instead, word)
+    return word
+
+
 def _key(word: str) -> int:
     """The rank of a word; plural and singular, capital and small, count as one."""
-    word = word.lower()
-    return _rank(word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word)
+    return _rank(_singular(word.lower()))
 
 
 @lru_cache(maxsize=4096)
 def theme_of(persona: str) -> Theme:
     """The theme of a persona, from its words alone. Text without any word gives a neutral theme by its hash."""
-    words = {_key(word): word[:_LONGEST] for word in _CONTENT.findall(persona) if word.lower() not in _STOP}
+    words = {_key(word): _singular(word)[:_LONGEST] for word in _CONTENT.findall(persona) if word.lower() not in _STOP}
     ranked = sorted(words)
     if not ranked:
         return Theme(neutral_slots(seeded(persona)), (_rank(persona),))
@@ -120,16 +139,18 @@ def neutral_slots(rng: Random) -> dict[str, str]:
 
 def _noun_phrase(persona: str) -> str:
     """The leading noun phrase, with an indefinite article: 'a retired railway enthusiast'; '' if there is none."""
+    text = _PREAMBLE.sub("", persona)
     taken: list[str] = []
-    for word in _TOKEN.findall(_PREAMBLE.sub("", persona)):  # '' for what is no word
+    for word in _TOKEN.findall(text):  # '' for what is no word
         if not taken and word.lower() in _ARTICLES:
             continue
-        if not word or len(taken) == 5 or (taken and word.lower() in _BOUNDARY):
+        verb = word.lower() in _BOUNDARY or (len(taken) > 1 and word.endswith("ing") and word not in _ING_NOUNS)
+        if not word or len(taken) == 5 or (taken and verb):
             break
         taken.append(word[:_LONGEST])
     if not taken:
         return ""
-    if not any(letter.isupper() for letter in taken[0][1:]):  # a first word in capitals is a name, as in 'NASCAR fan'
+    if text.startswith(taken[0]) and taken[0][1:].islower():  # a capital that only begins the sentence
         taken[0] = taken[0].lower()
-    article = "an" if taken[0][0].lower() in "aeiou" else "a"
-    return " ".join((article, *taken))
+    vowel = taken[0][0].lower() in "aeiou" and not taken[0].lower().startswith(("uni", "use", "eu", "ukr"))
+    return " ".join(("an" if vowel else "a", *taken))

@@ -72,10 +72,12 @@ def ask(folder: Path, requests: list[Request], **config) -> list[Completion]:
 
 
 def request(text: str, seed: int = 0, **sampling) -> Request:
-    return Request((Message(role="user", content=text),), Sampling(**{"temperature": 0, "max_tokens": 24, **sampling}), seed)
+    return Request(
+        (Message(role="user", content=text),), Sampling(**{"temperature": 0, "max_tokens": 24, **sampling}), seed
+    )
 
 
-PROMPTS = [f"{'How many ' * (i % 7)}apples do {i} baskets hold?" for i in range(24)]
+PROMPTS = [f"{'How many ' * (i % 7)}apples do {i} baskets hold?" for i in range(16)]
 
 
 def reference(folder: Path, text: str, max_tokens: int) -> str:
@@ -95,7 +97,7 @@ def test_greedy_equals_generate_whatever_the_batch(model_folder):
     requests = [request(text, max_tokens=8 + 5 * (i % 4)) for i, text in enumerate(PROMPTS)]
     alone = [c.text for c in ask(model_folder, requests, batch_size=1)]
     assert alone == [reference(model_folder, t, r.sampling.max_tokens) for t, r in zip(PROMPTS, requests, strict=True)]
-    for batch_size in (3, 8, 64):
+    for batch_size in (5, 64):
         assert [c.text for c in ask(model_folder, requests, batch_size=batch_size)] == alone
     assert len(set(alone)) > len(alone) / 2, "the model says the same to all prompts: the test shows nothing"
 
@@ -108,7 +110,9 @@ def test_sampling_depends_on_the_seed_alone(model_folder):
     assert [c.text for i, c in enumerate(ask(model_folder, mixed, batch_size=16)) if i % 3] == [
         text for i, text in enumerate(alone) if i % 3
     ]
-    other = [c.text for c in ask(model_folder, [request(r.messages[0]["content"], 99, temperature=0.9) for r in requests])]
+    other = [
+        c.text for c in ask(model_folder, [request(r.messages[0]["content"], 99, temperature=0.9) for r in requests])
+    ]
     assert other != alone
 
 
@@ -216,7 +220,9 @@ def test_a_failure_reaches_everyone_and_the_engine_goes_on(model_folder, monkeyp
         engine = open_engine(engine_config({"kind": "transformers", "model": str(model_folder)}, "engines.tiny"))
         with monkeypatch.context() as patch:
             patch.setattr(engine._batch, "step", lambda: 1 / 0)
-            answers = await asyncio.gather(*(engine.complete(request(text)) for text in PROMPTS), return_exceptions=True)
+            answers = await asyncio.gather(
+                *(engine.complete(request(text)) for text in PROMPTS), return_exceptions=True
+            )
         assert {type(answer) for answer in answers} == {ZeroDivisionError}
         assert (await engine.complete(request(PROMPTS[0]))).completion_tokens > 0
         await engine.close()

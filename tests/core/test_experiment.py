@@ -132,7 +132,7 @@ def test_stale_is_refused_with_the_difference_and_redo_replaces(folder: Path) ->
     assert "experiment=NAME" in line
     assert "--redo numbers" in line
     assert len(values(folder, "double")) == 24
-    redone = personahub(folder, "run", "toy.yaml", "stages.numbers.config.count=12", "--redo", "numbers")
+    redone = personahub(folder, "run", "toy.yaml", "--redo", "numbers", "stages.numbers.config.count=12")
     assert redone.returncode == 0, redone.stderr
     assert len(values(folder, "double")) == 9
 

@@ -176,9 +176,7 @@ def test_greedy_requests_are_not_repeated(folder: Path) -> None:
 def test_an_endpoint_that_goes_away_stops_the_run_and_nothing_is_asked_again(folder: Path) -> None:
     result = run(folder, "engines.toy={kind: toys.engine, model: toy, fail_after: 50, concurrency: 8}")
     assert result.returncode == 2
-    assert "error: echo: http://nowhere: the endpoint is gone" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert "To go on" in result.stderr
+    assert result.stderr == "error: echo: http://nowhere: the endpoint is gone\n"
     before = len(calls(folder))
     # `fail_after` is identity for this toy, so keep it: more calls than that are not needed any more.
     for _ in range(2):

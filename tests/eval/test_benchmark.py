@@ -44,7 +44,9 @@ def evaluate(run: Run, engine: str, tmp_path: Path) -> Run:
 
     def one(inputs: dict[str, Artifact], name: str = "benchmark", model: str = "none", **config: Any) -> Artifact:
         engines = {"student": {"kind": engine, "model": model, "concurrency": 4}}
-        return run(tmp_path / name, "eval.benchmark", inputs, {"engine": "student", **config}, engines)
+        return run(
+            tmp_path / name, "eval.benchmark", inputs, {"engine": "student", "check_workers": 1, **config}, engines
+        )
 
     return one
 
@@ -62,7 +64,7 @@ def test_accuracy_is_what_the_records_say(experiment: dict[str, Artifact]) -> No
         assert result["truncated"] == sum(row["finish_reason"] == "length" for row in here) > 0
         interval = wilson_interval(result["correct"], result["n"])
         assert (result["low"], result["high"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
-    assert 0 < summary["benchmarks"]["math"]["verdicts"]["no_answer"]
+    assert summary["benchmarks"]["math"]["verdicts"]["no_answer"] > 0
 
 
 def test_every_problem_is_in_one_subject_and_one_level(experiment: dict[str, Artifact]) -> None:
@@ -105,6 +107,12 @@ def test_a_refused_problem_counts_as_an_error(exam: Any, evaluate: Run) -> None:
     assert {row["rule"] for row in artifact.rows() if row["verdict"] == "error"} == {
         "engine: too_long: the prompt does not fit"
     }
+
+
+def test_an_engine_that_refuses_everything_is_no_measurement(exam: Any, evaluate: Run) -> None:
+    rows = [reference(f"REFUSE {i} times 3 plus 4", "10") for i in range(3)]
+    with pytest.raises(UserError, match=r"'student' refused all of 3 problems, the first with too_long"):
+        evaluate({"exam": exam(rows)})
 
 
 def test_references_are_checked_against_themselves(exam: Any, evaluate: Run) -> None:

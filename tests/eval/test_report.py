@@ -1,11 +1,253 @@
+"""The report says what the artifacts say, in full, and takes nobody's text for markup."""
+
 from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from eval.report.page import prose
+from eval.report.summary import in_order, read_metrics, summarize
+from personahub.core import records
+from personahub.core.artifact import Artifact
 
-def test_it(experiment, run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("r") / "report"
-    run(folder, "eval.report", experiment)
-    import shutil
+Run = Callable[..., Artifact]
 
-    shutil.rmtree("/tmp/report_try", ignore_errors=True)
-    shutil.copytree(folder, "/tmp/report_try")
+
+@pytest.fixture(scope="module")
+def report(experiment: dict[str, Artifact], run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the report on the small experiment."""
+    return run(tmp_path_factory.mktemp("report") / "report", "eval.report", experiment).path
+
+
+@pytest.fixture(scope="module")
+def summary(report: Path) -> dict[str, Any]:
+    return json.loads((report / "summary.json").read_text(encoding="utf-8"))
+
+
+def by_stage(summary: dict[str, Any]) -> dict[str, Any]:
+    return {stage["stage"]: stage for stage in summary["stages"]}
+
+
+def test_every_stage_has_its_counts_usage_and_time(summary: dict[str, Any], experiment: dict[str, Artifact]) -> None:
+    stages = by_stage(summary)
+    assert set(stages) == set(experiment)
+    for name, artifact in experiment.items():
+        manifest = artifact.manifest
+        expected = {**manifest.counts.model_dump(), **manifest.usage.model_dump(), "seconds": manifest.seconds}
+        assert {key: stages[name][key] for key in expected} == expected
+    assert stages["verified"]["rejected"] == {"no_majority": 15}
+    assert summary["data"] == [{"stage": "data", "train": 69, "test": 35}]
+    assert summary["totals"]["requests"] == sum(stage["requests"] for stage in summary["stages"])
+
+
+def test_the_student_before_and_after(summary: dict[str, Any], experiment: dict[str, Artifact]) -> None:
+    for role in ("before", "after"):
+        result = experiment[role].manifest.summary["benchmarks"]["synthetic_test"]
+        shown = summary["student"][role]
+        assert {key: shown[key] for key in ("n", "correct", "accuracy", "low", "high")} == {
+            key: result[key] for key in ("n", "correct", "accuracy", "low", "high")
+        }
+    assert summary["student"]["before"]["accuracy"] < summary["student"]["after"]["accuracy"]
+
+
+def test_roles_follow_the_artifacts_and_not_the_names(
+    build: Any, experiment: dict[str, Artifact], tmp_path: Path
+) -> None:
+    results = experiment["after"].manifest.summary
+    renamed = build(tmp_path / "before", "eval.benchmark", inputs={"model": experiment["model"]}, summary=results)
+    judge = build(
+        tmp_path / "after", "eval.benchmark", identity={"engine": {"kind": "openai", "model": "big"}}, summary=results
+    )
+    artifacts = [experiment["model"], experiment["base_model"], experiment["data"], renamed, judge]
+    roles = {entry["stage"]: (entry["role"], entry["model"]) for entry in summarize("x", artifacts)["benchmarks"]}
+    assert roles == {"before": ("after", "model"), "after": ("other", "big")}
+
+
+def test_math_speaks_in_a_sentence(build: Any, experiment: dict[str, Artifact], tmp_path: Path) -> None:
+    def statement(name: str, benchmarks: Any, skipped: Any) -> dict[str, Any]:
+        summary = {"benchmarks": benchmarks, "skipped": skipped, "reference_self_check": {}}
+        return summarize("x", [build(tmp_path / name, "eval.benchmark", summary=summary)])["math"]
+
+    zero = {"kind": "benchmark", "n": 5000, "correct": 3, "accuracy": 0.0006, "low": 0.0002, "high": 0.0018}
+    measured = statement("a", {"math": zero}, {})
+    assert measured["status"] == "measured"
+    assert "3 of 5,000 correct" in measured["statement"]
+    assert "near zero" in measured["statement"]
+    skipped = statement("b", {}, {"math": "no network"})
+    assert (skipped["status"], skipped["statement"]) == ("skipped", "MATH was skipped: no network")
+    assert statement("c", {}, {})["status"] == "not_asked_for"
+
+
+def test_the_papers_quartiles_stand_beside_ours(summary: dict[str, Any]) -> None:
+    levels = {level["level"]: level for level in summary["diversity"][0]["similarity"]["levels"]}
+    assert levels[0.2]["paper"] == []
+    assert levels[0.4]["paper"][0] == {"prompt": "no focus", "q1": 0.21, "median": 0.28, "q3": 0.34}
+    assert {row["prompt"] for row in levels[0.9]["paper"]} == {"gpt-4o", "gpt-3.5-turbo"}
+
+
+@pytest.mark.parametrize(
+    ("medians", "expected"),
+    [
+        ([0.2, 0.4, 0.6], "median rises from each level to the next. It stays below the personas' cosine."),
+        (
+            [0.2, 0.7, 0.6],
+            "median does not rise from each level to the next. It is not below the personas' cosine at 0.6.",
+        ),
+    ],
+)
+def test_the_papers_claims_are_tested(
+    build: Any, run: Run, experiment: dict[str, Artifact], tmp_path: Path, medians: list[float], expected: str
+) -> None:
+    known = experiment["similarity"].manifest.summary
+    levels = [
+        {"level": level, "pairs": 50, "low": 0.0, "q1": 0.1, "median": median, "q3": 0.9, "high": 1.0}
+        for level, median in zip((0.4, 0.6, 0.8), medians, strict=True)
+    ]
+    summary = known | {"similarity": known["similarity"] | {"levels": levels}}
+    artifact = build(tmp_path / "similarity", "eval.diversity", summary=summary)
+    page = _Page((run(tmp_path / "r", "eval.report", {"s": artifact}).path / "index.html").read_text(encoding="utf-8"))
+    assert expected in page.text
+
+
+def test_errors_in_checking_are_pointed_out(build: Any, run: Run, tmp_path: Path) -> None:
+    verdicts = {"correct": 1, "wrong": 0, "no_answer": 0, "timeout": 2, "error": 3}
+    result = {"kind": "benchmark", "n": 6, "correct": 1, "accuracy": 0.1667, "low": 0.03, "high": 0.56}
+    result |= {"verdicts": verdicts, "truncated": 0, "by_subject": {}, "by_level": {}}
+    checked = {"exam": {"checked": 6, "correct": 4, "failed": []}}
+    summary = {
+        "benchmarks": {"exam": result},
+        "skipped": {},
+        "reference_self_check": checked,
+        "asked_as_trained": False,
+    }
+    artifact = build(tmp_path / "bench", "eval.benchmark", summary=summary)
+    page = _Page((run(tmp_path / "r", "eval.report", {"b": artifact}).path / "index.html").read_text(encoding="utf-8"))
+    assert "3 gave an error and 2 ran out of time" in page.text
+    assert "2 of 6 reference answers of Exam are not graded correct against themselves" in page.text
+    assert "asks under another prompt" in page.text
+
+
+def test_a_simulated_teacher_is_announced(summary: dict[str, Any], report: Path, build: Any, tmp_path: Path) -> None:
+    assert summary["simulated_teacher"]["used"] is True
+    assert "solutions" in summary["simulated_teacher"]["stages"]
+    assert "say nothing about real language models" in (report / "index.html").read_text(encoding="utf-8")
+    assert "say nothing about real language models" in (report / "report.md").read_text(encoding="utf-8")
+    real = build(tmp_path / "real", "synth.problems", identity={"engine": {"kind": "openai", "model": "m"}})
+    assert summarize("x", [real])["simulated_teacher"] == {"used": False, "stages": []}
+    assert summarize("x", [real])["notice"] is None
+
+
+def test_votes_are_counted(summary: dict[str, Any]) -> None:
+    (votes,) = summary["verification"]
+    assert (votes["problems"], votes["accepted"]) == (120, 105)
+    assert sum(level["problems"] for level in votes["agreement"]) == votes["accepted"]
+    assert [level["vote_share"] for level in votes["agreement"]] == [1.0, 0.6667]
+    assert votes["statuses"] == {"cot": {"answered": 210}, "pot": {"answered": 105}}
+
+
+def test_stages_come_in_pipeline_order(experiment: dict[str, Artifact]) -> None:
+    names = [artifact.name for artifact in in_order(list(reversed(list(experiment.values()))))]
+    for earlier, later in (("documents", "personas"), ("solutions", "verified"), ("data", "model"), ("model", "after")):
+        assert names.index(earlier) < names.index(later)
+
+
+def test_metrics_of_a_resumed_run_are_read_once(build: Any, tmp_path: Path) -> None:
+    artifact = build(tmp_path / "model", "train.sft")
+    lines = [
+        {"step": 5, "train/loss": 3.0},
+        {"step": 10, "train/loss": 2.0},
+        {"step": 10, "train/loss": 2.5},
+        {"note": 1},
+    ]
+    (artifact.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [(entry["step"], entry["train/loss"]) for entry in read_metrics(artifact)] == [(5, 3.0), (10, 2.5)]
+
+
+class _Page(HTMLParser):
+    """Tags, links and the text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.events: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [str(value) for key, value in attrs if key in ("src", "href", "action", "srcset", "data")]
+        self.events += [key for key, _ in attrs if key.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_one_file_without_a_request(report: Path) -> None:
+    html = (report / "index.html").read_text(encoding="utf-8")
+    page = _Page(html)
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+    assert not re.search(r"url\((?!['\"]?data:)|@import", html)
+    assert len(html.encode()) < 5_000_000
+    assert page.tags.count("script") == 1
+    assert page.tags.count("h1") == 1
+
+
+def test_text_of_models_and_pages_stays_text(report: Path) -> None:
+    page = _Page((report / "index.html").read_text(encoding="utf-8"))
+    assert "img" not in page.tags
+    assert page.events == []
+    assert '<img src=x onerror="alert(1)"><b>bold</b> {{ 7 * 7 }}' in page.text
+
+
+def test_samples_follow_a_problem_from_its_text_to_its_verdict(report: Path, experiment: dict[str, Artifact]) -> None:
+    text = _Page((report / "index.html").read_text(encoding="utf-8")).text
+    assert "Tide tables for the northern harbour" in text
+    assert "hop 1 · colleague" in text
+    assert "math item 17 (ngram, 13)" in text  # the contaminated one
+    assert "rejected by verified: no_majority" in re.sub(r"\s+", " ", text)
+    assert "I'm sorry, I cannot help with that." in text  # among the rejected examples
+
+
+def test_huge_texts_are_cut_and_say_so(build: Any, run: Run, experiment: dict[str, Artifact], tmp_path: Path) -> None:
+    rows = [
+        row | {"samples": [{**each, "text": "x" * 200_000} for each in row["samples"]]}
+        for row in experiment["solutions"].rows()
+    ]
+    solutions = build(
+        tmp_path / "solutions", "synth.solutions", rows, records.SOLUTIONS, inputs={"problems": experiment["problems"]}
+    )
+    path = run(tmp_path / "huge", "eval.report", experiment | {"solutions": solutions}, {"samples": 60}).path
+    html = (path / "index.html").read_text(encoding="utf-8")
+    assert len(html.encode()) < 5_000_000
+    assert "(197,000 more characters)" in html
+
+
+def test_a_report_on_little_shows_little(experiment: dict[str, Artifact], run: Run, tmp_path: Path) -> None:
+    path = run(tmp_path / "little", "eval.report", {"documents": experiment["documents"]}).path
+    html = (path / "index.html").read_text(encoding="utf-8")
+    assert 'id="funnel"' in html
+    assert 'id="similarity"' not in html
+    assert json.loads((path / "summary.json").read_text())["student"] is None
+    assert run(tmp_path / "nothing", "eval.report", {}).num_rows == 0
+
+
+def test_the_same_artifacts_give_the_same_report(
+    report: Path, experiment: dict[str, Artifact], run: Run, tmp_path: Path
+) -> None:
+    again = run(tmp_path / "again", "eval.report", experiment).path
+    for name in ("summary.json", "index.html", "report.md"):
+        assert (again / name).read_bytes() == (report / name).read_bytes()
+
+
+def test_code_and_formulas_are_set_apart() -> None:
+    html = str(prose("Take $x<1$.\n```python\nprint('<b>')\n```\nSo \\boxed{2} & done"))
+    assert '<code class="tex">$x&lt;1$</code>' in html
+    assert "<pre><code>print(&#39;&lt;b&gt;&#39;)</code></pre>" in html
+    assert '<code class="tex">\\boxed{2}</code> &amp; done' in html

@@ -51,7 +51,7 @@ def test_wilson_interval_holds_the_share_and_stays_in_range(a: int, b: int, conf
 
 @pytest.mark.parametrize(("correct", "n", "confidence"), [(2, 1, 0.95), (-1, 3, 0.95), (1, 2, 1.0), (1, 2, 0.0)])
 def test_wilson_interval_refuses_the_impossible(correct: int, n: int, confidence: float) -> None:
-    with pytest.raises(ValueError, match="impossible|confidence"):
+    with pytest.raises(ValueError, match=r"impossible|confidence"):
         wilson_interval(correct, n, confidence)
 
 

@@ -9,7 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from personahub.core.artifact import MANIFEST, Artifact, Counts, InputReference, Manifest, Usage, open_artifact, write_json
+from personahub.core.artifact import (
+    MANIFEST,
+    Artifact,
+    Counts,
+    InputReference,
+    Manifest,
+    Usage,
+    open_artifact,
+    write_json,
+)
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter, shard_name
@@ -23,7 +32,7 @@ FAULTLESS = dict.fromkeys(
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_artifact(tmp_path: Path) -> Callable[..., Artifact]:
     """`make_artifact(name, schema, rows, shards=2)`: an artifact on disk."""
 
@@ -35,7 +44,7 @@ def make_artifact(tmp_path: Path) -> Callable[..., Artifact]:
             part = rows[index::shards]
             with ShardWriter(path, shard_name(index), schema) as writer:
                 for row in part:
-                    writer.write({field: None for field in schema.names} | row)
+                    writer.write(dict.fromkeys(schema.names) | row)
             sizes[shard_name(index)] = len(part)
         manifest = Manifest(
             experiment="test", stage=name, module="test", version="1", fingerprint=digest(name, len(rows)), config={},
@@ -48,7 +57,7 @@ def make_artifact(tmp_path: Path) -> Callable[..., Artifact]:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def run_module(tmp_path: Path) -> Callable[..., Artifact]:
     """`run_module("synth.problems", config, personas=artifact)`: the artifact that the stage makes."""
 

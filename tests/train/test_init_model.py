@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from personahub.core.artifact import Artifact
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.worker import run_stage
 from train import init_model
-
 
 Make = Callable[..., Any]
 

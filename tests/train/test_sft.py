@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from personahub.core.artifact import Artifact, write_json
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from personahub.core.answers import guards
-from personahub.core.answers.equivalence import equivalent, is_mathematics
-from personahub.core.answers.extract import extract
+from personahub.core.answers.equivalence import equivalent, is_readable
+from personahub.core.answers.extract import extract, inside
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.verdict import Extracted, Verdict
 
@@ -44,17 +45,21 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
         if whole and equivalent(reference.answer, whole, policy) == "same text":
             return "correct", Extracted(whole, "bare"), "same text"
         return "no_answer", found, "nothing to compare"
-    for gold_reading in _readings(reference):
+    for gold_reading in (reference.answer, *reference.others):
         for pred_reading in _readings(found):
             rule = equivalent(gold_reading, pred_reading, policy)
             if rule is not None:
                 return "correct", found, rule
-    refused = guards.refusal(found.answer)
+    refused = guards.refusal(found.answer) or guards.refusal(reference.answer)
     return "wrong", found, f"refused: {refused}" if refused else "different"
 
 
-def _readings(found: Extracted) -> list[str]:
-    """The answer, then its second readings; a formula inside of a bare text counts only where the text is prose."""
-    if found.rule == "bare" and found.answer and is_mathematics(found.answer):
-        return [found.answer]
-    return [text for text in (found.answer, *found.others) if text]
+def _readings(found: Extracted) -> Iterator[str]:
+    """The predicted answer, its second readings, and what a prediction in prose has at its heart."""
+    if found.answer:
+        yield found.answer
+        yield from found.others
+        prose = not guards.refusal(found.answer) and not is_readable(found.answer)
+        inner = inside(found.answer, found.rule) if prose else None
+        if inner:
+            yield inner

@@ -6,6 +6,7 @@ some leniency is one-sided (a missing unit is forgiven, a wrong one is not).
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields, replace
 from fractions import Fraction
 
@@ -13,6 +14,7 @@ from personahub.core.answers import relations
 from personahub.core.answers.matrices import folded
 from personahub.core.answers.nodes import (
     Based,
+    Call,
     Interval,
     Matrix,
     NamedSet,
@@ -37,7 +39,7 @@ from personahub.core.answers.scalars import same_scalar, same_structure, uses_ba
 from personahub.core.answers.values import NoValue, based_value, evaluate, free_symbols
 from personahub.core.answers.wording import number_word, words_key
 
-_MANY = 200  # members that are matched against each other in any order
+_MANY = 30  # members, other than plain numbers on both sides, that are matched in any order
 
 
 def same(gold: Node, pred: Node, policy: Policy) -> str | None:
@@ -50,6 +52,8 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
     """
     if gold == pred:
         return "same expression"
+    if isinstance(gold, Number) and isinstance(pred, Number):
+        return same_scalar(gold, pred, policy)
     rule = _by_shape(gold, pred, policy)
     if rule is None and (_has_plus_minus(gold) or _has_plus_minus(pred)):
         return _both_signs(gold, pred, policy)
@@ -113,11 +117,12 @@ def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
         rule = relations.same_relation(gold, pred, policy)
         if rule is not None:
             return rule
-    if policy.interval_as_inequality or (_has_relation(gold) and _has_relation(pred)):
+    both = _has_relation(gold) and _has_relation(pred)
+    if (policy.interval_as_inequality or both) and not (both and relations.different_variables(gold, pred)):
         rule = _real_sets(gold, pred)
         if rule is not None:
             return rule
-    if isinstance(gold, Sequence) and isinstance(pred, Sequence):
+    if isinstance(gold, Sequence) and isinstance(pred, Sequence) and gold.kind == pred.kind == "list":
         return "relations" if _unordered(gold.items, pred.items, policy) else None
     return None
 
@@ -173,6 +178,8 @@ def _real_sets(gold: Node, pred: Node) -> str | None:
 
 def _matrices(gold: Node, pred: Node, policy: Policy) -> str | None:
     gold, pred = folded(gold), folded(pred)
+    if not (_has_matrix(gold) or _has_matrix(pred)):
+        return same(gold, pred, policy)
     a, b = _rows(gold), _rows(pred)
     if a is None or b is None:
         if not policy.vector_as_tuple:
@@ -189,6 +196,8 @@ def _matrices(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 def _has_matrix(node: Node) -> bool:
     parts = node.terms if isinstance(node, Sum) else node.factors if isinstance(node, Product) else ()
+    if isinstance(node, Call):
+        parts = node.arguments
     return isinstance(node, Matrix) or any(_has_matrix(part) for part in parts)
 
 
@@ -245,12 +254,15 @@ def _ordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy) -> bool:
 
 
 def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinct: bool = False) -> bool:
-    if distinct:
-        a, b = _without_repeats(a, policy), _without_repeats(b, policy)
-    if len(a) != len(b) or len(a) > _MANY:
+    left, right = _without_common(a, b, distinct)
+    if max(len(left), len(right)) > _MANY:
         return False
-    rest = list(b)
-    for item in a:
+    if distinct:
+        left, right = _without_repeats(left, policy), _without_repeats(right, policy)
+    if len(left) != len(right):
+        return False
+    rest = list(right)
+    for item in left:
         for index, other in enumerate(rest):
             if same(item, other, policy):
                 del rest[index]
@@ -260,14 +272,42 @@ def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinc
     return True
 
 
-def _without_repeats(items: tuple[Node, ...], policy: Policy) -> tuple[Node, ...]:
+def _without_common(
+    a: tuple[Node, ...], b: tuple[Node, ...], distinct: bool
+) -> tuple[list[Node], list[Node]]:
+    """Take out rational members that both sides have, in linear time; repeats count unless `distinct`."""
+    left, right = [_rational(item) for item in a], [_rational(item) for item in b]
+    common = Counter(left) & Counter(right)
+    del common[None]
+    if distinct:
+        return (
+            [item for item, value in zip(a, left, strict=True) if value not in common],
+            [item for item, value in zip(b, right, strict=True) if value not in common],
+        )
+    return _removed(a, left, common), _removed(b, right, common)
+
+
+def _removed(items: tuple[Node, ...], values: list[Fraction | None], common: Counter[Fraction | None]) -> list[Node]:
+    budget = Counter(common)
+    kept = []
+    for item, value in zip(items, values, strict=True):
+        if value is not None and budget[value] > 0:
+            budget[value] -= 1
+        else:
+            kept.append(item)
+    return kept
+
+
+def _rational(node: Node) -> Fraction | None:
+    return node.value if isinstance(node, Number) else None
+
+
+def _without_repeats(items: list[Node], policy: Policy) -> list[Node]:
     kept: list[Node] = []
-    if len(items) > _MANY:
-        return items
     for item in items:
         if not any(same(item, other, policy) for other in kept):
             kept.append(item)
-    return tuple(kept)
+    return kept
 
 
 def _ratios(gold: Node, pred: Node, policy: Policy) -> str | None:
@@ -297,7 +337,8 @@ def _numerals(gold: Node, pred: Node, policy: Policy) -> str | None:
         based, other = (gold, pred) if isinstance(gold, Based) else (pred, gold)
         assert isinstance(based, Based)
         if isinstance(other, Number) and other.digits == based.digits:
-            return "base omitted" if policy.base_optional else None
+            if isinstance(gold, Based):
+                return "base omitted" if policy.base_optional else None
         if isinstance(gold, Based):
             return None  # the question asked for that base
         return "base" if not free_symbols(other) and evaluate(other) == based_value(based) else None

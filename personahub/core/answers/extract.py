@@ -1,41 +1,57 @@
-"""Find the answer in a completion: the last box, what follows "answer is", the last line, the last number."""
+"""Find the answer in a completion: the last box, what follows "answer is", the last line, the last number.
+
+Every rule is linear in the text (or looks at a bounded tail of it), whatever the text.
+"""
 
 from __future__ import annotations
 
 import re
 
 from personahub.core.answers import guards
-from personahub.core.answers.normalise import closing_brace
 from personahub.core.answers.verdict import Extracted
 
-_BOX = re.compile(r"(?:\\|\x08)?(?:boxed|fbox|framebox|oxed(?=\{))\s*(?P<brace>\{)?|\\(?:boxed|fbox)\s*(?P<bare>[\w.]+)")
-_HASHES = re.compile(r"####\s*(.+)")
+_TAIL = 20_000  # characters in which the last formula or number is looked for
+_CLAUSE = 2_000  # characters after "answer is" that are looked at
+_NEIGHBOURS = 60  # boxes that may form one list
+
+_BOX = re.compile(r"(?:\\|\x08)?(?:boxed|fbox|framebox)\s{0,3}(?P<brace>\{)?|\x08oxed\{|(?<![a-z])oxed\{")
+_BARE_BOX = re.compile(r"\s{0,3}(-?\w+(?:\.\d+)?)")
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+_HASHES = re.compile(r"####:?[^\S\n]{0,3}(\S[^\n]*)")
 _PHRASE = re.compile(
-    r"(?:final\s+answer|correct\s+answer|answer|correct\s+(?:option|choice)|final\s+result|答案)"
-    r"(?:\s+(?:to\s+the\s+(?:problem|question)|here|choice|option|therefore))?"
-    r"\s*(?:\*\*|\}|\$)*\s*(?:is|are|:|=|is\s+given\s+by|would\s+be|must\s+be|should\s+be|为|是|：)+\s*(?:therefore|thus|simply|for\s+sure|just|then|equal\s+to|option|choice|approximately|about|to\s+be)?\s*:?",
+    r"(?:final answer|correct answer|answer|correct (?:option|choice)|final result|答案)"
+    r"(?: (?:to the (?:problem|question)|here|choice|option|therefore))?"
+    r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are)\b:?|:|=|为|是|：)"
+    r"(?: (?:therefore|thus|simply|for sure|just|then|equal to|option|choice|approximately|about|to be)\b){0,2}:?",
     re.IGNORECASE,
 )
-_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\\]|\\.)+?)\$", re.DOTALL)
-_SENTENCE_END = re.compile(r"(?<!\d)[.!?](?=\s|$|\*)|(?<=\d)[.!?](?=\s|$|\*)|\n|<\|")
+_MATH = re.compile(
+    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,1000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,1000}?)\$", re.DOTALL
+)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$|\*)|\n|<\|")
 _CLAUSE_END = re.compile(
-    r",?\s+(?:because|since|so|as|which|where|but|it|when|given|after|before|due|not|and\s+not|for\s+all)\b|,\s+(?:and|which|because)\s+(?=[a-z]{3})"
+    r",?\s(?:because|since|so|as|which|where|but|it|when|given|after|before|due|not|and not|for all)\b"
+    r"|,\s(?!and\b|or\b)(?=[a-z]{3})|,\sand\s(?=[a-z]{3})"
 )
 _NUMBER = re.compile(
-    r"[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?(?:e[+-]?\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?\s?(?:\\?%|°)?"
+    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
+    r"(?:e[+-]?\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?\s?(?:\\?%|°)?"
 )
+_LETTER = re.compile(r"(?<![\w'])\(?([A-E])\)?(?=[.,;:!\s]{0,9}$|[.,;:)](?!\w))")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
-_COMMANDS = re.compile(r"\\(?:text|mathrm|textbf|mbox|mathbf|operatorname|textit)\s*\{[^{}]*\}|\\[a-zA-Z]+|\\begin\{\w+\}|\\end\{\w+\}")
-_GAP = re.compile(r"^[\s$.,;:\\()\[\]*{}=_a-zA-Z0-9]*$")
+_COMMANDS = re.compile(
+    r"\\(?:begin|end)\{\w+\*?\}"
+    r"|\\(?:text|mathrm|textbf|mbox|mathbf|operatorname|textit|textnormal)\s{0,3}\{[^{}]*\}|\\[a-zA-Z]+"
+)
 
 
 def extract(text: str) -> Extracted:
     """The answer of a completion, a solution or an answer alone, and the rule that found it.
 
-    Order: the last balanced \\boxed or \\fbox; `#### 42`; what follows the last "answer is"; a text that
-    is nothing but an answer; the last line, formula or number. See `Extracted.rule`.
+    Order: the last balanced \\boxed or \\fbox; `#### 42`; a text that is nothing but an answer; what
+    follows the last "answer is"; the last line, formula, number or choice letter. See `Extracted.rule`.
     """
-    text = text[-guards.MAX_COMPLETION :]
+    text = re.sub(r"[^\S\n]+", " ", text[-guards.MAX_COMPLETION :])
     for rule in (_boxed, _hashes, _bare, _phrased, _last):
         found = rule(text)
         if found is not None:
@@ -43,35 +59,92 @@ def extract(text: str) -> Extracted:
     return Extracted(None, "none")
 
 
-def boxes(text: str) -> list[tuple[int, int, str]]:
-    """Start, end and content of every balanced, non-empty, outermost box."""
-    found: list[tuple[int, int, str]] = []
-    position = 0
-    while (match := _BOX.search(text, position)) is not None:
-        position = match.end()
-        if match.group("brace") is None:
-            bare = re.match(r"\s*([A-Za-z0-9.]+)", text[match.end() :]) if text[match.start()] == "\\" else None
-            if bare:
-                found.append((match.start(), match.end() + bare.end(), bare.group(1)))
-            continue
-        end = closing_brace(text, match.end() - 1)
-        if end is None:
-            continue
-        content = text[match.end() : end].strip()
-        if content:
-            found.append((match.start(), end + 1, content))
-        position = end + 1
-    return found
+def inside(prose: str, rule: str) -> str | None:
+    """The answer within an answer that is a sentence: `The largest n is 34`.
+
+    In a box, only one that stands alone or that the sentence leads up to: `5 of 8` has no answer inside.
+    """
+    said = _predicate(prose)
+    found = _last(said)
+    if found is None or found.answer == prose:
+        return None
+    alone = said != prose or len(_NUMBER.findall(_MATH.sub(" 0 ", prose))) <= 1
+    return found.answer if alone or not rule.startswith("boxed") else None
+
+
+# Boxes ---------------------------------------------------------------------------------------
 
 
 def _boxed(text: str) -> Extracted | None:
     if "boxed" not in text and "fbox" not in text and "framebox" not in text and "oxed{" not in text:
         return None
-    found = boxes(text)
+    found = _boxes(text)
     if not found:
         return _unclosed(text)
-    others = [_neighbours(text, found), _final_phrase(text[found[-1][1] :])]
-    return Extracted(found[-1][2], "boxed", tuple(other for other in others if other))
+    start, end, content = found[-1]
+    if _HASHES.search(content) or _PHRASE.search(content):  # a whole text in a box
+        inner = _hashes(content) or _phrased(content)
+        if inner is not None:
+            return Extracted(inner.answer, "boxed")
+    others = [_neighbours(text, found), _final_phrase(text[end:])]
+    return Extracted(content, "boxed", tuple(other for other in others if other))
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """Start, end and content of every balanced, non-empty box that holds no other box."""
+    closing = _matching_braces(text)
+    found: list[tuple[int, int, str]] = []
+    for match in _BOX.finditer(text):
+        if match.group().endswith("{"):
+            end = closing.get(match.end() - 1)
+            content = text[match.end() : end].strip() if end is not None else ""
+        else:
+            bare = _BARE_BOX.match(text, match.end()) if match.group().startswith("\\") else None
+            end, content = (bare.end() - 1, bare.group(1)) if bare else (None, "")
+        if end is None or not content:
+            continue
+        while found and found[-1][0] < match.start() < found[-1][1]:
+            found.pop()  # it holds this one
+        found.append((match.start(), end + 1, content))
+    return found
+
+
+def _matching_braces(text: str) -> dict[int, int]:
+    """Index of the closing brace for each opening one that has one; escaped braces do not count."""
+    opened: list[int] = []
+    closing: dict[int, int] = {}
+    for match in _BRACES.finditer(text):
+        if match.group() == "{":
+            opened.append(match.start())
+        elif match.group() == "}" and opened:
+            closing[opened.pop()] = match.start()
+    return closing
+
+
+def _unclosed(text: str) -> Extracted | None:
+    """A box that the end of the text cut off: what is there, up to the end of its line."""
+    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    if start < 0:
+        return None
+    content = text[text.index("{", start) + 1 :].strip().split("\n")[0].strip(" $")
+    return Extracted(content, "boxed_unclosed") if content else None
+
+
+def _neighbours(text: str, found: list[tuple[int, int, str]]) -> str | None:
+    """The last boxes of one sentence as a list: `\\boxed{1} and \\boxed{2}`."""
+    chain = [found[-1]]
+    for box in reversed(found[-_NEIGHBOURS:-1]):
+        gap = text[box[1] : chain[-1][0]]
+        if len(gap) > 40 or "\n\n" in gap or re.search(r"[.!?]\s", gap) or not _joins(gap):
+            break
+        chain.append(box)
+    contents = list(dict.fromkeys(content for _, _, content in reversed(chain)))
+    return ", ".join(contents) if len(contents) > 1 else None
+
+
+def _joins(gap: str) -> bool:
+    words = re.findall(r"[A-Za-z]{2,}", _COMMANDS.sub(" ", gap.replace(r"\text{and}", " and ")))
+    return len(words) <= 3 and (not words or "and" in words or "or" in words)
 
 
 def _final_phrase(rest: str) -> str | None:
@@ -80,32 +153,7 @@ def _final_phrase(rest: str) -> str | None:
     return found.answer if found else None
 
 
-def _unclosed(text: str) -> Extracted | None:
-    """A box that the end of the text cut off: what is there, up to the end of its line."""
-    match = None
-    for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text):
-        pass
-    if match is None:
-        return None
-    content = text[match.end() :].strip().split("\n")[0].strip(" $")
-    return Extracted(content, "boxed_unclosed") if content else None
-
-
-def _neighbours(text: str, found: list[tuple[int, int, str]]) -> str | None:
-    """The last boxes of one sentence as a list: `\\boxed{1} and \\boxed{2}`."""
-    chain = [found[-1]]
-    for box in reversed(found[:-1]):
-        gap = text[box[1] : chain[0][0]]
-        if len(gap) > 40 or "\n\n" in gap or re.search(r"[.!?]\s", gap) or not _joins(gap):
-            break
-        chain.insert(0, box)
-    contents = list(dict.fromkeys(content for _, _, content in chain))
-    return ", ".join(contents) if len(contents) > 1 else None
-
-
-def _joins(gap: str) -> bool:
-    words = re.findall(r"[A-Za-z]{2,}", _COMMANDS.sub(" ", gap))
-    return bool(_GAP.match(gap)) and len(words) <= 3 and (not words or "and" in words or "or" in words)
+# Text ----------------------------------------------------------------------------------------
 
 
 def _hashes(text: str) -> Extracted | None:
@@ -116,23 +164,19 @@ def _hashes(text: str) -> Extracted | None:
 def _bare(text: str) -> Extracted | None:
     """A text that is an answer and nothing else."""
     line = text.strip()
-    if not line or (len(line) > 400 and " " in line) or "\n\n" in line or (_PHRASE.search(line)):
+    if not line or len(line) > 2 * guards.MAX_ANSWER or "\n\n" in line or _PHRASE.search(line):
         return None
-    if not looks_bare(line):
-        return None
-    inner = _last(line) if _PROSE.search(_COMMANDS.sub(" ", line)) else None
-    return Extracted(line, "bare", (inner.answer,) if inner is not None and inner.answer else ())
+    return Extracted(line, "bare") if _looks_bare(line) else None
 
 
-def looks_bare(line: str) -> bool:
+def _looks_bare(line: str) -> bool:
     """Whether a line is an answer rather than prose: hardly a word outside of LaTeX's commands and texts."""
-    if "\n" in line and not re.search(r"\\begin|^\s*(?:\$\$|\\\[)", line):
+    if "\n" in line and not re.search(r"\\begin|^\s{0,9}(?:\$\$|\\\[)", line):
         return False
     words = _PROSE.findall(_COMMANDS.sub(" ", line))
     if re.search(r"[.!?]\s+[A-Z]", line) or len(words) > 8:
         return False
-    numbers = len(re.findall(r"\d", line))
-    return len(words) <= (2 if numbers else 8)
+    return len(words) <= (2 if re.search(r"\d", line) else 8)
 
 
 def _phrased(text: str) -> Extracted | None:
@@ -141,14 +185,13 @@ def _phrased(text: str) -> Extracted | None:
         pass
     if match is None:
         return None
-    answer = _clause(text[match.end() :])
+    answer = _clause(text[match.end() : match.end() + _CLAUSE])
     return Extracted(answer, "answer_is") if answer else None
 
 
 def _clause(rest: str) -> str:
     """The answer at the head of what follows the phrase."""
-    rest = rest.lstrip(" :*\n\t\"")
-    rest = rest.removeprefix("**").strip()
+    rest = rest.lstrip(' :*\n\t"').removeprefix("**").strip()
     display = re.match(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", rest, re.DOTALL)
     if display:
         return (display.group(1) or display.group(2)).strip()
@@ -159,9 +202,8 @@ def _clause(rest: str) -> str:
     clause = clause.split("**")[0].strip() if clause.count("**") == 1 else clause
     cut = _CLAUSE_END.search(_COMMANDS.sub(lambda m: "#" * len(m.group()), clause))
     clause = clause[: cut.start()] if cut and cut.start() > 0 else clause
-    clause = clause.strip(" *.\"")
-    clause = _predicate(clause)
-    if looks_bare(clause):
+    clause = _predicate(clause.strip(' *."'))
+    if _looks_bare(clause):
         return clause
     inner = _last(clause)
     return inner.answer if inner is not None and inner.answer else clause
@@ -169,7 +211,7 @@ def _clause(rest: str) -> str:
 
 def _predicate(clause: str) -> str:
     """`The largest $n$ is 34` says 34."""
-    parts = re.split(r"(?<=[\w$)}])\s+(?:is|are|equals)\s+(?=[\d$\\(-])", clause)
+    parts = re.split(r"(?<=[\w$)}]) (?:is|are|equals) (?=[\d$\\(-])", clause[-_TAIL:])
     return parts[-1] if len(parts) > 1 and not _inside_math(" is ".join(parts[:-1])) else clause
 
 
@@ -179,18 +221,19 @@ def _inside_math(head: str) -> bool:
 
 def _last(text: str) -> Extracted | None:
     """The last line if it is an answer alone, else the last formula or number, whichever ends later."""
-    lines = [line.strip() for line in text.strip().split("\n") if line.strip()]
-    if lines and len(lines) > 1 and looks_bare(lines[-1].strip("*")) and re.search(r"\d|\\[a-zA-Z]", lines[-1]):
+    text = text[-_TAIL:].strip()
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and _looks_bare(lines[-1].strip("*")) and re.search(r"\d|\\[a-zA-Z]", lines[-1]):
         return Extracted(lines[-1].strip("* "), "last_line")
     formula = number = None
     for formula in _MATH.finditer(text):
         pass
     for number in _NUMBER.finditer(text):
         pass
-    if formula is not None and (number is None or formula.end() >= number.end() or formula.start() <= number.start() < formula.end()):
+    if formula is not None and (number is None or formula.end() >= number.start()):
         body = next(group for group in formula.groups() if group is not None)
         return Extracted(body.strip(), "last_math")
-    if number is not None and re.search(r"\d", number.group()):
+    if number is not None:
         return Extracted(number.group().strip(), "last_number")
-    letters = re.findall(r"(?<![\w'])\(?([A-E])\)?(?=[.,;:!\s]*$|[.,;:)](?!\w))", text)
+    letters = _LETTER.findall(text)
     return Extracted(letters[-1], "last_letter") if letters else None

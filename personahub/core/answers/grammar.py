@@ -33,6 +33,8 @@ from personahub.core.answers.nodes import (
 from personahub.core.answers.tokens import Token, Unreadable, tokenise
 from personahub.core.answers.units import dimension
 
+MAX_LEVELS = 30  # of brackets, groups, functions and signs within each other
+_MAX_POSTFIX = 6
 _CLOSES = {"(": ")", "[": "]", "set": "set", "<": ">", "|": "|", "floor": "floor", "ceil": "ceil", "{": "}"}
 _END = Token("end_of_text", "", False)
 _VALUES = {"number", "symbol", "constant", "function", "open", "{", "command", "named_set", "begin"}
@@ -70,6 +72,8 @@ class _Parser:
         self.position = 0
         self.bars = 0  # open |absolute value| bars, which look the same at both ends
         self.in_set = 0
+        self.french = 0  # inside of ]a, b[
+        self.depth = 0
 
     def peek(self, ahead: int = 0) -> Token:
         index = self.position + ahead
@@ -79,6 +83,12 @@ class _Parser:
         token = self.peek()
         self.position += 1
         return token
+
+    def deeper(self) -> None:
+        """Called where the grammar recurses; whoever calls it takes the level back."""
+        self.depth += 1
+        if self.depth > MAX_LEVELS:
+            raise Unreadable("nested too deeply")
 
     def accept(self, kind: str, value: str | None = None) -> bool:
         token = self.peek()
@@ -127,6 +137,8 @@ class _Parser:
         parts = [self.sum()]
         while self.peek().kind == ":" and not self.in_set:
             self.take()
+            if isinstance(parts[-1], Words):
+                parts.pop()  # `Answer: 5`
             parts.append(self.sum())
         return Ratio(tuple(parts)) if len(parts) > 1 else parts[0]
 
@@ -150,7 +162,9 @@ class _Parser:
         if kind == "+" and self.peek().kind == "/" and self.peek(1).kind == "-":
             self.position += 2
             return PlusMinus(self.term())
+        self.deeper()
         inner = self.signed_or_term()
+        self.depth -= 1
         if kind == "-":
             return negative(inner)
         return inner if kind == "+" else PlusMinus(inner, lower=kind == "-+")
@@ -182,7 +196,7 @@ class _Parser:
         """Juxtaposition: a product, except `3 1/2` and `3\\frac{1}{2}`, which are sums."""
         previous = factors[-1]
         start = self.position
-        if isinstance(previous, Words) and self.peek().kind != "open":
+        if isinstance(previous, Words) and (self.peek().kind != "open" or self.peek().spaced):
             raise Unreadable("words in front of a value")
         following = self.power()
         whole = _whole(previous) if len(factors) == 1 else None
@@ -210,21 +224,27 @@ class _Parser:
         return numerator.value / denominator.value
 
     def signed_factor(self) -> Node:
-        if self.accept("-"):
-            return negative(self.signed_factor())
-        if self.accept("+"):
-            return self.signed_factor()
-        return self.power()
+        sign = 1
+        while self.peek().kind in ("+", "-"):
+            sign *= -1 if self.take().kind == "-" else 1
+        factor = self.power()
+        return factor if sign == 1 else negative(factor)
 
     def starts_factor(self) -> bool:
         token = self.peek()
         if token.kind == "bar":
             return self.bars == 0 and self.in_set == 0
-        if token.kind == "open" and token.value == "[" and self.position > 0:
-            return True
+        if token.kind == "open" and token.value == "[" and self.french:
+            return False
         return token.kind in _VALUES
 
     def power(self) -> Node:
+        self.deeper()
+        node = self.raised()
+        self.depth -= 1
+        return node
+
+    def raised(self) -> Node:
         base = self.postfix(self.atom())
         if self.accept("^"):
             exponent = self.exponent()
@@ -238,18 +258,20 @@ class _Parser:
     def exponent(self) -> Node:
         if self.peek().kind == "{":
             return self.group()
-        if self.accept("-"):
-            return negative(self.exponent())
-        if self.accept("+"):
-            return self.exponent()
-        if self.peek().kind == "*":
-            self.take()
+        if self.accept("*"):
             return Symbol("*")
+        sign = 1
+        while self.peek().kind in ("+", "-"):
+            sign *= -1 if self.take().kind == "-" else 1
+        self.deeper()
         node = self.postfix(self.atom())
-        return Power(node, self.exponent()) if self.accept("^") else node
+        if self.accept("^"):
+            node = Power(node, self.exponent())
+        self.depth -= 1
+        return node if sign == 1 else negative(node)
 
     def postfix(self, node: Node) -> Node:
-        while True:
+        for _ in range(_MAX_POSTFIX):
             if self.accept("!"):
                 node = Call("factorial", (node,))
             elif self.accept("%"):
@@ -266,6 +288,7 @@ class _Parser:
                 node = self.subscript(node)
             else:
                 return node
+        raise Unreadable("too many signs behind a value")
 
     def subscript(self, node: Node) -> Node:
         self.take()
@@ -432,7 +455,9 @@ class _Parser:
 
     def french_interval(self) -> Node:
         """`]a, b[`."""
+        self.french += 1
         node = self.listing()
+        self.french -= 1
         if not (isinstance(node, Sequence) and node.kind == "list" and len(node.items) == 2):
             raise Unreadable("bracket")
         closing = self.take()
@@ -510,7 +535,7 @@ class _Parser:
             return _integer(digit)
         if token.kind == "-":
             self.take()
-            return negative(self.argument())
+            return negative(self.atom())
         return self.group() if token.kind == "{" else self.atom()
 
     def applied(self, name: str) -> Node:

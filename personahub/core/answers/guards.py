@@ -16,7 +16,7 @@ MAX_ITEMS = 400  # members of a list, set or matrix
 
 _RUN_OF_DIGITS = re.compile(r"\d+")
 _OPENERS = re.compile(r"[({\[]")
-_BRACKETS = re.compile(r"\\?[(){}\[\]]|\^|_|\\[a-zA-Z]+")
+_BRACKETS = re.compile(r"[(){}\[\]]")
 _POWER = re.compile(r"\^\s*\{?\s*\(?\s*-?\s*(\d+)")
 
 
@@ -36,18 +36,10 @@ def refusal(text: str) -> str | None:
 
 
 def _depth(text: str) -> int:
-    """An upper bound of how deep a recursive parser goes: brackets, and runs of prefix commands and powers."""
-    depth = deepest = run = 0
-    for match in _BRACKETS.finditer(text):
-        symbol = match.group().lstrip("\\")
-        if symbol in ("(", "[", "{"):
-            depth += 1
-        elif symbol in (")", "]", "}"):
-            depth = max(0, depth - 1)
-            run = 0
-        else:
-            run += 1  # `\sin\sin\sin x`, `2^2^2^2`: one level each until something closes
-        deepest = max(deepest, depth + run // 4)
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(text):
+        depth = depth + 1 if bracket in "([{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
     return deepest
 
 

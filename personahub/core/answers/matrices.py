@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from personahub.core.answers.nodes import Matrix, Node, Number, Power, Product, Sum
+from personahub.core.answers.nodes import Call, Matrix, Node, Number, Power, Product, Sum
 
-_MAX_CELLS = 150
+_MAX_SIZE = 4  # rows and columns of what is multiplied out: cells are expressions that grow with every factor
+_MAX_FACTORS = 3
 
 
 def folded(node: Node) -> Node:
@@ -18,9 +19,27 @@ def folded(node: Node) -> Node:
             for term in terms[1:]:
                 total = _added(total, term)
             return total
+    if isinstance(node, Call) and node.name in ("det", "abs") and len(node.arguments) == 1:
+        inner = folded(node.arguments[0])
+        return determinant(inner.rows) or node if isinstance(inner, Matrix) else node
     if isinstance(node, Product):
         return _multiplied([folded(factor) for factor in node.factors]) or node
     return node
+
+
+def determinant(rows: tuple[tuple[Node, ...], ...]) -> Node | None:
+    """The determinant of a square matrix of up to four rows, as an expression; None for others."""
+    size = len(rows)
+    if size > 4 or any(len(row) != size for row in rows):
+        return None
+    if size == 1:
+        return rows[0][0]
+    terms: list[Node] = []
+    for column, cell in enumerate(rows[0]):
+        minor = determinant(tuple(row[:column] + row[column + 1 :] for row in rows[1:]))
+        assert minor is not None
+        terms.append(Product((Number(Fraction(-1 if column % 2 else 1)), cell, minor)))
+    return Sum(tuple(terms))
 
 
 def _added(a: Node, b: Node) -> Node:
@@ -39,7 +58,7 @@ def _added(a: Node, b: Node) -> Node:
 def _multiplied(factors: list[Node]) -> Node | None:
     matrices = [factor for factor in factors if isinstance(factor, Matrix)]
     scalars = tuple(factor for factor in factors if not isinstance(factor, Matrix))
-    if not matrices or any(isinstance(s, Power) and isinstance(s.base, Matrix) for s in scalars):
+    if not 0 < len(matrices) <= _MAX_FACTORS or any(isinstance(s, Power) and isinstance(s.base, Matrix) for s in scalars):
         return None
     result = matrices[0]
     for other in matrices[1:]:
@@ -54,9 +73,10 @@ def _multiplied(factors: list[Node]) -> Node | None:
 
 def _matrix_product(a: Matrix, b: Matrix) -> Matrix | None:
     inner = len(b.rows)
-    if any(len(row) != inner for row in a.rows) or len(a.rows) * len(b.rows[0]) > _MAX_CELLS or inner > 12:
+    width = len(b.rows[0])
+    if max(inner, width, len(a.rows)) > _MAX_SIZE:
         return None
-    if len({len(row) for row in b.rows}) != 1:
+    if any(len(row) != inner for row in a.rows) or any(len(row) != width for row in b.rows):
         return None
     columns = list(zip(*b.rows, strict=True))
     zero = Number(Fraction(0))

@@ -201,6 +201,7 @@ def _trim(text: str) -> str:
 
 _TEXT_GROUP = re.compile(r"\\text\{([^{}\\]*)\}")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=[\d.])")
+_LIST_COMMA = re.compile(r",\s+(?=\d{3}(?!\d))")  # 1, 234 is two numbers
 _COMMAND_SPACE = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])")
 
 
@@ -209,6 +210,6 @@ def key(normal: str) -> str:
 
     Braces stay, because \\frac{12}{5} is not \\frac{1}{25}; so does a space between digits (3 1/2).
     """
-    text = _TEXT_GROUP.sub(r"\1", normal)
+    text = _LIST_COMMA.sub(",_", _TEXT_GROUP.sub(r"\1", normal))
     text = _COMMAND_SPACE.sub(r"\1{}", _BETWEEN_DIGITS.sub("_", text))
     return re.sub(r"\s+|\\\$", "", text).rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import Any
 
 from personahub.core.answers.nodes import Node, Number, Power, Product, Quantity, Sum, Symbol, Words
 from personahub.core.answers.policy import Policy
@@ -21,8 +22,10 @@ def same_quantity(gold: Node, pred: Node, policy: Policy) -> str | None:
     """The rule by which two values, with or without units, agree; None when they do not."""
     gold, pred = _read(gold), _read(pred)
     if not isinstance(gold, Quantity) and not isinstance(pred, Quantity):
-        rule = same_scalar(gold, pred, policy)
-        return rule or _lettered(gold, pred, policy)
+        rule = same_scalar(gold, pred, policy) or _lettered(gold, pred, policy)
+        if rule is None and policy.units_optional and (_has_degrees(gold) or _has_degrees(pred)):
+            rule = same_scalar(_without_degrees(gold), _without_degrees(pred), policy)
+        return rule
     a, unit = (gold.value, gold.unit) if isinstance(gold, Quantity) else (gold, "")
     b, other = (pred.value, pred.unit) if isinstance(pred, Quantity) else (pred, "")
     if isinstance(a, Words) or isinstance(b, Words):
@@ -130,6 +133,24 @@ def _lettered(gold: Node, pred: Node, policy: Policy) -> str | None:
         return None
     read = _as_quantity(pred)
     return same_quantity(gold, read, policy) if read else None
+
+
+def _has_degrees(node: Any) -> bool:
+    """Whether a degree sign stands inside of a sum or product (not in the argument of a function)."""
+    if isinstance(node, Quantity):
+        return node.unit == "degree"
+    parts = node.terms if isinstance(node, Sum) else node.factors if isinstance(node, Product) else ()
+    return any(_has_degrees(part) for part in parts)
+
+
+def _without_degrees(node: Node) -> Node:
+    if isinstance(node, Quantity) and node.unit == "degree":
+        return node.value
+    if isinstance(node, Sum):
+        return Sum(tuple(_without_degrees(term) for term in node.terms))
+    if isinstance(node, Product):
+        return Product(tuple(_without_degrees(factor) for factor in node.factors))
+    return node
 
 
 def _as_quantity(node: Node) -> Quantity | None:

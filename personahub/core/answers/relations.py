@@ -24,7 +24,7 @@ from personahub.core.answers.nodes import (
 )
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.scalars import equal_values, same_scalar
-from personahub.core.answers.values import NoValue, context, divide, evaluate, free_symbols, inexact, sample
+from personahub.core.answers.values import NoValue, context, divide, evaluate, free_symbols, inexact, sample, subtract
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _FUNCTION_NAMES = {"f", "g", "h", "p", "q", "P", "Q", "F", "G", "T", "S", "W", "u", "v", "y", "r", "s", "a", "R", "A", "V"}
@@ -106,7 +106,7 @@ def _named_list(node: Sequence) -> Named | None:
         return Named(Sequence("list", tuple(flat), node.disjunction), (names[0],) if distinct == 1 else ())
     if distinct < len(names) and len(names) % distinct == 0:
         return _chunked(values, names, distinct)
-    return Named(Sequence(node.kind, tuple(values)), tuple(names))
+    return Named(Sequence("tuple", tuple(values)), tuple(names))
 
 
 def _chunked(values: list[Node], names: list[Node], width: int) -> Named | None:
@@ -176,6 +176,12 @@ def _is_function(name: Node) -> bool:
     return bool(_arguments(name)) or name == Symbol("y")
 
 
+def different_variables(a: Node, b: Node) -> bool:
+    """Each side speaks of variables, and not of the same."""
+    left, right = free_symbols(a) - {""}, free_symbols(b) - {""}
+    return bool(left and right) and left != right
+
+
 def in_order_of(found: Named, names: tuple[Node, ...]) -> Named:
     """Values reordered so that their names come in the order of `names`."""
     if len(found.names) < 2 or set(found.names) != set(names) or not isinstance(found.value, Sequence):
@@ -212,6 +218,8 @@ def same_relation(gold: Relation, pred: Relation, policy: Policy) -> str | None:
     if operator not in ("=", "!=", "<", ">", "<=", ">="):
         return None
     factor = _proportion(_difference(gold), _difference(pred))
+    if factor is None and operator == other == "=":
+        return "solved for a variable" if _solves(gold, pred) or _solves(pred, gold) else None
     if factor is None:
         return None
     if operator in ("=", "!="):
@@ -234,6 +242,30 @@ def _mirrored(node: Relation) -> Relation:
 
 def _difference(node: Relation) -> Node:
     return Sum((node.sides[0], Product((Number(Fraction(-1)), node.sides[1]))))
+
+
+def _solves(solved: Relation, equation: Relation) -> bool:
+    """Whether `solved` is y = g(x), and y is what `equation`, linear in y, gives: xy = 1 for y = 1/x."""
+    name, value = solved.sides
+    if not isinstance(name, Symbol) or name.name in free_symbols(value) or not free_symbols(value):
+        return False
+    names = free_symbols(value)
+    if free_symbols(equation) != names | {name.name}:
+        return False
+    difference = _difference(equation)
+    for round_ in range(3):
+        point = sample(names, round_)
+        try:
+            at = [evaluate(difference, {**point, name.name: Fraction(y)}) for y in (0, 1, 3)]
+            slope = subtract(at[1], at[0])
+            straight = equal_values(subtract(at[2], at[0]), 3 * slope)
+            if not straight or equal_values(slope, Fraction(0)):
+                return False
+            if not equal_values(divide(-at[0], slope), evaluate(value, point)):
+                return False
+        except NoValue:
+            return False
+    return True
 
 
 def _proportion(a: Node, b: Node) -> Any | None:

@@ -15,6 +15,7 @@ from personahub.core.answers.nodes import Node, Number
 from personahub.core.answers.values import NoValue, Value, context, evaluate, inexact, subtract
 
 FLOAT_DIGITS = 12  # a decimal with so many digits is a float printed by a program
+_FLOAT_NOISE = Fraction(1, 10**12)  # what a program's last operations may have cost, relative
 _MOST = 8  # decimals in one expression
 
 
@@ -66,10 +67,12 @@ def _decimals(node: Any, digits: int) -> list[Number]:
 
 
 def _shifted(node: Any, decimal: Number) -> Any:
-    """The node with one decimal moved outward by one unit in its last place (floats: by ten)."""
+    """The node with one decimal moved outward by one unit in its last place (a float: by its noise)."""
     if node == decimal:
         assert decimal.places is not None
-        unit = Fraction(1, 10**decimal.places) * (10 if decimal.significant >= FLOAT_DIGITS else 1)
+        unit = Fraction(1, 10**decimal.places)
+        if decimal.significant >= FLOAT_DIGITS:
+            unit = max(10 * unit, abs(decimal.value) * _FLOAT_NOISE)
         return replace(decimal, value=decimal.value + (unit if decimal.value >= 0 else -unit))
     if isinstance(node, tuple):
         return tuple(_shifted(item, decimal) for item in node)

@@ -65,12 +65,13 @@ def free_symbols(node: Any) -> frozenset[str]:
 
 
 def sample(names: frozenset[str], round_: int) -> dict[str, Fraction]:
-    """A rational for each variable, the same in every process; every third round has negative ones."""
+    """A rational for each variable, the same in every process; in every third round some are negative."""
     point = {}
-    for name in names:
+    for index, name in enumerate(sorted(names)):
         seed = hashlib.blake2b(f"{name}:{round_}".encode(), digest_size=8).digest()
         size = Fraction(int.from_bytes(seed[:4], "big") % 100_003 + 100_003, 70_001)  # in (1.4, 2.9)
-        point[name] = -size if round_ % 3 == 2 and seed[4] % 2 else size
+        negative = round_ % 3 == 2 and (round_ == 2 or index % 2 == 0)
+        point[name] = -size if negative else size
     return point
 
 

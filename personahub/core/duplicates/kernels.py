@@ -1,7 +1,8 @@
-"""Compiled inner loops of the exact word-set join (`surface`), which explains the method.
+"""Compiled inner loops of the exact word-set join; `surface` explains the method and owns the arrays.
 
 Compiled by numba on first use and cached on disk. All integers that meet a 64-bit hash are
-`uint64`: numba turns a mix of signed and unsigned into a float.
+`uint64`: numba turns a mix of signed and unsigned into a float. A row's words are the distinct
+hashes `words[word_start[row] : word_start[row] + sizes[row]]`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,8 @@ from numba import njit
 U = np.uint64
 ZERO, ONE, BYTE, WORD_BITS = U(0), U(1), U(8), U(64)
 SEED = U(0x9E3779B97F4A7C15)
-SECOND = U(0xD1B54A32D192ED03)
-MAX_SHARED = 3  # most words that one signature is made of
-
-# Byte -> its lower case if it belongs to a word, else 0. Bytes of non-ASCII characters belong to
-# words: `surface` hands over such rows with everything that is no word already blanked out.
-LOWER = np.array(
-    [ord(chr(b).lower()) if b < 128 and (chr(b).isalnum() or b == ord("_")) else b * (b >= 128) for b in range(256)],
-    dtype=np.uint8,
-)
+STAMPS = 4096
+NO_WORD, CONTEXT = 0, -1  # besides code points, what a table of `hash_words` may hold
 
 
 @njit(inline="always")
@@ -32,75 +26,137 @@ def mix(value):
 
 
 @njit(inline="always")
+def second(word):
+    """Another hash of a word hash, for the upper half of a set's: any map but a linear one, which a sum sees through."""
+    value = word * U(0xD1B54A32D192ED03)
+    return value ^ (value >> U(32))
+
+
+@njit(inline="always")
 def popcount(value):
+    """Number of bits set (numba has no intrinsic for it)."""
     value = value - ((value >> ONE) & U(0x5555555555555555))
     value = (value & U(0x3333333333333333)) + ((value >> U(2)) & U(0x3333333333333333))
     value = (value + (value >> U(4))) & U(0x0F0F0F0F0F0F0F0F)
     return np.int64((value * U(0x0101010101010101)) >> U(56))
 
 
-@njit(nogil=True, cache=True)
-def rows_beyond_ascii(data, starts, ends, flags):
-    for row in range(len(starts)):
-        union = np.uint8(0)
-        for i in range(starts[row], ends[row]):
-            union |= data[i]
-        flags[row] = union >= 128
+@njit(inline="always")
+def fold(code, table):
+    """What a character becomes: a code point, NO_WORD, or CONTEXT if that depends on its neighbours."""
+    if code < len(table):
+        return table[code]
+    if 0x4E00 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7A3:  # Chinese, Hangul: themselves
+        return code
+    if 0x1F300 <= code <= 0x1FAFF:  # emoji
+        return NO_WORD
+    return CONTEXT
 
 
 @njit(nogil=True, cache=True)
-def hash_words(data, starts, ends, words, at, word_start, sizes, sum1, sum2):
-    """Write each row's distinct word hashes, ascending, to `words[word_start : word_start + size]`.
+def hash_words(data, starts, ends, verbatim, table, words, at, word_start, sizes, sum1, sum2, left):
+    """Hash the words of UTF-8 texts; flag in `left` the rows that need more than a character at a time.
 
-    A hash takes the word's bytes eight at a time, so words of up to seven bytes never collide.
-    `sum1` and `sum2` become the 128-bit hash of the set: a sum, so that removing a word is a
-    subtraction. `at` is where in `words` to begin.
+    With `verbatim`, texts are folded already, and all characters beyond ASCII belong to words.
+    A hash takes the bytes of the folded word eight at a time, so words of up to seven bytes never
+    collide. `sum1` and `sum2` become the 128-bit hash of the set: a sum, so that leaving out a
+    word is a subtraction. `at` is where in `words` to begin.
     """
+    stamps = np.full(STAMPS, -1, np.int64)
     for row in range(len(starts)):
-        begin = at
-        state, pending, shift, inside = SEED, ZERO, ZERO, False
-        for i in range(starts[row], ends[row]):
-            byte = LOWER[data[i]]
-            if byte != 0:
-                inside = True
-                pending |= U(byte) << shift
+        begin, i, end = at, starts[row], ends[row]
+        state, pending, shift = SEED, ZERO, ZERO
+        left[row] = False
+        while i < end:
+            code = np.int64(data[i])
+            i += 1
+            if code >= 0x80:
+                more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
+                code &= 0x3F >> more
+                for _ in range(more):
+                    code = code << 6 | (np.int64(data[i]) & 0x3F)
+                    i += 1
+                if not verbatim:
+                    code = np.int64(fold(code, table))
+                if code == CONTEXT:
+                    left[row] = True
+                    break
+                if code >= 0x80:
+                    bits = 6 if code < 0x800 else 12 if code < 0x10000 else 18
+                    byte = ((0xFF00 >> (bits // 6 + 1)) & 0xFF) | code >> bits  # as UTF-8 marks its first byte
+                    while bits > 0:
+                        pending |= U(byte) << shift
+                        shift += BYTE
+                        if shift == WORD_BITS:
+                            state, pending, shift = mix(state ^ pending), ZERO, ZERO
+                        bits -= 6
+                        byte = 0x80 | (code >> bits & 0x3F)
+                    code = byte
+            else:
+                code = np.int64(table[code])
+            if code != NO_WORD:
+                pending |= U(code) << shift
                 shift += BYTE
                 if shift == WORD_BITS:
                     state, pending, shift = mix(state ^ pending), ZERO, ZERO
-            elif inside:
+            elif pending != ZERO or state != SEED:
                 words[at] = mix(state ^ pending)
                 at += 1
-                state, pending, shift, inside = SEED, ZERO, ZERO, False
-        if inside:
+                state, pending, shift = SEED, ZERO, ZERO
+        if left[row]:
+            at = begin
+        elif pending != ZERO or state != SEED:
             words[at] = mix(state ^ pending)
             at += 1
-        at = begin + sort_distinct(words[begin:at])
+        at = begin + distinct(words[begin:at], stamps, row)
         word_start[row], sizes[row] = begin, at - begin
-        first, second = ZERO, ZERO
-        for i in range(begin, at):
-            first += words[i]
-            second += mix(words[i] ^ SECOND)
-        sum1[row], sum2[row] = first, second
+        first, upper = ZERO, ZERO
+        for j in range(begin, at):
+            first += words[j]
+            upper += second(words[j])
+        sum1[row], sum2[row] = first, upper
 
 
 @njit(nogil=True)
-def sort_distinct(values):
-    """Sort in place, move the distinct values to the front, return how many there are."""
-    if len(values) > 48:
-        values.sort()
-    else:
-        for i in range(1, len(values)):
-            value, j = values[i], i - 1
-            while j >= 0 and values[j] > value:
-                values[j + 1] = values[j]
-                j -= 1
-            values[j + 1] = value
-    count = min(len(values), 1)
-    for i in range(1, len(values)):
-        if values[i] != values[count - 1]:
-            values[count] = values[i]
+def distinct(values, stamps, stamp):
+    """Move the distinct values to the front; return how many there are.
+
+    `stamps` tells nearly all values that are new from those that may have been there: what it
+    holds under a value's upper bits is the last `stamp` that it came with. Where there are too
+    many for that, they are sorted.
+    """
+    ascending = len(values) > STAMPS
+    if ascending:
+        sort(values)
+    count = 0
+    for i in range(len(values)):
+        value, repeated = values[i], False
+        if ascending:
+            repeated = i > 0 and value == values[count - 1]
+        elif stamps[value >> U(52)] == stamp:
+            for j in range(count):
+                repeated |= values[j] == value
+        if not repeated:
+            stamps[value >> U(52)] = stamp
+            values[count] = value
             count += 1
     return count
+
+
+@njit(nogil=True)
+def sort(values):
+    """Shell sort in place: an insertion sort for most sets, and much quicker to compile than numba's own."""
+    gap = 1
+    while gap < len(values) // 9:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, len(values)):
+            value, j = values[i], i - gap
+            while j >= 0 and values[j] > value:
+                values[j + gap] = values[j]
+                j -= gap
+            values[j + gap] = value
+        gap //= 3
 
 
 @njit(nogil=True, cache=True)
@@ -120,20 +176,33 @@ def group_identical(order, sum1, sum2, slots, leader):
             slot = (slot + ONE) & mask
 
 
+@njit(inline="always")
+def bloom_bits(value):
+    return (ONE << (value & U(63))) | (ONE << ((value >> U(6)) & U(63))) | (ONE << ((value >> U(12)) & U(63)))
+
+
 @njit(nogil=True, cache=True)
-def one_word_apart(words, word_start, sizes, sum1, sum2, leader, slots, least, most, bloom, larger, smaller):
+def fill_bloom(sizes, sum1, leader, least, most, bloom):
+    """Note the leaders of `least` to `most` words in `bloom`, all 0 and a power of two long."""
+    mask = U(len(bloom) - 1)
+    for row in range(len(sizes)):
+        if leader[row] == row and least <= sizes[row] <= most:
+            bloom[(sum1[row] >> U(32)) & mask] |= bloom_bits(sum1[row])
+
+
+@njit(nogil=True, cache=True)
+def one_word_apart(
+    first, last, words, word_start, sizes, sum1, sum2, leader, slots, bloom, least, most, larger, smaller
+):
     """All pairs of distinct sets where one is the other plus one word; returns how many.
 
-    `least` and `most` bound the size of the larger set. Row numbers of leaders go to `larger` and
-    `smaller`, which must hold one entry per word of those sets. `slots` is the table that
-    `group_identical` filled; `bloom` (all 0, a power of two long) spares most look-ups in it.
+    Looks at larger sets of `least` to `most` words among the rows from `first` to `last`. Leaders
+    go to `larger` and `smaller`, which must hold one entry per word of those sets. `slots` is the
+    table that `group_identical` filled; `bloom` spares most look-ups in it.
     """
     mask, bloom_mask = U(len(slots) - 1), U(len(bloom) - 1)
-    for row in range(len(sizes)):
-        if leader[row] == row and least - 1 <= sizes[row] < most:
-            bloom[(sum1[row] >> U(32)) & bloom_mask] |= bloom_bits(sum1[row])
     found = 0
-    for row in range(len(sizes)):
+    for row in range(first, last):
         if leader[row] != row or sizes[row] < least or sizes[row] > most:
             continue
         for i in range(word_start[row], word_start[row] + sizes[row]):
@@ -141,7 +210,7 @@ def one_word_apart(words, word_start, sizes, sum1, sum2, leader, slots, least, m
             bits = bloom_bits(rest1)
             if bloom[(rest1 >> U(32)) & bloom_mask] & bits != bits:
                 continue
-            rest2 = sum2[row] - mix(words[i] ^ SECOND)
+            rest2 = sum2[row] - second(words[i])
             slot = rest1 & mask
             while slots[slot] >= 0:
                 other = slots[slot]
@@ -153,27 +222,32 @@ def one_word_apart(words, word_start, sizes, sum1, sum2, leader, slots, least, m
     return found
 
 
-@njit(inline="always")
-def bloom_bits(value):
-    return (ONE << (value & U(63))) | (ONE << ((value >> U(6)) & U(63))) | (ONE << ((value >> U(12)) & U(63)))
-
-
 @njit(nogil=True, cache=True)
-def count_words(words, word_start, sizes, leader, least, counts, bitmaps):
-    """Approximate frequency of each word over the sets of at least `least` words, and a 64-bit sketch of each set."""
+def count_words(words, word_start, sizes, leader, least, counts):
+    """Add up how often each word occurs in sets of at least `least` words; by hash, so roughly."""
     mask = U(len(counts) - 1)
     for row in range(len(sizes)):
         if leader[row] == row and sizes[row] >= least:
-            bitmap = ZERO
             for i in range(word_start[row], word_start[row] + sizes[row]):
                 counts[words[i] & mask] += 1
-                bitmap |= ONE << (words[i] >> U(58))
-            bitmaps[row] = bitmap
 
 
 @njit(nogil=True)
-def rarest(words, begin, size, count, counts, top, top_counts):
-    """Write the `count` rarest words of a set to `top`, rarest first, ties by hash."""
+def sign_parts(words, begin, size, parts, out, at):
+    """Write one signature for each of `parts` parts that the vocabulary is cut into."""
+    for part in range(parts):
+        out[at + part] = mix(U(part << 32 | parts))
+    for i in range(begin, begin + size):
+        part = ((words[i] >> U(32)) * U(parts)) >> U(32)
+        out[U(at) + part] += words[i]
+    for part in range(parts):
+        out[at + part] = mix(out[at + part])
+    return at + parts
+
+
+@njit(nogil=True)
+def sign_rarest(words, begin, size, shared, count, counts, top, top_counts, chosen, state, out, at):
+    """Write one signature for every choice of `shared` words out of the `count` rarest, ties by hash."""
     mask = U(len(counts) - 1)
     held = 0
     for i in range(begin, begin + size):
@@ -189,36 +263,85 @@ def rarest(words, begin, size, count, counts, top, top_counts):
             top[j], top_counts[j] = top[j - 1], top_counts[j - 1]
             j -= 1
         top[j], top_counts[j] = word, frequency
-
-
-@njit(nogil=True)
-def sign(top, count, shared, signatures, at):
-    """Append one signature for every choice of `shared` words out of the first `count` of `top`."""
-    salt = mix(U(shared))
-    for i in range(count):
-        one = mix(top[i] ^ salt)
-        if shared == 1:
-            signatures[at] = one
-            at += 1
+    # All ascending choices: `chosen` holds positions in `top`, `state` the hash up to each of them.
+    depth, chosen[0], state[0] = 0, -1, mix(U(shared))
+    while depth >= 0:
+        chosen[depth] += 1
+        if chosen[depth] > count - shared + depth:
+            depth -= 1
             continue
-        for j in range(i + 1, count):
-            two = mix(one ^ top[j])
-            if shared == 2:
-                signatures[at] = two
-                at += 1
-                continue
-            for k in range(j + 1, count):
-                signatures[at] = mix(two ^ top[k])
-                at += 1
+        value = mix(state[depth] ^ top[chosen[depth]])
+        if depth == shared - 1:
+            out[at] = value
+            at += 1
+        else:
+            state[depth + 1], chosen[depth + 1] = value, chosen[depth]
+            depth += 1
     return at
+
+
+@njit(nogil=True, cache=True)
+def sign(
+    words, word_start, sizes, leader, counts, scheme_start, schemes, spare, most, once, twice, out_start, out
+):
+    """Write the signatures of each leader that another leader may share to `out[out_start[row] : out_start[row + 1]]`.
+
+    `schemes[scheme_start[size] : scheme_start[size + 1]]` says which signatures sets of a size
+    need: of `n` rarest words, or of `-n` parts; `spare[size]` is the most words of a set that a
+    similar one lacks. `most` is the greatest number of signatures of one set. `once` and `twice`
+    are bit maps, all 0 and a power of two long: a signature that occurs once finds nothing.
+    """
+    mask = U(len(once) * 64 - 1)
+    one = np.empty(most, np.uint64)
+    top, top_counts = np.empty(len(spare) + 64, np.uint64), np.empty(len(spare) + 64, np.int32)
+    chosen, state = np.empty(64, np.int64), np.empty(64, np.uint64)
+    written = 0
+    for emit in range(2):
+        for row in range(len(sizes)):
+            out_start[row] = written
+            size = sizes[row]
+            if leader[row] != row or scheme_start[size] == scheme_start[size + 1]:
+                continue
+            begin, held = word_start[row], 0
+            for s in range(scheme_start[size], scheme_start[size + 1]):
+                if schemes[s] < 0:
+                    held = sign_parts(words, begin, size, -schemes[s], one, held)
+                else:
+                    count = min(size, spare[size] + schemes[s])
+                    held = sign_rarest(
+                        words, begin, size, schemes[s], count, counts, top, top_counts, chosen, state, one, held
+                    )
+            for i in range(held):
+                place = one[i] & mask
+                bit = ONE << (place & U(63))
+                if emit:
+                    if twice[place >> U(6)] & bit:
+                        out[written] = one[i]
+                        written += 1
+                elif once[place >> U(6)] & bit:
+                    twice[place >> U(6)] |= bit
+                else:
+                    once[place >> U(6)] |= bit
+    out_start[len(sizes)] = written
+
+
+@njit(nogil=True, cache=True)
+def sort_and_sketch(words, word_start, sizes, signature_start, sketches):
+    """Make the sets that have signatures ready for comparison: sorted, and hashed to 64 bits."""
+    for row in range(len(sizes)):
+        if signature_start[row] < signature_start[row + 1]:
+            begin, end = word_start[row], word_start[row] + sizes[row]
+            sort(words[begin:end])
+            for i in range(begin, end):
+                sketches[row] |= ONE << (words[i] >> U(58))
 
 
 @njit(nogil=True)
 def overlap(words, a, a_size, b, b_size, needed):
-    """Number of common words of two sets, or -1 as soon as it is sure to be below `needed`."""
+    """Number of common words of two sorted sets, or -1 as soon as it is sure to be below `needed`."""
     a_end, b_end = a + a_size, b + b_size
-    common = 0
     spare_a, spare_b = a_size - needed, b_size - needed
+    common = 0
     while a < a_end and b < b_end:
         if words[a] == words[b]:
             common += 1
@@ -237,27 +360,37 @@ def overlap(words, a, a_size, b, b_size, needed):
     return common
 
 
+@njit(nogil=True, error_model="numpy")
+def similarity_above(words, word_start, sizes, sketches, a, b, least):
+    """Jaccard similarity of two leaders' sets if it is at least `least`, else 0."""
+    a_size, b_size = np.int64(sizes[a]), np.int64(sizes[b])
+    if min(a_size, b_size) / max(a_size, b_size) < least:
+        return 0.0
+    total = a_size + b_size
+    needed = np.int64(np.ceil(least / (1.0 + least) * total - 1e-6))
+    if popcount(sketches[a] ^ sketches[b]) > total - 2 * needed:
+        return 0.0
+    common = overlap(words, word_start[a], a_size, word_start[b], b_size, needed)
+    value = common / (total - common)
+    return value if value >= least else 0.0
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def keep_first(
     order, rank, references, keep_rest, threshold, leader,
-    words, word_start, sizes, bitmaps, counts,
-    edge_start, edges,
-    least, least_overlap, choices, heads, entries, signature_room,
+    words, word_start, sizes, sketches,
+    edge_start, edges, signature_start, signatures, heads, entries,
     survivor, similarity,
 ):  # fmt: skip
     """Visit rows in `order`; set `survivor` (-1: none) and `similarity` of each.
 
     The first `references` rows are kept unseen; the rest are compared with the kept rows and, if
     `keep_rest`, kept where nothing covers them. `edges` lists, for each leader, the leaders one
-    word away. Sets of `least` words or more are found through signatures: `least_overlap[size]`
-    is the fewest words of a set that any partner shares, bit `l` of `choices[size]` says that
-    signatures of `l` words are needed.
+    word away. Kept rows are entered under their signatures: `heads[signature & mask]` is the
+    latest of a chain of `entries` (previous entry, row, tag).
     """
-    seen = np.full(len(sizes), -1, np.int32)  # the row that last looked at this one
     kept = np.zeros(len(sizes), np.bool_)
-    signatures = np.empty(signature_room, np.uint64)
-    top = np.empty(len(least_overlap), np.uint64)
-    top_counts = np.empty(len(least_overlap), np.int32)
+    seen = np.full(len(sizes), -1, np.int32)  # the row that last looked at this one
     mask = U(len(heads) - 1)
     used = 0
     for visit in range(len(order)):
@@ -267,50 +400,32 @@ def keep_first(
             if visit >= references:
                 survivor[row], similarity[row] = lead, 1.0
             continue
-        size, begin = sizes[row], word_start[row]
-        signed = 0
-        if size >= least:
-            for shared in range(1, MAX_SHARED + 1):
-                if choices[size] >> shared & 1:
-                    count = min(size - least_overlap[size] + shared, size)
-                    rarest(words, begin, size, count, counts, top, top_counts)
-                    signed = sign(top, count, shared, signatures, signed)
         if visit >= references:
-            best, best_similarity = -1, threshold
+            best, best_value = -1, threshold
             for e in range(edge_start[lead], edge_start[lead + 1]):
                 other = edges[e]
                 if kept[other]:
-                    value = min(size, sizes[other]) / max(size, sizes[other])
-                    if value > best_similarity or (value == best_similarity and (best < 0 or rank[other] < rank[best])):
-                        best, best_similarity = other, value
-            for s in range(signed):
+                    value = min(sizes[row], sizes[other]) / max(sizes[row], sizes[other])
+                    if value > best_value or (value == best_value and (best < 0 or rank[other] < rank[best])):
+                        best, best_value = other, value
+            for s in range(signature_start[lead], signature_start[lead + 1]):
                 tag = np.int32(signatures[s] >> U(33))
                 entry = heads[signatures[s] & mask]
                 while entry >= 0:
                     other = entries[entry, 1]
                     if entries[entry, 2] == tag and seen[other] != row:
                         seen[other] = row
-                        other_size = sizes[other]
-                        if min(size, other_size) / max(size, other_size) >= best_similarity:
-                            total = size + other_size
-                            needed = np.int64(np.ceil(best_similarity / (1.0 + best_similarity) * total - 1e-6))
-                            if popcount(bitmaps[lead] ^ bitmaps[other]) <= total - 2 * needed:
-                                common = overlap(words, begin, size, word_start[other], other_size, needed)
-                                value = common / (total - common)
-                                if value > best_similarity or (
-                                    value == best_similarity and (best < 0 or rank[other] < rank[best])
-                                ):
-                                    best, best_similarity = other, value
+                        value = similarity_above(words, word_start, sizes, sketches, lead, other, best_value)
+                        if value > best_value or (value == best_value and (best < 0 or rank[other] < rank[best])):
+                            best, best_value = other, value
                     entry = entries[entry, 0]
             if best >= 0:
-                survivor[row], similarity[row] = best, best_similarity
+                survivor[row], similarity[row] = best, best_value
                 continue
             if not keep_rest:
                 continue
-        if lead != row:
-            continue
         kept[row] = True
-        for s in range(signed):
+        for s in range(signature_start[row], signature_start[row + 1]):
             slot = signatures[s] & mask
             entries[used, 0], entries[used, 1] = heads[slot], row
             entries[used, 2] = np.int32(signatures[s] >> U(33))

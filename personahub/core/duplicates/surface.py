@@ -22,26 +22,29 @@ two are confused is 3e-6. Memory at the peak: about 300 bytes for a persona of 1
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
-import itertools
-import math
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.result import Deduplication, visiting_order
 from personahub.core.errors import UserError
 
 Texts = Sequence[str] | pa.Array | pa.ChunkedArray
+Result = TypeVar("Result")
 
 _WORD = re.compile(r"\w+")
-_MAX_SIGNATURES = 24  # per set and number of shared words: more signatures are rarer, but each costs memory
+_FOLDED = 0x3100  # characters in the folding table
 _MIN_ROWS_PER_THREAD = 20_000
 
 
@@ -117,13 +120,17 @@ def _squeeze(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _WordSets:
-    """Row `i` has the ascending word hashes `words[start[i] : start[i] + sizes[i]]`; never none."""
+    """Row `i` has the distinct word hashes `words[start[i] : start[i] + sizes[i]]`; never none."""
 
     words: np.ndarray  # uint64
     start: np.ndarray  # int64
     sizes: np.ndarray  # int32
     sum1: np.ndarray  # uint64
     sum2: np.ndarray  # uint64
+
+    def columns(self, first: int, last: int) -> tuple[np.ndarray, ...]:
+        """What is known of some of the rows, for a kernel to fill in."""
+        return tuple(column[first:last] for column in (self.start, self.sizes, self.sum1, self.sum2))
 
 
 def _column(texts: Texts) -> pa.ChunkedArray:
@@ -151,42 +158,60 @@ def _word_sets(texts: Texts) -> _WordSets:
     _, offset_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + rows + 1]
     data = np.frombuffer(data_buffer or b"", np.uint8)
-    starts, ends = offsets[:-1], offsets[1:]
 
-    beyond_ascii = np.empty(rows, np.bool_)
-    _in_threads(rows, lambda a, b: kernels.rows_beyond_ascii(data, starts[a:b], ends[a:b], beyond_ascii[a:b]))
-    rewritten = np.flatnonzero(beyond_ascii)
-    plain = [" ".join(words_of(_text(array, row))).encode() for row in rewritten.tolist()]
-    plain_ends = np.cumsum([len(text) for text in plain], dtype=np.int64)
-    plain_data = np.frombuffer(b"".join(plain), np.uint8)
-
-    # A text of n bytes has at most (n + 1) / 2 words, which tells every thread where it may write.
-    # Pages that are never written cost no memory. One more slot a row is for texts without words.
-    ceiling = (starts - offsets[0] + np.arange(rows) + 1) // 2 if rows else offsets
+    # A text of n bytes has at most (n + 1) / 2 words, which tells every thread where it may write,
+    # and one slot a row is for texts without words. Pages that are never written cost no memory.
     room = (int(offsets[-1] - offsets[0]) + rows) // 2 + 1
-    plain_room = (len(plain_data) + len(plain)) // 2 + 1
-    sets = _WordSets(
-        words=np.empty(room + plain_room + rows, np.uint64),
-        start=np.empty(rows, np.int64),
-        sizes=np.empty(rows, np.int32),
-        sum1=np.empty(rows, np.uint64),
-        sum2=np.empty(rows, np.uint64),
-    )
-    ascii_ends = np.where(beyond_ascii, starts, ends)
+    words = np.empty(room + rows, np.uint64)
+    sets = _WordSets(words, *(np.empty(rows, kind) for kind in (np.int64, np.int32, np.uint64, np.uint64)))
+    left = np.empty(rows, np.bool_)
+    table = _folding()
 
-    def hash_rows(a: int, b: int) -> None:
-        outputs = (sets.start[a:b], sets.sizes[a:b], sets.sum1[a:b], sets.sum2[a:b])
-        kernels.hash_words(data, starts[a:b], ascii_ends[a:b], sets.words, ceiling[a], *outputs)
+    def hash_rows(first: int, last: int) -> None:
+        at = (offsets[first] - offsets[0] + first + 1) // 2
+        starts, ends = offsets[first:last], offsets[first + 1 : last + 1]
+        columns = sets.columns(first, last)
+        kernels.hash_words(data, starts, ends, False, table, words, at, *columns, left[first:last])
 
     _in_threads(rows, hash_rows)
-    if len(rewritten):
-        plain_starts = plain_ends - np.diff(plain_ends, prepend=0)
-        outputs = tuple(np.empty(len(rewritten), a.dtype) for a in (sets.start, sets.sizes, sets.sum1, sets.sum2))
-        kernels.hash_words(plain_data, plain_starts, plain_ends, sets.words, room, *outputs)
-        for target, values in zip((sets.start, sets.sizes, sets.sum1, sets.sum2), outputs, strict=True):
-            target[rewritten] = values
-    _hash_wordless(sets, array, room + plain_room)
+    if left.any():
+        sets = _with_rewritten(sets, array, np.flatnonzero(left))
+    _hash_wordless(sets, array, room)
     return sets
+
+
+def _with_rewritten(sets: _WordSets, array: pa.Array, rows: np.ndarray) -> _WordSets:
+    """Normalise rows that need it as a whole, and append their words."""
+    from personahub.core.duplicates import kernels
+
+    texts = [" ".join(words_of(_text(array, row))).encode() for row in rows.tolist()]
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    data = np.frombuffer(b"".join(texts), np.uint8)
+    words = np.concatenate([sets.words, np.empty((len(data) + len(texts)) // 2 + 1, np.uint64)])
+    columns = tuple(np.empty(len(rows), column.dtype) for column in sets.columns(0, 0))
+    starts, left = ends - np.diff(ends, prepend=0), np.empty(len(rows), np.bool_)
+    kernels.hash_words(data, starts, ends, True, _folding(), words, len(sets.words), *columns, left)
+    for column, values in zip(sets.columns(0, len(array)), columns, strict=True):
+        column[rows] = values
+    return dataclasses.replace(sets, words=words)
+
+
+@functools.cache
+def _folding() -> np.ndarray:
+    """What each character up to the end of the kana becomes by itself: see `kernels.fold`.
+
+    Marks and Hangul letters may merge with the character before them, and some characters become
+    several: texts with any of these are normalised as a whole.
+    """
+    table = np.zeros(_FOLDED, np.int32)
+    for code in range(_FOLDED):
+        character = chr(code)
+        folded = _normalize(character)
+        if len(folded) != 1 or unicodedata.category(character)[0] == "M" or 0x1100 <= code < 0x1200:
+            table[code] = -1
+        elif _WORD.match(folded):
+            table[code] = ord(folded)
+    return table
 
 
 def _hash_wordless(sets: _WordSets, array: pa.Array, at: int) -> None:
@@ -202,17 +227,14 @@ def _text(array: pa.Array, row: int) -> str:
     return array[row].as_py().decode("utf-8", "surrogatepass")
 
 
-def _in_threads(rows: int, work) -> None:
-    """Call `work(first, last)` on slices of the rows; the compiled kernels release the GIL."""
+def _in_threads(rows: int, work: Callable[[int, int], Result]) -> list[Result]:
+    """Results of `work(first, last)` on slices of the rows, in order; the compiled kernels release the GIL."""
     threads = max(1, min(len(os.sched_getaffinity(0)), rows // _MIN_ROWS_PER_THREAD))
     bounds = [rows * i // threads for i in range(threads + 1)]
     if threads == 1:
-        if rows:
-            work(0, rows)
-        return
+        return [work(0, rows)]
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, a, b) for a, b in itertools.pairwise(bounds)]:
-            done.result()
+        return list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,94 +260,71 @@ def _join(
     from personahub.core.duplicates import kernels
 
     rows = len(order)
-    plan = _plan(threshold, int(sets.sizes.max(initial=1)))
+    plan = make_plan(threshold, int(sets.sizes.max(initial=1)))
     edge_start, edges = _edges(sets, groups, plan)
-
-    is_leader = groups.leader == np.arange(rows)
-    histogram = np.bincount(sets.sizes[is_leader], minlength=len(plan.signatures))
-    bitmaps = np.zeros(rows, np.uint64)
-    counts = np.zeros(_power_of_two(min(max(int(sets.sizes.sum()) // 8, 1 << 10), 1 << 20)), np.int32)
-    entry_room = int(histogram[plan.least :] @ plan.signatures[plan.least :])
-    if entry_room:
-        kernels.count_words(sets.words, sets.start, sets.sizes, groups.leader, plan.least, counts, bitmaps)
+    sketches, signature_start, signatures = _signatures(sets, groups, plan)
     rank = np.empty(rows, np.int32)
     rank[order] = np.arange(rows, dtype=np.int32)
     survivor, similarity = np.full(rows, -1, np.int32), np.zeros(rows, np.float64)
     kernels.keep_first(
         order, rank, references, keep_rest, threshold, groups.leader,
-        sets.words, sets.start, sets.sizes, bitmaps, counts,
-        edge_start, edges,
-        plan.least, plan.least_overlap, plan.choices,
-        np.full(_power_of_two(entry_room), -1, np.int64), np.empty((entry_room, 3), np.int32),
-        int(plan.signatures.max(initial=0)),
+        sets.words, sets.start, sets.sizes, sketches,
+        edge_start, edges, signature_start, signatures,
+        np.full(_power_of_two(len(signatures)), -1, np.int64), np.empty((len(signatures), 3), np.int32),
         survivor, similarity,
     )  # fmt: skip
     return survivor, similarity
 
 
-def _edges(sets: _WordSets, groups: _Groups, plan: _Plan) -> tuple[np.ndarray, np.ndarray]:
+def _edges(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """Leaders one word away from each leader: `edges[edge_start[i] : edge_start[i + 1]]`."""
     from personahub.core.duplicates import kernels
 
-    rows = len(sets.sizes)
-    reached = (sets.sizes >= plan.one_apart_from) & (sets.sizes <= plan.one_apart_to)
-    room = int(sets.sizes[reached].sum())
-    larger, smaller = np.empty(room, np.int32), np.empty(room, np.int32)
-    found = 0
-    if room:
-        bloom = np.zeros(_power_of_two(rows // 4), np.uint64)
+    rows, (least, most) = len(sets.sizes), plan.one_word_apart
+    if least > most:
+        return np.zeros(rows + 1, np.int64), np.empty(0, np.int32)
+    bloom = np.zeros(_power_of_two(rows // 4), np.uint64)
+    kernels.fill_bloom(sets.sizes, sets.sum1, groups.leader, least - 1, most - 1, bloom)
+
+    def find(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        sizes = sets.sizes[first:last]
+        room = int(sizes[(sizes >= least) & (sizes <= most)].sum())
+        larger, smaller = np.empty(room, np.int32), np.empty(room, np.int32)
         found = kernels.one_word_apart(
-            sets.words, sets.start, sets.sizes, sets.sum1, sets.sum2, groups.leader, groups.slots,
-            plan.one_apart_from, plan.one_apart_to, bloom, larger, smaller,
+            first, last, sets.words, sets.start, sets.sizes, sets.sum1, sets.sum2, groups.leader, groups.slots,
+            bloom, least, most, larger, smaller,
         )  # fmt: skip
-    ends = np.concatenate([larger[:found], smaller[:found]])
-    others = np.concatenate([smaller[:found], larger[:found]])
+        return larger[:found], smaller[:found]
+
+    found = _in_threads(rows, find)
+    ends = np.concatenate([larger for larger, _ in found] + [smaller for _, smaller in found])
+    others = np.concatenate([smaller for _, smaller in found] + [larger for larger, _ in found])
     edge_start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=rows))])
     return edge_start, others[np.argsort(ends, kind="stable")]
 
 
+def _signatures(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sketches of the sets, and those signatures of each leader that it may share with another."""
+    from personahub.core.duplicates import kernels
+
+    rows = len(sets.sizes)
+    sketches, start = np.zeros(rows, np.uint64), np.zeros(rows + 1, np.int64)
+    leaders = np.bincount(sets.sizes[groups.leader == np.arange(rows)], minlength=len(plan.signatures))
+    room = int(leaders @ plan.signatures)
+    if not room:
+        return sketches, start, np.empty(0, np.uint64)
+    counts = np.zeros(_power_of_two(min(len(sets.words) // 16, 1 << 18)), np.int32)
+    if (plan.schemes > 0).any():
+        kernels.count_words(sets.words, sets.start, sets.sizes, groups.leader, plan.least, counts)
+    once, twice = (np.zeros(_power_of_two(room // 4), np.uint64) for _ in range(2))
+    signatures = np.empty(room, np.uint64)
+    kernels.sign(
+        sets.words, sets.start, sets.sizes, groups.leader, counts, plan.scheme_start, plan.schemes, plan.spare,
+        int(plan.signatures.max()), once, twice, start, signatures,
+    )  # fmt: skip
+    kernels.sort_and_sketch(sets.words, sets.start, sets.sizes, start, sketches)
+    return sketches, start, signatures[: start[-1]]
+
+
 def _power_of_two(at_least: int) -> int:
     return 1 << max(4, (at_least - 1).bit_length())
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """What a threshold means for sets of each size; arrays are indexed by size, 0 to the largest."""
-
-    one_apart_from: int  # sizes of the larger set of the pairs that step 2 finds
-    one_apart_to: int
-    least: int  # smallest set that step 3 handles
-    least_overlap: np.ndarray  # fewest words that a similar set of any size shares
-    choices: np.ndarray  # bit l: signatures of l words are needed
-    signatures: np.ndarray  # how many that makes
-
-
-def _plan(threshold: float, largest: int) -> _Plan:
-    """Which sizes can differ by how much at `threshold`.
-
-    Every bound is found by the comparison that decides in the end, `overlap / union >= threshold`
-    in double precision, so that rounding cannot lose a pair that sits on the threshold.
-    """
-    sizes = range(1, largest + 1)
-    least_overlap = np.zeros(largest + 1, np.int64)
-    for size in sizes:
-        overlap = max(int(least_overlap[size - 1]), 1)
-        while overlap / size < threshold:
-            overlap += 1
-        least_overlap[size] = overlap
-    beyond = largest + 1
-    least = next((size for size in sizes if size / (size + 2) >= threshold), beyond)
-    one_apart_from = next((size for size in sizes if size > 1 and (size - 1) / size >= threshold), beyond)
-
-    shared = np.zeros(largest + 1, np.int64)  # words in a signature, decided by the smaller set of a pair
-    for size in range(least, largest + 1):
-        spare = size - int(least_overlap[size])
-        fitting = [n for n in (1, 2, 3) if n <= least_overlap[size] and math.comb(spare + n, n) <= _MAX_SIGNATURES]
-        shared[size] = max(fitting, default=1)
-    choices, signatures = np.zeros(largest + 1, np.int64), np.zeros(largest + 1, np.int64)
-    for size in range(least, largest + 1):
-        lengths = set(shared[max(least, least_overlap[size]) : size + 1].tolist())
-        choices[size] = sum(1 << n for n in lengths)
-        spare = size - int(least_overlap[size])
-        signatures[size] = sum(math.comb(min(spare + n, size), n) for n in lengths)
-    return _Plan(one_apart_from, min(least, largest), least, least_overlap, choices, signatures)

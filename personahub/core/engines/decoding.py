@@ -2,8 +2,7 @@
 
 A row's prompt is padded on the left, its padding masked and its positions counted from its own
 first token, so that neighbours change nothing but float noise. A finished row leaves at once and
-new ones join by padding the shorter of the two key-value caches, so one long answer holds up
-nobody. Sampling inverts the cumulative distribution at uniform numbers drawn from each row's own
+new ones join beside those that go on, so one long answer holds up nobody. Sampling inverts the cumulative distribution at uniform numbers drawn from each row's own
 seed: a sampled answer does not depend on its neighbours either.
 """
 
@@ -47,15 +46,15 @@ class DecodeBatch:
         self._eos_ids = eos_ids
         self._pad_id = pad_id
         self._decode = decode
-        self._cache = DynamicCache(config=model.config)
         # Layers that keep less than all keys (sliding windows, linear attention) cannot be aligned anew.
-        self._can_join = all(type(layer) is DynamicLayer for layer in self._cache.layers)
+        self._can_join = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        self._cache = DynamicCache()
         self._mask = self._last = self._positions = torch.empty(0)
 
     def clear(self) -> None:
         """Forget all rows."""
         self.rows = []
-        self._cache = DynamicCache(config=self._model.config)
+        self._cache = DynamicCache()
 
     def takes_rows(self) -> bool:
         """Whether rows can be admitted now; some architectures have to finish the batch first."""
@@ -75,17 +74,16 @@ class DecodeBatch:
                 generator = torch.Generator().manual_seed(row.seed)
                 row.uniforms = torch.rand(row.max_tokens, generator=generator, dtype=torch.float64)
         last = self._choose(rows, logits)
+        positions = positions[:, -1:]
         if self.rows:
             mask = _stack(self._mask, mask, dim=-1)
-            layers: Any = zip(self._cache.layers, cache.layers, strict=True)
-            for ours, theirs in layers:
-                ours.keys, ours.values = _stack(ours.keys, theirs.keys), _stack(ours.values, theirs.values)
-            last = torch.cat([self._last, last])
-            positions = torch.cat([self._positions, positions[:, -1:]])
-        else:
-            self._cache, positions = cache, positions[:, -1:]
+            layers: Any = zip(cache.layers, self._cache.layers, strict=True)
+            for joined, running in layers:
+                joined.keys = _stack(running.keys, joined.keys)
+                joined.values = _stack(running.values, joined.values)
+            last, positions = torch.cat([self._last, last]), torch.cat([self._positions, positions])
         self.rows = [*self.rows, *rows]
-        self._mask, self._last, self._positions = mask, last, positions
+        self._cache, self._mask, self._last, self._positions = cache, mask, last, positions
         return self._remove_finished()
 
     @torch.inference_mode()
@@ -131,14 +129,15 @@ class DecodeBatch:
         return self._decode(row.tokens[-8 - max(map(len, row.stop)) :])
 
     def _remove_finished(self) -> list[Row]:
+        """Take finished rows out, and columns that are now padding in every row."""
         finished = [row for row in self.rows if row.finish is not None]
         if not finished:
             return []
-        keep = self._tensor([i for i, row in enumerate(self.rows) if row.finish is None])
-        self.rows = [row for row in self.rows if row.finish is None]
-        if not self.rows:
+        if len(finished) == len(self.rows):
             self.clear()
             return finished
+        keep = self._tensor([i for i, row in enumerate(self.rows) if row.finish is None])
+        self.rows = [row for row in self.rows if row.finish is None]
         self._mask, self._last, self._positions = self._mask[keep], self._last[keep], self._positions[keep]
         self._cache.batch_select_indices(keep)
         if self._can_join and (unused := int(self._mask.argmax(-1).min())):
@@ -155,8 +154,8 @@ class DecodeBatch:
 def _stack(above: torch.Tensor, below: torch.Tensor, dim: int = -2) -> torch.Tensor:
     """Concatenate along the batch, padding the one that is shorter in `dim` with zeros at its start."""
     length = max(above.shape[dim], below.shape[dim])
-    after = (0, 0) * (-1 - dim)  # `pad` counts dimensions from the last
-    return torch.cat([pad(part, (*after, length - part.shape[dim], 0)) for part in (above, below)])
+    unchanged = (0, 0) * (-1 - dim)  # `pad` counts dimensions from the last
+    return torch.cat([pad(part, (*unchanged, length - part.shape[dim], 0)) for part in (above, below)])
 
 
 def sample(rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,7 @@ from personahub.core.engines.pacing import Pacer, Pause
 from personahub.core.errors import UserError
 
 _UNREACHABLE_TRIES = 4  # at the very start, 0.2 + 0.4 + 0.8 s apart at the most
-_MALFORMED_TRIES = 5  # each of them is paid for
+_MALFORMED_TRIES = 4  # each of them is paid for
 _LONGEST_BACKOFF_S = 60.0
 _NOT_EXTRA = frozenset({"model", "messages", "n", "stream"})
 
@@ -123,6 +123,9 @@ class OpenAIEngine:
         self.concurrency = config.concurrency
         self._key = key
         self._session: aiohttp.ClientSession | None = None
+        # OpenAI's newer models refuse max_tokens; other servers often know only that.
+        own = urlsplit(config.base_url).hostname == "api.openai.com"
+        self._limit = "max_completion_tokens" if own else "max_tokens"
         self._requests = Pacer(config.rpm) if config.rpm else None
         self._tokens = Pacer(config.tpm) if config.tpm else None
         self._mean_completion: float | None = None  # tokens, a running mean
@@ -146,6 +149,7 @@ class OpenAIEngine:
                 await self._recover(failure, failing_since, tries)
             else:
                 self._answered_at = time.monotonic()
+                self._pause.succeeded()
                 self._account(completion, expected)
                 return completion
 
@@ -156,13 +160,11 @@ class OpenAIEngine:
     def _parameters(self, request: Request) -> dict[str, Any]:
         """The request's body without its messages."""
         sampling = request.sampling
-        # OpenAI's newer models refuse max_tokens; other servers often know only that.
-        limit = "max_completion_tokens" if "api.openai.com" in self.config.base_url else "max_tokens"
         parameters: dict[str, Any] = {
             "model": self.config.model,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            limit: sampling.max_tokens,
+            self._limit: sampling.max_tokens,
             "seed": request.seed,
         }
         if sampling.stop:
@@ -187,7 +189,7 @@ class OpenAIEngine:
                 await self._requests.take()
             if self._tokens:
                 await self._tokens.take(expected)
-            if not self._pause.active:
+            if not self._pause.left:
                 return expected
 
     def _account(self, completion: Completion, expected: float) -> None:
@@ -211,23 +213,29 @@ class OpenAIEngine:
                 raise EngineUnavailable(f"cannot reach {self.config.base_url}: {failure.detail}")
             await asyncio.sleep(0.1 * 2**tries)
             return
-        backoff = min(_LONGEST_BACKOFF_S, 0.25 * 2**tries) * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
-        wait = backoff if failure.wait_s is None else failure.wait_s
+        if failure.throttled:
+            self._pause.throttled(failure.wait_s)
+            wait = self._pause.left
+        else:
+            backoff = min(_LONGEST_BACKOFF_S, 0.125 * 2**tries) * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
+            wait = backoff if failure.wait_s is None else failure.wait_s
+        self._check_patience(failure, failing_since, tries, wait)
+        if not failure.throttled:  # else `_turn` waits
+            await asyncio.sleep(wait)
+
+    def _check_patience(self, failure: Retry, failing_since: float, tries: int, wait: float) -> None:
         others_answered = self._answered_at > failing_since
         # Being throttled is no fault of the request: its patience runs anew whenever any gets through.
         since = max(failing_since, self._answered_at) if failure.throttled else failing_since
-        late = time.monotonic() + wait - since > self.config.max_retry_s
-        if late or (failure.paid and tries >= _MALFORMED_TRIES):
-            if others_answered and not failure.throttled:
-                raise RequestRefused("malformed_reply" if failure.paid else "server_error", failure.detail)
-            raise EngineUnavailable(
-                f"{self.config.base_url} failed {tries} times in {time.monotonic() - since:.0f} s, "
-                f"last with: {failure.detail}. Run again later to resume"
-            )
-        if failure.throttled:
-            self._pause.declare(wait)
-        else:
-            await asyncio.sleep(wait)
+        failing_for = time.monotonic() - since
+        if failing_for + wait <= self.config.max_retry_s and not (failure.paid and tries >= _MALFORMED_TRIES):
+            return
+        if others_answered and not failure.throttled:
+            raise RequestRefused("malformed_reply" if failure.paid else "server_error", failure.detail)
+        raise EngineUnavailable(
+            f"{self.config.base_url} failed for {failing_for:.0f} s ({tries} tries), last with: {failure.detail}. "
+            "Run again later to resume"
+        )
 
     async def _ask(self, body: bytes, parameters: dict[str, Any], request: Request) -> Completion:
         """One try.
@@ -266,9 +274,10 @@ class OpenAIEngine:
         """Whether a minimal prompt passes with `parameters`: tells a bad prompt from a bad configuration."""
         fixed = json.dumps({name: value for name, value in parameters.items() if name != "seed"}, sort_keys=True)
         if fixed not in self._accepted:
-            limits = {name: 1 for name in ("max_tokens", "max_completion_tokens") if name in parameters}
-            prompt = [Message(role="user", content="Hi")]
-            status, headers, reply = await self._post(json.dumps({**parameters, **limits, "messages": prompt}).encode())
+            probe = {**parameters, "messages": [Message(role="user", content="Hi")]}
+            if self._limit in probe:
+                probe[self._limit] = 16
+            status, headers, reply = await self._post(json.dumps(probe).encode())
             if status != 200:
                 kind, said = classify_error(status, headers, reply)
                 if kind in ("retry", "throttled"):

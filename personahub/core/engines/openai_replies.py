@@ -67,7 +67,8 @@ def read_completion(body: bytes, model: str, prompt_characters: int) -> Completi
     if reason not in (None, "stop", "length", "eos", "end_turn") or not isinstance(text, str | None):
         raise Retry(f"a completion that ended with {reason!r}: {one_line(body)}", paid=True)
     text = text or ""
-    usage = reply.get("usage") or {}
+    usage = reply.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
     return Completion(
         text=text,
         finish_reason="length" if reason == "length" else "stop",

@@ -6,6 +6,8 @@ import asyncio
 import random
 import time
 
+_LONGEST_PAUSE_S = 60.0
+
 
 class Pacer:
     """Lets units (requests, tokens) through at an even rate, first come, first served.
@@ -32,20 +34,33 @@ class Pacer:
 
 
 class Pause:
-    """A cool-down that one throttled request declares and all requests keep."""
+    """A cool-down that throttled requests bring about and all requests keep.
+
+    It doubles while nothing gets through, and starts small again after any success.
+    """
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._level = 0
 
     @property
-    def active(self) -> bool:
-        return self._until > time.monotonic()
+    def left(self) -> float:
+        """Seconds until requests may go out again; 0 if they may now."""
+        return max(0.0, self._until - time.monotonic())
 
-    def declare(self, seconds: float) -> None:
-        """Hold all requests for at least `seconds` from now."""
-        self._until = max(self._until, time.monotonic() + seconds)
+    def throttled(self, asked_s: float | None) -> None:
+        """A request was turned away, with or without the server saying for how long."""
+        if asked_s is not None:
+            self._until = max(self._until, time.monotonic() + asked_s)
+        elif not self.left:  # else it was sent before the pause and says nothing new
+            self._level += 1
+            self._until = time.monotonic() + min(_LONGEST_PAUSE_S, 0.25 * 2**self._level)
+
+    def succeeded(self) -> None:
+        """A request got through."""
+        self._level = 0
 
     async def wait(self) -> None:
         """Return once no pause is left. Waiters come back spread over a tenth of it, not all at once."""
-        while (left := self._until - time.monotonic()) > 0:
+        while left := self.left:
             await asyncio.sleep(left + random.random() * (0.05 + left / 10))  # noqa: S311 - not for secrets

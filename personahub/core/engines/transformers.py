@@ -138,7 +138,7 @@ class TransformersEngine:
         """The request as token ids.
 
         Raises:
-            RequestRefused: prompt and completion do not fit into `max_model_len`.
+            RequestRefused: the prompt is empty, or does not fit into `max_model_len` with its completion.
             EngineUnavailable: it asks for what this engine cannot do.
         """
         from personahub.core.engines.decoding import Row
@@ -151,6 +151,8 @@ class TransformersEngine:
                 f"sampling.extra: the transformers engine does not know {', '.join(sorted(unknown))}"
             )
         prompt = self._encode(request)
+        if not prompt:
+            raise RequestRefused("empty_prompt", "the tokenizer leaves nothing of it")
         if len(prompt) + sampling.max_tokens > self._max_len:
             detail = f"{len(prompt)} prompt tokens + max_tokens {sampling.max_tokens} > {self._max_len}"
             raise RequestRefused("prompt_too_long", detail)

@@ -13,7 +13,7 @@ _SUBJECT = "Algebra"
 
 def _sample_linear(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     factor = draw(rng, difficulty, (2, 9), (6, 25), (13, 60))
-    shift = draw(rng, difficulty, (1, 20), (10, 99), (60, 400))
+    shift = draw(rng, difficulty, (1, 9), (10, 99), (60, 400))
     root = draw(rng, difficulty, (2, 9), (5, 40), (15, 99))
     return {"factor": factor, "shift": shift, "total": factor * root + shift}
 
@@ -26,7 +26,7 @@ def _work_linear(note: Scratch, factor: int, shift: int, total: int) -> Working:
 
 def _sample_term(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     return {
-        "first": draw(rng, difficulty, (1, 20), (5, 80), (-90, 200)),
+        "first": draw(rng, difficulty, (1, 9), (5, 80), (-90, 200)),
         "step": draw(rng, difficulty, (2, 9), (3, 25), (11, 70)),
         "place_no": draw(rng, difficulty, (3, 10), (12, 60), (40, 250)),
     }
@@ -40,8 +40,8 @@ def _work_term(note: Scratch, first: int, step: int, place_no: int) -> Working:
 
 
 def _sample_slope(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    run = draw(rng, difficulty, (1, 6), (2, 15), (4, 40))
-    rise = run * rng.randint(2, 6) if difficulty == "easy" else draw(rng, difficulty, (0, 0), (-20, 30), (-90, 90))
+    run = draw(rng, difficulty, (2, 9), (2, 15), (4, 40))
+    rise = run * rng.randint(2, 9) if difficulty == "easy" else draw(rng, difficulty, (0, 0), (-20, 30), (-90, 90))
     x, y = (draw(rng, difficulty, (1, 9), (-9, 12), (-40, 40)) for _ in range(2))
     return {"x1": x, "y1": y, "x2": x + run, "y2": y + rise}
 
@@ -58,8 +58,8 @@ def _work_slope(note: Scratch, x1: int, y1: int, x2: int, y2: int) -> Working:
 
 
 def _sample_parts(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    small = draw(rng, difficulty, (2, 30), (15, 150), (120, 900))
-    more = draw(rng, difficulty, (1, 20), (7, 120), (55, 700))
+    small = draw(rng, difficulty, (2, 40), (15, 150), (120, 900))
+    more = draw(rng, difficulty, (1, 9), (7, 120), (55, 700))
     return {"total": 2 * small + more, "more": more}
 
 
@@ -72,8 +72,8 @@ def _work_parts(note: Scratch, total: int, more: int) -> Working:
 def _sample_compose(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     return {
         "factor": draw(rng, difficulty, (2, 9), (4, 20), (11, 45)),
-        "shift": draw(rng, difficulty, (1, 20), (5, 60), (20, 300)),
-        "inner": draw(rng, difficulty, (1, 5), (2, 20), (10, 60)),
+        "shift": draw(rng, difficulty, (1, 9), (5, 60), (20, 300)),
+        "inner": draw(rng, difficulty, (1, 4), (2, 20), (10, 60)),
         "at": draw(rng, difficulty, (1, 5), (3, 25), (10, 90)),
     }
 

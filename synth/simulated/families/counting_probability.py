@@ -13,20 +13,20 @@ _SUBJECT = "Counting & Probability"
 
 def _sample_choices(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     return {
-        "kinds": draw(rng, difficulty, (2, 9), (5, 20), (11, 40)),
-        "sizes": draw(rng, difficulty, (2, 9), (3, 15), (6, 30)),
-        "colors": draw(rng, difficulty, (2, 5), (3, 12), (5, 25)),
+        "kinds": draw(rng, difficulty, (2, 9), (11, 40), (25, 150)),
+        "sizes": draw(rng, difficulty, (2, 9), (3, 25), (12, 60)),
+        "plain": draw(rng, difficulty, (1, 9), (5, 60), (30, 400)),
     }
 
 
-def _work_choices(note: Scratch, kinds: int, sizes: int, colors: int) -> Working:
+def _work_choices(note: Scratch, kinds: int, sizes: int, plain: int) -> Working:
     pairs = note(kinds * sizes)
-    total = note(pairs * colors)
-    return working(total, f"{product(kinds, sizes, pairs)}.", f"{product(pairs, colors, total)}.")
+    total = note(pairs + plain)
+    return working(total, f"{product(kinds, sizes, pairs)}.", f"{pairs} + {plain} = {total}.")
 
 
 def _sample_games(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    players = draw(rng, difficulty, (5, 12), (10, 30), (20, 80))
+    players = draw(rng, difficulty, (0, 0), (8, 30), (20, 80))
     return {"players": players, "played": rng.randint(1, players * (players - 1) // 2 - 1)}
 
 
@@ -44,10 +44,10 @@ def _work_games(note: Scratch, players: int, played: int) -> Working:
 
 
 def _sample_neither(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    both = draw(rng, difficulty, (1, 9), (4, 40), (15, 200))
-    first = both + draw(rng, difficulty, (1, 12), (3, 60), (20, 300))
-    second = both + draw(rng, difficulty, (1, 12), (3, 60), (20, 300))
-    neither = draw(rng, difficulty, (1, 20), (5, 70), (30, 300))
+    both = draw(rng, difficulty, (1, 4), (4, 40), (15, 200))
+    first = both + draw(rng, difficulty, (1, 6), (3, 60), (20, 300))
+    second = both + draw(rng, difficulty, (1, 6), (3, 60), (20, 300))
+    neither = draw(rng, difficulty, (1, 9), (5, 70), (30, 300))
     return {"people": first + second - both + neither, "first": first, "second": second, "both": both}
 
 
@@ -64,7 +64,7 @@ def _work_neither(note: Scratch, people: int, first: int, second: int, both: int
 
 
 def _sample_draw(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    return {color: draw(rng, difficulty, (1, 9), (3, 25), (12, 90)) for color in ("red", "blue", "green")}
+    return {color: draw(rng, difficulty, (1, 6), (3, 25), (12, 90)) for color in ("red", "blue", "green")}
 
 
 def _work_draw(note: Scratch, red: int, blue: int, green: int) -> Working:
@@ -163,15 +163,15 @@ FAMILIES = (
         "choices",
         _SUBJECT,
         (
-            "At <place>, <who> offers <thing> in <kinds> designs, <sizes?> sizes and <colors> colors. "
-            "How many different ones can be ordered?",
-            "<Who> plans a stand of <thing> at <place>, picking one of <kinds> designs, one of <sizes?> sizes "
-            "and one of <colors> colors. In how many ways can this be done?",
+            "At <place>, <who> offers <thing> in <kinds> designs, each in <sizes?> sizes, and <plain> more designs in one "
+            "size only. How many different ones can be ordered?",
+            "<Who> picks one of <thing> at <place>: either one of <kinds> colors in one of <sizes?> sizes, or one of <plain> "
+            "special ones. In how many ways can this be done?",
         ),
-        "The choices are independent, so multiply.",
+        "Multiply for the independent choices, then add the other cases.",
         _sample_choices,
         _work_choices,
-        "answer = <kinds> * <sizes> * <colors>",
+        "answer = <kinds> * <sizes> + <plain>",
     ),
     Family(
         "games",
@@ -186,6 +186,7 @@ FAMILIES = (
         _sample_games,
         _work_games,
         "games = <players> * (<players> - 1) // 2\nanswer = games - <played>",
+        ("medium", "hard"),
     ),
     Family(
         "neither",

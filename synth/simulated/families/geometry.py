@@ -24,22 +24,22 @@ _SUBJECT = "Geometry"
 
 def _sample_fence(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     return {
-        "length": draw(rng, difficulty, (3, 12), (10, 80), (60, 400)),
-        "width": draw(rng, difficulty, (2, 9), (8, 60), (40, 300)),
-        "price": draw(rng, difficulty, (2, 5), (3, 15), (11, 60)),
+        "length": draw(rng, difficulty, (2, 9), (15, 90), (60, 900)),
+        "width": draw(rng, difficulty, (2, 9), (8, 70), (40, 700)),
+        "gate": draw(rng, difficulty, (1, 7), (2, 30), (15, 150)),
     }
 
 
-def _work_fence(note: Scratch, length: int, width: int, price: int) -> Working:
+def _work_fence(note: Scratch, length: int, width: int, gate: int) -> Working:
     half = note(length + width)
     around = note(2 * half)
-    cost = note(around * price)
-    return working(cost, f"{length} + {width} = {half}.", f"2 * {half} = {around}.", f"{product(around, price, cost)}.")
+    fence = note(around - gate)
+    return working(fence, f"{length} + {width} = {half}.", f"2 * {half} = {around}.", f"{around} - {gate} = {fence}.")
 
 
 def _sample_third_angle(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    first = draw(rng, difficulty, (20, 80), (11, 120), (3, 140))
-    return {"first": first, "second": rng.randint(10, 90) if first <= 80 else rng.randint(2, 170 - first)}
+    first = 10 * rng.randint(2, 9) if difficulty == "easy" else draw(rng, difficulty, (0, 0), (11, 120), (3, 140))
+    return {"first": first, "second": rng.randint(2, 170 - first) if difficulty == "hard" else rng.randint(10, 49)}
 
 
 def _work_third_angle(note: Scratch, first: int, second: int) -> Working:
@@ -49,25 +49,25 @@ def _work_third_angle(note: Scratch, first: int, second: int) -> Working:
 
 
 def _sample_frame(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    side = draw(rng, difficulty, (1, 5), (5, 30), (20, 90))
-    length, width = (side + draw(rng, difficulty, (1, 6), (2, 30), (10, 120)) for _ in range(2))
-    return {"length": length, "width": width, "side": side}
+    length, width = (draw(rng, difficulty, (4, 9), (12, 60), (60, 250)) for _ in range(2))
+    side, height = (draw(rng, difficulty, (1, 3), (3, 11), (13, 55)) for _ in range(2))
+    return {"length": length, "width": width, "side": side, "height": height}
 
 
-def _work_frame(note: Scratch, length: int, width: int, side: int) -> Working:
+def _work_frame(note: Scratch, length: int, width: int, side: int, height: int) -> Working:
     outer = note(length * width)
-    inner = note(side * side)
+    inner = note(side * height)
     left = note(outer - inner)
     return working(
-        left, f"{product(length, width, outer)}.", f"{product(side, side, inner)}.", f"{outer} - {inner} = {left}."
+        left, f"{product(length, width, outer)}.", f"{product(side, height, inner)}.", f"{outer} - {inner} = {left}."
     )
 
 
 def _sample_box(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     return {
-        "length": draw(rng, difficulty, (2, 9), (8, 40), (25, 120)),
-        "width": draw(rng, difficulty, (2, 9), (6, 30), (15, 90)),
-        "height": draw(rng, difficulty, (2, 5), (4, 20), (12, 60)),
+        "length": draw(rng, difficulty, (0, 0), (8, 40), (25, 120)),
+        "width": draw(rng, difficulty, (0, 0), (6, 30), (15, 90)),
+        "height": draw(rng, difficulty, (0, 0), (4, 20), (12, 60)),
     }
 
 
@@ -79,7 +79,7 @@ def _work_box(note: Scratch, length: int, width: int, height: int) -> Working:
 
 def _sample_midpoint(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     x1, y1 = (draw(rng, difficulty, (1, 9), (-20, 20), (-95, 95)) for _ in range(2))
-    dx, dy = (draw(rng, difficulty, (1, 5), (1, 20), (1, 90)) for _ in range(2))
+    dx, dy = (draw(rng, difficulty, (1, 4), (1, 20), (1, 90)) for _ in range(2))
     return {"x1": x1, "y1": y1, "x2": x1 + 2 * dx, "y2": y1 + 2 * dy}
 
 
@@ -94,9 +94,9 @@ def _work_midpoint(note: Scratch, x1: int, y1: int, x2: int, y2: int) -> Working
 
 
 def _sample_tank(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    radius = draw(rng, difficulty, (2, 5), (4, 20), (11, 45))
+    radius = draw(rng, difficulty, (2, 3), (4, 20), (11, 45))
     height = draw(rng, difficulty, (2, 9), (5, 40), (16, 90))
-    return {"radius": radius, "height": height, "taken": rng.randint(1, min(radius * radius * height - 1, 20 * radius))}
+    return {"radius": radius, "height": height, "taken": draw(rng, difficulty, (2, 7), (5, 60), (40, 900))}
 
 
 def _work_tank(note: Scratch, radius: int, height: int, taken: int) -> Working:
@@ -167,15 +167,15 @@ FAMILIES = (
         "fence",
         _SUBJECT,
         (
-            "<Who> fences a rectangular plot for <thing> at <place>. It is <length> metres long and <width> metres "
-            "wide, and the fence costs <price?> dollars per metre. How many dollars does it cost?",
-            "A rectangle of <length> by <width> metres at <place> is kept for <thing>. <Who> buys a fence around it "
-            "at <price?> dollars per metre. Find the total price in dollars.",
+            "<Who> fences a rectangle of <length> by <width> metres for <thing> at <place>, leaving a gate of <gate?> "
+            "metres open. How many metres of fence are needed?",
+            "A plot for <thing> at <place> is <length> metres long and <width> metres wide. <Who> puts a fence around it, "
+            "except for a gap of <gate?> metres. How long is the fence in metres?",
         ),
-        "The perimeter is twice length plus width; then multiply by the price.",
+        "The perimeter is twice length plus width; then subtract the gap.",
         _sample_fence,
         _work_fence,
-        "around = 2 * (<length> + <width>)\nanswer = around * <price>",
+        "around = 2 * (<length> + <width>)\nanswer = around - <gate>",
     ),
     Family(
         "third_angle",
@@ -195,15 +195,15 @@ FAMILIES = (
         "frame",
         _SUBJECT,
         (
-            "A wall at <place> is <length> by <width> metres. <Who> covers a square of side <side?> metres with "
+            "A wall at <place> is <length> by <width> metres. <Who> covers a part of <side?> by <height> metres with "
             "<thing>. How many square metres stay free?",
-            "From a <length> by <width> sheet at <place>, <who> cuts a square of side <side?> to make <thing>. "
+            "From a <length> by <width> sheet at <place>, <who> cuts a piece of <side?> by <height> to make <thing>. "
             "What area of the sheet is left?",
         ),
-        "Subtract the area of the square from the area of the rectangle.",
+        "Subtract the small area from the large one.",
         _sample_frame,
         _work_frame,
-        "answer = <length> * <width> - <side> ** 2",
+        "answer = <length> * <width> - <side> * <height>",
     ),
     Family(
         "box",
@@ -218,6 +218,7 @@ FAMILIES = (
         _sample_box,
         _work_box,
         "answer = <length> * <width> * <height>",
+        ("medium", "hard"),
     ),
     Family(
         "midpoint",

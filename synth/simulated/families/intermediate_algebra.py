@@ -11,11 +11,8 @@ _SUBJECT = "Intermediate Algebra"
 
 
 def _sample_root_squares(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    low = draw(rng, difficulty, (1, 6), (2, 15), (7, 60))
-    high = low + draw(rng, difficulty, (0, 7), (1, 20), (5, 80))
-    if difficulty == "easy":  # the roots need not be whole numbers, or there would be 50 problems in all
-        total = low + high
-        return {"total": total, "multiple": rng.randint(1, total * total // 4)}
+    low = draw(rng, difficulty, (0, 0), (2, 15), (7, 60))
+    high = low + draw(rng, difficulty, (0, 0), (1, 20), (5, 80))
     return {"total": low + high, "multiple": low * high + rng.randint(1, 9)}
 
 
@@ -30,9 +27,9 @@ def _work_root_squares(note: Scratch, total: int, multiple: int) -> Working:
 
 def _sample_poly_remainder(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     return {
-        "linear": draw(rng, difficulty, (1, 9), (5, 40), (15, 99)),
-        "constant": draw(rng, difficulty, (1, 20), (10, 99), (50, 800)),
-        "root": draw(rng, difficulty, (2, 6), (4, 20), (11, 60)),
+        "linear": draw(rng, difficulty, (2, 9), (5, 40), (15, 99)),
+        "constant": draw(rng, difficulty, (1, 9), (10, 99), (50, 800)),
+        "root": draw(rng, difficulty, (2, 5), (4, 20), (11, 60)),
     }
 
 
@@ -51,12 +48,13 @@ def _work_poly_remainder(note: Scratch, linear: int, constant: int, root: int) -
 
 
 def _sample_series(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    while True:
-        terms = draw(rng, difficulty, (4, 10), (10, 40), (25, 150))
-        first = draw(rng, difficulty, (1, 15), (3, 60), (20, 300))
-        last = first + (terms - 1) * draw(rng, difficulty, (1, 4), (2, 12), (5, 40))
-        if (first + last) % 2 == 0:
-            return {"terms": terms, "first": first, "last": last}
+    mean = draw(rng, difficulty, (3, 9), (15, 80), (60, 400))
+    first = rng.randint(1, mean - 1)
+    return {
+        "terms": draw(rng, difficulty, (3, 9), (10, 40), (25, 150)),
+        "first": first,
+        "last": 2 * mean - first + (difficulty == "hard"),
+    }
 
 
 def _work_series(note: Scratch, terms: int, first: int, last: int) -> Working:
@@ -69,12 +67,12 @@ def _work_series(note: Scratch, terms: int, first: int, last: int) -> Working:
 
 
 def _sample_exponents(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    inner, outer = draw(rng, difficulty, (2, 9), (4, 20), (8, 40)), draw(rng, difficulty, (2, 5), (3, 12), (6, 30))
+    inner, outer = draw(rng, difficulty, (2, 9), (4, 20), (8, 40)), draw(rng, difficulty, (2, 9), (3, 12), (6, 30))
     return {
         "base": rng.choice((2, 3, 5, 7)),
         "inner": inner,
         "outer": outer,
-        "less": rng.randint(1, inner * outer - 1),
+        "less": rng.randint(1, min(9, inner * outer - 1) if difficulty == "easy" else inner * outer - 1),
     }
 
 
@@ -191,6 +189,7 @@ FAMILIES = (
         _sample_root_squares,
         _work_root_squares,
         "# r + s and r * s stand in the equation\nanswer = <total> ** 2 - 2 * <multiple>",
+        ("medium", "hard"),
     ),
     Family(
         "poly_remainder",
@@ -210,10 +209,10 @@ FAMILIES = (
         "series",
         _SUBJECT,
         (
-            "<Who> stacks <thing> at <place> in <terms?> layers, an arithmetic sequence with <first> in the top layer "
-            "and <last> in the bottom one. How many are stacked?",
-            "Over <terms?> days <who> sells <thing> at <place>. Daily sales form an arithmetic sequence from <first> "
-            "to <last>. What are the total sales?",
+            "The <terms?> numbers on <thing> at <place> form an arithmetic sequence from <first> to <last>. "
+            "<Who> adds them all up. What is the sum?",
+            "<Who> finds <terms?> prices for <thing> at <place>, an arithmetic sequence that begins with <first> and ends "
+            "with <last> dollars. What do they add up to?",
         ),
         "The sum is the mean of the first and last terms times the number of terms.",
         _sample_series,

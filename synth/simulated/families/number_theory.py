@@ -44,9 +44,9 @@ def _work_equal_sets(note: Scratch, first: int, second: int) -> Working:
 
 def _sample_together(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     while True:
-        first, second = (draw(rng, difficulty, (2, 12), (6, 40), (18, 120)) for _ in range(2))
+        first, second = (draw(rng, difficulty, (2, 9), (6, 40), (18, 120)) for _ in range(2))
         if first != second:
-            return {"first": first, "second": second, "start": draw(rng, difficulty, (1, 20), (5, 90), (30, 500))}
+            return {"first": first, "second": second, "start": draw(rng, difficulty, (1, 9), (5, 90), (30, 500))}
 
 
 def _work_together(note: Scratch, first: int, second: int, start: int) -> Working:
@@ -84,7 +84,8 @@ def _work_from_base(note: Scratch, number: int, base: int) -> Working:
 
 
 def _sample_divisors(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    return {name: draw(rng, difficulty, (1, 7), (2, 12), (6, 40)) for name in ("twos", "threes", "fives")}
+    twos, threes = (draw(rng, difficulty, (1, 8), (2, 12), (6, 40)) for _ in range(2))
+    return {"twos": twos, "threes": threes, "fives": draw(rng, difficulty, (1, 2), (2, 12), (6, 40))}
 
 
 def _work_divisors(note: Scratch, twos: int, threes: int, fives: int) -> Working:
@@ -101,11 +102,11 @@ def _work_divisors(note: Scratch, twos: int, threes: int, fives: int) -> Working
 
 def _sample_multiples(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     factor = draw(rng, difficulty, (3, 9), (6, 25), (11, 60))
-    low = draw(rng, difficulty, (5, 30), (30, 300), (200, 3000))
+    low = draw(rng, difficulty, (5, 25), (30, 300), (200, 3000))
     return {
         "factor": factor,
         "low": low,
-        "high": low + factor * 2 + draw(rng, difficulty, (1, 40), (50, 500), (400, 5000)),
+        "high": low + factor * 2 + draw(rng, difficulty, (1, 20), (50, 500), (400, 5000)),
     }
 
 

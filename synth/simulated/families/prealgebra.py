@@ -13,7 +13,7 @@ _SUBJECT = "Prealgebra"
 def _sample_change(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     count = draw(rng, difficulty, (2, 9), (6, 40), (15, 90))
     price = draw(rng, difficulty, (2, 9), (4, 60), (25, 150))
-    return {"count": count, "price": price, "paid": count * price + draw(rng, difficulty, (1, 20), (1, 90), (1, 900))}
+    return {"count": count, "price": price, "paid": count * price + draw(rng, difficulty, (1, 9), (1, 90), (1, 900))}
 
 
 def _work_change(note: Scratch, count: int, price: int, paid: int) -> Working:
@@ -26,7 +26,7 @@ def _sample_seats(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     return {
         "rows": draw(rng, difficulty, (2, 9), (8, 40), (20, 120)),
         "seats": draw(rng, difficulty, (2, 9), (8, 40), (20, 120)),
-        "extra": draw(rng, difficulty, (1, 20), (10, 99), (100, 999)),
+        "extra": draw(rng, difficulty, (1, 9), (10, 99), (100, 999)),
     }
 
 
@@ -38,7 +38,7 @@ def _work_seats(note: Scratch, rows: int, seats: int, extra: int) -> Working:
 
 def _sample_mean(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     while True:
-        first, second, third = (draw(rng, difficulty, (1, 20), (15, 99), (80, 950)) for _ in range(3))
+        first, second, third = (draw(rng, difficulty, (1, 9), (15, 99), (80, 950)) for _ in range(3))
         if difficulty == "hard" or (first + second + third) % 3 == 0:
             return {"first": first, "second": second, "third": third}
 
@@ -75,7 +75,7 @@ def _work_discount(note: Scratch, price: int, percent: int, postage: int) -> Wor
 def _sample_rate(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     made = draw(rng, difficulty, (2, 9), (6, 30), (12, 60))
     each = draw(rng, difficulty, (2, 9), (4, 30), (12, 90))
-    return {"made": made, "minutes": made * each, "wanted": draw(rng, difficulty, (2, 12), (12, 60), (30, 200))}
+    return {"made": made, "minutes": made * each, "wanted": draw(rng, difficulty, (2, 9), (12, 60), (30, 200))}
 
 
 def _work_rate(note: Scratch, made: int, minutes: int, wanted: int) -> Working:

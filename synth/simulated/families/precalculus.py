@@ -21,7 +21,9 @@ _SUBJECT = "Precalculus"
 
 
 def _sample_dot(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    return {name: draw(rng, difficulty, (2, 9), (-12, 20), (-60, 90)) for name in ("a", "b", "c", "d")}
+    a, c = (draw(rng, difficulty, (2, 9), (-12, 20), (-60, 90)) for _ in range(2))
+    b, d = (draw(rng, difficulty, (1, 3), (-12, 20), (-60, 90)) for _ in range(2))
+    return {"a": a, "b": b, "c": c, "d": d}
 
 
 def _work_dot(note: Scratch, a: int, b: int, c: int, d: int) -> Working:
@@ -36,10 +38,9 @@ def _work_dot(note: Scratch, a: int, b: int, c: int, d: int) -> Working:
 
 
 def _sample_determinant(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    while True:
-        params = {name: draw(rng, difficulty, (2, 9), (-12, 20), (-60, 90)) for name in ("a", "b", "c", "d")}
-        if difficulty != "easy" or params["a"] * params["d"] > params["b"] * params["c"]:
-            return params
+    a, d = (draw(rng, difficulty, (3, 9), (-12, 20), (-60, 90)) for _ in range(2))
+    b, c = (draw(rng, difficulty, (1, 3), (-12, 20), (-60, 90)) for _ in range(2))
+    return {"a": a, "b": b, "c": c, "d": d}
 
 
 def _work_determinant(note: Scratch, a: int, b: int, c: int, d: int) -> Working:
@@ -54,24 +55,21 @@ def _work_determinant(note: Scratch, a: int, b: int, c: int, d: int) -> Working:
 
 
 def _sample_wave(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    swing = draw(rng, difficulty, (2, 9), (4, 40), (15, 120))
     return {
-        "swing": swing,
-        "level": swing + draw(rng, difficulty, (1, 9), (2, 30), (-40, 90)),
-        "speed": rng.randint(2, 9),
+        "level": draw(rng, difficulty, (1, 9), (12, 90), (-80, 400)),
+        "scale": draw(rng, difficulty, (2, 9), (3, 25), (11, 60)),
+        "swing": draw(rng, difficulty, (2, 9), (4, 30), (13, 80)),
     }
 
 
-def _work_wave(note: Scratch, swing: int, level: int, speed: int) -> Working:
-    top = note(level + swing)
-    value = note(top * speed)
-    return working(
-        value, f"The greatest value is {level} + {swing} = {top}.", f"Times {speed}: {product(top, speed, value)}."
-    )
+def _work_wave(note: Scratch, level: int, scale: int, swing: int) -> Working:
+    rise = note(scale * swing)
+    top = note(rise + level)
+    return working(top, f"{product(scale, swing, rise)}.", f"{rise} + {signed(level)} = {top}.")
 
 
 def _sample_third_side(rng: Random, difficulty: Difficulty) -> dict[str, int]:
-    return {name: draw(rng, difficulty, (2, 12), (7, 40), (25, 150)) for name in ("first", "second")}
+    return {name: draw(rng, difficulty, (0, 0), (7, 40), (25, 150)) for name in ("first", "second")}
 
 
 def _work_third_side(note: Scratch, first: int, second: int) -> Working:
@@ -218,15 +216,15 @@ FAMILIES = (
         "wave",
         _SUBJECT,
         (
-            r"At hour $t$ <place> sells $<level> + <swing?> \sin t$ <thing>, says <who>, who earns <speed> dollars on "
-            "each. What is the greatest possible hourly income in dollars?",
-            r"<Who> models the height of <thing> at <place> by $<speed>(<level> + <swing?> \sin t)$. "
+            r"<Who> models the height of <thing> at <place> by $<level> + <scale>(<swing?> \sin t)$. "
             "What is the maximum height?",
+            r"At hour $t$, <place> earns $<level> + <scale>(<swing?> \sin t)$ dollars with <thing>, says <who>. "
+            "What is the greatest possible number of dollars?",
         ),
-        "The sine is at most 1.",
+        "The sine is at most 1, so multiply the factors and add the constant.",
         _sample_wave,
         _work_wave,
-        "# the sine is at most 1\nanswer = (<level> + <swing>) * <speed>",
+        "# the sine is at most 1\nanswer = <level> + <scale> * <swing>",
     ),
     Family(
         "third_side",
@@ -242,6 +240,7 @@ FAMILIES = (
         _work_third_side,
         "# law of cosines; the cosine of sixty degrees is one half\n"
         "answer = <first> ** 2 + <second> ** 2 - <first> * <second>",
+        ("medium", "hard"),
     ),
     Family(
         "motion",

@@ -1,0 +1,136 @@
+"""The report in a real browser: it draws, it searches, it asks nobody for anything.
+
+Set PERSONAHUB_CHROMIUM to use another browser than the first Chromium on PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from personahub.core.artifact import Artifact
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def page_url(
+    experiment: dict[str, Artifact], run: Callable[..., Artifact], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    folder = run(tmp_path_factory.mktemp("browser") / "report", "eval.report", experiment).path
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get("PERSONAHUB_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(CHROMIUM)} on PATH, and PERSONAHUB_CHROMIUM is not set")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=[("desktop", "light"), ("phone", "dark")], ids="-".join)
+def page(request: pytest.FixtureRequest, browser: Any, page_url: str) -> Iterator[Any]:
+    """The report, opened; whatever went wrong in the browser fails the test."""
+    device, scheme = request.param
+    context = browser.new_context(viewport=DESKTOP if device == "desktop" else PHONE, color_scheme=scheme)
+    opened = context.new_page()
+    faults: list[str] = []
+    opened.on("console", lambda message: faults.append(f"console: {message.text}"))
+    opened.on("pageerror", lambda error: faults.append(f"script: {error}"))
+    opened.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    opened.on("request", lambda asked: None if asked.url == page_url else faults.append(f"request: {asked.url}"))
+    opened.goto(page_url)
+    yield opened
+    context.close()
+    assert [fault for fault in faults if not fault.startswith("request: data:")] == []
+
+
+def test_the_charts_are_drawn(page: Any) -> None:
+    for section, marks in (
+        ("accuracy", "circle.dot"),
+        ("funnel", ".bar rect"),
+        ("verification", ".bar rect"),
+        ("training", "polyline.curve"),
+        ("subjects", "rect.range"),
+        ("similarity", "rect.box"),
+        ("diversity", "polyline.curve"),
+    ):
+        boxes = page.eval_on_selector_all(
+            f"#{section} {marks}",
+            "marks => marks.map(mark => mark.getBoundingClientRect()).map(box => [box.width, box.height, box.left])",
+        )
+        assert boxes, section
+        assert all(width > 0 and height > 0 and left >= 0 for width, height, left in boxes), section
+
+
+def test_nothing_sticks_out_sideways(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    outside = page.eval_on_selector_all(
+        "svg text, svg circle, svg rect",
+        "marks => marks.map(mark => mark.getBoundingClientRect()).filter(box => box.right > innerWidth || box.left < 0).length",
+    )
+    assert outside == 0
+
+
+def test_search_and_filter_narrow_the_samples(page: Any) -> None:
+    shown = "document.querySelectorAll('.sample:not([hidden])').length"
+    total = page.evaluate(shown)
+    assert total >= 30
+    page.fill("#query", "BAKER flour")
+    some = page.evaluate(shown)
+    assert 0 < some < total
+    assert page.inner_text("#count") == f"{some} of {total}"
+    texts = page.eval_on_selector_all(".sample:not([hidden])", "all => all.map(one => one.textContent.toLowerCase())")
+    assert all("baker" in text and "flour" in text for text in texts)
+    page.select_option("#outcome", "contaminated")
+    page.fill("#query", "")
+    assert page.evaluate(shown) == 1
+    page.fill("#query", "no such word anywhere")
+    assert page.evaluate(shown) == 0
+    assert page.is_visible("#nothing")
+
+
+def test_the_keyboard_is_enough(page: Any) -> None:
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "query"
+    page.keyboard.type("pilot")
+    narrowed = page.inner_text("#count")
+    page.keyboard.press("Escape")
+    assert page.inner_text("#count") != narrowed
+    page.keyboard.press("Tab")  # to the filter
+    page.keyboard.press("Tab")  # to the first sample
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.parentElement.open")
+    assert page.is_visible(".sample[open] .trail")
+
+
+def test_text_of_others_stays_text(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert page.evaluate("document.images.length") == 0
+    assert page.evaluate("document.body.innerText").count('onerror="alert(1)"') >= 1
+
+
+def test_the_colours_follow_the_scheme(page: Any) -> None:
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)")
+    assert (red + green + blue < 200) == dark

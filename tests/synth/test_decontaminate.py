@@ -1,0 +1,174 @@
+"""Benchmark problems are found again, word for word and rewritten, and unrelated ones are not."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from personahub.core.errors import UserError
+from personahub.core.records import PROBLEM, REFERENCE
+from synth.decontaminate import BenchmarkIndex, Item, words_of
+
+FENCE = (
+    "A farmer fences a rectangular field that borders a straight river on one long side, so no fence is needed there."
+    " With 120 meters of fence, what is the largest area in square meters that the field can have?"
+)
+
+
+def rows_of(test_data: Path, file: str) -> list[dict]:
+    return [json.loads(line) for line in (test_data / file).open(encoding="utf-8")]
+
+
+@pytest.fixture(scope="session")
+def math_items(test_data: Path) -> list[Item]:
+    return [Item("math", str(row["idx"]), row["problem"]) for row in rows_of(test_data, "math/test.jsonl")]
+
+
+@pytest.fixture(scope="session")
+def math_index(math_items: list[Item]) -> BenchmarkIndex:
+    return BenchmarkIndex(math_items)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"Let $\dfrac12\, x+\left(\frac{1}{2}\right)x$.", r"let \(\tfrac 1 2 x + (\frac{1}{2})x\)"),
+        ("Ann’s 1,000 pears", "ann's 3 PEARS"),
+        ("seven pears", "12 pears"),
+        (r"$x^2+1\quad\text{and}~y$", r"$x^{2} + 1$ and $y$"),
+        ("A ﬁeld[asy]draw((0,0)--(1,1));[/asy] of size 3.5", "a field of size 7"),
+    ],
+)
+def test_layout_case_and_numbers_do_not_tell_problems_apart(one: str, other: str) -> None:
+    assert words_of(one) == words_of(other)
+
+
+def test_numbers_tell_problems_apart_when_they_are_not_masked() -> None:
+    assert words_of("seven of 12 pears", mask_numbers=False) == ["seven", "of", "12", "pears"]
+    index = BenchmarkIndex([Item("b", "0", "What is 12 plus 30?")], mask_numbers=False)
+    assert index.find("What is 12 plus 30 ?") is not None
+    assert index.find("What is 13 plus 30?") is None
+
+
+def test_each_rule_finds_what_it_is_for() -> None:
+    index = BenchmarkIndex([Item("b", "7", FENCE)])
+    sentences = re.split(r"(?<=\.) ", FENCE)
+    found = {
+        "text": FENCE.replace("120", "$90$").upper(),
+        "ngram": f"Maria says: {sentences[0]} How many posts does she need if they stand 2 meters apart?",
+        "words": "What largest area in square meters can a rectangular field have, one long side of which borders on a"
+        " straight river, if a farmer has 75 meters of fence for it and no fence is needed there, on the side that is?",
+    }
+    for rule, problem in found.items():
+        match = index.find(problem)
+        assert match is not None
+        assert (match.rule, match.item.id) == (rule, "7")
+    assert index.find("A shepherd has 75 meters of fence. How many sheep fit in if each needs 2 square meters?") is None
+
+
+def test_the_known_leak_between_the_splits_of_math_is_found(test_data: Path, math_items: list[Item]) -> None:
+    index = BenchmarkIndex(math_items, words=0)
+    matches = [index.find(row["problem"]) for row in rows_of(test_data, "math/train.jsonl")]
+    assert any(m is not None and (m.rule, m.item.id) == ("text", "4656") for m in matches)
+
+
+def test_gsm8k_raises_hardly_any_false_alarm_against_math(test_data: Path, math_index: BenchmarkIndex) -> None:
+    problems = [row["question"] for row in rows_of(test_data, "gsm8k/test.jsonl")]
+    assert sum(math_index.find(problem) is not None for problem in problems) <= 0.005 * len(problems)
+
+
+def numbers_changed(text: str, rng: random.Random) -> str:
+    return re.sub(r"\d+", lambda number: str(rng.randint(2, 10 ** len(number[0]) + 5)), text)
+
+
+def spacing_changed(text: str, rng: random.Random) -> str:
+    text = re.sub(r"[=+*-]", lambda sign: rng.choice([" {} ", "{}", r"\, {} \,"]).format(sign[0]), text)
+    return text.replace(r"\frac", r"\dfrac").replace("$", " $ ")
+
+
+def order_changed(text: str, rng: random.Random) -> str:
+    sentences = re.split(r"(?<=[.?])\s+", text)
+    rng.shuffle(sentences)
+    return " ".join(sentences)
+
+
+def names_changed(text: str, rng: random.Random) -> str:
+    """Capitalised words that are no words of the language, each consistently by another name."""
+    names = rng.sample(["Maria", "Ahmed", "Chen", "Olga", "Kwame", "Ingrid", "Tomas", "Priya", "Luca", "Freya"], 10)
+    given: dict[str, str] = {}
+
+    def rename(match: re.Match[str]) -> str:
+        known = match[0] in ("The", "If", "What", "How", "She", "Each", "There", "For", "When", "And", "His", "Her")
+        return match[0] if known else given.setdefault(match[0], names[len(given) % 10])
+
+    return re.sub(r"(?<![\\A-Za-z.?!] )(?<!^)(?<![\\A-Za-z])[A-Z][a-z]{2,}\b", rename, text)
+
+
+REWRITES: list[Callable[[str, random.Random], str]] = [numbers_changed, spacing_changed, order_changed, names_changed]
+
+
+def test_planted_rewrites_are_found(test_data: Path, math_items: list[Item]) -> None:
+    gsm8k = rows_of(test_data, "gsm8k/test.jsonl")
+    items = math_items + [Item("gsm8k", str(i), row["question"]) for i, row in enumerate(gsm8k)]
+    index = BenchmarkIndex(items)
+    rng = random.Random(0)
+    found = 0
+    for item in rng.sample(items, 500):
+        problem = item.problem
+        for rewrite in rng.sample(REWRITES, rng.randint(1, 4)):
+            problem = rewrite(problem, rng)
+        found += index.find(problem) is not None
+    assert found >= 0.95 * 500
+
+
+def test_house_style_of_a_benchmark_is_not_its_content() -> None:
+    style = "Express your answer as a common fraction in lowest terms, with no spaces and no decimal point in it."
+    tasks = ["the area of a unit circle", "the sum of both roots", "the odds of two heads", "a slope", "the mean"]
+    items = [Item("b", str(i), f"Find {task} today. {style}") for i, task in enumerate(tasks)]
+    new = f"Compute how much flour the baker who lives uphill needs for ninety loaves. {style}"
+    assert BenchmarkIndex(items, words=0).find(new) is None
+    strict = BenchmarkIndex(items, words=0, boilerplate=5).find(new)
+    assert strict is not None
+    assert strict.rule == "ngram"
+
+
+@pytest.mark.parametrize("problem", ["", "   ", "$$", "x" * 100_000, "\ud83d", "0 " * 5000, "[asy]" * 1000])
+def test_hostile_texts_match_nothing_and_end(problem: str) -> None:
+    assert BenchmarkIndex([Item("b", "0", FENCE), Item("b", "1", "$$")]).find(problem) is None
+
+
+def problem_rows() -> list[dict]:
+    texts = [FENCE.replace("120", "77"), "A baker bakes 12 loaves an hour for 3 hours. How many loaves is that?"]
+    return [{"id": str(i), "problem": text} for i, text in enumerate(texts)]
+
+
+def reference_rows() -> list[dict]:
+    return [{"id": "r", "benchmark": "exam", "item": "q7", "problem": FENCE, "answer": "1800"}]
+
+
+def test_the_stage_rejects_with_benchmark_item_and_rule(make_artifact, run_module) -> None:
+    problems = make_artifact("problems", PROBLEM, problem_rows())
+    exam = make_artifact("exam", REFERENCE, reference_rows(), shards=1)
+    clean = run_module("synth.decontaminate", {}, problems=problems, exam=exam)
+    assert [row["id"] for row in clean.rows()] == ["1"]
+    (rejected,) = clean.rejected()
+    assert (rejected["reason"], rejected["detail"]) == ("contaminated", "exam item q7 (text, 39)")
+    assert clean.manifest.summary == {"benchmarks": {"exam": 1}}
+
+
+def test_a_skipped_benchmark_lets_all_problems_pass(make_artifact, run_module) -> None:
+    problems = make_artifact("problems", PROBLEM, problem_rows())
+    clean = run_module("synth.decontaminate", {}, problems=problems, exam=make_artifact("exam", REFERENCE, []))
+    assert clean.num_rows == 2
+    assert clean.manifest.summary == {"benchmarks": {"exam": 0}}
+
+
+def test_without_a_benchmark_there_is_nothing_to_check_against(make_artifact, run_module) -> None:
+    problems = make_artifact("problems", PROBLEM, problem_rows())
+    with pytest.raises(UserError, match="at least one benchmark"):
+        run_module("synth.decontaminate", {}, problems=problems)

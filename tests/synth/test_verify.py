@@ -1,0 +1,262 @@
+"""Votes, policies, and what verification is worth against a teacher whose errors are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from personahub.core.errors import Rejected, UserError
+from personahub.core.records import PERSONA, SOLUTIONS
+from synth.sandbox import ProgramResult, Sandbox
+from synth.verify import Config, Policy, Vote, cast_votes, decide, program_of
+
+
+def sandbox_works() -> str:
+    """Why there is no sandbox on this machine, or nothing."""
+    try:
+        Sandbox().close()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+NO_SANDBOX = sandbox_works()
+needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
+
+
+def votes_of(clusters: Sequence[int | str], kinds: str = "c" * 9) -> list[Vote]:
+    """One vote per entry: a cluster's number, or a status for a sample without an answer."""
+    return [
+        Vote("cot" if kind == "c" else "pot", "m", str(cluster), "answered", cluster)
+        if isinstance(cluster, int)
+        else Vote("cot" if kind == "c" else "pot", "m", None, cluster, -1)
+        for cluster, kind in zip(clusters, kinds, strict=False)
+    ]
+
+
+def samples_of(count: int) -> list[dict]:
+    return [{"text": "x" * (10 - i)} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "clusters", "share"),
+    [
+        ("two_of_three", [0, 0, 0], 1.0),
+        ("two_of_three", [0, 0, 1], 2 / 3),
+        ("two_of_three", [1, 0, 0], 2 / 3),
+        ("two_of_three", [0, 0, "truncated"], 2 / 3),
+        ("two_of_three", [0, 0], 2 / 3),  # the third sample failed upstream
+        ("majority", [0, 0, 0, 1, 2], 3 / 5),
+        ("majority", [0, 0], 1.0),
+        ("majority", [0, 0, "error"], 2 / 3),
+        ("unanimous", [0, 0, 0, 0], 1.0),
+    ],
+)
+def test_policies_accept(policy: Policy, clusters: list, share: float) -> None:
+    chosen, found = decide(Config(policy=policy), samples_of(len(clusters)), votes_of(clusters))
+    assert clusters[chosen] == 0
+    assert found == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("policy", "clusters", "reason"),
+    [
+        ("two_of_three", [0, 1, 2], "no_agreement"),
+        ("two_of_three", [0, "no_answer", "truncated"], "no_agreement"),
+        ("two_of_three", ["no_answer", "timeout", "truncated"], "no_answer"),
+        ("two_of_three", [0], "too_few_samples"),
+        ("majority", [0, 0, 1, 1, 2], "tie"),
+        ("majority", [0, 0, 1, 1], "tie"),
+        ("majority", [0, 0, 1, 2, 3], "no_agreement"),
+        ("majority", [0, 0, "truncated", "truncated"], "no_agreement"),
+        ("majority", [0, 1], "no_agreement"),
+        ("majority", [0], "too_few_samples"),
+        ("unanimous", [0, 0, 1], "no_agreement"),
+        ("unanimous", [0, 0, "no_answer"], "no_agreement"),
+        ("unanimous", [0], "too_few_samples"),
+        ("none", ["truncated", "truncated"], "truncated"),
+        ("none", [], "no_cot"),
+    ],
+)
+def test_policies_reject_by_reason(policy: Policy, clusters: list, reason: str) -> None:
+    with pytest.raises(Rejected) as rejected:
+        decide(Config(policy=policy), samples_of(len(clusters)), votes_of(clusters))
+    assert rejected.value.reason == reason
+
+
+def test_the_solution_kept_is_a_cot_of_the_winning_cluster() -> None:
+    votes = votes_of([1, 0, 0, 0], "cpcc")
+    assert decide(Config(), samples_of(4), votes) == (2, 3 / 4)
+    assert decide(Config(choose="shortest"), samples_of(4), votes) == (3, 3 / 4)
+    with pytest.raises(Rejected, match="no_cot_in_winning_cluster"):
+        decide(Config(), samples_of(3), votes_of([1, 0, 0], "cpp"))
+
+
+def test_more_may_be_asked_of_the_winner() -> None:
+    with pytest.raises(Rejected, match="low_vote_share"):
+        decide(Config(min_vote_share=0.7), samples_of(3), votes_of([0, 0, 1]))
+    with pytest.raises(Rejected, match="no_pot_in_winning_cluster"):
+        decide(Config(require_pot=True), samples_of(3), votes_of([0, 0, 1], "ccp"))
+    assert decide(Config(require_pot=True), samples_of(3), votes_of([0, 0, 1], "cpc"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        ("Here:\n```python\nprint(1)\n```", "print(1)"),
+        ("```py\nprint(1)\n```\nbetter:\n```Python3\nx = 2\nprint(x)\n```\nDone.", "x = 2\nprint(x)"),
+        ("```\nprint(1)\n```", "print(1)"),
+        ("```python\nprint(1)", None),
+        ("print(1)", None),
+        ("```python\n\n```", None),
+    ],
+)
+def test_the_program_is_the_last_whole_code_block(text: str, program: str | None) -> None:
+    assert program_of(text) == program
+
+
+def test_votes_are_cast_by_boxes_and_printed_lines() -> None:
+    def sample(kind: str, text: str, finish_reason: str = "stop") -> dict:
+        return {"kind": kind, "text": text, "model": "m", "finish_reason": finish_reason}
+
+    code = "```python\nprint(1)\n```"
+    samples = [
+        sample("cot", r"so $\boxed{\frac12}$."),
+        sample("cot", r"so $\boxed{3}$ an", "length"),
+        sample("cot", "The answer is 4."),
+        sample("cot", r"nothing in it: $\boxed{}$."),
+        sample("pot", code),
+        sample("pot", "no program"),
+        sample("pot", code, "length"),
+        sample("pot", code),
+        sample("pot", code),
+        sample("pot", code),
+    ]
+    results = iter(
+        [
+            ProgramResult("ok", "checking\n 1/2 \n\n", "", 0.1),
+            ProgramResult("ok", " \n", "", 0.1),
+            ProgramResult("timeout", "7\n", "", 10),
+            ProgramResult("error", "7\n", "ZeroDivisionError", 0.1),
+        ]
+    )
+    votes = cast_votes(samples, results)
+    assert [(vote.answer, vote.status) for vote in votes] == [
+        (r"\frac12", "answered"),
+        (None, "truncated"),
+        (None, "no_answer"),
+        (None, "no_answer"),
+        ("1/2", "answered"),
+        (None, "no_answer"),
+        (None, "truncated"),
+        (None, "no_answer"),
+        (None, "timeout"),
+        (None, "error"),
+    ]
+    assert next(results, None) is None
+
+
+def solved(*samples: tuple[str, str]) -> dict:
+    return {
+        "id": "problem",
+        "problem": "What?",
+        "samples": [
+            {"kind": kind, "text": text, "model": f"m{i}", "finish_reason": "stop", "seed": i}
+            for i, (kind, text) in enumerate(samples)
+        ],
+    }
+
+
+def cot(answer: str) -> tuple[str, str]:
+    return "cot", rf"We compute. $\boxed{{{answer}}}$"
+
+
+def test_equivalent_answers_vote_together_and_records_keep_their_votes(make_artifact, run_module) -> None:
+    rows = [
+        solved(cot(r"\frac{1}{2}"), cot("7"), cot("0.5")) | {"id": "kept"},
+        solved(cot("1"), cot("2"), cot("3")) | {"id": "dropped"},
+    ]
+    solutions = make_artifact("solutions", SOLUTIONS, rows, shards=1)
+    verified = run_module("synth.verify", {"policy": "two_of_three", "workers": 1}, solutions=solutions)
+    (row,) = verified.rows()
+    assert (row["id"], row["answer"], row["solution_model"]) == ("kept", r"\frac{1}{2}", "m0")
+    assert [vote["cluster"] for vote in row["votes"]] == [0, 1, 0]
+    assert row["vote_share"] == pytest.approx(2 / 3)
+    (rejected,) = verified.rejected()
+    assert rejected["reason"] == "no_agreement"
+    record = json.loads(rejected["record"])
+    assert [vote["answer"] for vote in record["votes"]] == ["1", "2", "3"]
+    assert len(record["samples"]) == 3
+
+
+def test_none_keeps_the_first_whole_cot_and_runs_no_program(make_artifact, run_module, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")  # no bubblewrap
+    rows = [solved(("pot", "```python\nprint(1)\n```"), ("cot", "No box here."), cot("2"))]
+    verified = run_module("synth.verify", {"policy": "none"}, solutions=make_artifact("s", SOLUTIONS, rows))
+    (row,) = verified.rows()
+    assert (row["solution"], row["answer"], row["vote_share"]) == ("No box here.", None, None)
+    assert [(vote["kind"], vote["status"]) for vote in row["votes"]] == [("cot", "no_answer"), ("cot", "answered")]
+
+
+def test_without_a_sandbox_programs_do_not_run(make_artifact, run_module, monkeypatch, tmp_path) -> None:
+    marker = tmp_path / "ran"
+    program = f"```python\nopen({str(marker)!r}, 'w')\nprint(1)\n```"
+    solutions = make_artifact("s", SOLUTIONS, [solved(cot("1"), ("pot", program))])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="apt-get install bubblewrap"):
+        run_module("synth.verify", {"policy": "majority"}, solutions=solutions)
+    assert not marker.exists()
+
+
+@needs_sandbox
+def test_programs_vote_with_what_they_print(make_artifact, run_module) -> None:
+    program = "```python\nfrom sympy import *\nprint('thinking')\nprint(sqrt(8) * pi / 2)\n```"
+    rows = [
+        solved(cot(r"\sqrt{2}\pi"), ("pot", program), ("pot", "```python\n1 / 0\n```")) | {"id": "a"},
+        solved(("pot", program), ("pot", program), cot("1")) | {"id": "b"},
+        solved(("pot", "```python\nwhile True: pass\n```"), cot("1"), cot("1")) | {"id": "c"},
+    ]
+    config = {"policy": "two_of_three", "programs": {"timeout_s": 2}, "workers": 1}
+    solutions = make_artifact("s", SOLUTIONS, rows, shards=1)
+    verified = run_module("synth.verify", config, solutions=solutions)
+    kept = {row["id"]: row for row in verified.rows()}
+    assert kept.keys() == {"a", "c"}
+    assert [vote["status"] for vote in kept["a"]["votes"]] == ["answered", "answered", "error"]
+    assert kept["a"]["answer"] == r"\sqrt{2}\pi"
+    assert kept["c"]["votes"][0]["status"] == "timeout"
+    (rejected,) = verified.rejected()
+    assert (rejected["id"], rejected["reason"]) == ("b", "no_cot_in_winning_cluster")
+
+
+def test_agreement_lowers_the_share_of_wrong_answers(make_artifact, run_module) -> None:
+    personas = [{"id": f"p{i}", "persona": f"A {trade} from {town}"} for i, (trade, town) in enumerate(PEOPLE)]
+    rates = {"wrong_arithmetic": 0.15, "wrong_reading": 0.05, "correlated": 0.3}
+    engines = {"teacher": {"kind": "simulated", "model": "m", "rates": rates}}
+
+    problems = run_module(
+        "synth.problems",
+        {"engine": "teacher", "problems_per_persona": 6},
+        engines=engines,
+        personas=make_artifact("personas", PERSONA, personas, shards=1),
+    )
+    truth = {(t["record_id"], t["sample"]): json.loads(t["truth"]) for t in problems.truth()}
+    answers = {row["id"]: truth[row["persona_id"], row["sample"]]["answer"] for row in problems.rows()}
+    samples = {"samples": [{"engine": "teacher", "n": 5}]}
+    solutions = run_module("synth.solutions", samples, engines=engines, problems=problems)
+    wrong = {}
+    for policy in ("none", "majority", "unanimous"):
+        kept = list(run_module("synth.verify", {"policy": policy, "workers": 1}, policy, solutions=solutions).rows())
+        assert len(kept) > 20
+        wrong[policy] = sum(row["answer"] != answers[row["id"]] for row in kept) / len(kept)
+    assert wrong["none"] > 0.1
+    assert wrong["majority"] < 0.08
+    assert wrong["unanimous"] < wrong["none"] / 3
+
+
+PEOPLE = [
+    (trade, town)
+    for trade in ("beekeeper", "tram driver", "nurse", "baker", "surveyor")
+    for town in ("Oslo", "Lagos", "Lima", "Pune")
+]
