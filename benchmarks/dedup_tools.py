@@ -66,4 +66,4 @@ TOOLS = {tool.__name__: tool for tool in (personahub, rensa_r, rensa_r_8_bands, 
 
 if __name__ == "__main__":
     name, texts, output = sys.argv[1:]
-    np.save(output, TOOLS[name](pq.read_table(texts)["text"]))
+    np.save(output, TOOLS[name](pq.ParquetFile(texts).read(["text"])["text"]))

@@ -120,7 +120,7 @@ def _totals(plans: list[StagePlan]) -> list[str]:
     unpriced = [plan.name for plan in plans if plan.cost_usd is None]
     lines = [
         f"Still to come (estimated): {requests:,} requests, {format_number(tokens)} tokens, ${cost:,.2f}, "
-        f"{hours:,.1f} GPU-hours, {format_number(disk)}B of disk."
+        f"{hours:,.1f} GPU-hours, {disk / 1e9:,.1f} GB of disk."
     ]
     if unpriced:
         lines.append(f"Not priced: {', '.join(unpriced)} (set engines.NAME.price, in USD per million tokens).")

@@ -28,7 +28,7 @@ Kind = Literal["cot", "pot"]
 
 REFUSAL = "I'm sorry, but I can't help with that."
 _CANONICAL_PROBLEMS = 16  # for each difficulty and choice of families: the ones that near-duplicates repeat
-_WEIGHTS = (6, 3, 1)  # of a persona's preferred families, most characteristic word first
+_WEIGHTS = (7, 2, 1)  # of a persona's preferred families, most characteristic word first
 _PERSONA_LENGTH = 2000  # characters; a persona is a sentence or two, and anything longer is noise
 
 

@@ -124,7 +124,7 @@ def theme_of(persona: str) -> Theme:
         f"{words[about[0]]} {_THINGS[about[0] % len(_THINGS)]}",
         f"the {words[about[-1]]} {_PLACES[about[-1] % len(_PLACES)]}",
     )
-    preferences = (ranked[0], head[-1] if head else ranked[-1], ranked[len(ranked) // 2])
+    preferences = (head[-1] if head else ranked[0], ranked[0], ranked[len(ranked) // 2])
     return Theme(slots, preferences)
 
 

@@ -382,12 +382,13 @@ def test_a_server_that_restarts_is_waited_for():
     async def run() -> Completion:
         server = TestServer(app_of(fine)[0])
         await server.start_server()
-        async with engine_at(server) as engine:
+        async with engine_at(server, max_retry_s=20) as engine:
             await engine.complete(request())
+            port = server.port
             await server.close()
             pending = asyncio.create_task(engine.complete(request()))
             await asyncio.sleep(1)
-            async with TestServer(app_of(fine)[0], port=server.port):
+            async with TestServer(app_of(fine)[0], port=port):
                 return await pending
 
     assert asyncio.run(run()).text == "fine"

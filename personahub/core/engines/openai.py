@@ -37,7 +37,7 @@ from personahub.core.engines.openai_replies import Retry, classify_error, one_li
 from personahub.core.engines.pacing import Pacer, Pause
 from personahub.core.errors import UserError
 
-_UNREACHABLE_TRIES = 4  # at the very start, 0.2 + 0.4 + 0.8 s apart at the most
+_UNREACHABLE_TRIES = 4  # at the very start, 0.2, 0.4 and 0.8 s apart
 _MALFORMED_TRIES = 4  # each of them is paid for
 _LONGEST_BACKOFF_S = 60.0
 _NOT_EXTRA = frozenset({"model", "messages", "n", "stream"})
