@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from personahub.core.duplicates import surface
@@ -137,7 +136,9 @@ def main() -> None:
     file = options.folder / f"texts-{options.rows}.parquet"
     pq.write_table(pa.table({"text": made}), file)
     texts = pq.read_table(file)["text"]
-    print(f"{options.rows:,} rows, {len(pairs.copy):,} planted pairs, {np.mean(pairs.similarity < 1):.0%} not identical")
+    print(
+        f"{options.rows:,} rows, {len(pairs.copy):,} planted pairs, {np.mean(pairs.similarity < 1):.0%} not identical"
+    )
 
     peers = peers_python(options.folder)
     interpreter = {tool: Path(sys.executable) if tool == "personahub" else peers for tool in options.tools}

@@ -5,38 +5,40 @@
       inputs: {problems: verified, math: math, gsm8k: gsm8k}   # every other input is a benchmark
 
 Benchmarks are artifacts of `eval.datasets`, the same that evaluation grades against. A problem is
-compared with every problem of each under three rules; the first that matches rejects it as
+compared with every problem of each under these rules; the first that matches rejects it as
 `contaminated`, with the benchmark, the item and the rule in the detail.
 
 * `text`: both are the same sequence of words.
-* `ngram`: they share `ngram` words in a row (default 13, as in GPT-3's overlap analysis,
-  https://arxiv.org/abs/2005.14165 appendix C). Runs that more than `boilerplate` items of a
+* `ngram`: they share `ngram` words in a row (default 13, the longest run in GPT-3's overlap
+  analysis, https://arxiv.org/abs/2005.14165 appendix C). Runs that more than `boilerplate` items of a
   benchmark share are its house style ("express your answer as a common fraction in lowest
   terms"), not its content, and do not count.
 * `words`: the Jaccard similarity of their sets of words, in whatever order, is at least `words`.
+* `embedding`: with an `embedder`, the cosine of their embeddings is at least `cosine`.
 
-What counts as a word is in `words_of`: LaTeX spacing, delimiters, case and, unless `mask_numbers`
-is off, the numbers do not tell two problems apart.
+What counts as a word is in `synth.overlap.words_of`: LaTeX spacing, delimiters, case and, unless
+`mask_numbers` is off, the numbers do not tell two problems apart.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
+import numpy as np
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.config import StageConfig
+from personahub.core.duplicates.embedding import nearest
+from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast
+from personahub.core.records import Row
 from personahub.core.stage import Shard, Stage
+from synth.overlap import BenchmarkIndex, Item, Match
 
 VERSION = "1"
 INPUTS = ("problems", "*")
@@ -51,6 +53,11 @@ class Config(StageConfig):
     boilerplate: int = Field(
         default=4, gt=0, description="An n-gram in more items of a benchmark than this is ignored."
     )
+    embedder: EmbedderConfig | None = Field(default=None, description="Null: no comparison by meaning.")
+    cosine: float = Field(default=0.9, gt=-1, le=1)
+
+
+_ROWS_AT_A_TIME = 1024
 
 
 def run(stage: Stage[Config]) -> None:
@@ -77,159 +84,51 @@ def _process(stage: Stage[Config], shard: Shard) -> None:
     config = stage.config
     paths = tuple(str(artifact.path) for artifact in _benchmarks(stage).values())
     index = _index(paths, config.ngram, config.words, config.mask_numbers, config.boilerplate)
-    for row in shard.rows():
-        match = index.find(row["problem"])
-        if match is None:
-            shard.write(row)
-        else:
-            shard.reject(row, Rejected("contaminated", str(match)))
+    rows = shard.rows()
+    while batch := list(islice(rows, _ROWS_AT_A_TIME)):
+        matches = [index.find(row["problem"]) for row in batch]
+        if config.embedder is not None:
+            matches = _by_meaning(batch, matches, paths, config.embedder, config.cosine)
+        for row, match in zip(batch, matches, strict=True):
+            if match is None:
+                shard.write(row)
+            else:
+                shard.reject(row, Rejected("contaminated", str(match)))
+
+
+# One index and one matrix per process, however many shards it works on.
+@functools.lru_cache(maxsize=1)
+def _index(paths: tuple[str, ...], ngram: int, words: float, mask_numbers: bool, boilerplate: int) -> BenchmarkIndex:
+    return BenchmarkIndex(_items(paths), ngram, words, mask_numbers, boilerplate)
 
 
 @functools.lru_cache(maxsize=1)
-def _index(paths: tuple[str, ...], ngram: int, words: float, mask_numbers: bool, boilerplate: int) -> BenchmarkIndex:
-    """One index per process, however many shards it works on."""
-    items = [
+def _vectors(paths: tuple[str, ...], embedder: str) -> np.ndarray:
+    return embed([item.problem for item in _items(paths)], EmbedderConfig.model_validate_json(embedder))
+
+
+@functools.lru_cache(maxsize=1)
+def _items(paths: tuple[str, ...]) -> list[Item]:
+    return [
         Item(row["benchmark"], row["item"], row["problem"])
         for path in paths
         for row in open_artifact(path).rows(["benchmark", "item", "problem"])
     ]
-    return BenchmarkIndex(items, ngram, words, mask_numbers, boilerplate)
 
 
-@dataclass(frozen=True)
-class Item:
-    """A benchmark problem."""
-
-    benchmark: str
-    id: str
-    problem: str
-
-
-@dataclass(frozen=True)
-class Match:
-    """A benchmark item that a problem is too close to. `score`: shared words, or similarity."""
-
-    item: Item
-    rule: str
-    score: float
-
-    def __str__(self) -> str:
-        return f"{self.item.benchmark} item {self.item.id} ({self.rule}, {self.score:g})"
-
-
-class BenchmarkIndex:
-    """All benchmark problems, indexed for the three rules. Some 250 bytes per indexed n-gram."""
-
-    def __init__(
-        self,
-        items: Sequence[Item],
-        ngram: int = 13,
-        words: float = 0.7,
-        mask_numbers: bool = True,
-        boilerplate: int = 4,
-    ) -> None:
-        self._items = items
-        self._ngram = ngram
-        self._threshold = words
-        self._mask = mask_numbers
-        texts = [words_of(item.problem, mask_numbers) for item in items]
-        self._texts = {tuple(text): i for i, text in reversed(list(enumerate(texts))) if text}
-        self._ngrams = _index_ngrams(items, texts, ngram, boilerplate) if ngram else {}
-        self._sets = [frozenset(text) for text in texts] if words else []
-        self._frequency = Counter(word for words_of_item in self._sets for word in words_of_item)
-        self._postings: dict[str, list[int]] = defaultdict(list)
-        for i, words_of_item in enumerate(self._sets):
-            for word in self._prefix(words_of_item):
-                self._postings[word].append(i)
-
-    def find(self, problem: str) -> Match | None:
-        """The benchmark item that `problem` is too close to, by the strictest rule that says so."""
-        words = words_of(problem, self._mask)
-        same = self._texts.get(tuple(words))
-        if same is not None:
-            return Match(self._items[same], "text", len(words))
-        for gram in _ngrams(words, self._ngram) if self._ngram else ():
-            if gram in self._ngrams:
-                return Match(self._items[self._ngrams[gram]], "ngram", self._ngram)
-        return self._nearest(frozenset(words)) if self._threshold else None
-
-    def _prefix(self, words: frozenset[str]) -> list[str]:
-        """The rarest words, so many that two sets at the threshold or above share one of them.
-
-        The prefix filter of Chaudhuri et al. 2006 (https://doi.org/10.1109/ICDE.2006.9).
-        """
-        ordered = sorted(words, key=lambda word: (self._frequency[word], word))
-        return ordered[: len(ordered) - math.ceil(self._threshold * len(ordered) - 1e-9) + 1]
-
-    def _nearest(self, words: frozenset[str]) -> Match | None:
-        if len(words) < _MIN_DISTINCT_WORDS:
-            return None
-        near = {i for word in self._prefix(words) for i in self._postings.get(word, ())}
-        score, negated = max(((_jaccard(words, self._sets[i]), -i) for i in near), default=(0.0, 0))
-        return Match(self._items[-negated], "words", round(score, 3)) if score >= self._threshold else None
-
-
-_MIN_DISTINCT_WORDS = 8  # the words of "Find the value of x" say nothing about where it comes from
-
-
-def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)
-
-
-def _ngrams(words: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
-    """Runs of `n` words that hold enough language to be told from any other formula."""
-    for start in range(len(words) - n + 1):
-        gram = tuple(words[start : start + n])
-        if len({word for word in gram if len(word) > 1}) * 2 >= n:
-            yield gram
-
-
-def _index_ngrams(
-    items: Sequence[Item], tokens: Sequence[Sequence[str]], n: int, boilerplate: int
-) -> dict[tuple[str, ...], int]:
-    first: dict[tuple[str, ...], int] = {}
-    holders: Counter[tuple[str, tuple[str, ...]]] = Counter()
-    for i, words in enumerate(tokens):
-        for gram in set(_ngrams(words, n)):
-            first.setdefault(gram, i)
-            holders[items[i].benchmark, gram] += 1
-    for (_, gram), number in holders.items():
-        if number > boilerplate:
-            first.pop(gram, None)
-    return first
-
-
-_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL | re.IGNORECASE)
-_LAYOUT = re.compile(
-    r"\\(?:[,;:! ]|(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|quad|qquad|text|textbf|textit|mathrm|mathbf|mbox"
-    r"|operatorname|begin|end|hspace|vspace|dots|ldots|cdots|cdot|times)(?![a-zA-Z]))"
-)
-_SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)")
-_FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-_POSSESSIVE = re.compile(r"['’]s\b|’")
-# A number with its separators; a run of letters (CJK, which puts no spaces, by character).
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+")
-_NUMBER_WORD = re.compile(
-    r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
-    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|billion"
-)
-_ANY_NUMBER = "0"
-
-
-def words_of(text: str, mask_numbers: bool = True) -> list[str]:
-    r"""Words and numbers of a problem, lower-case, without punctuation, LaTeX layout and drawings.
-
-    `\dfrac12\, x` and `\frac{1}{2}x` give the same words. With `mask_numbers` every number, in
-    digits or in words, becomes "0".
-    """
-    text = unicodedata.normalize("NFKC", _DRAWING.sub(" ", text))
-    text = _SHORT_FRACTION.sub(r" frac \1 \2 ", _LAYOUT.sub(" ", text))
-    text = _FRACTION.sub(" frac", text).replace("\\", " ")
-    words = _WORD.findall(_POSSESSIVE.sub("", text).replace("'", "").lower())
-    if not mask_numbers:
-        return words
-    return [_ANY_NUMBER if word[0].isdigit() or _NUMBER_WORD.fullmatch(word) else word for word in words]
+def _by_meaning(
+    rows: Sequence[Row], matches: list[Match | None], paths: tuple[str, ...], embedder: EmbedderConfig, cosine: float
+) -> list[Match | None]:
+    """Look up by embedding what was not found by its words."""
+    items, open_rows = _items(paths), [i for i, match in enumerate(matches) if match is None]
+    if not items or not open_rows:
+        return matches
+    vectors = embed([rows[i]["problem"] for i in open_rows], embedder)
+    cosines, found = nearest(vectors, _vectors(paths, embedder.model_dump_json()))
+    for i, score, item in zip(open_rows, cosines[:, 0], found[:, 0], strict=True):
+        if score >= cosine:
+            matches[i] = Match(items[item], "embedding", round(float(score), 3))
+    return matches
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)

@@ -13,15 +13,10 @@ One record per problem holds all its samples in the order of the config. A sampl
 or the model refuses, or that is empty, is left out; the problem is rejected only when no sample is
 left. Nothing is judged here: truncated samples and samples without an answer stay, for
 `synth.verify` to see.
-
-The paper (section 4.1.2) solves its training problems once and 20k held-out ones three times. Two
-stages over the same problems do that: one with `part: {held_out: 20000, take: held_out}`, the other
-with `take: rest`. Their outputs go to `synth.sft_data` as `test` and `problems`.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +28,7 @@ from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests
 from personahub.core.generate import CompletionShard, Failure, map_completions
-from personahub.core.identity import derive_seed, digest
+from personahub.core.identity import derive_seed
 from personahub.core.records import SOLUTIONS, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
@@ -65,22 +60,11 @@ class SampleGroup(FrozenModel):
         return values
 
 
-class Part(FrozenModel):
-    """The `held_out` problems whose ids come first in an order shuffled by the seed, or all others.
-
-    Two stages that name the same number and have the same seed divide the problems between them.
-    """
-
-    held_out: int = Field(gt=0)
-    take: Literal["held_out", "rest"]
-
-
 class Config(StageConfig):
     """Which samples to draw. Appending a group leaves the seeds of those before it as they were."""
 
     samples: tuple[SampleGroup, ...] = Field(min_length=1)
     attempts: int = Field(default=2, gt=0, description="How often an empty sample is asked for.")
-    part: Part | None = Field(default=None, description="Solve a part of the problems only; null: all.")
 
 
 def run(stage: Stage[Config]) -> None:
@@ -91,11 +75,7 @@ def run(stage: Stage[Config]) -> None:
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
     kinds = [group.kind for group in config.samples for _ in range(group.n)]
-    problems = shard.rows()
-    if config.part is not None:
-        held_out = _held_out(stage, config.part.held_out)
-        problems = (row for row in problems if (row["id"] in held_out) == (config.part.take == "held_out"))
-    async for problem, results in shard.generate(problems, prompts(config), parse_solution, config.attempts):
+    async for problem, results in shard.generate(shard.rows(), prompts(config), parse_solution, config.attempts):
         samples = [
             {"kind": kind, **result} for kind, result in zip(kinds, results, strict=True) if isinstance(result, dict)
         ]
@@ -104,11 +84,6 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
         else:
             failure = next(result for result in results if isinstance(result, Failure))
             shard.reject(problem, Rejected("no_samples", f"all {len(results)} failed, first: {failure.error}"))
-
-
-def _held_out(stage: Stage[Config], number: int) -> frozenset[str]:
-    ids = (row["id"] for row in stage.input("problems").rows(["id"]))
-    return frozenset(heapq.nsmallest(number, ids, key=lambda id_: digest("held out", stage.config.seed, id_)))
 
 
 def prompts(config: Config) -> Callable[[Row], list[Request]]:
@@ -149,9 +124,6 @@ def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per problem and sample."""
     problems = rows_in["problems"]
-    if config.part is not None:
-        held_out = min(config.part.held_out, problems)
-        problems = held_out if config.part.take == "held_out" else problems - held_out
     by_engine: dict[str, list[Requests]] = {}
     for group in config.samples:
         messages = load_template(group.template, PROMPTS).render(problem="")

@@ -20,3 +20,12 @@ def prepare_environment(offline: bool) -> None:
     hub = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if offline else {}
     for name, value in {**quiet, **threads, **hub}.items():
         os.environ.setdefault(name, value)
+
+
+def silence_progress_bars() -> None:
+    """Bars for loading and saving files would break up the stage's own."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()

@@ -18,7 +18,7 @@ from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 from train.chat_format import CHATML_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START
-from train.environment import prepare_environment
+from train.environment import prepare_environment, silence_progress_bars
 from train.memory import ModelShape
 from train.model_files import greedy_generation, publish, save_model
 
@@ -68,6 +68,7 @@ class Config(StageConfig):
 def run(stage: Stage[Config]) -> None:
     """Learn the tokenizer, draw the weights, save both as `model/`."""
     prepare_environment(offline=True)
+    silence_progress_bars()
     data = stage.input("data")
     tokenizer, characters = _train_tokenizer(data, stage.config.vocab_size)
     model = _random_model(stage.config, tokenizer)

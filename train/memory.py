@@ -210,20 +210,21 @@ def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
 def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
     """Bytes of optimizer state per trained parameter.
 
-    AdamW keeps two moments in the dtype of the weights. The 8-bit kind keeps two bytes, and two
-    float32 scales for each block of 256 (Dettmers et al. 2022, arXiv 2110.02861; bitsandbytes).
-    Adafactor keeps sums of rows and columns, which are nothing beside the matrix itself.
+    AdamW keeps two moments, Lion one. torch keeps them in the dtype of the weights, bitsandbytes in
+    four bytes, or in its 8-bit kinds in one and a float32 scale for each block of 256 (Dettmers et
+    al. 2022, arXiv 2110.02861). Adafactor keeps sums of rows and columns, nothing beside a matrix.
 
     Raises:
         UserError: an optimizer whose state is not known here.
     """
     if optimizer == "sgd" or optimizer.startswith("adafactor"):
         return 0.0
+    moments = 2 if "adamw" in optimizer else 1 if "lion" in optimizer else None
+    if moments is None or "galore" in optimizer or "apollo" in optimizer or "4bit" in optimizer:
+        raise UserError(f"sft.optim: the memory plan does not know the optimizer {optimizer!r}")
     if "8bit" in optimizer:
-        return 2 + 2 * 4 / 256
-    if optimizer.startswith(("adamw_torch", "adamw_apex", "adamw_anyprecision")):
-        return 2 * weight_bytes
-    raise UserError(f"sft.optim: the memory plan does not know the optimizer {optimizer!r}")
+        return moments * (1 + 4 / 256)
+    return moments * (4.0 if "32bit" in optimizer else weight_bytes)
 
 
 def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:

@@ -31,7 +31,7 @@ from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 from train.chat_format import ChatFormat
 from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
-from train.environment import prepare_environment
+from train.environment import prepare_environment, silence_progress_bars
 from train.memory import ModelShape, TrainingSetup, known_shape, plan_memory, shape_of_folder
 from train.model_files import MODEL, greedy_generation, model_card, publish, save_model
 from train.tokens import TokenStats, load_tokens, write_tokens
@@ -115,6 +115,7 @@ def run(stage: Stage[Config]) -> None:
     base = _base_model(stage)
     prepare_environment(offline=stage.config.model.hub is None)
     _require_packages(stage.config)
+    silence_progress_bars()
     results = _finished_results(stage.path)
     if results is None:
         results = _train(stage, base)
@@ -307,7 +308,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     notes = (
         f"{tokens:.3g} tokens of {shape.parameters / 1e9:.2f}B parameters = {flops:.3g} FLOPs, {hours:,.1f} GPU-hours "
         f"at {plan.mfu:.0%} of {plan.peak_tflops:g} TFLOP/s ({hours / plan.gpus:,.1f} h on {plan.gpus} GPUs)",
-        f"memory: {plan_memory(shape, _setup(config, shape))}",
+        _memory_note(config, shape),
     )
     saved = (config.sft_execution.get("save_total_limit", 2) + 1) * 12 * shape.parameters
     return Forecast(rows_out=0, gpu_hours=hours, disk_bytes=saved, notes=notes)
@@ -325,6 +326,13 @@ def _planned_tokens(config: Config, examples: int) -> float:
         examples = config.sft["max_steps"] * batch * config.plan.gpus
         return examples * config.plan.tokens_per_example
     return examples * config.plan.tokens_per_example * config.sft.get("num_train_epochs", 3)
+
+
+def _memory_note(config: Config, shape: ModelShape) -> str:
+    try:
+        return f"memory: {plan_memory(shape, _setup(config, shape))}"
+    except UserError as error:
+        return f"memory unknown: {error}"
 
 
 def _setup(config: Config, shape: ModelShape) -> TrainingSetup:

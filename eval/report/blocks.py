@@ -13,11 +13,12 @@ SAMPLE_KINDS = {"cot": "CoT", "pot": "PoT"}
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; rows whose first cell is in `marked` stand out."""
+    """Cells as text; rows whose first cell is in `marked` stand out; `swatches` are series by row."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     marked: Sequence[str] = ()
+    swatches: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

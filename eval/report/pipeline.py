@@ -57,27 +57,29 @@ def verification(summary: Mapping[str, Any]) -> Section | None:
     """How the samples of each problem agreed."""
     panels = []
     for stage in summary["verification"]:
-        segments = [
-            Segment(f"{percent(level['vote_share'])} of the votes", level["problems"], f"c{(2 + i) % _COLOURS}")
-            for i, level in enumerate(stage["agreement"])
-        ]
-        if segments:
-            segments[0] = Segment(segments[0].label, segments[0].count, "kept")
-        segments += [
-            Segment(f"rejected: {reason}", count, f"c{i % 2}")
-            for i, (reason, count) in enumerate(stage["rejected"].items())
-        ]
-        rows = [
-            (segment.label, f"{segment.count:,}", percent(segment.count / max(stage["problems"], 1)))
-            for segment in segments
-        ]
-        table = Table(("outcome", "problems", "share"), rows)
+        segments = _vote_segments(stage)
+        rows = [(part.label, f"{part.count:,}", percent(part.count / max(stage["problems"], 1))) for part in segments]
+        table = Table(("outcome", "problems", "share"), rows, swatches=[part.series for part in segments])
         panels.append(Panel(f"{stage['stage']}: problems by agreement", "", bar(segments, stage["problems"]), table))
         panels.append(Panel(f"{stage['stage']}: votes on accepted problems", table=_status_table(stage["statuses"])))
     lead = (
         "Several solutions per problem vote on its answer; equivalent answers form a cluster, and the largest one wins."
     )
     return Section("verification", "Votes", "Verification votes", lead, panels=panels) if panels else None
+
+
+def _vote_segments(stage: Mapping[str, Any]) -> list[Segment]:
+    """Accepted problems by the share of the winning votes, then the rejected ones by reason."""
+    segments = []
+    for i, level in enumerate(stage["agreement"]):
+        share = level["vote_share"]
+        label = "accepted without a vote" if share is None else f"accepted with {percent(share)} of the votes"
+        segments.append(Segment(label, level["problems"], "kept" if i == 0 else f"c{2 + (i - 1) % 2}"))
+    segments += [
+        Segment(f"rejected: {reason}", count, f"c{i % 2}")
+        for i, (reason, count) in enumerate(stage["rejected"].items())
+    ]
+    return segments
 
 
 def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> Table:
@@ -157,7 +159,7 @@ def repeat(summary: Mapping[str, Any]) -> Section:
     ]
     versions = [(name, ", ".join(found)) for name, found in summary["versions"].items()]
     panels = (
-        Panel("Stages", table=Table(("stage", "module", "version", "fingerprint"), stages)),
+        Panel("Stages", table=Table(("stage", "module", "version", "fingerprint"), stages), wide=True),
         Panel("Packages", table=Table(("package", "version"), versions)),
     )
     return Section("repeat", "Repeat", "To repeat this run", commands=summary["commands"], panels=panels)

@@ -194,12 +194,13 @@ def _math_statement(result: Mapping[str, Any]) -> str:
 
 def _votes(artifact: Artifact) -> dict[str, Any]:
     """How the samples of the accepted problems voted, and why the other problems were rejected."""
-    agreement: Counter[float] = Counter()
+    agreement: Counter[float | None] = Counter()
     statuses: dict[str, Counter[str]] = {}
     for shard in artifact.shard_names:
         table = pq.read_table(artifact.path / f"{shard}.parquet", columns=["vote_share", "votes"])
         for row in _counted(table, ["vote_share"]):
-            agreement[round(row["vote_share"], 4)] += row["count_all"]
+            share = row["vote_share"]  # null where the policy compares nothing
+            agreement[share if share is None else round(share, 4)] += row["count_all"]
         votes = pa.Table.from_struct_array(table["votes"].combine_chunks().flatten())
         for row in _counted(votes, ["kind", "status"]):
             statuses.setdefault(row["kind"], Counter())[row["status"]] += row["count_all"]
@@ -209,7 +210,10 @@ def _votes(artifact: Artifact) -> dict[str, Any]:
         "problems": counts.rows_in,
         "accepted": counts.rows_out,
         "rejected": counts.rejected,
-        "agreement": [{"vote_share": share, "problems": agreement[share]} for share in sorted(agreement, reverse=True)],
+        "agreement": [
+            {"vote_share": share, "problems": agreement[share]}
+            for share in sorted(agreement, key=lambda share: share or 0.0, reverse=True)
+        ],
         "statuses": {kind: dict(sorted(counter.items())) for kind, counter in sorted(statuses.items())},
         "summary": artifact.manifest.summary,
     }

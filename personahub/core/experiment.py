@@ -39,7 +39,7 @@ from personahub.core.config import (
     parse_config,
     suggest,
 )
-from personahub.core.engines import engine_config
+from personahub.core.engines import engine_config, engine_identity
 from personahub.core.errors import StaleArtifactError, UserError
 from personahub.core.identity import digest
 from personahub.core.stage import Execution, StageSpec, load_stage_module
@@ -147,7 +147,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str |
     """
     config = parse_config(ExperimentConfig, load_yaml(path, overrides), str(path))
     engines = {name: engine_config(values, f"engines.{name}") for name, values in config.engines.items()}
-    identities = {name: identity_of(engine) for name, engine in engines.items()}
+    identities = {name: engine_identity(engine) for name, engine in engines.items()}
     folder = Path(runs) / config.experiment
     stages: dict[str, PlannedStage] = {}
     for name in _in_order(config):

@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from personahub.core.artifact import Artifact, Usage
-from personahub.core.config import EngineConfig, engine_names, identity_of
-from personahub.core.engines import open_engine
+from personahub.core.config import EngineConfig, engine_names
+from personahub.core.engines import engine_identity, open_engine
 from personahub.core.engines.base import Completion, Engine, Request, RequestRefused
 from personahub.core.errors import Rejected
 from personahub.core.identity import derive_seed
@@ -235,7 +235,7 @@ async def _all_or_first_error(tasks: list[asyncio.Task]) -> None:
 
 
 def _open_client(config: EngineConfig, model: Artifact | None) -> Client:
-    identity = identity_of(config)
+    identity = engine_identity(config)
     if model is not None:
         config = config.model_copy(update={"model": str(model.path / "model")})
         identity["model"] = model.fingerprint

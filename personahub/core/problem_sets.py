@@ -200,19 +200,18 @@ def _parse_lines(file: Path, lines: Iterable[bytes]) -> Iterator[Row]:
 
 def _read_hub(config: ProblemSetConfig) -> list[Row]:
     import datasets
-    import httpx
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import HfApi, constants
 
+    source, split = str(config.hub), config.split or "test"
     try:
-        loaded = datasets.load_dataset(
-            str(config.hub), config.subset, split=config.split or "test", revision=config.revision
-        )
-    except (OSError, ValueError, httpx.HTTPError, HfHubHTTPError, DatasetsError) as error:
+        if not constants.HF_HUB_OFFLINE:
+            HfApi().dataset_info(source, revision=config.revision, timeout=10)  # fails at once, not after five retries
+        loaded = datasets.load_dataset(source, config.subset, split=split, revision=config.revision)
+    except Exception as error:  # noqa: BLE001  (the hub's client passes on what its HTTP library raises, whichever that is)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"problem set {config.name}: {config.hub} cannot be read from the hub ({reason});"
-            " give `path:` with a local .jsonl or .parquet copy"
+            f"problem set {config.name}: {source} cannot be read from the hub ({reason}); give `path:` with a local"
+            " .jsonl or .parquet copy, or set HF_HUB_OFFLINE=1 if it is in your cache"
         ) from None
     rows = [dict(row) for row in loaded]
     known = _KNOWN.get(config.name)

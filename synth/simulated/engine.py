@@ -33,6 +33,8 @@ from synth.simulated.persona import Mode, persona_to_persona, text_to_persona
 from synth.simulated.persona_faults import PersonaRates
 from synth.simulated.problems import family_names, make_problem, solve
 
+VERSION = "1"  # raise it when the same request gets another answer: it is part of the identity
+
 _CHARACTERS_PER_TOKEN = 4
 _YIELD_EVERY = 32  # answers given before the event loop gets its turn
 

@@ -50,9 +50,9 @@ _LOW_QUALITY = (
     "The author of the article",
 )
 _PROMPT_COPIES = (
-    "a description that is as specific as the text allows, in one sentence",
+    "as specific as the text allows: not a computer scientist but the sub-field, the problem they work on",
+    "states what makes this person who they are (occupation or role, expertise, situation, goals, interests)",
     "[description of the person]",
-    "states what makes this person who they are (occupation or role, expertise, situation)",
 )
 REFUSALS = (
     "I'm sorry, but I can't help with that.",

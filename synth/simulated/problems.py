@@ -21,7 +21,7 @@ from synth.simulated import attempts
 from synth.simulated.attempts import Attempt
 from synth.simulated.families import FAMILIES
 from synth.simulated.faults import FaultRates
-from synth.simulated.grammar import DIFFICULTIES, Difficulty, Family, Instance, recognise, seeded, tex
+from synth.simulated.grammar import Difficulty, Family, Instance, recognise, seeded, tex
 from synth.simulated.themes import neutral_slots, theme_of
 
 Kind = Literal["cot", "pot"]
@@ -62,7 +62,7 @@ def make_problem(
     persona: str | None,
     seed: int,
     *,
-    difficulty: Difficulty | None = "easy",
+    difficulty: Difficulty = "easy",
     families: tuple[str, ...] | None = None,
     rates: FaultRates,
 ) -> Problem:
@@ -71,13 +71,12 @@ def make_problem(
     Args:
         persona: gives the theme and the preferred families; None takes both from the seed, out of few themes.
         seed: gives the numbers, the wording and the faults.
-        difficulty: sizes of the numbers, and what is asked beyond the plain result; None takes it from the seed.
+        difficulty: sizes of the numbers, and what is asked beyond the plain result.
         families: names to choose from; those that do not exist at `difficulty` are passed over.
 
     Raises:
         ValueError: none of `families` exists at `difficulty`.
     """
-    difficulty = difficulty or seeded("difficulty", seed).choice(DIFFICULTIES)
     choices = _choices(families, difficulty)
     fault = rates.draw(seeded("fault", seed), "refusal", "truncation", "malformed", "unsolvable", "near_duplicate")
     rng = seeded("problem", seed)

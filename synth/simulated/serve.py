@@ -158,6 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     config = Config(model=options.model, latency_ms=options.latency_ms)
     app = make_app(config, max_model_len=options.max_model_len, fail_rate=options.fail_rate)
+    print(f"{config.model} at http://127.0.0.1:{options.port}/v1 (Ctrl-C ends it)", flush=True)
     web.run_app(app, host="127.0.0.1", port=options.port, print=None, access_log=None)
 
 

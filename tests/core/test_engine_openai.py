@@ -204,24 +204,33 @@ def test_passing_failures_are_retried(failure):
     assert bodies[0] == bodies[1], "the retry asks for something else"
 
 
-def test_retry_after_is_kept_by_all_requests():
-    arrivals = []
+def arrivals_after(throttled: int) -> list[float]:
+    """Arrival times where the first `throttled` requests are turned away for a second, and one more comes 0.3 s later."""
+    arrivals: list[float] = []
 
     async def handler(_http, _body, number):
         arrivals.append(time.monotonic())
-        return error(429, **{"Retry-After": "1"}) if number == 1 else reply()
+        return error(429, **{"Retry-After": "1"}) if number <= throttled else reply()
 
     async def run():
-        app, _ = app_of(handler)
-        async with TestServer(app) as server, engine_at(server) as engine:
-            first = asyncio.create_task(engine.complete(request("first")))
+        async with TestServer(app_of(handler)[0]) as server, engine_at(server) as engine:
+            early = [asyncio.create_task(engine.complete(request(str(i)))) for i in range(throttled)]
             await asyncio.sleep(0.3)
-            await engine.complete(request("second"))
-            await first
+            await engine.complete(request("late"))
+            await asyncio.gather(*early)
 
     asyncio.run(run())
-    assert len(arrivals) == 3
-    assert arrivals[1] - arrivals[0] >= 0.99
+    return [arrival - arrivals[0] for arrival in arrivals]
+
+
+def test_a_throttling_server_gets_a_pause_from_all_requests():
+    assert all(arrival >= 0.99 for arrival in arrivals_after(throttled=2)[2:])
+
+
+def test_one_throttled_request_waits_alone():
+    _, late, retried = arrivals_after(throttled=1)
+    assert 0.25 < late < 0.9
+    assert retried >= 0.99
 
 
 def test_a_window_of_throttling_loses_nothing():
@@ -236,14 +245,16 @@ def test_a_window_of_throttling_loses_nothing():
     assert len(bodies) < 300 + 300 * 4, "throttled requests hammer the server"
 
 
-def test_scattered_failures_lose_nothing():
+def test_scattered_failures_lose_neither_requests_nor_time():
     async def handler(_http, _body, number):
         if number % 20 == 0:
-            return error(500 if number % 40 else 429)
+            return error(500) if number % 40 else error(429, **{"Retry-After": "1"})
         return reply()
 
+    started = time.monotonic()
     outcomes, _ = talk(handler, [request(str(i)) for i in range(400)], concurrency=32)
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert time.monotonic() - started < 5, "ten pauses of a second would take ten seconds"
 
 
 def test_when_nothing_gets_through_the_run_stops():

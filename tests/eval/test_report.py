@@ -151,6 +151,20 @@ def test_votes_are_counted(summary: dict[str, Any]) -> None:
     assert votes["statuses"] == {"cot": {"answered": 210}, "pot": {"answered": 105}}
 
 
+def test_solutions_kept_without_a_vote_are_called_that(
+    build: Any, run: Run, experiment: dict[str, Artifact], tmp_path: Path
+) -> None:
+    rows = [
+        row | {"vote_share": None, "policy": "none", "votes": [vote | {"cluster": None} for vote in row["votes"]]}
+        for row in experiment["verified"].rows()
+    ]
+    verified = build(tmp_path / "verified", "synth.verify", rows, records.VERIFIED)
+    path = run(tmp_path / "r", "eval.report", {"verified": verified}).path
+    (votes,) = json.loads((path / "summary.json").read_text())["verification"]
+    assert votes["agreement"] == [{"vote_share": None, "problems": 105}]
+    assert "accepted without a vote" in _Page((path / "index.html").read_text(encoding="utf-8")).text
+
+
 def test_stages_come_in_pipeline_order(experiment: dict[str, Artifact]) -> None:
     names = [artifact.name for artifact in in_order(list(reversed(list(experiment.values()))))]
     for earlier, later in (("documents", "personas"), ("solutions", "verified"), ("data", "model"), ("model", "after")):

@@ -22,7 +22,7 @@ from personahub.core.artifact import (
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter, shard_name
-from personahub.core.stage import StageSpec, load_stage_module
+from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking import TrackingConfig
 from personahub.core.worker import run_stage
 
@@ -66,6 +66,7 @@ def run_module(tmp_path: Path) -> Callable[..., Artifact]:
         config: Mapping[str, Any],
         stage: str | None = None,
         engines: Mapping[str, dict[str, Any]] | None = None,
+        execution: Mapping[str, Any] | None = None,
         **inputs: Artifact,
     ) -> Artifact:
         name = stage or module.rpartition(".")[2]
@@ -79,6 +80,7 @@ def run_module(tmp_path: Path) -> Callable[..., Artifact]:
             config=dict(config),
             inputs={k: InputReference(path=str(a.path), fingerprint=a.fingerprint) for k, a in inputs.items()},
             engines=dict(engines or {"teacher": {**TEACHER, "rates": FAULTLESS}}),
+            execution=Execution(**(execution or {})),
             tracking=TrackingConfig(wandb="disabled"),
         )
         return run_stage(spec, tmp_path / "runs" / name)

@@ -12,7 +12,7 @@ import pytest
 
 from personahub.core.errors import UserError
 from personahub.core.records import PROBLEM, REFERENCE
-from synth.decontaminate import BenchmarkIndex, Item, words_of
+from synth.overlap import BenchmarkIndex, Item, words_of
 
 FENCE = (
     "A farmer fences a rectangular field that borders a straight river on one long side, so no fence is needed there."
@@ -172,3 +172,15 @@ def test_without_a_benchmark_there_is_nothing_to_check_against(make_artifact, ru
     problems = make_artifact("problems", PROBLEM, problem_rows())
     with pytest.raises(UserError, match="at least one benchmark"):
         run_module("synth.decontaminate", {}, problems=problems)
+
+
+def test_an_embedder_finds_what_the_words_do_not_show(make_artifact, run_module) -> None:
+    problems = make_artifact("problems", PROBLEM, problem_rows())
+    exam = make_artifact("exam", REFERENCE, reference_rows(), shards=1)
+    config = {"ngram": 0, "words": 0, "mask_numbers": False, "embedder": {"kind": "hashing"}, "cosine": 0.8}
+    clean = run_module("synth.decontaminate", config, problems=problems, exam=exam)
+    assert [row["id"] for row in clean.rows()] == ["1"]
+    (rejected,) = clean.rejected()
+    assert rejected["detail"].startswith("exam item q7 (embedding, 0.")
+    unlike = run_module("synth.decontaminate", config | {"cosine": 0.999}, "strict", problems=problems, exam=exam)
+    assert unlike.num_rows == 2

@@ -85,22 +85,6 @@ def test_empty_and_refused_texts_are_no_samples_and_truncated_ones_are() -> None
     assert kept == {"text": "We add 1 and", "model": "m", "seed": 7, "finish_reason": "length"}
 
 
-def test_two_parts_divide_the_problems_between_them(make_artifact, run_module) -> None:
-    problems = make_artifact("problems", PROBLEM, problem_rows(30), shards=3)
-    parts = {
-        take: {
-            row["id"]
-            for row in run_module(
-                "synth.solutions", {"samples": [COT], "part": {"held_out": 8, "take": take}}, take, problems=problems
-            ).rows()
-        }
-        for take in ("held_out", "rest")
-    }
-    assert len(parts["held_out"]) == 8
-    assert len(parts["rest"]) == 22
-    assert not parts["held_out"] & parts["rest"]
-
-
 def test_the_kind_chooses_the_template_and_unknown_ones_are_named() -> None:
     config = parse_config(Config, {"samples": [COT, POT]}, "test")
     assert [group.template for group in config.samples] == ["solve_cot", "solve_pot"]
@@ -114,9 +98,9 @@ def test_the_kind_chooses_the_template_and_unknown_ones_are_named() -> None:
 def test_forecast_adds_up_requests_by_engine() -> None:
     config = parse_config(
         Config,
-        {"samples": [{**COT, "n": 2}, POT, {"engine": "second"}], "part": {"held_out": 100, "take": "held_out"}},
+        {"samples": [{**COT, "n": 2}, POT, {"engine": "second"}]},
         "test",
     )
-    expected = forecast(config, {"problems": 1000})
+    expected = forecast(config, {"problems": 100})
     assert expected.rows_out == 100
     assert {name: r.count for name, r in expected.requests.items()} == {"teacher": 300, "second": 100}

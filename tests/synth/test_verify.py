@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from personahub.core.errors import Rejected, UserError
-from personahub.core.records import PERSONA, SOLUTIONS
+from personahub.core.records import PERSONA, REFERENCE, SOLUTIONS
 from synth.sandbox import ProgramResult, Sandbox
 from synth.verify import Config, Policy, Vote, cast_votes, decide, program_of
 
@@ -260,3 +260,34 @@ PEOPLE = [
     for trade in ("beekeeper", "tram driver", "nurse", "baker", "surveyor")
     for town in ("Oslo", "Lagos", "Lima", "Pune")
 ]
+
+
+@pytest.mark.slow
+@needs_sandbox
+def test_executors_agree_from_solutions_to_training_data(make_artifact, run_module) -> None:
+    """The stages that map shards in processes, sandbox included, give the same records in any of them."""
+    program = "```python\nprint({})\n```"
+    rows = [
+        solved(cot(str(i)), ("pot", program.format(i + i % 2)), cot(str(i)))
+        | {"id": f"problem{i}", "problem": f"How many are {i} and {i} apples and {PEOPLE[i % 20][0]}s of {i % 7}?"}
+        for i in range(60)
+    ]
+    solutions = make_artifact("solutions", SOLUTIONS, rows, shards=4)
+    exam = make_artifact("exam", REFERENCE, [{"benchmark": "e", "item": "1", "problem": rows[7]["problem"]}])
+    found = []
+    for execution in ({"executor": "serial"}, {"executor": "process", "workers": 2}):
+        kind = execution["executor"]
+        verified = run_module("synth.verify", {}, f"verify_{kind}", execution=execution, solutions=solutions)
+        clean = run_module(
+            "synth.decontaminate",
+            {"mask_numbers": False},
+            f"clean_{kind}",
+            execution=execution,
+            problems=verified,
+            exam=exam,
+        )
+        data = run_module("synth.sft_data", {"test_problems": 5}, f"data_{kind}", execution=execution, problems=clean)
+        found.append((list(verified.rows()), list(clean.rows()), list(data.rows()), data.manifest.counts))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 60
+    assert len(found[0][1]) < 60

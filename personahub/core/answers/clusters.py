@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from personahub.core.answers.checking import check
-from personahub.core.answers.normalise import key, normalise
 from personahub.core.answers.pool import CheckerPool
+from personahub.core.answers.reading.normalise import key, normalise
+from personahub.core.answers.verdict import Verdict
 
 
 def cluster(answers: Sequence[str | None], pool: CheckerPool | None = None) -> list[list[int]]:
@@ -35,10 +36,11 @@ def cluster(answers: Sequence[str | None], pool: CheckerPool | None = None) -> l
     return groups
 
 
-def _find(answers: Sequence[str | None], groups: list[list[int]], answer: str, compare) -> list[int] | None:
+def _find(
+    answers: Sequence[str | None], groups: list[list[int]], answer: str, compare: Callable[[str, str], Verdict]
+) -> list[int] | None:
     for group in groups:
-        first = answers[group[0]]
-        assert first is not None
+        first = answers[group[0]] or ""
         if compare(first, answer).correct and compare(answer, first).correct:
             return group
     return None

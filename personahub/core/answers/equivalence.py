@@ -13,14 +13,14 @@ import re
 from functools import lru_cache
 
 from personahub.core.answers import guards
-from personahub.core.answers.compare import same
-from personahub.core.answers.grammar import parse
-from personahub.core.answers.nodes import Node, Ratio, Words
-from personahub.core.answers.normalise import key, normalise
+from personahub.core.answers.comparing.compare import same
+from personahub.core.answers.comparing.symbolic import symbolically_equal
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.symbolic import symbolically_equal
-from personahub.core.answers.tokens import FUNCTIONS, GREEK, Unreadable
-from personahub.core.answers.wording import choice_letter, clock, plain_words, same_time, words_key
+from personahub.core.answers.reading.grammar import parse
+from personahub.core.answers.reading.nodes import Node, Ratio, Words
+from personahub.core.answers.reading.normalise import key, normalise
+from personahub.core.answers.reading.tokens import FUNCTIONS, GREEK, Unreadable
+from personahub.core.answers.reading.wording import choice_letter, clock, plain_words, same_time, words_key
 
 _DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
@@ -80,7 +80,7 @@ def _time(a: str, b: str) -> str | None:
 
 
 def _parsed(a: str, b: str, policy: Policy) -> str | None:
-    golds, preds = _readings(a, policy), _readings(b, policy)
+    golds, preds = (_readings(text, policy.comma_as_decimal_point) for text in (a, b))
     for gold in golds:
         for pred in preds:
             if isinstance(gold, Ratio) and isinstance(pred, Ratio) and clock(a) and clock(b):
@@ -101,7 +101,7 @@ def _is_notation(text: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _readings(text: str, policy: Policy) -> tuple[Node, ...]:
+def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
     """The ways to read an answer, likeliest first: `1,234` is a number, but `(1,234)` may be a pair."""
     if _is_prose(text):
         return (Words(text),)
@@ -113,8 +113,8 @@ def _readings(text: str, policy: Policy) -> tuple[Node, ...]:
             readings.append(parse(text, grouped))
         except (Unreadable, RecursionError):
             continue
-    if policy.comma_as_decimal_point and _DECIMAL_COMMA.match(text):
-        readings += _readings(text.replace(",", ".", 1), policy)
+    if decimal_comma and _DECIMAL_COMMA.match(text):
+        readings += _readings(text.replace(",", ".", 1), False)
     return tuple(readings) or (Words(text),)
 
 
@@ -134,7 +134,7 @@ def is_readable(text: str) -> bool:
     normal = _normal(text)
     if not normal or guards.refusal(normal):
         return False
-    return not isinstance(_readings(normal, Policy())[0], Words) or bool(clock(normal) or choice_letter(normal))
+    return not isinstance(_readings(normal, True)[0], Words) or bool(clock(normal) or choice_letter(normal))
 
 
 def _worded(a: str, b: str, policy: Policy) -> str | None:
@@ -146,5 +146,7 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
         return None
     if left == right:
         return "words"
-    said = re.match(r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE)
+    said = re.match(
+        r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE
+    )
     return "words" if said and words_key(said.group(1), policy.ignore_case) == left else None

@@ -6,6 +6,7 @@ Every rule is linear in the text (or looks at a bounded tail of it), whatever th
 from __future__ import annotations
 
 import re
+from collections import deque
 
 from personahub.core.answers import guards
 from personahub.core.answers.verdict import Extracted
@@ -81,7 +82,7 @@ def _boxed(text: str) -> Extracted | None:
     found = _boxes(text)
     if not found:
         return _unclosed(text)
-    start, end, content = found[-1]
+    _, end, content = found[-1]
     if _HASHES.search(content) or _PHRASE.search(content):  # a whole text in a box
         inner = _hashes(content) or _phrased(content)
         if inner is not None:
@@ -180,9 +181,7 @@ def _looks_bare(line: str) -> bool:
 
 
 def _phrased(text: str) -> Extracted | None:
-    match = None
-    for match in _PHRASE.finditer(text):
-        pass
+    match = _final(_PHRASE, text)
     if match is None:
         return None
     answer = _clause(text[match.end() : match.end() + _CLAUSE])
@@ -225,11 +224,7 @@ def _last(text: str) -> Extracted | None:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and _looks_bare(lines[-1].strip("*")) and re.search(r"\d|\\[a-zA-Z]", lines[-1]):
         return Extracted(lines[-1].strip("* "), "last_line")
-    formula = number = None
-    for formula in _MATH.finditer(text):
-        pass
-    for number in _NUMBER.finditer(text):
-        pass
+    formula, number = _final(_MATH, text), _final(_NUMBER, text)
     if formula is not None and (number is None or formula.end() >= number.start()):
         body = next(group for group in formula.groups() if group is not None)
         return Extracted(body.strip(), "last_math")
@@ -237,3 +232,8 @@ def _last(text: str) -> Extracted | None:
         return Extracted(number.group().strip(), "last_number")
     letters = _LETTER.findall(text)
     return Extracted(letters[-1], "last_letter") if letters else None
+
+
+def _final(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last match of a pattern."""
+    return deque(pattern.finditer(text), maxlen=1).pop() if pattern.search(text) else None

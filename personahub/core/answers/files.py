@@ -43,9 +43,11 @@ def check_file(
     counts: Counter[str] = Counter(dict.fromkeys(LABELS, 0))
     partial = target.with_name(target.name + ".partial")
     try:
-        with source.open(encoding="utf-8", errors="surrogateescape") as lines, CheckerPool(
-            workers, deadline_s, policy
-        ) as pool, partial.open("w", encoding="utf-8") as out:
+        with (
+            source.open(encoding="utf-8", errors="surrogateescape") as lines,
+            CheckerPool(workers, deadline_s, policy) as pool,
+            partial.open("w", encoding="utf-8") as out,
+        ):
             for row, verdict in _checked(lines, gold_field, pred_field, pool):
                 counts[verdict.label] += 1
                 out.write(json.dumps({**row, **_fields(verdict)}, ensure_ascii=True) + "\n")

@@ -16,23 +16,27 @@ class Policy(FrozenModel):
     """Switches of the checker. All are part of a result's identity: record them beside the numbers."""
 
     rounding_digits: int | None = Field(
-        4,
+        default=4,
         ge=2,
         description="A decimal stands for an exact value when it is that value rounded to its last place and shows "
         "at least this many significant digits (0.3333 for 1/3, not 0.33). null: never, decimals are exact.",
     )
-    percent_as_fraction: bool = Field(True, description="28% and 0.28 are the same answer.")
-    percent_optional: bool = Field(True, description="28% and 28 are the same answer.")
-    units_optional: bool = Field(True, description="A unit or currency may be missing on either side.")
-    labels_ignored: bool = Field(True, description="Words after a number that are no known unit (5 apples) are ignored.")
-    base_optional: bool = Field(True, description="The subscript of a based numeral (204_5) may be missing.")
-    name_optional: bool = Field(True, description="x = 5 and 5 are the same answer.")
-    tuple_as_list: bool = Field(True, description="(1, 2) and 1, 2 are the same answer when in the same order.")
-    vector_as_tuple: bool = Field(True, description="A column or row vector and a tuple are the same answer.")
-    interval_as_inequality: bool = Field(True, description="x > 2 and (2, oo) are the same answer.")
-    ratio_as_fraction: bool = Field(True, description="3:4, 6:8 and 3/4 are the same answer.")
-    comma_as_decimal_point: bool = Field(True, description="2,74 may mean 2.74 where the other answer is a decimal.")
-    ignore_case: bool = Field(True, description="Text answers are compared without case and articles.")
+    percent_as_fraction: bool = Field(default=True, description="28% and 0.28 are the same answer.")
+    percent_optional: bool = Field(default=True, description="28% and 28 are the same answer.")
+    units_optional: bool = Field(default=True, description="A unit or currency may be missing on either side.")
+    labels_ignored: bool = Field(
+        default=True, description="Words after a number that are no known unit (5 apples) are ignored."
+    )
+    base_optional: bool = Field(default=True, description="The subscript of a based numeral (204_5) may be missing.")
+    name_optional: bool = Field(default=True, description="x = 5 and 5 are the same answer.")
+    tuple_as_list: bool = Field(default=True, description="(1, 2) and 1, 2 are the same answer when in the same order.")
+    vector_as_tuple: bool = Field(default=True, description="A column or row vector and a tuple are the same answer.")
+    interval_as_inequality: bool = Field(default=True, description="x > 2 and (2, oo) are the same answer.")
+    ratio_as_fraction: bool = Field(default=True, description="3:4, 6:8 and 3/4 are the same answer.")
+    comma_as_decimal_point: bool = Field(
+        default=True, description="2,74 may mean 2.74 where the other answer is a decimal."
+    )
+    ignore_case: bool = Field(default=True, description="Text answers are compared without case and articles.")
 
     @classmethod
     def strict(cls) -> Policy:

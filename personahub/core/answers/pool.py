@@ -7,6 +7,7 @@ handler, alarm or event loop is involved, so a pool works from any thread, and f
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import select
@@ -71,7 +72,8 @@ class CheckerPool:
 
     def check_many(self, pairs: Iterable[Pair]) -> Iterator[Verdict]:
         """Verdicts of (gold, pred) pairs, in order, read ahead by a bounded number of pairs."""
-        batches = iter(lambda source=iter(pairs): list(islice(source, _BATCH)), [])
+        source = iter(pairs)
+        batches = iter(lambda: list(islice(source, _BATCH)), [])
         waiting: deque[Future[list[Verdict]]] = deque()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="checker") as threads:
             for batch in batches:
@@ -133,8 +135,8 @@ class _Worker:
             env=environment,
             bufsize=0,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("a checker worker has no pipes")
         self._requests, self._replies = self._process.stdin, self._process.stdout
         self._buffer = b""
 
@@ -173,8 +175,6 @@ class _Worker:
 
     def _reply(self, timeout_s: float) -> Any | None:
         """The next frame, or None when the deadline passes or the process ends."""
-        import json
-
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._replies, select.POLLIN | select.POLLHUP)

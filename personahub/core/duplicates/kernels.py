@@ -60,7 +60,7 @@ def hash_words(data, starts, ends, verbatim, table, words, at, word_start, sizes
     With `verbatim`, texts are folded already, and all characters beyond ASCII belong to words.
     A hash takes the bytes of the folded word eight at a time, so words of up to seven bytes never
     collide. `sum1` and `sum2` become the 128-bit hash of the set: a sum, so that leaving out a
-    word is a subtraction. `at` is where in `words` to begin.
+    word is a subtraction. `at` is where in `words` to begin; where it ended is returned.
     """
     stamps = np.full(STAMPS, -1, np.int64)
     for row in range(len(starts)):
@@ -115,6 +115,7 @@ def hash_words(data, starts, ends, verbatim, table, words, at, word_start, sizes
             first += words[j]
             upper += second(words[j])
         sum1[row], sum2[row] = first, upper
+    return at
 
 
 @njit(nogil=True)
@@ -281,9 +282,7 @@ def sign_rarest(words, begin, size, shared, count, counts, top, top_counts, chos
 
 
 @njit(nogil=True, cache=True)
-def sign(
-    words, word_start, sizes, leader, counts, scheme_start, schemes, spare, most, once, twice, out_start, out
-):
+def sign(words, word_start, sizes, leader, counts, scheme_start, schemes, spare, most, once, twice, out_start, out):
     """Write the signatures of each leader that another leader may share to `out[out_start[row] : out_start[row + 1]]`.
 
     `schemes[scheme_start[size] : scheme_start[size + 1]]` says which signatures sets of a size

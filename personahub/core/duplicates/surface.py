@@ -31,7 +31,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,7 @@ Result = TypeVar("Result")
 
 _WORD = re.compile(r"\w+")
 _FOLDED = 0x3100  # characters in the folding table
+_OFFSETS = {pa.string(): np.int32, pa.binary(): np.int32, pa.large_string(): np.int64, pa.large_binary(): np.int64}
 _MIN_ROWS_PER_THREAD = 20_000
 
 
@@ -97,9 +98,8 @@ def nearest(queries: Texts, corpus: Texts, threshold: float = 0.9) -> tuple[np.n
         (float64, 0 where there is none).
     """
     _check(threshold)
-    both = pa.chunked_array([*_column(corpus).chunks, *_column(queries).chunks], type=pa.large_binary())
     references = len(corpus)
-    sets = _word_sets(both)
+    sets = _word_sets(pa.chunked_array([_array(texts).cast(pa.large_binary()) for texts in (corpus, queries)]))
     order = np.arange(len(sets.sizes), dtype=np.int64)
     survivor, similarity = _join(sets, order, _group(sets, order), threshold, references, keep_rest=False)
     return survivor[references:].astype(np.int64), similarity[references:]
@@ -133,30 +133,36 @@ class _WordSets:
         return tuple(column[first:last] for column in (self.start, self.sizes, self.sum1, self.sum2))
 
 
-def _column(texts: Texts) -> pa.ChunkedArray:
-    """The texts as UTF-8 bytes, without a copy where they are a pyarrow column already."""
-    column: pa.ChunkedArray
+def _array(texts: Texts) -> pa.Array:
+    """The texts as one Arrow array of UTF-8 strings or bytes, in place where they are one already."""
+    chunks: list[Any]
     if isinstance(texts, (pa.Array, pa.ChunkedArray)):
-        column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
+        column: Any = texts
+        chunks = column.chunks if isinstance(texts, pa.ChunkedArray) else [column]
     else:
         try:
-            column = pa.chunked_array([pa.array(texts, pa.large_string())])
+            chunks = [pa.array(texts, pa.large_string())]
         except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
-            encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-            column = pa.chunked_array([pa.array(encoded, pa.large_binary())])
-    if column.null_count:
-        raise UserError(f"text {column.is_null().index(True).as_py()} is null: every row needs a text")
-    return column.cast(pa.large_binary())
+            chunks = [pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())]
+    if len(chunks) == 1 and chunks[0].type in _OFFSETS:
+        array = chunks[0]
+    else:
+        array = pa.concat_arrays(
+            [pa.array([], pa.large_binary()), *(chunk.cast(pa.large_binary()) for chunk in chunks)]
+        )
+    if array.null_count:
+        raise UserError(f"text {array.is_null().index(True).as_py()} is null: every row needs a text")
+    return array
 
 
 def _word_sets(texts: Texts) -> _WordSets:
     from personahub.core.duplicates import kernels
 
-    column = _column(texts).combine_chunks()
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = _array(texts)
     rows = len(array)
     _, offset_buffer, data_buffer = array.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + rows + 1]
+    offsets = np.frombuffer(offset_buffer or bytes(8), _OFFSETS[array.type])
+    offsets = offsets[array.offset : array.offset + rows + 1].astype(np.int64, copy=False)
     data = np.frombuffer(data_buffer or b"", np.uint8)
 
     # A text of n bytes has at most (n + 1) / 2 words, which tells every thread where it may write,
@@ -167,31 +173,36 @@ def _word_sets(texts: Texts) -> _WordSets:
     left = np.empty(rows, np.bool_)
     table = _folding()
 
-    def hash_rows(first: int, last: int) -> None:
+    def hash_rows(first: int, last: int) -> int:
         at = (offsets[first] - offsets[0] + first + 1) // 2
         starts, ends = offsets[first:last], offsets[first + 1 : last + 1]
-        columns = sets.columns(first, last)
-        kernels.hash_words(data, starts, ends, False, table, words, at, *columns, left[first:last])
+        start, sizes, sum1, sum2 = sets.columns(first, last)
+        return kernels.hash_words(
+            data, starts, ends, False, table, words, at, start, sizes, sum1, sum2, left[first:last]
+        )
 
-    _in_threads(rows, hash_rows)
+    free = _in_threads(rows, hash_rows)[-1]
     if left.any():
-        sets = _with_rewritten(sets, array, np.flatnonzero(left))
+        sets = _with_rewritten(sets, array, np.flatnonzero(left), free, room)
     _hash_wordless(sets, array, room)
     return sets
 
 
-def _with_rewritten(sets: _WordSets, array: pa.Array, rows: np.ndarray) -> _WordSets:
-    """Normalise rows that need it as a whole, and append their words."""
+def _with_rewritten(sets: _WordSets, array: pa.Array, rows: np.ndarray, free: int, room: int) -> _WordSets:
+    """Normalise rows that need it as a whole, and add their words: between `free` and `room` if they fit."""
     from personahub.core.duplicates import kernels
 
     texts = [" ".join(words_of(_text(array, row))).encode() for row in rows.tolist()]
     ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    starts = ends - np.diff(ends, prepend=0)
     data = np.frombuffer(b"".join(texts), np.uint8)
-    words = np.concatenate([sets.words, np.empty((len(data) + len(texts)) // 2 + 1, np.uint64)])
-    columns = tuple(np.empty(len(rows), column.dtype) for column in sets.columns(0, 0))
-    starts, left = ends - np.diff(ends, prepend=0), np.empty(len(rows), np.bool_)
-    kernels.hash_words(data, starts, ends, True, _folding(), words, len(sets.words), *columns, left)
-    for column, values in zip(sets.columns(0, len(array)), columns, strict=True):
+    words, needed = sets.words, (len(data) + len(texts)) // 2 + 1
+    if free + needed > room:
+        words, free = np.concatenate([words, np.empty(needed, np.uint64)]), len(words)
+    start, sizes, sum1, sum2 = (column[rows] for column in sets.columns(0, len(array)))
+    left = np.empty(len(rows), np.bool_)
+    kernels.hash_words(data, starts, ends, True, _folding(), words, free, start, sizes, sum1, sum2, left)
+    for column, values in zip(sets.columns(0, len(array)), (start, sizes, sum1, sum2), strict=True):
         column[rows] = values
     return dataclasses.replace(sets, words=words)
 
@@ -224,17 +235,24 @@ def _hash_wordless(sets: _WordSets, array: pa.Array, at: int) -> None:
 
 
 def _text(array: pa.Array, row: int) -> str:
-    return array[row].as_py().decode("utf-8", "surrogatepass")
+    value = array[row].as_py()
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
 def _in_threads(rows: int, work: Callable[[int, int], Result]) -> list[Result]:
     """Results of `work(first, last)` on slices of the rows, in order; the compiled kernels release the GIL."""
-    threads = max(1, min(len(os.sched_getaffinity(0)), rows // _MIN_ROWS_PER_THREAD))
+    threads = max(1, min(_processors(), rows // _MIN_ROWS_PER_THREAD))
     bounds = [rows * i // threads for i in range(threads + 1)]
     if threads == 1:
         return [work(0, rows)]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: those this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from personahub.core.config import EngineConfig, parse_config, suggest
+from personahub.core.config import EngineConfig, identity_of, parse_config, suggest
 from personahub.core.engines.base import (
     Completion,
     Engine,
@@ -38,6 +38,7 @@ __all__ = [
     "RequestRefused",
     "Sampling",
     "engine_config",
+    "engine_identity",
     "open_engine",
 ]
 
@@ -52,6 +53,16 @@ def engine_config(values: Mapping[str, Any], where: str) -> EngineConfig:
     if not isinstance(kind, str):
         raise UserError(f"{where}.kind: required; one of {', '.join(KINDS)}")
     return parse_config(_module(kind, where).Config, dict(values), where)
+
+
+def engine_identity(config: EngineConfig) -> dict[str, Any]:
+    """What of an engine determines its answers: its config's identity and its module's `VERSION`, if it has one.
+
+    A module whose own code decides what is answered, as the simulated teacher's does, has a `VERSION`.
+    """
+    version = getattr(_module(config.kind, "engine"), "VERSION", None)
+    identity = identity_of(config)
+    return identity if version is None else {**identity, "version": version}
 
 
 def open_engine(config: EngineConfig) -> Engine:

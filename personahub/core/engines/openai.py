@@ -7,8 +7,8 @@
 
 It speaks HTTP through aiohttp, without an SDK: a request costs a fraction of the CPU time, and
 what is retried is decided here. Failures that another try may mend (429, 5xx, time-outs, dropped
-connections, bodies that are no completion) are retried with exponential backoff and jitter; a 429
-pauses all requests. `complete` tells what can never work for one request (`RequestRefused`) from
+connections, bodies that are no completion) are retried with exponential backoff and jitter;
+throttling pauses all requests. `complete` tells what can never work for one request (`RequestRefused`) from
 what can never work for any (`EngineUnavailable`).
 
 The key is read from the environment when the engine opens and goes into one header: it is in no
@@ -202,7 +202,7 @@ class OpenAIEngine:
         )
 
     async def _recover(self, failure: Retry, failing_since: float, tries: int) -> None:
-        """Wait until it makes sense to try again; a throttled request makes all others wait too.
+        """Wait until it makes sense to try again.
 
         Raises:
             EngineUnavailable: out of patience, and nothing else gets through either.
@@ -215,13 +215,10 @@ class OpenAIEngine:
             return
         if failure.throttled:
             self._pause.throttled(failure.wait_s)
-            wait = self._pause.left
-        else:
-            backoff = min(_LONGEST_BACKOFF_S, 0.125 * 2**tries) * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
-            wait = backoff if failure.wait_s is None else failure.wait_s
+        backoff = min(_LONGEST_BACKOFF_S, 0.1 * 2**tries)
+        wait = failure.wait_s if failure.wait_s is not None else self._pause.left or backoff
         self._check_patience(failure, failing_since, tries, wait)
-        if not failure.throttled:  # else `_turn` waits
-            await asyncio.sleep(wait)
+        await asyncio.sleep(wait * random.uniform(1, 1.2))  # noqa: S311 - not for secrets; keeps retries apart
 
     def _check_patience(self, failure: Retry, failing_since: float, tries: int, wait: float) -> None:
         others_answered = self._answered_at > failing_since

@@ -34,14 +34,16 @@ class Pacer:
 
 
 class Pause:
-    """A cool-down that throttled requests bring about and all requests keep.
+    """A cool-down that a throttling server brings about and all requests keep.
 
-    It doubles while nothing gets through, and starts small again after any success.
+    One throttled reply among answers is that request's affair. Two in a row mean that the server
+    turns requests away: then all wait, twice as long each time until anything gets through.
     """
 
     def __init__(self) -> None:
         self._until = 0.0
-        self._level = 0
+        self._in_a_row = 0
+        self._rounds = 0
 
     @property
     def left(self) -> float:
@@ -50,15 +52,18 @@ class Pause:
 
     def throttled(self, asked_s: float | None) -> None:
         """A request was turned away, with or without the server saying for how long."""
+        self._in_a_row += 1
+        if self._in_a_row < 2:
+            return
         if asked_s is not None:
             self._until = max(self._until, time.monotonic() + asked_s)
         elif not self.left:  # else it was sent before the pause and says nothing new
-            self._level += 1
-            self._until = time.monotonic() + min(_LONGEST_PAUSE_S, 0.25 * 2**self._level)
+            self._rounds += 1
+            self._until = time.monotonic() + min(_LONGEST_PAUSE_S, 0.25 * 2**self._rounds)
 
     def succeeded(self) -> None:
         """A request got through."""
-        self._level = 0
+        self._in_a_row = self._rounds = 0
 
     async def wait(self) -> None:
         """Return once no pause is left. Waiters come back spread over a tenth of it, not all at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from personahub.core.answers.nodes import Call, Matrix, Node, Number, Power, Product, Sum
+from personahub.core.answers.reading.nodes import Call, Matrix, Node, Number, Power, Product, Sum
 
 _MAX_SIZE = 4  # rows and columns of what is multiplied out: cells are expressions that grow with every factor
 _MAX_FACTORS = 3
@@ -13,12 +13,8 @@ _MAX_FACTORS = 3
 def folded(node: Node) -> Node:
     """`2 \\begin{pmatrix}1 \\\\ 2\\end{pmatrix}` as the matrix of `2 * 1` and `2 * 2`; other nodes unchanged."""
     if isinstance(node, Sum):
-        terms = [folded(term) for term in node.terms]
-        if terms and all(isinstance(term, Matrix) for term in terms):
-            total = terms[0]
-            for term in terms[1:]:
-                total = _added(total, term)
-            return total
+        terms = [term for term in map(folded, node.terms) if isinstance(term, Matrix)]
+        return (len(terms) == len(node.terms) and _added(terms)) or node
     if isinstance(node, Call) and node.name in ("det", "abs") and len(node.arguments) == 1:
         inner = folded(node.arguments[0])
         return determinant(inner.rows) or node if isinstance(inner, Matrix) else node
@@ -37,28 +33,25 @@ def determinant(rows: tuple[tuple[Node, ...], ...]) -> Node | None:
     terms: list[Node] = []
     for column, cell in enumerate(rows[0]):
         minor = determinant(tuple(row[:column] + row[column + 1 :] for row in rows[1:]))
-        assert minor is not None
+        if minor is None:
+            return None
         terms.append(Product((Number(Fraction(-1 if column % 2 else 1)), cell, minor)))
     return Sum(tuple(terms))
 
 
-def _added(a: Node, b: Node) -> Node:
-    assert isinstance(a, Matrix)
-    assert isinstance(b, Matrix)
-    if [len(row) for row in a.rows] != [len(row) for row in b.rows]:
-        return Sum((a, b))
-    return Matrix(
-        tuple(
-            tuple(Sum((x, y)) for x, y in zip(left, right, strict=True))
-            for left, right in zip(a.rows, b.rows, strict=True)
-        )
-    )
+def _added(terms: list[Matrix]) -> Matrix | None:
+    if len({tuple(len(row) for row in term.rows) for term in terms}) != 1:
+        return None
+    rows = zip(*(term.rows for term in terms), strict=True)
+    return Matrix(tuple(tuple(Sum(cells) for cells in zip(*row, strict=True)) for row in rows))
 
 
 def _multiplied(factors: list[Node]) -> Node | None:
     matrices = [factor for factor in factors if isinstance(factor, Matrix)]
     scalars = tuple(factor for factor in factors if not isinstance(factor, Matrix))
-    if not 0 < len(matrices) <= _MAX_FACTORS or any(isinstance(s, Power) and isinstance(s.base, Matrix) for s in scalars):
+    if not 0 < len(matrices) <= _MAX_FACTORS or any(
+        isinstance(s, Power) and isinstance(s.base, Matrix) for s in scalars
+    ):
         return None
     result = matrices[0]
     for other in matrices[1:]:

@@ -7,7 +7,18 @@ from fractions import Fraction
 from functools import cmp_to_key
 from typing import Any
 
-from personahub.core.answers.nodes import (
+from personahub.core.answers.comparing.scalars import equal_values
+from personahub.core.answers.comparing.values import (
+    NoValue,
+    Value,
+    context,
+    divide,
+    evaluate,
+    free_symbols,
+    inexact,
+    subtract,
+)
+from personahub.core.answers.reading.nodes import (
     Call,
     Constant,
     Interval,
@@ -21,8 +32,6 @@ from personahub.core.answers.nodes import (
     Sum,
     Symbol,
 )
-from personahub.core.answers.scalars import equal_values
-from personahub.core.answers.values import NoValue, Value, context, divide, evaluate, free_symbols, inexact, subtract
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 _INFINITY = float("inf")

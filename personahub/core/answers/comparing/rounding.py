@@ -11,8 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from personahub.core.answers.nodes import Node, Number
-from personahub.core.answers.values import NoValue, Value, context, evaluate, inexact, subtract
+from personahub.core.answers.comparing.values import NoValue, Value, context, evaluate, inexact, subtract
+from personahub.core.answers.reading.nodes import Node, Number
 
 FLOAT_DIGITS = 12  # a decimal with so many digits is a float printed by a program
 _FLOAT_NOISE = Fraction(1, 10**12)  # what a program's last operations may have cost, relative
@@ -69,8 +69,7 @@ def _decimals(node: Any, digits: int) -> list[Number]:
 def _shifted(node: Any, decimal: Number) -> Any:
     """The node with one decimal moved outward by one unit in its last place (a float: by its noise)."""
     if node == decimal:
-        assert decimal.places is not None
-        unit = Fraction(1, 10**decimal.places)
+        unit = Fraction(1, 10 ** (decimal.places or 0))
         if decimal.significant >= FLOAT_DIGITS:
             unit = max(10 * unit, abs(decimal.value) * _FLOAT_NOISE)
         return replace(decimal, value=decimal.value + (unit if decimal.value >= 0 else -unit))

@@ -49,9 +49,15 @@ _LAYOUT = re.compile(
     r"|left\s*\.|right\s*\.|[bB]igg?[lrm]?|middle)(?![a-zA-Z])"
 )
 _SIZED = re.compile(r"\\(left|right)(?![a-zA-Z])\s*")
-_DROPPED_GROUPS = re.compile(r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}")
-_SPACES = re.compile(r"\\(?:[,;:!> ]|qquad|quad|thinspace|enspace|thickspace|medspace|negthinspace|space(?![a-zA-Z]))|~")
-_GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\\[,!;: ]|\{\s*,\s*\}|\{\\,\}|,\s*\\!|\\!,|~|\{ \})+\s*\d{3})+)(?!\d)")
+_DROPPED_GROUPS = re.compile(
+    r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}"
+)
+_SPACES = re.compile(
+    r"\\(?:[,;:!> ]|qquad|quad|thinspace|enspace|thickspace|medspace|negthinspace|space(?![a-zA-Z]))|~"
+)
+_GROUPED = re.compile(
+    r"(?<![\d.])(\d{1,3})((?:(?:\\[,!;: ]|\{\s*,\s*\}|\{\\,\}|,\s*\\!|\\!,|~|\{ \})+\s*\d{3})+)(?!\d)"
+)
 _ESCAPED = re.compile(r"(?<!\\)\\\\(?=(?:d?t?frac|sqrt|pi|text|left|right|begin|end|boxed|cdot|times|infty|cup|leq?|geq?|pm|circ|theta|alpha|beta|log|ln|sin|cos|tan|mathrm|mathbf|overline|binom|angle|quad|dots|in)(?![a-zA-Z]))")  # fmt: skip
 _DOMAIN = re.compile(
     r"(?<=\S)[,;]?\s*\(?(?:\\text\{)?\s*(?:where|with|for|for (?:all|any|every|some)|any|and)\}?\s+(?:\\text\{\s*)?(?:all|any|every|some|an?|each)?\s*"
@@ -151,7 +157,9 @@ def _rename(text: str) -> str:
 def _font(body: str) -> str:
     """`\\mathrm{cm}` is words, `\\mathrm{e}` and `\\mathbf{v}` are the letter itself."""
     inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
-    if re.fullmatch(r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?", inner):
+    if re.fullmatch(
+        r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?", inner
+    ):
         return r"\text{" + inner + "}"
     return " " + inner + " " if len(inner) <= 1 else "{" + inner + "}"
 

@@ -6,8 +6,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from personahub.core.answers.nodes import Number
-from personahub.core.answers.units import is_unit
+from personahub.core.answers.reading.nodes import Number
+from personahub.core.answers.reading.units import is_unit
 
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "asin",
@@ -17,7 +17,21 @@ FUNCTIONS = {
     "gcf", "binom", "frac", "sum", "prod",
 }  # fmt: skip
 _PLAIN_FUNCTIONS = FUNCTIONS - {"Re", "Im", "det", "Gamma", "frac", "sign", "sum", "prod"}
-_UNREAD = {"int", "iint", "oint", "lim", "limsup", "liminf", "bigcup", "bigcap", "dots", "vdots", "ddots", "mod", "prime"}
+_UNREAD = {
+    "int",
+    "iint",
+    "oint",
+    "lim",
+    "limsup",
+    "liminf",
+    "bigcup",
+    "bigcap",
+    "dots",
+    "vdots",
+    "ddots",
+    "mod",
+    "prime",
+}
 _WORD_CONSTANTS = {"pi": "pi", "infinity": "oo", "inf": "oo", "infty": "oo", "oo": "oo"}
 GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
@@ -138,7 +152,7 @@ def _single(value: str, spaced: bool) -> Token:
         return Token("bar", value, spaced)
     if value == "$":
         return Token("currency", "dollar", spaced)
-    if value in "\"?`#.\\" or ord(value) > 0x2E7F:
+    if value in '"?`#.\\' or ord(value) > 0x2E7F:
         return Token("word", value, spaced)
     raise Unreadable(value)
 
@@ -152,9 +166,8 @@ def _number(value: str, spaced: bool, grouped: bool) -> list[Token]:
     plain = value.replace(",", "")
     if "e" in plain.lower():
         mantissa, _, exponent = plain.lower().partition("e")
-        number = _number(mantissa, spaced, grouped)[0].number
-        assert number is not None
-        return [Token("number", value, spaced, Number(number.value * Fraction(10) ** int(exponent), None, 0))]
+        scaled = Fraction(mantissa) * Fraction(10) ** int(exponent)
+        return [Token("number", value, spaced, Number(scaled, None, len(mantissa.replace(".", "").lstrip("0"))))]
     whole, _, decimals = plain.partition(".")
     places = len(decimals) if decimals else None
     significant = len((whole + decimals).lstrip("0"))
@@ -276,7 +289,11 @@ def _is_word(word: str, spaced: bool, before: list[Token]) -> bool:
         return after_value and before[-1].kind != "symbol" and is_unit(word)
     if is_unit(word) and after_value:
         return True
-    return (len(word) >= 4 and word not in GREEK) or (spaced and after_value) or (bool(before) and before[-1].kind == "word")
+    return (
+        (len(word) >= 4 and word not in GREEK)
+        or (spaced and after_value)
+        or (bool(before) and before[-1].kind == "word")
+    )
 
 
 def _letter(letter: str, spaced: bool) -> Token:

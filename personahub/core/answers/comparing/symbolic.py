@@ -26,7 +26,9 @@ def symbolically_equal(gold: str, pred: str) -> str | None:
     from math_verify import verify
 
     try:
-        agreed = verify(a, b, float_rounding=8, timeout_seconds=None) or verify(b, a, float_rounding=8, timeout_seconds=None)
+        agreed = verify(a, b, float_rounding=8, timeout_seconds=None) or verify(
+            b, a, float_rounding=8, timeout_seconds=None
+        )
     except Exception:  # noqa: BLE001 - sympy raises anything on what it cannot compare: that is a "not equal"
         return None
     return "symbolic" if agreed and not _numbers_differ(a, b) else None
@@ -45,7 +47,8 @@ def _parsed(text: str) -> list[Any]:
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     try:
-        return parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
+        limits: dict[str, Any] = {"parsing_timeout": None}  # its own time-out is an alarm signal
+        return parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", **limits)
     except Exception:  # noqa: BLE001 - as above
         return []
 

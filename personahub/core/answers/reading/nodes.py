@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Union
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,18 @@ class Words:
     text: str
 
 
-Node = Union[
-    Number, Symbol, Constant, Sum, Product, Power, Root, Call, PlusMinus, Based, Quantity, Sequence,
-    Interval, SetOperation, NamedSet, Matrix, Relation, Ratio, Clock, Words,
-]  # fmt: skip
+Node = (
+    Number | Symbol | Constant | Sum | Product | Power | Root | Call | PlusMinus | Based | Quantity | Sequence
+    | Interval | SetOperation | NamedSet | Matrix | Relation | Ratio | Clock | Words
+)  # fmt: skip
+
+
+def negative(node: Node) -> Node:
+    """Minus `node`, folded into a number."""
+    if isinstance(node, Number):
+        return Number(-node.value, node.places, node.significant, "-" + node.digits if node.digits else "")
+    if isinstance(node, Quantity):
+        return Quantity(negative(node.value), node.unit)
+    if isinstance(node, Based):
+        return Based("-" + node.digits, node.base)
+    return Product((Number(Fraction(-1)), node))

@@ -6,12 +6,12 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from personahub.core.answers.nodes import Node, Number, Power, Product, Quantity, Sum, Symbol, Words
+from personahub.core.answers.comparing.scalars import same_scalar
+from personahub.core.answers.comparing.values import free_symbols
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.scalars import same_scalar
-from personahub.core.answers.units import dimension, is_unit_letter
-from personahub.core.answers.values import free_symbols
-from personahub.core.answers.wording import words_key
+from personahub.core.answers.reading.nodes import Node, Number, Power, Product, Quantity, Sum, Symbol, Words
+from personahub.core.answers.reading.units import dimension, is_unit_letter
+from personahub.core.answers.reading.wording import words_key
 
 _MULTIPLIERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LETTERED = re.compile(r"^(?:[mgshlL]|m \^[23]|m / [sh](?: \^2)?)$")

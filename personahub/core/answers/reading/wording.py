@@ -5,13 +5,25 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from personahub.core.answers.nodes import Clock
+from personahub.core.answers.reading.nodes import Clock
 
 _ARTICLES = {"the", "a", "an", "is", "are", "of"}
-_ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-         "seventeen eighteen nineteen").split()  # fmt: skip
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_PARTS = {
+    "half": 2,
+    "halve": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "eighth": 8,
+    "tenth": 10,
+}
 _SAME = {
     "no solution": "none", "no solutions": "none", "no real solution": "none", "no real solutions": "none",
     "none": "none", "empty set": "none", "no real roots": "none", "no roots": "none", "no value": "none",

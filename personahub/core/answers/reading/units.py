@@ -79,44 +79,47 @@ def _singular(word: str) -> str:
 @lru_cache(maxsize=4096)
 def dimension(unit: str) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
     """`km/h` -> ((("length", 1), ("time", -1)), 5/18); None when a word in it is no unit."""
+    parts = _parts(unit)
+    if not parts:
+        return None
     powers: dict[str, int] = {}
     factor = Fraction(1)
-    sign = 1
-    pending = 1
+    for name, size, power in parts:
+        powers[name] = powers.get(name, 0) + power
+        factor *= size**power
+    return _reduced(powers), factor
+
+
+def _parts(unit: str) -> list[tuple[str, Fraction, int]] | None:
+    """The unit words of `square feet per hour` with their dimension, size and power."""
+    parts: list[tuple[str, Fraction, int]] = []
+    sign = pending = 1
     for token in re.findall(r"[a-z]+|\^?-?\d+|/", unit.lower().replace(".", "")):
+        exponent = _POWERS.get(token) or (int(token.lstrip("^")) if token.lstrip("^-").isdigit() else 0)
         if token in ("/", "per"):
             sign, pending = -1, 1
         elif token in _POWERS and token not in ("squared", "cubed"):
-            pending = _POWERS[token]
-        elif token in ("squared", "cubed") or token.lstrip("^-").isdigit():
-            if not powers:
+            pending = exponent
+        elif exponent:  # behind the word it belongs to
+            if not parts or abs(exponent) > 4:
                 return None
-            exponent = _POWERS.get(token) or int(token.lstrip("^"))
-            if not 1 <= abs(exponent) <= 4:
-                return None
-            name, last, last_sign = previous
-            powers[name] = powers[name] + last_sign * (exponent - 1)
-            factor *= last ** (last_sign * (exponent - 1))
+            name, size, power = parts.pop()
+            parts.append((name, size, exponent if power > 0 else -exponent))
         elif _singular(token) in _BASE:
             name, size = _BASE[_singular(token)]
-            if name == "generic" or not size:
-                size = Fraction(1)
-            powers[name] = powers.get(name, 0) + sign * pending
-            factor *= size ** (sign * pending)
-            previous = (name, size, sign)
-            pending, sign = 1, 1 if sign == 1 else -1
+            parts.append((name, size or Fraction(1), sign * pending))
+            sign = pending = 1
         else:
             return None
-    if not powers:
-        return None
-    return _as_volume(powers, factor)
+    return parts
 
 
-def _as_volume(powers: dict[str, int], factor: Fraction) -> tuple[tuple[tuple[str, int], ...], Fraction]:
+def _reduced(powers: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    """Volumes as cubic lengths, speeds as length over time."""
     if "volume" in powers:
         powers["length"] = powers.get("length", 0) + 3 * powers.pop("volume")
-    if "speed" in powers and powers["speed"] == 1:
+    if powers.get("speed") == 1:
         powers.pop("speed")
         powers["length"] = powers.get("length", 0) + 1
         powers["time"] = powers.get("time", 0) - 1
-    return tuple(sorted((name, power) for name, power in powers.items() if power)), factor
+    return tuple(sorted((name, power) for name, power in powers.items() if power))

@@ -11,10 +11,19 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from personahub.core.answers.nodes import Call, Node, Number, Product, Quantity, Sum
+from personahub.core.answers.comparing.rounding import rounds_to
+from personahub.core.answers.comparing.values import (
+    DIGITS,
+    NoValue,
+    Value,
+    context,
+    evaluate,
+    free_symbols,
+    inexact,
+    sample,
+)
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.rounding import rounds_to
-from personahub.core.answers.values import DIGITS, NoValue, Value, context, evaluate, free_symbols, inexact, sample
+from personahub.core.answers.reading.nodes import Call, Node, Number, Product, Quantity, Sum
 
 _AGREEING_DIGITS = 40
 

@@ -7,7 +7,19 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from personahub.core.answers.nodes import (
+from personahub.core.answers.comparing.scalars import equal_values, same_scalar
+from personahub.core.answers.comparing.values import (
+    NoValue,
+    context,
+    divide,
+    evaluate,
+    free_symbols,
+    inexact,
+    sample,
+    subtract,
+)
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.reading.nodes import (
     Call,
     NamedSet,
     Node,
@@ -22,12 +34,9 @@ from personahub.core.answers.nodes import (
     Symbol,
     Words,
 )
-from personahub.core.answers.policy import Policy
-from personahub.core.answers.scalars import equal_values, same_scalar
-from personahub.core.answers.values import NoValue, context, divide, evaluate, free_symbols, inexact, sample, subtract
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-_FUNCTION_NAMES = {"f", "g", "h", "p", "q", "P", "Q", "F", "G", "T", "S", "W", "u", "v", "y", "r", "s", "a", "R", "A", "V"}
+_FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,11 @@ def settled(node: Node) -> Node:
 
 
 def _is_domain(node: Node) -> bool:
-    return isinstance(node, Relation) and node.operators == ("in",) and isinstance(node.sides[1], NamedSet) and (
-        node.sides[1].name in ("integers", "naturals")
+    return (
+        isinstance(node, Relation)
+        and node.operators == ("in",)
+        and isinstance(node.sides[1], NamedSet)
+        and (node.sides[1].name in ("integers", "naturals"))
     )
 
 
@@ -103,15 +115,15 @@ def _named_list(node: Sequence) -> Named | None:
         flat: list[Node] = []
         for value in values:
             flat.extend(value.items if isinstance(value, Sequence) and value.kind == "list" else (value,))
-        return Named(Sequence("list", tuple(flat), node.disjunction), (names[0],) if distinct == 1 else ())
-    if distinct < len(names) and len(names) % distinct == 0:
+        return Named(Sequence("list", tuple(flat), node.disjunction), tuple(names[:1]) if distinct == 1 else ())
+    if distinct < len(names):
         return _chunked(values, names, distinct)
     return Named(Sequence("tuple", tuple(values)), tuple(names))
 
 
 def _chunked(values: list[Node], names: list[Node], width: int) -> Named | None:
     """`p=5, q=2; p=7, q=2` as (5, 2), (7, 2)."""
-    if any(name != names[index % width] for index, name in enumerate(names)):
+    if len(names) % width or any(name != names[index % width] for index, name in enumerate(names)):
         return None
     rows = [Sequence("tuple", tuple(values[i : i + width])) for i in range(0, len(values), width)]
     return Named(Sequence("list", tuple(rows)), ())
@@ -122,7 +134,8 @@ def _is_name(node: Node) -> bool:
     if isinstance(node, (Symbol, Words)):
         return True
     if isinstance(node, Product):
-        return len(node.factors) <= 12 and all(_is_name(f) or _is_argument(f) for f in node.factors) and _is_name(node.factors[0])
+        head, *rest = node.factors
+        return _is_name(head) and len(rest) <= 12 and all(_is_name(f) or _is_argument(f) for f in rest)
     if isinstance(node, Power):
         return _is_name(node.base) and isinstance(node.exponent, Number)
     if isinstance(node, Call):
@@ -146,11 +159,12 @@ def _is_plain_value(node: Node) -> bool:
 
 
 def _arguments(name: Node) -> tuple[str, ...]:
-    if isinstance(name, Product) and len(name.factors) == 2 and isinstance(name.factors[0], Symbol):
-        function, argument = name.factors
-        if isinstance(argument, Symbol) and function.name.rstrip("'")[:1] in _FUNCTION_NAMES:
-            return (argument.name,)
-    return ()
+    if not (isinstance(name, Product) and len(name.factors) == 2):
+        return ()
+    function, argument = name.factors
+    if not (isinstance(function, Symbol) and isinstance(argument, Symbol)):
+        return ()
+    return (argument.name,) if function.name[:1] in _FUNCTION_NAMES else ()
 
 
 def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
@@ -169,7 +183,9 @@ def _flat(names: tuple[Node, ...]) -> list[Node]:
 
 
 def _said(name: Node) -> bool:
-    return isinstance(name, Words) or (isinstance(name, Quantity) and isinstance(name.value, Words)) or name == Symbol("")
+    return (
+        isinstance(name, Words) or (isinstance(name, Quantity) and isinstance(name.value, Words)) or name == Symbol("")
+    )
 
 
 def _is_function(name: Node) -> bool:

@@ -10,9 +10,14 @@ from collections import Counter
 from dataclasses import fields, replace
 from fractions import Fraction
 
-from personahub.core.answers import relations
-from personahub.core.answers.matrices import folded
-from personahub.core.answers.nodes import (
+from personahub.core.answers.comparing import relations
+from personahub.core.answers.comparing.matrices import folded
+from personahub.core.answers.comparing.quantities import same_quantity
+from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, real_set, same_set
+from personahub.core.answers.comparing.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
+from personahub.core.answers.comparing.values import NoValue, based_value, evaluate, free_symbols
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.reading.nodes import (
     Based,
     Call,
     Interval,
@@ -32,12 +37,7 @@ from personahub.core.answers.nodes import (
     Symbol,
     Words,
 )
-from personahub.core.answers.policy import Policy
-from personahub.core.answers.quantities import same_quantity
-from personahub.core.answers.realsets import NotASet, infinity_sign, real_set, same_set
-from personahub.core.answers.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
-from personahub.core.answers.values import NoValue, based_value, evaluate, free_symbols
-from personahub.core.answers.wording import number_word, words_key
+from personahub.core.answers.reading.wording import number_word, words_key
 
 _MANY = 30  # members, other than plain numbers on both sides, that are matched in any order
 
@@ -86,12 +86,11 @@ def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
     if isinstance(gold, Words) and isinstance(pred, Words):
         same_key = words_key(gold.text, policy.ignore_case) == words_key(pred.text, policy.ignore_case)
         return "words" if same_key else None
-    words, other = (gold, pred) if isinstance(gold, Words) else (pred, gold)
-    assert isinstance(words, Words)
-    number = number_word(words.text)
+    text, other = (gold.text, pred) if isinstance(gold, Words) else (getattr(pred, "text", ""), gold)
+    number = number_word(text)
     if number is not None:
         return "number word" if same(Number(number, digits=str(number)), other, policy) else None
-    said = words_key(words.text, True)
+    said = words_key(text, True)
     if isinstance(other, NamedSet):
         return "words" if {"none": "empty", "reals": "reals"}.get(said) == other.name else None
     if said == "infinity":
@@ -102,7 +101,9 @@ def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _has_relation(node: Node) -> bool:
-    return isinstance(node, Relation) or (isinstance(node, Sequence) and any(isinstance(i, Relation) for i in node.items))
+    return isinstance(node, Relation) or (
+        isinstance(node, Sequence) and any(isinstance(i, Relation) for i in node.items)
+    )
 
 
 def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
@@ -233,6 +234,8 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
         longer = len(a.items) > 2  # two members between brackets are an interval
         return "ordered" if longer and policy.tuple_as_list and _ordered(a.items, b.items, policy) else None
     if "bracket" in kinds:
+        if kinds == {"bracket", "set"} and len(a.items) == 2:
+            return None  # {0, 1} is no interval
         fits = policy.tuple_as_list and b.kind == "bracket" and _unordered(a.items, b.items, policy)
         return "members" if fits else None
     if "set" in kinds:
@@ -272,9 +275,7 @@ def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinc
     return True
 
 
-def _without_common(
-    a: tuple[Node, ...], b: tuple[Node, ...], distinct: bool
-) -> tuple[list[Node], list[Node]]:
+def _without_common(a: tuple[Node, ...], b: tuple[Node, ...], distinct: bool) -> tuple[list[Node], list[Node]]:
     """Take out rational members that both sides have, in linear time; repeats count unless `distinct`."""
     left, right = [_rational(item) for item in a], [_rational(item) for item in b]
     common = Counter(left) & Counter(right)
@@ -321,11 +322,10 @@ def _ratios(gold: Node, pred: Node, policy: Policy) -> str | None:
             for x, y in zip(gold.parts[1:], pred.parts[1:], strict=True)
         )
         return "ratio" if all(crossed) else None
-    ratio, other = (gold, pred) if isinstance(gold, Ratio) else (pred, gold)
-    assert isinstance(ratio, Ratio)
-    if not policy.ratio_as_fraction or len(ratio.parts) != 2 or isinstance(other, (Sequence, Quantity)):
+    parts, other = (gold.parts, pred) if isinstance(gold, Ratio) else (getattr(pred, "parts", ()), gold)
+    if not policy.ratio_as_fraction or len(parts) != 2 or isinstance(other, (Sequence, Quantity)):
         return None
-    fraction = Product((ratio.parts[0], Power(ratio.parts[1], Number(Fraction(-1)))))
+    fraction = Product((parts[0], Power(parts[1], Number(Fraction(-1)))))
     return "ratio" if same_scalar(fraction, other, policy) else None
 
 
@@ -334,16 +334,19 @@ def _numerals(gold: Node, pred: Node, policy: Policy) -> str | None:
     try:
         if isinstance(gold, Based) and isinstance(pred, Based):
             return "base" if based_value(gold) == based_value(pred) else None
-        based, other = (gold, pred) if isinstance(gold, Based) else (pred, gold)
-        assert isinstance(based, Based)
-        if isinstance(other, Number) and other.digits == based.digits:
-            if isinstance(gold, Based):
-                return "base omitted" if policy.base_optional else None
-        if isinstance(gold, Based):
-            return None  # the question asked for that base
-        return "base" if not free_symbols(other) and evaluate(other) == based_value(based) else None
+        if isinstance(gold, Based):  # the question asked for that base: 54 is not its answer
+            return _same_digits(gold, pred, policy)
+        if isinstance(pred, Based):
+            equal = not free_symbols(gold) and evaluate(gold) == based_value(pred)
+            return "base" if equal else _same_digits(pred, gold, policy)
     except NoValue:
-        return None
+        pass
+    return None
+
+
+def _same_digits(based: Based, other: Node, policy: Policy) -> str | None:
+    same_digits = isinstance(other, Number) and other.digits == based.digits
+    return "base omitted" if policy.base_optional and same_digits else None
 
 
 def _has_plus_minus(node: object) -> bool:
@@ -397,4 +400,3 @@ def _with_sign(node: Node, sign: int) -> Node:
         elif hasattr(value, "__dataclass_fields__"):
             changes[field.name] = _with_sign(value, sign)
     return replace(node, **changes)
-

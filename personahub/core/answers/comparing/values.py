@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from personahub.core.answers.nodes import (
+from personahub.core.answers.reading.nodes import (
     Based,
     Call,
     Constant,
@@ -167,7 +167,10 @@ def _multiplied(values: list[Value]) -> Value:
     product = values[0]
     for value in values[1:]:
         product = _aligned(product, value, lambda a, b: a * b)
-        if isinstance(product, Fraction) and product.numerator.bit_length() + product.denominator.bit_length() > _MAX_BITS:
+        if (
+            isinstance(product, Fraction)
+            and product.numerator.bit_length() + product.denominator.bit_length() > _MAX_BITS
+        ):
             product = inexact(product)
     return product
 
@@ -361,9 +364,9 @@ def _factorial(value: Value) -> Value:
 
 
 def _binomial(n: Value, k: Value) -> Value:
-    if isinstance(n, Fraction) and isinstance(k, Fraction) and n.denominator == k.denominator == 1:
-        if 0 <= n <= _MAX_FACTORIAL and k >= 0:
-            return Fraction(math.comb(n.numerator, k.numerator))
+    whole = isinstance(n, Fraction) and isinstance(k, Fraction) and n.denominator == k.denominator == 1
+    if whole and 0 <= n <= _MAX_FACTORIAL and k >= 0:
+        return Fraction(math.comb(n.numerator, k.numerator))
     if abs(n) > _MAX_GAMMA or abs(k) > _MAX_GAMMA:
         raise NoValue("binomial too large")
     mp = context()

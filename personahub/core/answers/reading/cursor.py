@@ -1,0 +1,46 @@
+"""A position in a list of tokens, and what the grammar has to remember while it moves."""
+
+from __future__ import annotations
+
+from personahub.core.answers.reading.tokens import Token, Unreadable
+
+MAX_LEVELS = 30  # of brackets, groups, functions and signs within each other
+END = Token("end_of_text", "", False)
+
+
+class Cursor:
+    """Tokens, read from left to right."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.position = 0
+        self.bars = 0  # open |absolute value| bars, which look the same at both ends
+        self.in_set = 0
+        self.french = 0  # inside of ]a, b[
+        self.depth = 0
+
+    def peek(self, ahead: int = 0) -> Token:
+        index = self.position + ahead
+        return self.tokens[index] if index < len(self.tokens) else END
+
+    def take(self) -> Token:
+        token = self.peek()
+        self.position += 1
+        return token
+
+    def deeper(self) -> None:
+        """Called where the grammar recurses; whoever calls it takes the level back."""
+        self.depth += 1
+        if self.depth > MAX_LEVELS:
+            raise Unreadable("nested too deeply")
+
+    def accept(self, kind: str, value: str | None = None) -> bool:
+        token = self.peek()
+        if token.kind == kind and (value is None or token.value == value):
+            self.position += 1
+            return True
+        return False
+
+    def expect(self, kind: str) -> None:
+        if not self.accept(kind):
+            raise Unreadable(f"expected {kind} at {self.peek().value!r}")

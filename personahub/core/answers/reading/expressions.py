@@ -1,0 +1,235 @@
+"""Grammar, from lists of answers down to terms: relations, sets, ratios, sums, products, units."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from personahub.core.answers.reading import powers
+from personahub.core.answers.reading.cursor import END, Cursor
+from personahub.core.answers.reading.nodes import (
+    NamedSet,
+    Node,
+    Number,
+    PlusMinus,
+    Power,
+    Product,
+    Quantity,
+    Ratio,
+    Relation,
+    Sequence,
+    SetOperation,
+    Sum,
+    Symbol,
+    Words,
+    negative,
+)
+from personahub.core.answers.reading.tokens import Unreadable
+from personahub.core.answers.reading.units import dimension
+
+VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin"}
+
+
+def listing(cursor: Cursor) -> Node:
+    """Members separated by commas, semicolons, `and` or `or`; one member is itself."""
+    items = [_relation(cursor)]
+    disjunction = False
+    while cursor.peek().kind == "separator":
+        while cursor.peek().kind == "separator":
+            disjunction |= cursor.take().value == "or"
+        if cursor.peek() is END or cursor.peek().kind in ("close", "}"):
+            break
+        items.append(_relation(cursor))
+    return items[0] if len(items) == 1 else Sequence("list", tuple(items), disjunction)
+
+
+def _relation(cursor: Cursor) -> Node:
+    """A chain of equations or inequalities; a side may be missing in front (`>= 5`)."""
+    sides: list[Node] = [Symbol("") if cursor.peek().kind == "relation" else _set_expression(cursor)]
+    operators: list[str] = []
+    while cursor.peek().kind == "relation":
+        operators.append(cursor.take().value)
+        sides.append(_set_expression(cursor))
+    return Relation(tuple(sides), tuple(operators)) if operators else sides[0]
+
+
+def _set_expression(cursor: Cursor) -> Node:
+    node = _ratio(cursor)
+    while cursor.peek().kind == "set_operator" or (
+        cursor.peek().kind == "-" and isinstance(node, NamedSet) and cursor.peek(1).value in ("set", "{")
+    ):
+        token = cursor.take()
+        operator = token.value if token.kind == "set_operator" else "difference"
+        node = SetOperation(operator, (node, _ratio(cursor)))  # type: ignore[arg-type]
+    return node
+
+
+def _ratio(cursor: Cursor) -> Node:
+    parts = [addition(cursor)]
+    while cursor.peek().kind == ":" and not cursor.in_set:
+        cursor.take()
+        if isinstance(parts[-1], Words):
+            parts.pop()  # `Answer: 5`
+        parts.append(addition(cursor))
+    return Ratio(tuple(parts)) if len(parts) > 1 else parts[0]
+
+
+def addition(cursor: Cursor) -> Node:
+    """Terms with signs between them; measures may just follow each other (2 hours 30 minutes)."""
+    terms = [_signed_term(cursor)]
+    while cursor.peek().kind in ("+", "-", "+-", "-+") or (cursor.peek().kind == "number" and _is_measure(terms[-1])):
+        terms.append(_signed_term(cursor))
+    return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
+
+
+def _signed_term(cursor: Cursor) -> Node:
+    kind = cursor.peek().kind
+    if kind not in ("+", "-", "+-", "-+"):
+        return term(cursor)
+    cursor.take()
+    if kind == "+" and cursor.accept("-"):  # `+ -`, and the ASCII spelling `+-` of plus or minus
+        return PlusMinus(term(cursor)) if cursor.position == 2 else negative(_signed_or_term(cursor))
+    if kind == "+" and cursor.peek().kind == "/" and cursor.peek(1).kind == "-":
+        cursor.position += 2
+        return PlusMinus(term(cursor))
+    cursor.deeper()
+    inner = _signed_or_term(cursor)
+    cursor.depth -= 1
+    if kind == "-":
+        return negative(inner)
+    return inner if kind == "+" else PlusMinus(inner, lower=kind == "-+")
+
+
+def _signed_or_term(cursor: Cursor) -> Node:
+    return _signed_term(cursor) if cursor.peek().kind in ("+", "-", "+-", "-+") else term(cursor)
+
+
+def term(cursor: Cursor) -> Node:
+    """Factors multiplied or divided, with or without a sign for it, and the unit behind them."""
+    factors: list[Node] = [powers.power(cursor)]
+    while True:
+        kind = cursor.peek().kind
+        if kind == "*":
+            cursor.take()
+            factors.append(signed_factor(cursor))
+        elif kind in ("/", "over"):
+            cursor.take()
+            factors.append(Power(signed_factor(cursor), Number(Fraction(-1))))
+        elif kind == "exponent":
+            cursor.take()
+            factors.append(Power(Number(Fraction(10)), signed_factor(cursor)))
+        elif starts_factor(cursor):
+            multiply(cursor, factors)
+        else:
+            break
+    return _with_unit(cursor, _lift_unit(factors))
+
+
+def multiply(cursor: Cursor, factors: list[Node]) -> None:
+    """Juxtaposition: a product, except `3 1/2` and `3\\frac{1}{2}`, which are sums."""
+    previous = factors[-1]
+    start = cursor.position
+    if isinstance(previous, Words) and (cursor.peek().kind != "open" or cursor.peek().spaced):
+        raise Unreadable("words in front of a value")
+    following = powers.power(cursor)
+    whole = _whole(previous) if len(factors) == 1 else None
+    if whole is not None:
+        unit = following.unit if isinstance(following, Quantity) else ""
+        fraction = _proper_fraction(following.value if isinstance(following, Quantity) else following)
+        if fraction is None and isinstance(following, Number) and cursor.tokens[start].spaced:
+            fraction = _slashed(cursor, following)
+        if fraction is not None:
+            mixed = Number(whole + fraction)
+            factors[-1] = Quantity(mixed, unit) if unit else mixed
+            return
+    if isinstance(previous, Number) and isinstance(following, Number) and cursor.tokens[start].kind == "number":
+        raise Unreadable("two numbers side by side")
+    factors.append(following)
+
+
+def _slashed(cursor: Cursor, numerator: Number) -> Fraction | None:
+    """The `/2` of `3 1/2`."""
+    denominator = cursor.peek(1).number
+    if cursor.peek().kind != "/" or denominator is None or numerator.places or denominator.places:
+        return None
+    if not 0 < numerator.value < denominator.value:
+        return None
+    cursor.position += 2
+    return numerator.value / denominator.value
+
+
+def signed_factor(cursor: Cursor) -> Node:
+    """A factor that may have signs of its own: `2 * -3`."""
+    sign = 1
+    while cursor.peek().kind in ("+", "-"):
+        sign *= -1 if cursor.take().kind == "-" else 1
+    factor = powers.power(cursor)
+    return factor if sign == 1 else negative(factor)
+
+
+def starts_factor(cursor: Cursor) -> bool:
+    """Whether the next token begins a factor, so that juxtaposition means multiplication."""
+    token = cursor.peek()
+    if token.kind == "bar":
+        return cursor.bars == 0 and cursor.in_set == 0
+    if token.kind == "open" and token.value == "[" and cursor.french:
+        return False
+    return token.kind in VALUES
+
+
+def _with_unit(cursor: Cursor, node: Node) -> Node:
+    if cursor.peek().kind == "currency" and not isinstance(node, Words):  # 5$
+        return Quantity(node, cursor.take().value)
+    words: list[str] = []
+    while cursor.peek().kind == "word" or (words and cursor.peek().kind in ("^", "/") and _unit_goes_on(cursor)):
+        token = cursor.take()
+        if token.kind == "^":
+            words.append("^" + powers.raw_group(cursor))
+        elif token.kind == "/":
+            words += ["/", cursor.take().value]
+        else:
+            words.append(token.value)
+    return Quantity(node, " ".join(words)) if words else node
+
+
+def _unit_goes_on(cursor: Cursor) -> bool:
+    following = cursor.peek(1)
+    if cursor.peek().kind == "^":
+        return following.kind in ("number", "{")
+    return following.kind == "word" or (following.kind == "symbol" and following.value in ("h", "s", "m"))
+
+
+def _lift_unit(factors: list[Node]) -> Node:
+    """`270/7 degrees` is a quantity, not a product of one: a sign behind the last factor belongs to them all."""
+    if len(factors) == 1:
+        return factors[0]
+    last = factors[-1]
+    if isinstance(last, Quantity):
+        return Quantity(Product((*factors[:-1], last.value)), last.unit)
+    if isinstance(last, Power) and isinstance(last.base, Quantity) and is_minus_one(last.exponent):
+        return Quantity(Product((*factors[:-1], Power(last.base.value, last.exponent))), last.base.unit)
+    return Product(tuple(factors))
+
+
+def _is_measure(node: Node) -> bool:
+    return isinstance(node, Quantity) and dimension(node.unit) is not None
+
+
+def is_minus_one(node: Node | None) -> bool:
+    """Whether a node is the number -1."""
+    return isinstance(node, Number) and node.value == -1
+
+
+def _whole(node: Node) -> Fraction | None:
+    return node.value if isinstance(node, Number) and node.digits and node.value >= 0 else None
+
+
+def _proper_fraction(node: Node) -> Fraction | None:
+    """The value of `\\frac{1}{2}` with bare integers, for mixed numbers."""
+    if not (isinstance(node, Product) and len(node.factors) == 2):
+        return None
+    top, bottom = node.factors
+    if not (isinstance(top, Number) and isinstance(bottom, Power) and isinstance(bottom.base, Number)):
+        return None
+    if not (top.digits and bottom.base.digits and is_minus_one(bottom.exponent)):
+        return None
+    return top.value / bottom.base.value if 0 < top.value < bottom.base.value else None
