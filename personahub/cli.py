@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff`.
+"""The command line: `personahub plan | run | show | diff | check`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -80,6 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--rejected", action="store_true", help="show rejected records instead")
     show.set_defaults(command=_show)
 
+    check = commands.add_parser("check", help="grade predicted answers against reference answers, row by row")
+    check.add_argument("source", metavar="IN.jsonl", help="rows with a reference and a predicted answer")
+    check.add_argument("target", metavar="OUT.jsonl", help="the rows with verdict, extracted answer, rule, milliseconds")
+    check.add_argument("--gold-field", default="gold")
+    check.add_argument("--pred-field", default="pred")
+    check.add_argument("--policy", choices=("lenient", "strict"), default="lenient", help="for contested cases")
+    check.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    check.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS", help="for one row (default 5)")
+    check.set_defaults(command=_check)
+
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
     diff.add_argument("a")
     diff.add_argument("b")
@@ -136,6 +146,23 @@ def _print_head(artifact: Artifact) -> None:
         print(f"  usage: {manifest.usage.model_dump()}")
     if manifest.summary:
         print(f"  summary: {json.dumps(manifest.summary, ensure_ascii=False)[:2000]}")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from personahub.core.answers import Policy, check_file
+
+    counts = check_file(
+        options.source,
+        options.target,
+        gold_field=options.gold_field,
+        pred_field=options.pred_field,
+        workers=max(options.workers, 1),
+        deadline_s=options.deadline,
+        policy=Policy.strict() if options.policy == "strict" else Policy(),
+    )
+    total = max(sum(counts.values()), 1)
+    print(", ".join(f"{label} {number:,} ({100 * number / total:.1f}%)" for label, number in counts.items()))
+    return 0
 
 
 def _diff(options: argparse.Namespace) -> int:

@@ -22,6 +22,11 @@ def prepare_environment(offline: bool) -> None:
         os.environ.setdefault(name, value)
 
 
+def is_main_rank() -> bool:
+    """Whether this process writes the files: the only one, or the first under `accelerate launch`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def silence_progress_bars() -> None:
     """Bars for loading and saving files would break up the stage's own."""
     import datasets

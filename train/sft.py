@@ -31,7 +31,7 @@ from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 from train.chat_format import ChatFormat
 from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
-from train.environment import prepare_environment, silence_progress_bars
+from train.environment import is_main_rank, prepare_environment, silence_progress_bars
 from train.memory import ModelShape, TrainingSetup, known_shape, plan_memory, shape_of_folder
 from train.model_files import MODEL, greedy_generation, model_card, publish, save_model
 from train.tokens import TokenStats, load_tokens, write_tokens
@@ -120,9 +120,10 @@ def run(stage: Stage[Config]) -> None:
     if results is None:
         results = _train(stage, base)
     stage.report(**results)
-    shutil.rmtree(stage.path / "tokens", ignore_errors=True)
-    if not stage.config.keep_checkpoints:
-        shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
+    if is_main_rank():
+        shutil.rmtree(stage.path / "tokens", ignore_errors=True)
+        if not stage.config.keep_checkpoints:
+            shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
 
 
 def _base_model(stage: Stage[Config]) -> str:
@@ -176,12 +177,14 @@ def _train(stage: Stage[Config], base: str) -> dict[str, Any]:
     with args.main_process_first(desc="tokenizing"):
         dataset, stats = _tokens(stage, args, tokenizer)
     trainer = _build_trainer(stage, base, args, tokenizer, dataset)
-    with args.main_process_first(desc="looking for checkpoints"):
-        remove_partial_checkpoints(Path(str(args.output_dir)))
-    checkpoint = last_whole_checkpoint(Path(str(args.output_dir)))
+    if is_main_rank():
+        remove_partial_checkpoints(stage.path / "checkpoints")
+    trainer.accelerator.wait_for_everyone()
+    checkpoint = last_whole_checkpoint(stage.path / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     results = _results(trainer, stats)
     _save(stage, trainer, tokenizer, base, results)
+    trainer.accelerator.wait_for_everyone()
     return results
 
 
@@ -272,7 +275,7 @@ def _save(
 ) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model)  # sharded ones are gathered by all ranks together
-    if not trainer.is_world_process_zero():
+    if not is_main_rank():
         return
     ends = model.generation_config.eos_token_id
     ends = [ends] if isinstance(ends, int) else ends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from personahub.core.duplicates import embedding
@@ -45,15 +45,27 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "_KEPT_BLOCK", 17)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10_000),
     rows=st.integers(0, 90),
     dimensions=st.sampled_from([1, 2, 5, 48]),
+    leading=st.sampled_from([None, 1, 4, 40]),
     spread=st.sampled_from([0.01, 0.1, 0.4]),
     threshold=st.sampled_from([-0.9, 0.0, 0.5, 0.8, 0.9, 0.99]),
 )
-def test_equals_the_definition(seed: int, rows: int, dimensions: int, spread: float, threshold: float) -> None:
+def test_equals_the_definition(
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    rows: int,
+    dimensions: int,
+    leading: int | None,
+    spread: float,
+    threshold: float,
+) -> None:
+    monkeypatch.setattr(embedding, "_BOUND_FROM_ROWS", 10_000 if leading is None else 1)
+    monkeypatch.setattr(embedding, "_LEADING", leading)
+    monkeypatch.setattr(embedding, "_MOST_CANDIDATES", 0.5)
     vectors = clustered(seed, rows, dimensions, spread)
     priority = np.random.default_rng(seed).integers(0, 4, rows)
     result = deduplicate(vectors, threshold, priority)

@@ -38,7 +38,7 @@ def test_ids_tell_apart_what_a_plain_join_would_merge() -> None:
 def test_seeds_fit_31_bits_and_differ() -> None:
     seeds = [derive_seed(0, i) for i in range(5000)]
     assert len(set(seeds)) > 4990
-    assert 0 <= min(seeds)
+    assert min(seeds) >= 0
     assert max(seeds) < 2**31
 
 

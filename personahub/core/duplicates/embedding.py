@@ -9,6 +9,10 @@ The paper (arXiv 2406.20094, section 2) drops a persona whose cosine with anothe
 one block of products at a time: at a low threshold, where the similar pairs could not be stored,
 few rows are kept.
 
+Most products of a large input are never computed in full. In the basis of the principal
+components, with x1 the leading components of x and x2 the rest, x.y <= x1.y1 + |x2||y2|, and at a
+high threshold that bound already tells nearly all pairs apart.
+
 Products are float32; whatever comes within their rounding of deciding something is computed again
 in float64. So the result depends on the vectors and their order alone, not on how they fall into
 blocks.
@@ -26,6 +30,9 @@ from personahub.core.errors import UserError
 _BLOCK = 1024  # rows visited at once; 1024 x 16384 products of 4 bytes are 64 MB
 _KEPT_BLOCK = 16_384
 _ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
+_LEADING = 63  # components of the bound
+_BOUND_FROM_ROWS = 8192  # with fewer, the basis costs more than it saves
+_MOST_CANDIDATES = 1 / 400  # of all pairs: beyond, computing all products is faster than looking at each candidate
 
 
 def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarray | None = None) -> Deduplication:
@@ -44,11 +51,12 @@ def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarra
     _check_unit(vectors)
     rows = len(vectors)
     order = visiting_order(rows, priority)
+    bounds = _bounds(vectors) if rows >= _BOUND_FROM_ROWS else None
     survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
     kept, kept_count = np.empty(rows, np.int64), 0
     for first in range(0, rows, _BLOCK):
         visited = order[first : first + _BLOCK]
-        survivor, similarity = _cover_by_kept(vectors, visited, kept[:kept_count], threshold)
+        survivor, similarity = _cover_by_kept(vectors, bounds, visited, kept[:kept_count], threshold)
         is_kept = _cover_within(vectors, visited, survivor, similarity, threshold)
         survivor_of[visited], similarity_of[visited] = survivor, similarity
         added = visited[is_kept]
@@ -116,30 +124,51 @@ def _check_unit(vectors: np.ndarray) -> None:
         )
 
 
+def _bounds(vectors: np.ndarray) -> np.ndarray:
+    """float32 rows whose products are upper bounds of those of `vectors`: leading components and the norm of the rest."""
+    sample = vectors[:: max(1, len(vectors) // 16_384)].astype(np.float64)
+    _, basis = np.linalg.eigh(sample.T @ sample)  # ascending eigenvalues
+    leading = vectors @ basis[:, -_LEADING:].astype(np.float32)
+    rest = np.einsum("ij,ij->i", vectors, vectors) - np.einsum("ij,ij->i", leading, leading)
+    return np.hstack([leading, np.sqrt(np.maximum(rest, 0) + 4e-6)[:, None]])  # rounding must not lower the bound
+
+
 def _cover_by_kept(
-    vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray, threshold: float
+    vectors: np.ndarray, bounds: np.ndarray | None, visited: np.ndarray, kept: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each visited row the most similar of the `kept` rows, in visiting order, and its cosine; -1 where none is."""
-    block = vectors[visited]
     best = np.full(len(visited), threshold, np.float32)
-    pairs_row, pairs_kept = [], []
+    pairs_row, pairs_kept = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(kept), _KEPT_BLOCK):
-        products = block @ vectors[kept[start : start + _KEPT_BLOCK]].T
-        highest = products.max(axis=1)
-        near = np.flatnonzero(highest > best - _ROUNDING)
-        best = np.maximum(best, highest)
-        rows, columns = np.nonzero(products[near] >= best[near, None] - _ROUNDING)
-        pairs_row.append(near[rows])
-        pairs_kept.append(columns + start)
+        part = kept[start : start + _KEPT_BLOCK]
+        pairs = _candidates(bounds, visited, part, threshold) if bounds is not None else None
+        if pairs is None:
+            products = vectors[visited] @ vectors[part].T
+            highest = products.max(axis=1)
+            near = np.flatnonzero(highest > best - _ROUNDING)
+            best = np.maximum(best, highest)
+            rows, columns = np.nonzero(products[near] >= best[near, None] - _ROUNDING)
+            pairs = near[rows], columns
+        pairs_row.append(pairs[0])
+        pairs_kept.append(pairs[1] + start)
+    row, position = np.concatenate(pairs_row), np.concatenate(pairs_kept)
+    cosine = _cosines(vectors, visited[row], kept[position])
     survivor, similarity = np.full(len(visited), -1, np.int64), np.full(len(visited), threshold, np.float64)
-    if pairs_row:
-        row, position = np.concatenate(pairs_row), np.concatenate(pairs_kept)
-        cosine = _cosines(vectors, visited[row], kept[position])
-        above = np.flatnonzero(cosine > threshold)
-        # Last of each row in this order: the highest cosine, the earliest kept among equals.
-        ranked = above[np.lexsort((-position[above], cosine[above], row[above]))]
-        survivor[row[ranked]], similarity[row[ranked]] = kept[position[ranked]], cosine[ranked]
+    above = np.flatnonzero(cosine > threshold)
+    # Last of each row in this order: the highest cosine, the earliest kept among equals.
+    ranked = above[np.lexsort((-position[above], cosine[above], row[above]))]
+    survivor[row[ranked]], similarity[row[ranked]] = kept[position[ranked]], cosine[ranked]
     return survivor, similarity
+
+
+def _candidates(
+    bounds: np.ndarray, visited: np.ndarray, part: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Pairs that the bound cannot rule out, or None if they are too many."""
+    above = bounds[visited] @ bounds[part].T > threshold - _ROUNDING
+    if np.count_nonzero(above) > _MOST_CANDIDATES * above.size:
+        return None
+    return np.nonzero(above)
 
 
 def _cover_within(
