@@ -8,6 +8,7 @@ Field markers tell the fingerprint what a value stands for:
 * `Annotated[..., EXECUTION]`: says how fast or where, not what. Left out of the fingerprint.
 * `EngineName`: replaced by the identity of the engine it names.
 * `ContentPath`: replaced by a hash of the bytes found there.
+* `ModelName`: a name as it is; a folder on this machine stands for its content.
 * `Annotated[str, TemplateFolder(folder)]`: replaced by the hash of the template file it names.
 """
 
@@ -47,11 +48,13 @@ class TemplateFolder:
 EXECUTION = _Marker("execution")
 ENGINE_NAME = _Marker("engine name")
 CONTENT_PATH = _Marker("content path")
+MODEL_NAME = _Marker("model name")
 
 Model = TypeVar("Model", bound=BaseModel)
 
 EngineName = Annotated[str, ENGINE_NAME]
 ContentPath = Annotated[str, CONTENT_PATH]
+ModelName = Annotated[str, MODEL_NAME]
 
 
 class FrozenModel(BaseModel):
@@ -72,7 +75,7 @@ class EngineConfig(FrozenModel):
     """Base of every engine's `Config`; `kind` chooses the engine's module."""
 
     kind: str
-    model: str
+    model: ModelName
     concurrency: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Requests in flight at once.")
 
 
@@ -90,8 +93,13 @@ def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> 
     def replace(value: str, marker: Any, where: str) -> Any:
         if isinstance(marker, TemplateFolder):
             return load_template(value, marker.folder).fingerprint
-        if marker is CONTENT_PATH:
-            return hash_path(value)
+        if marker is CONTENT_PATH or (marker is MODEL_NAME and Path(value).is_dir()):
+            try:
+                return hash_path(value)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+        if marker is MODEL_NAME:
+            return value
         if value not in (engines or {}):
             raise UserError(f"{where}: no engine named {value!r} in this experiment. {suggest(value, engines or {})}")
         return (engines or {})[value]
@@ -140,7 +148,7 @@ def _transform(value: Any, annotation: Any, metadata: Sequence[Any], replace: _R
 
 
 def _is_marker(marker: Any) -> bool:
-    return isinstance(marker, TemplateFolder) or marker is CONTENT_PATH or marker is ENGINE_NAME
+    return isinstance(marker, TemplateFolder) or marker in (CONTENT_PATH, ENGINE_NAME, MODEL_NAME)
 
 
 def _members(annotation: Any) -> Iterator[Any]:

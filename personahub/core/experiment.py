@@ -268,7 +268,7 @@ def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
     try:
         found = json.loads((path / SPEC).read_text(encoding="utf-8"))
         fingerprint = found["fingerprint"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "missing", {}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path / SPEC}: damaged; rebuild the stage with run --redo {path.name}") from None

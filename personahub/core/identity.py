@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
 
 def digest(*parts: Any, size: int = _ID_BYTES) -> str:
     """Hex BLAKE2b digest of `size` bytes over the canonical JSON of `parts`."""
-    return hashlib.blake2b(canonical_json(list(parts)).encode(), digest_size=size).hexdigest()
+    return hashlib.blake2b(canonical_json(list(parts)).encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def content_id(kind: str, *parts: Any) -> str:

@@ -87,7 +87,7 @@ def load_template(name: str, folder: Path) -> Template:
     head = _HEAD.match(text)
     if not head:
         raise UserError(f"{path}: a template starts with a YAML head between two lines '---'")
-    fields = yaml.safe_load(head.group(1)) or {}
+    fields = _read_head(head.group(1), path)
     pieces = _ROLE.split(text[head.end() :])
     if pieces[0].strip() or len(pieces) < 3:
         raise UserError(
@@ -99,4 +99,14 @@ def load_template(name: str, folder: Path) -> Template:
         )
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"{path}: {error.message} (line {error.lineno} of its part)") from None
-    return Template(path.stem, int(fields.get("version", 1)), str(fields.get("description", "")), digest(text), parts)
+    return Template(path.stem, fields["version"], str(fields.get("description", "")), digest(text), parts)
+
+
+def _read_head(text: str, path: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: the head is not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(fields, dict) or type(fields.get("version")) is not int:
+        raise UserError(f"{path}: the head has a line 'version: N' with a whole number")
+    return fields

@@ -59,6 +59,16 @@ def test_keys_that_do_not_change_the_result_are_no_identity() -> None:
     assert parse(**fast.model_dump(mode="json")) == fast
 
 
+def test_local_base_model_is_known_by_its_content(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+    here, there = (identity_of(parse(model={"path": str(tmp_path / name)})) for name in ("here", "there"))
+    assert here == there
+    (tmp_path / "there" / "model.safetensors").write_bytes(b"other weights")
+    assert here != identity_of(parse(model={"path": str(tmp_path / "there")}))
+
+
 def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
     config = parse(sft={"learning_rate": "2e-5", "optim_args": "eps=1e-8"}, lora={"r": 4, "lora_dropout": "1e-1"})
     assert config.sft == {"learning_rate": 2e-5, "optim_args": "eps=1e-8"}

@@ -168,7 +168,8 @@ def _candidates(
     above = bounds[visited] @ bounds[part].T > threshold - _ROUNDING
     if np.count_nonzero(above) > _MOST_CANDIDATES * above.size:
         return None
-    return np.nonzero(above)
+    rows, columns = np.nonzero(above)
+    return rows, columns
 
 
 def _cover_within(
