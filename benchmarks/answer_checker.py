@@ -42,7 +42,7 @@ LATEX = ("sympy==1.14.0", "antlr4-python3-runtime==4.11.1")
 PEERS: dict[str, tuple[tuple[str, ...], ...] | None] = {
     "personahub": None,
     "math-verify": None,
-    "prm800k": (("mathruler==0.1.0", "pylatexenc==2.10", *LATEX),),
+    "prm800k": (("mathruler==0.1.0", "pylatexenc==2.10", "tqdm", *LATEX),),
     "minerva": (("--no-deps", "lm-eval==0.4.13"), ("math-verify==0.9.0", *LATEX)),
     "hendrycks": (("--no-deps", "lm-eval==0.4.13"), ("math-verify==0.9.0", *LATEX)),
     "inspect": (("inspect-ai==0.3.285", "latex2sympy2-extended==1.11.0", *LATEX),),
@@ -129,8 +129,9 @@ class Tool:
     @staticmethod
     def _line(process: subprocess.Popen[str], seconds: float) -> str | None:
         """A reply, "" at the end of output, None at the deadline. One question is open at a time."""
-        ready, _, _ = select.select([process.stdout], [], [], seconds)
-        return process.stdout.readline() if ready and process.stdout else None
+        if process.stdout is None or not select.select([process.stdout], [], [], seconds)[0]:
+            return None
+        return process.stdout.readline()
 
     def _end(self, what: str) -> tuple[str, float]:
         if self.process is not None:

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 Check = Callable[[str, str, bool], bool]
@@ -47,7 +48,7 @@ def prm800k() -> Check:
     """The PRM800K grader as packaged by MathRuler."""
     from mathruler.grader import extract_boxed_content, grade_answer
 
-    def check(gold: str, pred: str, is_text: bool) -> bool:
+    def check(gold: str, pred: str, _is_text: bool) -> bool:
         answer = extract_boxed_content(pred) if "\\boxed" in pred else pred
         return grade_answer(answer, extract_boxed_content(gold) if "\\boxed" in gold else gold)
 
@@ -72,7 +73,7 @@ def hendrycks() -> Check:
     """hendrycks_math of lm-eval: string equality after normalisation."""
     task = _task("hendrycks_math")
 
-    def check(gold: str, pred: str, is_text: bool) -> bool:
+    def check(gold: str, pred: str, _is_text: bool) -> bool:
         box = task.last_boxed_only_string(pred) if "\\boxed" in pred else None
         return task.is_equiv(task.remove_boxed(box) if box else pred, gold)
 
@@ -87,6 +88,7 @@ def _task(name: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, Path(root.origin).parent / "tasks" / name / "utils.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"lm-eval has no task {name}")
+    sys.modules.setdefault("datasets", SimpleNamespace(Dataset=object))  # type: ignore[arg-type]  # an annotation's
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -21,6 +21,7 @@ from personahub.core.experiment import Experiment, describe, describe_difference
 from personahub.core.plan import format_plan, plan_experiment
 from personahub.core.progress import format_seconds
 from personahub.core.runner import StageFailedError, run_experiment
+from personahub.core.worker import COMMAND_VARIABLE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.insert(0, str(Path.cwd()))  # a user's own stage and engine modules lie beside their YAML
     options = _parse(words)
+    options.words = words
     try:
         return options.command(options)
     except UserError as error:
@@ -115,6 +117,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     experiment = _load(options)
+    os.environ[COMMAND_VARIABLE] = shlex.join(["personahub", *options.words])
     manifests = run_experiment(experiment, options.only, options.redo, lambda line: print(line, flush=True))
     print(f"{experiment.folder}: done in {format_seconds(time.monotonic() - started)}")
     for manifest in manifests:

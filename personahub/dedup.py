@@ -10,7 +10,7 @@
 
 The thresholds are the paper's (arXiv 2406.20094, section 2); where it approximates with MinHash,
 `surface` is exact. Each method reads what the one before kept and looks at all of it at once, so
-its memory grows with the input: about 300 bytes a persona for `surface`, and 4 bytes for each
+its memory grows with the input: about 500 bytes a persona for `surface`, and 4 bytes for each
 dimension of its vector for `embedding`. Which of two near-duplicates survives is decided by
 `keep`, and depends neither on shards nor on order unless it says `first`.
 

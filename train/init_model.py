@@ -8,6 +8,7 @@ the weights are drawn from the seed. The artifact's `model/` loads like any mode
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
@@ -111,16 +112,18 @@ def _train_tokenizer(data: Artifact, vocab_size: int) -> tuple[PreTrainedTokeniz
 
 
 def _texts(data: Artifact, limit: int | None = None) -> Iterator[str]:
-    """Turns of the training split as the chat template shows them, without its special tokens."""
-    count = 0
-    for row in data.rows(["split", "prompt", "completion"]):
-        if row["split"] != "train":
-            continue
-        for turn in (*row["prompt"], *row["completion"]):
-            yield f"{turn['role']}\n{turn['content']}"
-        count += 1
-        if count == limit:
-            return
+    """What stands between the special tokens of the rendered training split, one conversation each.
+
+    Rendered, so that role names and the template's default system message become whole tokens, too.
+    """
+    from transformers import Qwen2Tokenizer
+
+    renderer = Qwen2Tokenizer()
+    rows = (row for row in data.rows(["split", "prompt", "completion"]) if row["split"] == "train")
+    for row in islice(rows, limit):
+        turns = [*row["prompt"], *row["completion"]]
+        text = renderer.apply_chat_template(turns, chat_template=CHATML_TEMPLATE, tokenize=False)
+        yield str(text).replace(TURN_START, "").replace(TURN_END, "")
 
 
 def _random_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

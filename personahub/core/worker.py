@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
 from personahub.core.tracking import Tracker
+
+COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, handed down so that a manifest can name it
 
 _PACKAGES = (
     "persona-hub-harness",
@@ -109,7 +112,7 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         seconds=round(seconds, 3),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=installed_versions(),
-        command=" ".join(sys.argv),
+        command=os.environ.get(COMMAND_VARIABLE) or shlex.join(sys.argv),
     )
     write_json(stage.path / MANIFEST, manifest.model_dump(mode="json"))
 

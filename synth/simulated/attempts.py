@@ -47,7 +47,7 @@ def misread(instance: Instance, rng: Random) -> Attempt:
     note = Scratch()
     done = instance.work(instance.params, note)
     truth = tex(done.answer)
-    if rng.random() < 0.4 and len(note.values) > 1 and tex(note.values[-2]) != truth:
+    if rng.random() < 0.25 and len(note.values) > 1 and tex(note.values[-2]) != truth:
         return _by_hand(instance, done.steps[:-1], note.values[-2])
     for params in _misreadings(instance.params, rng):
         other = _work(instance, params, Scratch())

@@ -25,7 +25,8 @@ class FaultRates(FrozenModel):
     near_duplicate: a problem is one of a few that are posed again and again, in a slightly different theme.
     wrong_arithmetic: one computed number of a solution is wrong, and so what follows.
     wrong_reading: a solution answers another question than the one asked.
-    correlated: share of the wrong solutions of a problem that make the same mistake, the one it invites.
+    correlated: share of the wrong solutions of a problem that make the mistake it invites, all the same. The rest
+        make one of their own, which can by chance be the same too.
     """
 
     refusal: Rate = 0.005

@@ -204,8 +204,9 @@ class Instance:
         if isinstance(value, str):
             return done
         if self.modulus is not None:
+            require(value.denominator == 1, "a fraction has no remainder")
             rest = note(int(value) % self.modulus)
-            return Working(rest, (*done.steps, f"{int(value)} divided by {self.modulus} leaves {rest}."))
+            return Working(rest, (*done.steps, f"{value} divided by {self.modulus} leaves {rest}."))
         if self.fold:
             top, bottom = value.numerator, value.denominator
             total = note(top + bottom)
@@ -287,6 +288,16 @@ def product(a: int, b: int, result: int) -> str:
 def signed(value: int) -> str:
     """`value` as it is written after an operator: a negative one in parentheses."""
     return f"({value})" if value < 0 else str(value)
+
+
+def require(condition: bool, what: str) -> None:
+    """A family's domain: what it says nothing about, or what would take too long.
+
+    Raises:
+        ValueError: the condition does not hold.
+    """
+    if not condition:
+        raise ValueError(what)
 
 
 def square_part(square: int) -> tuple[int, int]:

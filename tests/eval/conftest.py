@@ -43,7 +43,7 @@ class Engine:
         self.concurrency = config.concurrency
         file = Path(config.model) / "skill.json"
         self.skill = json.loads(file.read_text())["skill"] if file.exists() else 1.0
-        self.log = Path(config.model) / "asked.log" if file.exists() else None
+        self.log = Path(config.model + ".asked.log") if file.exists() else None  # beside: the folder is identity
 
     async def complete(self, request):
         await asyncio.sleep(0)

@@ -145,7 +145,7 @@ def test_a_killed_run_asks_nothing_twice(exam: Any, evaluate: Run, tmp_path: Pat
     for name in ("manifest.json", "00001.parquet"):  # as after a kill: this shard has its journal only
         (whole.path / name).unlink()
     again = evaluate(inputs, model=str(model), rows_per_shard=10)
-    asked = Counter((model / "asked.log").read_text().splitlines())
+    asked = Counter((tmp_path / "model.asked.log").read_text().splitlines())
     assert list(again.rows()) == expected
     assert again.manifest.summary == whole.manifest.summary
     assert again.manifest.usage == whole.manifest.usage

@@ -42,8 +42,9 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
         return "error", found, "the reference is empty"
     if found.answer is None:
         whole = pred.strip()
-        if whole and equivalent(reference.answer, whole, policy) == "same text":
-            return "correct", Extracted(whole, "bare"), "same text"
+        rule = equivalent(reference.answer, whole, policy) if whole else None
+        if rule is not None:
+            return "correct", Extracted(whole, "bare"), rule
         return "no_answer", found, "nothing to compare"
     for gold_reading in (reference.answer, *reference.others):
         for pred_reading in _readings(found):

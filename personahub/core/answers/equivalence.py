@@ -24,6 +24,7 @@ from personahub.core.answers.reading.wording import choice_letter, clock, plain_
 
 _DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
+_SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
 _BRACKETED_GROUP = re.compile(r"\d,\d{3}(?!\d)")
 
@@ -88,16 +89,14 @@ def _parsed(a: str, b: str, policy: Policy) -> str | None:
             rule = same(gold, pred, policy)
             if rule is not None:
                 return rule
-    unread = isinstance(golds[0], Words) or isinstance(preds[0], Words)
-    if unread and _is_notation(a) and _is_notation(b):
-        return symbolically_equal(a, b)
-    return None
+    unread = [text for text, node in ((a, golds[0]), (b, preds[0])) if isinstance(node, Words)]
+    return symbolically_equal(a, b) if unread and all(map(_is_notation, unread)) else None
 
 
 def _is_notation(text: str) -> bool:
-    """Whether the symbolic fallback has anything to say: some mathematics, not a sentence."""
+    """Whether what we cannot read is LaTeX, not a sentence: only then has the symbolic fallback something to say."""
     letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z ]", " ", text)
-    return bool(re.search(r"[\d\\^_=+]", text)) and not re.search(r"[A-Za-z]{4,}", letters)
+    return "\\" in text and not re.search(r"[A-Za-z]{4,}", letters)
 
 
 @lru_cache(maxsize=1024)
@@ -119,7 +118,9 @@ def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
 
 
 def _is_prose(text: str) -> bool:
-    """Nothing but words, one of which is long enough to be no product of variables."""
+    """Words and a value behind them, or nothing but words that are too long to be products of variables."""
+    if _SENTENCE_START.match(text):
+        return True
     if not _ONLY_WORDS.match(text):
         return False
     words = [w for w in re.findall(r"[A-Za-z]+", text.replace(r"\text", "")) if w.lower() not in ("and", "or")]

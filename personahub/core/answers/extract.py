@@ -39,6 +39,8 @@ _NUMBER = re.compile(
     r"(?:e[+-]?\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?\s?(?:\\?%|°)?"
 )
 _LETTER = re.compile(r"(?<![\w'])\(?([A-E])\)?(?=[.,;:!\s]{0,9}$|[.,;:)](?!\w))")
+_LEADING = re.compile(r"^(-?\d[\d,]*(?:\.\d+)?) (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}")
+_TEXT_GROUP = re.compile(r"\\text\s?\{([^{}]*)\}")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
 _COMMANDS = re.compile(
     r"\\(?:begin|end)\{\w+\*?\}"
@@ -63,8 +65,15 @@ def extract(text: str) -> Extracted:
 def inside(prose: str, rule: str) -> str | None:
     """The answer within an answer that is a sentence: `The largest n is 34`.
 
-    In a box, only one that stands alone or that the sentence leads up to: `5 of 8` has no answer inside.
+    A value in front of words counts first (`9 multiples of 30`). In a box, another one counts only when
+    it stands alone or the sentence leads up to it: `at most 5 of 8` has no answer inside.
     """
+    prose = _TEXT_GROUP.sub(r" \1 ", prose).strip()
+    if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):
+        return None  # notation that we do not read is no sentence
+    leading = _LEADING.match(prose)
+    if leading:
+        return leading.group(1)
     said = _predicate(prose)
     found = _last(said)
     if found is None or found.answer == prose:
@@ -127,7 +136,10 @@ def _unclosed(text: str) -> Extracted | None:
     start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if start < 0:
         return None
-    content = text[text.index("{", start) + 1 :].strip().split("\n")[0].strip(" $")
+    opening = text.index("{", start)
+    if opening in _matching_braces(text):
+        return None  # closed, but empty
+    content = text[opening + 1 :].strip().split("\n")[0].strip(" $")
     return Extracted(content, "boxed_unclosed") if content else None
 
 
@@ -165,7 +177,9 @@ def _hashes(text: str) -> Extracted | None:
 def _bare(text: str) -> Extracted | None:
     """A text that is an answer and nothing else."""
     line = text.strip()
-    if not line or len(line) > 2 * guards.MAX_ANSWER or "\n\n" in line or _PHRASE.search(line):
+    if not line or len(line) > 2 * guards.MAX_ANSWER or "\n\n" in line:
+        return None
+    if _PHRASE.search(line) or _BOX.search(line):
         return None
     return Extracted(line, "bare") if _looks_bare(line) else None
 
@@ -177,7 +191,7 @@ def _looks_bare(line: str) -> bool:
     words = _PROSE.findall(_COMMANDS.sub(" ", line))
     if re.search(r"[.!?]\s+[A-Z]", line) or len(words) > 8:
         return False
-    return len(words) <= (2 if re.search(r"\d", line) else 8)
+    return len(words) <= (4 if re.search(r"\d", line) else 6)
 
 
 def _phrased(text: str) -> Extracted | None:

@@ -27,6 +27,7 @@ class Policy(FrozenModel):
     labels_ignored: bool = Field(
         default=True, description="Words after a number that are no known unit (5 apples) are ignored."
     )
+    degrees_as_radians: bool = Field(default=False, description="45 degrees and pi/4 are the same answer.")
     base_optional: bool = Field(default=True, description="The subscript of a based numeral (204_5) may be missing.")
     name_optional: bool = Field(default=True, description="x = 5 and 5 are the same answer.")
     tuple_as_list: bool = Field(default=True, description="(1, 2) and 1, 2 are the same answer when in the same order.")

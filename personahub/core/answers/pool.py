@@ -24,9 +24,8 @@ from typing import Any
 
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.verdict import Verdict
-from personahub.core.answers.worker import HEADER, frame
+from personahub.core.answers.worker import HEADER, IMPORT_S, frame
 
-_START_S = 120.0  # importing sympy on a busy machine
 _BATCH = 16
 _ROOT = Path(__file__).parents[3]
 
@@ -145,7 +144,7 @@ class _Worker:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        if self._reply(_START_S) != "ready":
+        if self._frame(IMPORT_S) != "ready":
             self.stop()
             raise RuntimeError(
                 f"a checker worker did not start (exit code {self._process.returncode}): "
@@ -174,7 +173,14 @@ class _Worker:
             view = view[self._requests.write(view) or 0 :]
 
     def _reply(self, timeout_s: float) -> Any | None:
-        """The next frame, or None when the deadline passes or the process ends."""
+        """The next verdict, or None; the time that the worker spends importing is not the check's."""
+        reply = self._frame(timeout_s)
+        while reply in ("importing", "imported"):
+            reply = self._frame(IMPORT_S if reply == "importing" else timeout_s)
+        return reply
+
+    def _frame(self, timeout_s: float) -> Any | None:
+        """The next frame, or None when the time passes or the process ends."""
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._replies, select.POLLIN | select.POLLHUP)

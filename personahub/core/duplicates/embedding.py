@@ -31,7 +31,7 @@ _BLOCK = 1024  # rows visited at once; 1024 x 16384 products of 4 bytes are 64 M
 _KEPT_BLOCK = 16_384
 _ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
 _LEADING = 63  # components of the bound
-_BOUND_FROM_ROWS = 8192  # with fewer, the basis costs more than it saves
+_BOUND_FROM_ROWS = 32_768  # with fewer, the basis costs more than it saves
 _MOST_CANDIDATES = 1 / 400  # of all pairs: beyond, computing all products is faster than looking at each candidate
 
 
@@ -52,6 +52,9 @@ def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarra
     rows = len(vectors)
     order = visiting_order(rows, priority)
     bounds = _bounds(vectors) if rows >= _BOUND_FROM_ROWS else None
+    few = np.arange(0, rows, max(1, rows // 1024))
+    if bounds is not None and _candidates(bounds, few, few, threshold) is None:
+        bounds = None  # at this threshold they tell too little
     survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
     kept, kept_count = np.empty(rows, np.int64), 0
     for first in range(0, rows, _BLOCK):
@@ -126,9 +129,12 @@ def _check_unit(vectors: np.ndarray) -> None:
 
 def _bounds(vectors: np.ndarray) -> np.ndarray:
     """float32 rows whose products are upper bounds of those of `vectors`: leading components and the norm of the rest."""
-    sample = vectors[:: max(1, len(vectors) // 16_384)].astype(np.float64)
-    _, basis = np.linalg.eigh(sample.T @ sample)  # ascending eigenvalues
-    leading = vectors @ basis[:, -_LEADING:].astype(np.float32)
+    sample = vectors[:: max(1, len(vectors) // 16_384)]
+    moments = sample.T.astype(np.float64) @ sample
+    basis = np.eye(vectors.shape[1], min(_LEADING, vectors.shape[1]))
+    for _ in range(8):  # subspace iteration; any orthonormal basis gives bounds, this one good ones
+        basis, _ = np.linalg.qr(moments @ basis)
+    leading = vectors @ basis.astype(np.float32)
     rest = np.einsum("ij,ij->i", vectors, vectors) - np.einsum("ij,ij->i", leading, leading)
     return np.hstack([leading, np.sqrt(np.maximum(rest, 0) + 4e-6)[:, None]])  # rounding must not lower the bound
 
@@ -168,7 +174,7 @@ def _candidates(
     above = bounds[visited] @ bounds[part].T > threshold - _ROUNDING
     if np.count_nonzero(above) > _MOST_CANDIDATES * above.size:
         return None
-    rows, columns = np.nonzero(above)
+    rows, columns = np.divmod(np.flatnonzero(above), len(part))
     return rows, columns
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import comb, factorial
 from random import Random
 
-from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, tex, working
+from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, require, tex, working
 
 _SUBJECT = "Counting & Probability"
 
@@ -106,6 +106,7 @@ def _sample_committee(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 
 
 def _work_committee(note: Scratch, experts: int, seats: int, helpers: int) -> Working:
+    require(0 < seats <= experts <= 100, "a choice among at most 100")
     top = note(factorial(experts) // factorial(experts - seats))
     bottom = note(factorial(seats))
     teams = note(top // bottom)
@@ -129,6 +130,7 @@ def _sample_at_least_one(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 
 
 def _work_at_least_one(note: Scratch, top: int, bottom: int, tries: int) -> Working:
+    require(0 < tries <= 100, "at most 100 tries")
     miss = note(1 - Fraction(top, bottom))
     never = note(miss**tries)
     chance = note(1 - never)
@@ -145,6 +147,7 @@ def _sample_arrangements(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 
 
 def _work_arrangements(note: Scratch, red: int, blue: int, green: int) -> Working:
+    require(max(red, blue, green) <= 100, "at most 100 of a color")
     rest = note(blue + green)
     total = note(red + rest)
     for_red, for_blue = note(comb(total, red)), note(comb(rest, blue))

@@ -95,7 +95,7 @@ def _work_midpoint(note: Scratch, x1: int, y1: int, x2: int, y2: int) -> Working
 
 def _sample_tank(rng: Random, difficulty: Difficulty) -> dict[str, int]:
     radius = draw(rng, difficulty, (2, 3), (4, 20), (11, 45))
-    height = draw(rng, difficulty, (2, 9), (5, 40), (16, 90))
+    height = draw(rng, difficulty, (2, 12), (5, 40), (16, 90))
     return {"radius": radius, "height": height, "taken": draw(rng, difficulty, (2, 7), (5, 60), (40, 900))}
 
 

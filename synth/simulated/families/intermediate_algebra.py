@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, tex, working
+from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, require, tex, working
 
 _SUBJECT = "Intermediate Algebra"
 
@@ -143,6 +143,7 @@ def _sample_geometric(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 
 
 def _work_geometric(note: Scratch, first: int, ratio: int, terms: int) -> Working:
+    require(0 < terms <= 100, "at most 100 terms")
     power = note(ratio**terms)
     over = note(power - 1)
     scaled = note(first * over)
@@ -258,7 +259,8 @@ FAMILIES = (
         "Multiply out and collect real and imaginary parts.",
         _sample_complex,
         _work_complex,
-        "import sympy\n\nanswer = sympy.expand((<a> + <b> * sympy.I) * (<c> - <d> * sympy.I))",
+        "import sympy\n\nvalue = sympy.expand((<a> + <b> * sympy.I) * (<c> - <d> * sympy.I))\n"
+        'answer = str(value).replace("*I", "i").replace("I", "i")',
         ("medium", "hard"),
     ),
     Family(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import gcd
 from random import Random
 
-from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, working
+from synth.simulated.grammar import Difficulty, Family, Scratch, Working, draw, product, require, working
 
 _SUBJECT = "Number Theory"
 
@@ -71,9 +71,9 @@ def _sample_from_base(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 
 
 def _work_from_base(note: Scratch, number: int, base: int) -> Working:
+    require(number >= 0, "no sign")
     digits = [int(digit) for digit in str(number)]
-    if max(digits) >= base:
-        raise ValueError(f"{number} is not written in base {base}")
+    require(max(digits) < base, f"{number} is not written in base {base}")
     value, steps = digits[0], []
     for digit in digits[1:]:
         scaled = note(value * base)

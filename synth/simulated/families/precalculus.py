@@ -12,6 +12,7 @@ from synth.simulated.grammar import (
     Working,
     draw,
     product,
+    require,
     root_tex,
     signed,
     working,
@@ -116,8 +117,7 @@ def _sample_sine(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 def _work_sine(note: Scratch, angle: int, factor: int) -> Working:
     turn = note(angle % 360)
     reference = min(turn % 180, 180 - turn % 180)
-    if reference not in _SINE_SQUARES:
-        raise ValueError(f"no exact sine of {angle} degrees is known by heart")
+    require(reference in _SINE_SQUARES, f"no exact sine of {angle} degrees is known by heart")
     half = note(factor // 2)
     signed_half = half if turn < 180 else -half
     size = root_tex(_SINE_SQUARES[reference], signed_half)

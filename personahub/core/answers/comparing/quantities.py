@@ -101,7 +101,7 @@ def _one_unit(gold: Node, pred: Node, a: Node, b: Node, unit: str, policy: Polic
     rule = same_scalar(a, b, policy)
     if rule:
         return f"unit omitted, {rule}"
-    if unit == "degree" and same_scalar(gold, pred, policy):
+    if policy.degrees_as_radians and unit == "degree" and same_scalar(gold, pred, policy):
         return "degrees as radians"
     lettered = _lettered(gold, pred, policy)
     return lettered

@@ -75,7 +75,14 @@ def real_set(node: Node) -> RealSet:
         return _solution(node)
     if isinstance(node, Sequence) and node.kind == "list" and any(isinstance(i, Relation) for i in node.items):
         return _joined(node)
+    if isinstance(node, Sequence) and node.kind == "list" and all(map(_is_interval, node.items)):
+        return _canonical([piece for item in node.items for piece in real_set(item)])  # (a, b) and (c, d)
     raise NotASet(type(node).__name__)
+
+
+def _is_interval(node: Node) -> bool:
+    pair = isinstance(node, Sequence) and node.kind in ("tuple", "bracket") and len(node.items) == 2
+    return pair or isinstance(node, Interval)
 
 
 def same_set(a: RealSet, b: RealSet) -> bool:

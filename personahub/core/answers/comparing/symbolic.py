@@ -8,16 +8,26 @@ are switched off: the deadline is the worker's parent's.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from personahub.core.answers import guards
 
 
+def _nobody(_importing: bool) -> None:
+    """In the caller's own process nobody waits with a deadline."""
+
+
+# A worker sets this to tell its parent, so that the import (half a second) is not charged to a check.
+announce_import: Callable[[bool], None] = _nobody
+
+
 def symbolically_equal(gold: str, pred: str) -> str | None:
     """`symbolic` when math-verify finds two LaTeX answers equal, else None. Both have passed `guards.refusal`."""
     if guards.symbolic_refusal(gold) or guards.symbolic_refusal(pred):
         return None
+    _import()
     a, b = _parsed(gold), _parsed(pred)
     if not a or not b:
         return None
@@ -34,6 +44,15 @@ def symbolically_equal(gold: str, pred: str) -> str | None:
     return "symbolic" if agreed and not _numbers_differ(a, b) else None
 
 
+@lru_cache(maxsize=1)
+def _import() -> None:
+    announce_import(True)
+    import math_verify  # noqa: F401
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    announce_import(False)
+
+
 def _unevaluated(expression: Any) -> bool:
     """Integrals, limits and the like are compared as written: working them out has no bound."""
     from sympy import Basic, Derivative, Integral, Limit, Product, Sum
@@ -45,7 +64,6 @@ def _unevaluated(expression: Any) -> bool:
 def _parsed(text: str) -> list[Any]:
     from math_verify import LatexExtractionConfig, parse
 
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     try:
         limits: dict[str, Any] = {"parsing_timeout": None}  # its own time-out is an alarm signal
         return parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", **limits)

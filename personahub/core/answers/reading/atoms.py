@@ -50,7 +50,7 @@ def atom(cursor: Cursor) -> Node:
 
 def _numeral(cursor: Cursor, number: Number) -> Node:
     """A number; digits mixed with letters before a subscript (`1A3_{16}`) are one numeral."""
-    ahead, digits = 0, number.digits
+    ahead, digits = 0, number.digits if number.places is None else ""
     while digits and cursor.peek(ahead).kind in ("symbol", "number", "constant") and not cursor.peek(ahead).spaced:
         digits += cursor.peek(ahead).value
         ahead += 1

@@ -26,6 +26,7 @@ from personahub.core.answers.reading.nodes import (
 from personahub.core.answers.reading.tokens import Unreadable
 from personahub.core.answers.reading.units import dimension
 
+_SIGNS = ("percent", "degree")  # units that belong to the value right before them
 VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin"}
 
 
@@ -76,9 +77,18 @@ def _ratio(cursor: Cursor) -> Node:
 def addition(cursor: Cursor) -> Node:
     """Terms with signs between them; measures may just follow each other (2 hours 30 minutes)."""
     terms = [_signed_term(cursor)]
+    if isinstance(terms[0], NamedSet):
+        return terms[0]  # a minus behind it takes members away
     while cursor.peek().kind in ("+", "-", "+-", "-+") or (cursor.peek().kind == "number" and _is_measure(terms[-1])):
         terms.append(_signed_term(cursor))
-    return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
+    if len(terms) == 1:
+        return terms[0]
+    if any(isinstance(term, Words) for term in terms):
+        raise Unreadable("words in a sum")
+    last = terms[-1]
+    if _is_measure(last) and isinstance(last, Quantity) and not any(isinstance(t, Quantity) for t in terms[:-1]):
+        return Quantity(Sum((*terms[:-1], last.value)), last.unit)  # `2x - 1 feet`
+    return Sum(tuple(terms))
 
 
 def _signed_term(cursor: Cursor) -> Node:
@@ -211,7 +221,7 @@ def _lift_unit(factors: list[Node]) -> Node:
 
 
 def _is_measure(node: Node) -> bool:
-    return isinstance(node, Quantity) and dimension(node.unit) is not None
+    return isinstance(node, Quantity) and node.unit not in _SIGNS and dimension(node.unit) is not None
 
 
 def is_minus_one(node: Node | None) -> bool:
@@ -220,7 +230,11 @@ def is_minus_one(node: Node | None) -> bool:
 
 
 def _whole(node: Node) -> Fraction | None:
-    return node.value if isinstance(node, Number) and node.digits and node.value >= 0 else None
+    return node.value if isinstance(node, Number) and _is_integer(node) and node.value >= 0 else None
+
+
+def _is_integer(number: Number) -> bool:
+    return bool(number.digits) and number.places is None
 
 
 def _proper_fraction(node: Node) -> Fraction | None:
@@ -230,6 +244,6 @@ def _proper_fraction(node: Node) -> Fraction | None:
     top, bottom = node.factors
     if not (isinstance(top, Number) and isinstance(bottom, Power) and isinstance(bottom.base, Number)):
         return None
-    if not (top.digits and bottom.base.digits and is_minus_one(bottom.exponent)):
+    if not (_is_integer(top) and _is_integer(bottom.base) and is_minus_one(bottom.exponent)):
         return None
     return top.value / bottom.base.value if 0 < top.value < bottom.base.value else None

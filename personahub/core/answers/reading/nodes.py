@@ -11,7 +11,7 @@ from typing import Literal
 class Number:
     """An exact rational; `places` is the count of decimals it was written with (None: an integer or exact form).
 
-    `digits` keeps an integer's digits as written, for numerals whose base is given or missing.
+    `digits` keeps the digits as written, for numerals whose base is given or missing.
     """
 
     value: Fraction

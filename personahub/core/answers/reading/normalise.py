@@ -50,13 +50,13 @@ _LAYOUT = re.compile(
 )
 _SIZED = re.compile(r"\\(left|right)(?![a-zA-Z])\s*")
 _DROPPED_GROUPS = re.compile(
-    r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}"
+    r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|textcolor|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}"
 )
 _SPACES = re.compile(
     r"\\(?:[,;:!> ]|qquad|quad|thinspace|enspace|thickspace|medspace|negthinspace|space(?![a-zA-Z]))|~"
 )
 _GROUPED = re.compile(
-    r"(?<![\d.])(\d{1,3})((?:(?:\\[,!;: ]|\{\s*,\s*\}|\{\\,\}|,\s*\\!|\\!,|~|\{ \})+\s*\d{3})+)(?!\d)"
+    r"(?<![\d.])(\d{1,3})((?:\s?(?:\\[,!;: ]|\{\s*,\s*\}|\{\\,\}|,\s*\\!|\\!,|~|\{ \})+\s*\d{3})+)(?!\d)"
 )
 _ESCAPED = re.compile(r"(?<!\\)\\\\(?=(?:d?t?frac|sqrt|pi|text|left|right|begin|end|boxed|cdot|times|infty|cup|leq?|geq?|pm|circ|theta|alpha|beta|log|ln|sin|cos|tan|mathrm|mathbf|overline|binom|angle|quad|dots|in)(?![a-zA-Z]))")  # fmt: skip
 _DOMAIN = re.compile(
@@ -64,6 +64,11 @@ _DOMAIN = re.compile(
     r"(?:[a-zA-Z]\s+)?(?:is|are|be|\\in|∈)?\s*(?:an?|any|all)?\s*(?:\\text\{\s*)?(?:arbitrary |positive |nonnegative )?"
     r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
 )
+_MINUS = re.compile(r"^(?:\\text\{)?(?:minus|negative) \}?(?=[\d\\])")
+_EXCEPT = re.compile(
+    r"^(?:\\text\{)? ?(?:all|any) reals?(?: numbers| values)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?([^a-z]+)$"
+)
+_UNIT_FRACTION = re.compile(r"\\frac\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}")
 _SPACED_THOUSANDS = re.compile(r"^-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?$")
 _WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`")]
 
@@ -75,8 +80,12 @@ def normalise(text: str) -> str:
     text = _strip_delimiters(text.strip())
     if "\\" in text or "{" in text or "~" in text:
         text = _plain_latex(text)
+    if "begin" not in text:
+        text = text.replace("&", " and ")
     text = re.sub(r"(?<=\d)\s?\.{3,}", r"\\dots ", text)
     text = _trim(_DOMAIN.sub("", re.sub(r"\s+", " ", text).strip()))
+    text = _MINUS.sub("-", text)
+    text = _EXCEPT.sub(lambda match: r"\mathbb{R} \setminus \{" + match.group(1) + r"\}", text)
     return text.replace(" ", "") if _SPACED_THOUSANDS.match(text) else text
 
 
@@ -134,8 +143,9 @@ def _plain_latex(text: str) -> str:
     text = _rename(text)
     text = re.sub(rf"\\(?:{_TEXT})(?![a-zA-Z])\s*", r"\\text", text)
     text = _unwrap(text, rf"(?:{_FONT})", _font)
+    text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)
     text = _unwrap(text, "operatorname", lambda body: f"\\{body.strip()} ")
-    text = _unwrap(text, "(?:boxed|fbox|framebox|textcolor|mathstrut)", lambda body: body)
+    text = _unwrap(text, "(?:boxed|fbox|framebox|mathstrut)", lambda body: body)
     text = re.sub(r"\\text\s*([A-Za-z])(?![A-Za-z])", r"\\text{\1}", text)
     return _SPACES.sub(" ", text)
 
@@ -150,7 +160,7 @@ def _rename(text: str) -> str:
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|\^\s*\{?\s*\\degree\s*\}?", r"\\degree ", text)
     text = re.sub(r"\^\s*\{?\s*\\prime\s*\}?", "'", text)
     text = re.sub(r"\\operatorname\s*\*?(?=\{)|\\operatorname\*", r"\\operatorname", text)
-    text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&" if "begin" not in text else " and ")
+    text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", " and ")
     return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}").replace(r"\_", "_")
 
 
@@ -202,7 +212,7 @@ def _trim(text: str) -> str:
         if text.endswith((".", ",", ";", ":", "\\")):
             text = text[:-1]
         text = text.removesuffix(r"\cr")
-        if text.startswith((":", ";", ",", "= ")):
+        if text.startswith((":", ";", ",", "= ", "#")):
             text = text[1:]
     return text
 

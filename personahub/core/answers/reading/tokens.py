@@ -17,6 +17,7 @@ FUNCTIONS = {
     "gcf", "binom", "frac", "sum", "prod",
 }  # fmt: skip
 _PLAIN_FUNCTIONS = FUNCTIONS - {"Re", "Im", "det", "Gamma", "frac", "sign", "sum", "prod"}
+_RUN_TOGETHER = {"pi", "cdot", "times", "pm", "theta", "alpha", "beta", "infty", "degree"}
 _UNREAD = {
     "int",
     "iint",
@@ -67,6 +68,26 @@ _BRACKETS = {
 }  # fmt: skip
 _NAMED_SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _CURRENCY = {"$": "dollar", "euro": "euro", "pounds": "pound", "yen": "yen", "rupee": "rupee"}
+_SMALL_WORDS = {
+    "so",
+    "it",
+    "is",
+    "we",
+    "to",
+    "of",
+    "be",
+    "by",
+    "he",
+    "as",
+    "an",
+    "us",
+    "on",
+    "if",
+    "do",
+    "go",
+    "no",
+    "at",
+}
 _SEPARATING_WORDS = {"and", "or"}
 
 _TOKEN = re.compile(
@@ -171,7 +192,7 @@ def _number(value: str, spaced: bool, grouped: bool) -> list[Token]:
     whole, _, decimals = plain.partition(".")
     places = len(decimals) if decimals else None
     significant = len((whole + decimals).lstrip("0"))
-    number = Number(Fraction(plain if whole else "0" + plain), places, significant, "" if decimals else plain)
+    number = Number(Fraction(plain if whole else "0" + plain), places, significant, plain)
     return [Token("number", value, spaced, number)]
 
 
@@ -235,6 +256,9 @@ def _command(name: str, spaced: bool) -> list[Token]:
         return [Token("constant", "e", spaced)]
     if name in _UNREAD or len(name) > 12:
         raise Unreadable(name)
+    for size in (1, 2):  # `\tanx`, `\pir`: a space was lost
+        if name[:-size] in FUNCTIONS or name[:-size] in _RUN_TOGETHER:
+            return _command(name[:-size], spaced) + _letters(name[-size:], False)
     return [Token("symbol", "\\" + name, spaced)]
 
 
@@ -285,6 +309,8 @@ def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 def _is_word(word: str, spaced: bool, before: list[Token]) -> bool:
     after_value = bool(before) and before[-1].kind in ("number", "close", "}", "symbol", "constant", "word", "%", "/")
+    if len(word) == 2 and word.lower() in _SMALL_WORDS and (spaced or not before):
+        return True
     if len(word) == 2:
         return after_value and before[-1].kind != "symbol" and is_unit(word)
     if is_unit(word) and after_value:

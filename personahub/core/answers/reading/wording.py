@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from personahub.core.answers.reading.nodes import Clock
 
-_ARTICLES = {"the", "a", "an", "is", "are", "of"}
+_ARTICLES = {"the", "a", "an", "is", "are", "of", "on", "at", "it"}
 _ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
@@ -102,6 +102,8 @@ def _minutes(time: Clock) -> set[int]:
 def number_word(text: str) -> Fraction | None:
     """`twenty-one` as 21; None for anything that is not a number below a thousand in English words."""
     words = re.sub(r"[\s\-]+", " ", re.sub(r"\\text|[{}]", " ", text.lower())).replace(" and ", " ").strip().split()
+    if words in (["half"], ["a", "half"]):
+        return Fraction(1, 2)
     if len(words) == 2 and words[1].rstrip("s") in _PARTS and words[0] in _ONES:
         return Fraction(_ONES.index(words[0]), _PARTS[words[1].rstrip("s")])
     if not words or len(words) > 5:
