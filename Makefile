@@ -7,7 +7,7 @@ RUN_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 T
 
 # MATH comes from the hub by name. Where a local copy exists, the quickstart reads that one.
 MATH_TEST ?= $(shell $(PYTHON) tests/local_data.py math/test.jsonl)
-QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math_before.config.benchmarks.0.path=$(MATH_TEST) stages.math_after.config.benchmarks.0.path=$(MATH_TEST))
+QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math.config.path=$(MATH_TEST))
 
 .PHONY: install quickstart test test-slow lint bench clean
 

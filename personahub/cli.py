@@ -84,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="grade predicted answers against reference answers, row by row")
     check.add_argument("source", metavar="IN.jsonl", help="rows with a reference and a predicted answer")
-    check.add_argument("target", metavar="OUT.jsonl", help="the rows with verdict, extracted answer, rule, milliseconds")
+    check.add_argument(
+        "target", metavar="OUT.jsonl", help="the rows with verdict, extracted answer, rule, milliseconds"
+    )
     check.add_argument("--gold-field", default="gold")
     check.add_argument("--pred-field", default="pred")
     check.add_argument("--policy", choices=("lenient", "strict"), default="lenient", help="for contested cases")

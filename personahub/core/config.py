@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,7 +229,8 @@ def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
         UserError: missing file, malformed YAML (with its line), circular `extends`, bad override.
     """
     values = _load_extended(Path(path), ())
-    for override in overrides:
+    # An engine's new kind comes first: it clears the keys of the old kind, and other overrides add to it.
+    for override in sorted(overrides, key=lambda word: not _KIND_OVERRIDE.match(word)):
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise UserError(
@@ -238,8 +240,15 @@ def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"{override!r}: the value is not valid YAML: {_one_line(error)}") from None
+        if _KIND_OVERRIDE.match(override):
+            engine = values.get("engines", {}).get(key.split(".")[1], {})
+            if engine.get("kind") != value:
+                engine.clear()
         _set_nested(values, key.split("."), value, override)
     return values
+
+
+_KIND_OVERRIDE = re.compile(r"engines\.[^.=]+\.kind=")
 
 
 def _load_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -50,6 +50,14 @@ def test_extends_merges_mappings_and_overrides_come_last(tmp_path: Path) -> None
     assert values == {"a": {"x": 5, "y": [9], "new": {"deep": ["p", 1.5]}}, "b": None}
 
 
+def test_another_kind_of_engine_does_not_inherit_the_keys_of_the_old_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "engines: {t: {kind: simulated, model: s, difficulty: easy}}\n")
+    overrides = ["engines.t.model=gpt", "engines.t.kind=openai"]
+    assert load_yaml(path, overrides) == {"engines": {"t": {"kind": "openai", "model": "gpt"}}}
+    same = ["engines.t.kind=simulated"]
+    assert load_yaml(path, same)["engines"]["t"] == {"kind": "simulated", "model": "s", "difficulty": "easy"}
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [

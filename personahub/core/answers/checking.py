@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from personahub.core.answers import guards
 from personahub.core.answers.equivalence import equivalent, is_readable
-from personahub.core.answers.extract import extract, inside
+from personahub.core.answers.extract import extract, inside, stated
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.verdict import Extracted, Verdict
 
@@ -36,8 +36,11 @@ def check(gold: str, pred: str, *, policy: Policy = _LENIENT) -> Verdict:
 def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
     reference = extract(gold)
     found = extract(pred)
+    line = gold.strip()
     if reference.answer is None:
-        reference = Extracted(gold.strip(), "bare")
+        reference = Extracted(line, "bare")
+    elif reference.rule.startswith("last") and "\n" not in line:  # a sentence may be the answer as it stands
+        reference = Extracted(reference.answer, reference.rule, (line,))
     if not reference.answer:
         return "error", found, "the reference is empty"
     if found.answer is None:
@@ -46,13 +49,21 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
         if rule is not None:
             return "correct", Extracted(whole, "bare"), rule
         return "no_answer", found, "nothing to compare"
-    for gold_reading in (reference.answer, *reference.others):
+    for gold_reading in _reference_readings(reference.answer, reference.others):
         for pred_reading in _readings(found):
             rule = equivalent(gold_reading, pred_reading, policy)
             if rule is not None:
                 return "correct", found, rule
     refused = guards.refusal(found.answer) or guards.refusal(reference.answer)
     return "wrong", found, f"refused: {refused}" if refused else "different"
+
+
+def _reference_readings(answer: str, others: tuple[str, ...]) -> Iterator[str]:
+    yield answer
+    yield from others
+    said = None if guards.refusal(answer) or is_readable(answer) else stated(answer)
+    if said:
+        yield said
 
 
 def _readings(found: Extracted) -> Iterator[str]:

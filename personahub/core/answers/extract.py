@@ -20,7 +20,7 @@ _BARE_BOX = re.compile(r"\s{0,3}(-?\w+(?:\.\d+)?)")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####:?[^\S\n]{0,3}(\S[^\n]*)")
 _PHRASE = re.compile(
-    r"(?:final answer|correct answer|answer|correct (?:option|choice)|final result|答案)"
+    r"(?:final answer|correct answer|answer|\bans\b\.?|correct (?:option|choice)|final result|答案)"
     r"(?: (?:to the (?:problem|question)|here|choice|option|therefore))?"
     r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are)\b:?|:|=|为|是|：)"
     r"(?: (?:therefore|thus|simply|for sure|just|then|equal to|option|choice|approximately|about|to be)\b){0,2}:?",
@@ -35,11 +35,16 @@ _CLAUSE_END = re.compile(
     r"|,\s(?!and\b|or\b)(?=[a-z]{3})|,\sand\s(?=[a-z]{3})"
 )
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
+    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
     r"(?:e[+-]?\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?\s?(?:\\?%|°)?"
 )
+_CONNECTIVE = re.compile(
+    r"^(?:thus|hence|so|therefore|then|finally|solving|we (?:get|find|have|obtain)|result)[,:]? (?=\S)", re.I
+)
 _LETTER = re.compile(r"(?<![\w'])\(?([A-E])\)?(?=[.,;:!\s]{0,9}$|[.,;:)](?!\w))")
-_LEADING = re.compile(r"^(-?\d[\d,]*(?:\.\d+)?) (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}")
+_LEADING = re.compile(
+    r"^(-?\d[\d,]*(?:\.\d+)?) (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}"
+)
 _TEXT_GROUP = re.compile(r"\\text\s?\{([^{}]*)\}")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
 _COMMANDS = re.compile(
@@ -68,7 +73,7 @@ def inside(prose: str, rule: str) -> str | None:
     A value in front of words counts first (`9 multiples of 30`). In a box, another one counts only when
     it stands alone or the sentence leads up to it: `at most 5 of 8` has no answer inside.
     """
-    prose = _TEXT_GROUP.sub(r" \1 ", prose).strip()
+    prose = re.sub(r"\s+", " ", _TEXT_GROUP.sub(r" \1 ", prose)).strip()
     if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):
         return None  # notation that we do not read is no sentence
     leading = _LEADING.match(prose)
@@ -80,6 +85,12 @@ def inside(prose: str, rule: str) -> str | None:
         return None
     alone = said != prose or len(_NUMBER.findall(_MATH.sub(" 0 ", prose))) <= 1
     return found.answer if alone or not rule.startswith("boxed") else None
+
+
+def stated(prose: str) -> str | None:
+    """What a sentence says that something is, None where it does not: more careful than `inside`, for references."""
+    said = _predicate(prose)
+    return said if said != prose else None
 
 
 # Boxes ---------------------------------------------------------------------------------------
@@ -176,7 +187,7 @@ def _hashes(text: str) -> Extracted | None:
 
 def _bare(text: str) -> Extracted | None:
     """A text that is an answer and nothing else."""
-    line = text.strip()
+    line = _CONNECTIVE.sub("", text.strip())
     if not line or len(line) > 2 * guards.MAX_ANSWER or "\n\n" in line:
         return None
     if _PHRASE.search(line) or _BOX.search(line):
@@ -236,7 +247,7 @@ def _last(text: str) -> Extracted | None:
     """The last line if it is an answer alone, else the last formula or number, whichever ends later."""
     text = text[-_TAIL:].strip()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if len(lines) > 1 and _looks_bare(lines[-1].strip("*")) and re.search(r"\d|\\[a-zA-Z]", lines[-1]):
+    if len(lines) > 1 and _stands_alone(lines[-1]):
         return Extracted(lines[-1].strip("* "), "last_line")
     formula, number = _final(_MATH, text), _final(_NUMBER, text)
     if formula is not None and (number is None or formula.end() >= number.start()):
@@ -246,6 +257,12 @@ def _last(text: str) -> Extracted | None:
         return Extracted(number.group().strip(), "last_number")
     letters = _LETTER.findall(text)
     return Extracted(letters[-1], "last_letter") if letters else None
+
+
+def _stands_alone(line: str) -> bool:
+    """Whether a last line is an answer: not the end of a formula that began above it."""
+    whole = not re.match(r"\\end|\\\]|\\\)|\$\$", line) and line.count("$") % 2 == 0
+    return whole and _looks_bare(line.strip("*")) and bool(re.search(r"\d|\\[a-zA-Z]", line))
 
 
 def _final(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

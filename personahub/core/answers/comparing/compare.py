@@ -59,6 +59,9 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
         return _both_signs(gold, pred, policy)
     if rule is None and uses_bare_log(gold) != uses_bare_log(pred):
         rule = _by_shape(with_common_log(gold), with_common_log(pred), policy)
+    if rule is None:
+        renaming = relations.parameter_renaming(gold, pred)
+        rule = _by_shape(gold, relations.substitute(pred, renaming), policy) if renaming else None
     return rule
 
 
@@ -223,7 +226,7 @@ def _vector(node: Node) -> tuple[Node, ...] | None:
 def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
     a, b = _as_sequence(gold, pred), _as_sequence(pred, gold)
     if a is None or b is None:
-        return None
+        return _restated(gold, pred, policy)
     kinds = {a.kind, b.kind}
     if kinds <= {"list", "set"}:
         distinct = "set" in kinds or all(isinstance(item, Sequence) for item in a.items)  # solutions, not values
@@ -241,6 +244,17 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
     if "set" in kinds:
         return None
     return "ordered" if policy.tuple_as_list and _ordered(a.items, b.items, policy) else None
+
+
+def _restated(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """One value said twice (`3/4 or 0.75`), or in parts (`3 dollars and 50 cents`)."""
+    if not (isinstance(pred, Sequence) and pred.kind == "list") or isinstance(gold, Sequence):
+        return None
+    if pred.disjunction:
+        return "restated" if all(same(gold, item, policy) for item in pred.items) else None
+    if all(isinstance(item, Quantity) for item in pred.items):
+        return same_quantity(gold, Sum(pred.items), policy)
+    return None
 
 
 def _as_sequence(node: Node, other: Node) -> Sequence | None:

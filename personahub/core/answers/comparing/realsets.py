@@ -204,7 +204,9 @@ def _combined(node: SetOperation) -> RealSet:
 
 def _joined(node: Sequence) -> RealSet:
     """`x < 1 or x > 3` is a union; with a comma or `and` it is an intersection unless that is empty."""
-    sets = [real_set(item) if isinstance(item, Relation) else _point_set(item) for item in node.items]
+    sets = [real_set(item) for item in node.items if isinstance(item, Relation)]
+    if len(sets) < len(node.items):
+        raise NotASet("values among relations")
     names = {name for item in node.items for name in free_symbols(item)}
     if len(names) > 1:
         raise NotASet("several variables")
@@ -215,11 +217,6 @@ def _joined(node: Sequence) -> RealSet:
     for other in sets[1:]:
         both = _intersection(both, other)
     return both or union
-
-
-def _point_set(node: Node) -> RealSet:
-    value = _point(node)
-    return (Piece(value, value, True, True),)
 
 
 def _solution(node: Relation) -> RealSet:

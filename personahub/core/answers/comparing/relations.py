@@ -21,6 +21,7 @@ from personahub.core.answers.comparing.values import (
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import (
     Call,
+    Constant,
     NamedSet,
     Node,
     Number,
@@ -36,6 +37,8 @@ from personahub.core.answers.reading.nodes import (
 )
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_WHOLE = frozenset("knml")  # letters for any integer
+_CONSTANTS = frozenset("CcKDk")  # letters for any constant
 _FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
 
@@ -51,12 +54,16 @@ class Named:
 def settled(node: Node) -> Node:
     """Drop what an approximation adds (`1/3 ~ 0.333`) and conditions that name a domain (`k in Z`)."""
     if isinstance(node, Sequence):
-        kept = tuple(settled(item) for item in node.items if not _is_domain(item))
+        kept = _excluded(tuple(settled(item) for item in node.items if not _is_domain(item)))
         if node.kind == "list" and len(kept) == 1:
             return kept[0]
         return replace(node, items=kept) if kept else node
     if not isinstance(node, Relation):
         return node
+    if "=>" in node.operators:  # a derivation: what it arrives at
+        cut = len(node.operators) - 1 - node.operators[::-1].index("=>")
+        node = replace(node, sides=node.sides[cut + 1 :], operators=node.operators[cut + 1 :])
+        return settled(node) if node.operators else node.sides[0]
     if "~" in node.operators:
         cut = node.operators.index("~")
         exact = cut == 0 and len(node.operators) == 1 and not _is_name(node.sides[0])
@@ -65,6 +72,15 @@ def settled(node: Node) -> Node:
             return node if node.operators else node.sides[0]
         return replace(node, operators=tuple("=" if o == "~" else o for o in node.operators))
     return node
+
+
+def _excluded(items: tuple[Node, ...]) -> tuple[Node, ...]:
+    """`x != 1, 4` says `x != 1, x != 4`."""
+    first = items[0] if items else None
+    if not (isinstance(first, Relation) and first.operators == ("!=",)):
+        return items
+    rest = (item if isinstance(item, Relation) else replace(first, sides=(first.sides[0], item)) for item in items[1:])
+    return (first, *rest)
 
 
 def _is_domain(node: Node) -> bool:
@@ -211,6 +227,30 @@ def renamed(a: Named, b: Named) -> tuple[Node, Node]:
     if not (a.variables and b.variables):
         return a.value, b.value
     return a.value, substitute(b.value, dict(zip(b.variables, a.variables, strict=False)))
+
+
+def parameter_renaming(gold: Node, pred: Node) -> dict[str, str] | None:
+    """The renaming of a parameter that may have any name: n in `2n pi`, C in `x^2 + C`; None when there is none."""
+    left, right = free_symbols(gold), free_symbols(pred)
+    if len(left - right) != 1 or len(right - left) != 1:
+        return None
+    old, new = next(iter(right - left)), next(iter(left - right))
+    periodic = {old, new} <= _WHOLE and _mentions_pi(gold) and _mentions_pi(pred)
+    integrated = {old, new} <= _CONSTANTS and _is_added(gold, new) and _is_added(pred, old)
+    return {old: new} if periodic or integrated else None
+
+
+def _mentions_pi(node: Any) -> bool:
+    if node == Constant("pi"):
+        return True
+    parts = node if isinstance(node, tuple) else [getattr(node, f) for f in getattr(node, "__dataclass_fields__", ())]
+    return any(_mentions_pi(part) for part in parts)
+
+
+def _is_added(node: Node, name: str) -> bool:
+    if isinstance(node, Relation):
+        node = node.sides[-1]
+    return isinstance(node, Sum) and Symbol(name) in node.terms
 
 
 def substitute(node: Any, names: Mapping[str, str]) -> Any:

@@ -140,7 +140,15 @@ def multiply(cursor: Cursor, factors: list[Node]) -> None:
     start = cursor.position
     if isinstance(previous, Words) and (cursor.peek().kind != "open" or cursor.peek().spaced):
         raise Unreadable("words in front of a value")
+    if cursor.peek().value == "(" and cursor.peek(1).kind == "word":
+        if isinstance(powers.power(cursor), Words):
+            return  # a remark: `5 (five)`
+        raise Unreadable("words in brackets")
+    applied = isinstance(previous, Symbol) and cursor.peek().value == "(" and not cursor.peek().spaced
     following = powers.power(cursor)
+    if applied and isinstance(previous, Symbol) and isinstance(following, Number):
+        factors[-1] = Symbol(f"{previous.name}({following.value})")  # f(2) is a value of f, not twice f
+        return
     whole = _whole(previous) if len(factors) == 1 else None
     if whole is not None:
         unit = following.unit if isinstance(following, Quantity) else ""

@@ -64,6 +64,7 @@ _DOMAIN = re.compile(
     r"(?:[a-zA-Z]\s+)?(?:is|are|be|\\in|∈)?\s*(?:an?|any|all)?\s*(?:\\text\{\s*)?(?:arbitrary |positive |nonnegative )?"
     r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
 )
+_ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
 _MINUS = re.compile(r"^(?:\\text\{)?(?:minus|negative) \}?(?=[\d\\])")
 _EXCEPT = re.compile(
     r"^(?:\\text\{)? ?(?:all|any) reals?(?: numbers| values)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?([^a-z]+)$"
@@ -84,7 +85,7 @@ def normalise(text: str) -> str:
         text = text.replace("&", " and ")
     text = re.sub(r"(?<=\d)\s?\.{3,}", r"\\dots ", text)
     text = _trim(_DOMAIN.sub("", re.sub(r"\s+", " ", text).strip()))
-    text = _MINUS.sub("-", text)
+    text = _ORDINAL.sub("", _MINUS.sub("-", text))
     text = _EXCEPT.sub(lambda match: r"\mathbb{R} \setminus \{" + match.group(1) + r"\}", text)
     return text.replace(" ", "") if _SPACED_THOUSANDS.match(text) else text
 
