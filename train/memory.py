@@ -90,33 +90,36 @@ def known_shape(hub_name: str) -> ModelShape | None:
     return next((_SHAPES[part] for part in parts[1:] if part in _SHAPES), None)
 
 
-def shape_of_folder(folder: str | Path) -> ModelShape:
-    """Shape of the model saved in `folder`.
+def shape_of_folder(folder: str | Path) -> ModelShape | None:
+    """Shape of the model saved in `folder`; None if it is built in another way than Qwen2.
 
     Raises:
-        UserError: it holds no model, or one whose config.json is of another kind.
+        UserError: it holds no model.
     """
     try:
         values = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        return shape_of_config(values)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: no model: there is no config.json in it") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}/config.json: not the config of a decoder model ({error!r})") from None
+    except ValueError as error:
+        raise UserError(f"{folder}/config.json: not JSON: {error}") from None
+    return shape_of_config(values)
 
 
-def shape_of_config(values: Mapping[str, Any]) -> ModelShape:
-    """Shape from the values of a config.json; raises KeyError for models that are not built like Qwen2."""
-    return ModelShape(
-        vocab_size=values["vocab_size"],
-        hidden_size=values["hidden_size"],
-        intermediate_size=values["intermediate_size"],
-        num_layers=values["num_hidden_layers"],
-        num_heads=values["num_attention_heads"],
-        num_kv_heads=values.get("num_key_value_heads", values["num_attention_heads"]),
-        tied_embeddings=values.get("tie_word_embeddings", False),
-        attention_bias=values.get("model_type") == "qwen2" or values.get("attention_bias", False),
-    )
+def shape_of_config(values: Any) -> ModelShape | None:
+    """Shape from the values of a config.json; None if it lacks what Qwen2's has."""
+    try:
+        return ModelShape(
+            vocab_size=values["vocab_size"],
+            hidden_size=values["hidden_size"],
+            intermediate_size=values["intermediate_size"],
+            num_layers=values["num_hidden_layers"],
+            num_heads=values["num_attention_heads"],
+            num_kv_heads=values["num_key_value_heads"],
+            tied_embeddings=values["tie_word_embeddings"],
+            attention_bias=values["model_type"] == "qwen2",
+        )
+    except (KeyError, TypeError):
+        return None
 
 
 Dtype = Literal["float32", "bfloat16"]

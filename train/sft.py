@@ -2,7 +2,7 @@
 
     sft:
       run: train.sft
-      inputs: {data: sft_data, model: init_model}   # or config: {model: {hub: Qwen/Qwen2-7B}}
+      inputs: {data: sft_data, model: init_model}   # or config: {model: {name_or_path: Qwen/Qwen2-7B}}
       config:
         sft: {learning_rate: 1.0e-5, num_train_epochs: 3, max_length: 2048, eos_token: <|im_end|>}
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from personahub.core.artifact import write_json
-from personahub.core.config import EXECUTION, ContentPath, FrozenModel, StageConfig
+from personahub.core.config import EXECUTION, ContentPath, FrozenModel, ModelName, StageConfig
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
@@ -50,11 +50,12 @@ _RESULTS = "train_results.json"
 
 
 class ModelConfig(FrozenModel):
-    """The base model: one of `hub` and `path`, or neither when the stage has an input `model`."""
+    """The base model and how it is loaded."""
 
-    hub: str | None = Field(default=None, description="Name on the Hugging Face hub.")
+    name_or_path: ModelName | None = Field(
+        default=None, description="Name on the hub, or folder of a saved model; null: the input `model`."
+    )
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    path: ContentPath | None = Field(default=None, description="Folder of a saved model.")
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Of the weights. float32 computes in bf16 under autocast and updates exactly."
     )
@@ -103,17 +104,11 @@ class Config(StageConfig):
             checked["lora"] = read_numbers(values["lora"])
         return checked
 
-    @model_validator(mode="after")
-    def _one_base_model(self) -> Config:
-        if self.model.hub and self.model.path:
-            raise ValueError("model: name either `hub` or `path`")
-        return self
-
 
 def run(stage: Stage[Config]) -> None:
     """Tokenize, train from the last whole checkpoint, save the model, remove what only resuming needs."""
     base = _base_model(stage)
-    prepare_environment(offline=stage.config.model.hub is None)
+    prepare_environment(offline=_is_local(base))
     _require_packages(stage.config)
     silence_progress_bars()
     results = _finished_results(stage.path)
@@ -127,20 +122,22 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _base_model(stage: Stage[Config]) -> str:
-    """Path or hub name of the model to start from."""
-    config = stage.config.model
+    """Folder or hub name of the model to start from."""
+    name = stage.config.model.name_or_path
     if "model" in stage.inputs:
-        if config.hub or config.path:
-            raise UserError(f"{stage.name}: has an input `model` and names another in config.model; remove one")
-        folder = stage.input("model").path / MODEL
-    elif config.path:
-        folder = Path(config.path)
-    elif config.hub:
-        return config.hub
-    else:
-        raise UserError(f"{stage.name}: no base model: give it an input `model`, or set config.model.hub or .path")
-    shape_of_folder(folder)  # raises where there is no model
-    return str(folder)
+        if name is not None:
+            raise UserError(f"{stage.name}: has an input `model` and names another in model.name_or_path; remove one")
+        name = str(stage.input("model").path / MODEL)
+    if name is None:
+        raise UserError(f"{stage.name}: no base model: give it an input `model`, or set model.name_or_path")
+    if _is_local(name):
+        shape_of_folder(name)  # raises where there is no model
+    return name
+
+
+def _is_local(name: str) -> bool:
+    """Whether a name is a folder, or can be nothing else: the hub's are `owner/name`."""
+    return Path(name).is_dir() or name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
 def _require_packages(config: Config) -> None:
@@ -318,9 +315,9 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
 
 
 def _known_shape(config: ModelConfig) -> ModelShape | None:
-    if config.path:
-        return shape_of_folder(config.path)
-    return known_shape(config.hub) if config.hub else None
+    if config.name_or_path is None:
+        return None
+    return shape_of_folder(config.name_or_path) if _is_local(config.name_or_path) else known_shape(config.name_or_path)
 
 
 def _planned_tokens(config: Config, examples: int) -> float:

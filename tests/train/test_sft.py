@@ -158,7 +158,7 @@ def test_truncation_past_the_threshold_is_refused(train: Make, tmp_path: Path) -
 def test_base_model_by_path_needs_no_input(
     data: Artifact, base_model: Artifact, make_spec: Make, tmp_path: Path
 ) -> None:
-    config = {"model": {"path": str(base_model.path / "model")}, "sft": {"max_steps": 1, "max_length": 192}}
+    config = {"model": {"name_or_path": str(base_model.path / "model")}, "sft": {"max_steps": 1, "max_length": 192}}
     artifact = run_stage(make_spec("train.sft", config, {"data": data}), tmp_path / "sft")
     assert artifact.manifest.summary["steps"] == 1
 
@@ -167,14 +167,14 @@ def test_base_model_by_path_needs_no_input(
     ("config", "message"),
     [
         ({}, r"no base model: give it an input `model`"),
-        ({"model": {"path": "EMPTY"}}, r"no model: there is no config\.json"),
+        ({"model": {"name_or_path": "EMPTY"}}, r"no model: there is no config\.json"),
     ],
 )
 def test_missing_base_model_is_one_line(
     config: dict[str, Any], message: str, data: Artifact, make_spec: Make, tmp_path: Path
 ) -> None:
     if config:
-        config = {"model": {"path": str(tmp_path)}}
+        config = {"model": {"name_or_path": str(tmp_path)}}
     with pytest.raises(UserError, match=message):
         run_stage(make_spec("train.sft", config, {"data": data}), tmp_path / "sft")
 
@@ -185,7 +185,9 @@ def test_damaged_base_model_is_one_line(data: Artifact, base_model: Artifact, ma
     (broken / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no trainer could be built") as caught:
         run_stage(
-            make_spec("train.sft", {"model": {"path": str(broken)}, "sft": {"max_length": 192}}, {"data": data}),
+            make_spec(
+                "train.sft", {"model": {"name_or_path": str(broken)}, "sft": {"max_length": 192}}, {"data": data}
+            ),
             tmp_path / "sft",
         )
     assert "\n" not in str(caught.value)
@@ -193,7 +195,7 @@ def test_damaged_base_model_is_one_line(data: Artifact, base_model: Artifact, ma
 
 def test_two_base_models_are_refused(train: Make, base_model: Artifact) -> None:
     with pytest.raises(UserError, match="names another"):
-        train(model={"path": str(base_model.path / "model")})
+        train(model={"name_or_path": str(base_model.path / "model")})
 
 
 def test_no_training_example_is_one_line(train: Make, write_sft_data: Make, sft_row: Make, tmp_path: Path) -> None:
@@ -212,13 +214,15 @@ def test_cuda_is_refused_where_there_is_none(train: Make) -> None:
 
 
 def test_forecast_of_the_papers_run() -> None:
-    config = parse_config(sft.Config, {"model": {"hub": "Qwen/Qwen2-7B"}, "sft": {"num_train_epochs": 3}}, "config")
+    config = parse_config(
+        sft.Config, {"model": {"name_or_path": "Qwen/Qwen2-7B"}, "sft": {"num_train_epochs": 3}}, "config"
+    )
     forecast = sft.forecast(config, {"data": 1_070_000})
     assert forecast.rows_out == 0
     assert forecast.gpu_hours == pytest.approx(84.6, rel=0.01)
     assert any("7.62B parameters" in note for note in forecast.notes)
     assert any("GB per GPU" in note for note in forecast.notes)
-    lora = parse_config(sft.Config, {"model": {"hub": "Qwen/Qwen2-7B"}, "lora": {"r": 16}}, "config")
+    lora = parse_config(sft.Config, {"model": {"name_or_path": "Qwen/Qwen2-7B"}, "lora": {"r": 16}}, "config")
     assert sft.forecast(lora, {"data": 1_070_000}).gpu_hours < 0.7 * forecast.gpu_hours
 
 

@@ -41,7 +41,7 @@ def test_names_read_from_source_are_the_fields_of_the_classes() -> None:
         ({"sft": {"report_to": "wandb"}}, "tracking"),
         ({"sft": {"dataset_text_field": "text"}}, "prompts and completions"),
         ({"sft": {"hub_model_id": "me/model"}}, "publish the finished"),
-        ({"model": {"hub": "Qwen/Qwen2-7B", "path": "here"}}, "either `hub` or `path`"),
+        ({"model": {"name_or_pth": "Qwen/Qwen2-7B"}}, "Did you mean 'name_or_path'"),
         ({"sft": "fast"}, r"config\.sft"),
         ({"max_train_example": 5}, "Did you mean 'max_train_examples'"),
     ],
@@ -63,10 +63,10 @@ def test_local_base_model_is_known_by_its_content(tmp_path: Path) -> None:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"weights")
-    here, there = (identity_of(parse(model={"path": str(tmp_path / name)})) for name in ("here", "there"))
+    here, there = (identity_of(parse(model={"name_or_path": str(tmp_path / name)})) for name in ("here", "there"))
     assert here == there
     (tmp_path / "there" / "model.safetensors").write_bytes(b"other weights")
-    assert here != identity_of(parse(model={"path": str(tmp_path / "there")}))
+    assert here != identity_of(parse(model={"name_or_path": str(tmp_path / "there")}))
 
 
 def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:

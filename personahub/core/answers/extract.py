@@ -81,8 +81,8 @@ def inside(prose: str, rule: str) -> str | None:
         return leading.group(1)
     said = _predicate(prose)
     found = _last(said)
-    if found is None or found.answer == prose:
-        return None
+    if found is None or found.answer == prose or re.fullmatch(r"[A-Za-z]", found.answer or ""):
+        return None  # `odd $n$` is not the answer n
     alone = said != prose or len(_NUMBER.findall(_MATH.sub(" 0 ", prose))) <= 1
     return found.answer if alone or not rule.startswith("boxed") else None
 
@@ -151,6 +151,8 @@ def _unclosed(text: str) -> Extracted | None:
     if opening in _matching_braces(text):
         return None  # closed, but empty
     content = text[opening + 1 :].strip().split("\n")[0].strip(" $")
+    if "\\{" not in content:
+        content = content.removesuffix("\\}")  # a brace closed by mistake with a backslash
     return Extracted(content, "boxed_unclosed") if content else None
 
 

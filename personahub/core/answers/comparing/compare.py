@@ -7,10 +7,9 @@ some leniency is one-sided (a missing unit is forgiven, a wrong one is not).
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields, replace
 from fractions import Fraction
 
-from personahub.core.answers.comparing import relations
+from personahub.core.answers.comparing import relations, signs
 from personahub.core.answers.comparing.matrices import folded
 from personahub.core.answers.comparing.quantities import same_quantity
 from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, real_set, same_set
@@ -25,7 +24,6 @@ from personahub.core.answers.reading.nodes import (
     NamedSet,
     Node,
     Number,
-    PlusMinus,
     Power,
     Product,
     Quantity,
@@ -34,7 +32,6 @@ from personahub.core.answers.reading.nodes import (
     Sequence,
     SetOperation,
     Sum,
-    Symbol,
     Words,
 )
 from personahub.core.answers.reading.wording import number_word, words_key
@@ -55,7 +52,7 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
     if isinstance(gold, Number) and isinstance(pred, Number):
         return same_scalar(gold, pred, policy)
     rule = _by_shape(gold, pred, policy)
-    if rule is None and (_has_plus_minus(gold) or _has_plus_minus(pred)):
+    if rule is None and (signs.has_plus_minus(gold) or signs.has_plus_minus(pred)):
         return _both_signs(gold, pred, policy)
     if rule is None and uses_bare_log(gold) != uses_bare_log(pred):
         rule = _by_shape(with_common_log(gold), with_common_log(pred), policy)
@@ -363,54 +360,10 @@ def _same_digits(based: Based, other: Node, policy: Policy) -> str | None:
     return "base omitted" if policy.base_optional and same_digits else None
 
 
-def _has_plus_minus(node: object) -> bool:
-    if isinstance(node, PlusMinus):
-        return True
-    if isinstance(node, tuple):
-        return any(_has_plus_minus(item) for item in node)
-    return hasattr(node, "__dataclass_fields__") and any(
-        _has_plus_minus(getattr(node, field)) for field in getattr(node, "__dataclass_fields__", ())
-    )
-
-
 def _both_signs(gold: Node, pred: Node, policy: Policy) -> str | None:
     """`1 \\pm 2` is the list of 3 and -1; in a list or set it stands for two members."""
-    a, b = _expanded(gold), _expanded(pred)
+    a, b = signs.expanded(gold), signs.expanded(pred)
     if (a, b) == (gold, pred):
         return None
     rule = same(a, b, policy)
     return f"plus or minus, {rule}" if rule else None
-
-
-def _expanded(node: Node) -> Node:
-    if not _has_plus_minus(node):
-        return node
-    if isinstance(node, Sequence) and node.kind in ("list", "set"):
-        members: list[Node] = []
-        for item in node.items:
-            expanded = _expanded(item)
-            split = isinstance(expanded, Sequence) and _has_plus_minus(item) and expanded.kind == "list"
-            members.extend(expanded.items if split and isinstance(expanded, Sequence) else (expanded,))
-        return Sequence(node.kind, tuple(members))
-    if isinstance(node, Quantity):
-        inner = _expanded(node.value)
-        items = inner.items if isinstance(inner, Sequence) else (inner,)
-        return Sequence("list", tuple(Quantity(item, node.unit) for item in items))
-    return Sequence("list", (_with_sign(node, 1), _with_sign(node, -1)))
-
-
-def _with_sign(node: Node, sign: int) -> Node:
-    """The node with every upper (1) or every lower (-1) sign taken."""
-    if isinstance(node, PlusMinus):
-        inner = _with_sign(node.term, sign)
-        return inner if (sign > 0) != node.lower else Product((Number(Fraction(-1)), inner))
-    if isinstance(node, (Symbol, Number)):
-        return node
-    changes = {}
-    for field in fields(node):
-        value = getattr(node, field.name)
-        if isinstance(value, tuple):
-            changes[field.name] = tuple(_with_sign(v, sign) if hasattr(v, "__dataclass_fields__") else v for v in value)
-        elif hasattr(value, "__dataclass_fields__"):
-            changes[field.name] = _with_sign(value, sign)
-    return replace(node, **changes)

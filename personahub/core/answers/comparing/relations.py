@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -34,6 +34,8 @@ from personahub.core.answers.reading.nodes import (
     Sum,
     Symbol,
     Words,
+    rebuilt,
+    walk,
 )
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
@@ -240,11 +242,8 @@ def parameter_renaming(gold: Node, pred: Node) -> dict[str, str] | None:
     return {old: new} if periodic or integrated else None
 
 
-def _mentions_pi(node: Any) -> bool:
-    if node == Constant("pi"):
-        return True
-    parts = node if isinstance(node, tuple) else [getattr(node, f) for f in getattr(node, "__dataclass_fields__", ())]
-    return any(_mentions_pi(part) for part in parts)
+def _mentions_pi(node: Node) -> bool:
+    return Constant("pi") in walk(node)
 
 
 def _is_added(node: Node, name: str) -> bool:
@@ -253,15 +252,11 @@ def _is_added(node: Node, name: str) -> bool:
     return isinstance(node, Sum) and Symbol(name) in node.terms
 
 
-def substitute(node: Any, names: Mapping[str, str]) -> Any:
+def substitute(node: Node, names: Mapping[str, str]) -> Node:
     """The node with variables renamed."""
-    if isinstance(node, Symbol):
-        return Symbol(names.get(node.name, node.name))
-    if isinstance(node, tuple):
-        return tuple(substitute(item, names) for item in node)
-    if hasattr(node, "__dataclass_fields__"):
-        return replace(node, **{f.name: substitute(getattr(node, f.name), names) for f in fields(node)})
-    return node
+    return rebuilt(
+        node, lambda part: Symbol(names[part.name]) if isinstance(part, Symbol) and part.name in names else None
+    )
 
 
 def same_relation(gold: Relation, pred: Relation, policy: Policy) -> str | None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 from personahub.core.answers.comparing.values import NoValue, Value, context, evaluate, inexact, subtract
-from personahub.core.answers.reading.nodes import Node, Number
+from personahub.core.answers.reading.nodes import Node, Number, rebuilt, walk
 
 FLOAT_DIGITS = 12  # a decimal with so many digits is a float printed by a program
 _FLOAT_NOISE = Fraction(1, 10**12)  # what a program's last operations may have cost, relative
@@ -55,26 +54,16 @@ def _stands_for(rounded: Node, exact: Node, digits: int, point: Mapping[str, Val
     return bool(abs(gap) <= sum(abs(inexact(step)) for step in steps) / 2 * mp.mpf("1.0002"))
 
 
-def _decimals(node: Any, digits: int) -> list[Number]:
+def _decimals(node: Node, digits: int) -> list[Number]:
     """The decimals in a node that show enough digits to be roundings."""
-    if isinstance(node, Number):
-        return [node] if node.places and node.significant >= digits else []
-    if isinstance(node, tuple):
-        return list(dict.fromkeys(number for item in node for number in _decimals(item, digits)))
-    if hasattr(node, "__dataclass_fields__"):
-        return _decimals(tuple(getattr(node, field) for field in node.__dataclass_fields__), digits)
-    return []
+    shown = (part for part in walk(node) if isinstance(part, Number) and part.places and part.significant >= digits)
+    return list(dict.fromkeys(shown))
 
 
-def _shifted(node: Any, decimal: Number) -> Any:
+def _shifted(node: Node, decimal: Number) -> Node:
     """The node with one decimal moved outward by one unit in its last place (a float: by its noise)."""
-    if node == decimal:
-        unit = Fraction(1, 10 ** (decimal.places or 0))
-        if decimal.significant >= FLOAT_DIGITS:
-            unit = max(10 * unit, abs(decimal.value) * _FLOAT_NOISE)
-        return replace(decimal, value=decimal.value + (unit if decimal.value >= 0 else -unit))
-    if isinstance(node, tuple):
-        return tuple(_shifted(item, decimal) for item in node)
-    if hasattr(node, "__dataclass_fields__") and not isinstance(node, Number):
-        return replace(node, **{f: _shifted(getattr(node, f), decimal) for f in node.__dataclass_fields__})
-    return node
+    unit = Fraction(1, 10 ** (decimal.places or 0))
+    if decimal.significant >= FLOAT_DIGITS:
+        unit = max(10 * unit, abs(decimal.value) * _FLOAT_NOISE)
+    moved = replace(decimal, value=decimal.value + (unit if decimal.value >= 0 else -unit))
+    return rebuilt(node, lambda part: moved if part == decimal else None)

@@ -7,7 +7,7 @@ polynomials agree at all of them with probability below 1e-10, and no simplifier
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -23,7 +23,7 @@ from personahub.core.answers.comparing.values import (
     sample,
 )
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.reading.nodes import Call, Node, Number, Product, Quantity, Sum
+from personahub.core.answers.reading.nodes import Call, Node, Number, Product, Sum, rebuilt, walk
 
 _AGREEING_DIGITS = 40
 
@@ -119,8 +119,8 @@ def same_structure(a: Any, b: Any, policy: Policy) -> bool:
         return _same_members(left, right, policy)
     if isinstance(a, Number):
         return a.value == b.value
-    if hasattr(a, "__dataclass_fields__"):
-        return all(same_structure(getattr(a, f), getattr(b, f), policy) for f in a.__dataclass_fields__)
+    if is_dataclass(a):
+        return all(same_structure(getattr(a, f.name), getattr(b, f.name), policy) for f in fields(a))
     return False
 
 
@@ -137,28 +137,21 @@ def _same_members(left: list[Node], right: list[Node], policy: Policy) -> bool:
     return True
 
 
-def with_common_log(node: Any) -> Any:
+def with_common_log(node: Node) -> Node:
     """`node` with every `log` that names no base read as base ten."""
-    if isinstance(node, tuple):
-        return tuple(with_common_log(item) for item in node)
-    if isinstance(node, Call) and node.name == "log" and len(node.arguments) == 1:
-        return Call("lg", with_common_log(node.arguments))
-    if hasattr(node, "__dataclass_fields__"):
-        return replace(node, **{f: with_common_log(getattr(node, f)) for f in node.__dataclass_fields__})
-    return node
+
+    def in_tens(part: Node) -> Node | None:
+        if isinstance(part, Call) and _is_bare_log(part):
+            return Call("lg", rebuilt(part.arguments, in_tens))
+        return None
+
+    return rebuilt(node, in_tens)
 
 
-def uses_bare_log(node: Any) -> bool:
+def uses_bare_log(node: Node) -> bool:
     """Whether `log` without a base occurs."""
-    if isinstance(node, tuple):
-        return any(uses_bare_log(item) for item in node)
-    if isinstance(node, Call) and node.name == "log" and len(node.arguments) == 1:
-        return True
-    if hasattr(node, "__dataclass_fields__"):
-        return any(uses_bare_log(getattr(node, f)) for f in node.__dataclass_fields__)
-    return False
+    return any(map(_is_bare_log, walk(node)))
 
 
-def percent_value(node: Quantity) -> Node:
-    """`28%` as 0.28."""
-    return Product((node.value, Number(Fraction(1, 100))))
+def _is_bare_log(node: Node) -> bool:
+    return isinstance(node, Call) and node.name == "log" and len(node.arguments) == 1

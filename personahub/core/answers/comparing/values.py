@@ -25,6 +25,7 @@ from personahub.core.answers.reading.nodes import (
     Root,
     Sum,
     Symbol,
+    walk,
 )
 
 DIGITS = 60
@@ -55,13 +56,7 @@ def context() -> Any:
 
 def free_symbols(node: Any) -> frozenset[str]:
     """Names of the variables in a node."""
-    if isinstance(node, Symbol):
-        return frozenset((node.name,))
-    if isinstance(node, tuple):
-        return frozenset().union(*map(free_symbols, node))
-    if hasattr(node, "__dataclass_fields__"):
-        return frozenset().union(*(free_symbols(getattr(node, field)) for field in node.__dataclass_fields__))
-    return frozenset()
+    return frozenset(part.name for part in walk(node) if isinstance(part, Symbol))
 
 
 def sample(names: frozenset[str], round_: int) -> dict[str, Fraction]:
@@ -309,22 +304,14 @@ def _series(node: Call, point: Mapping[str, Value]) -> Value:
     variable, first, last, body = node.arguments
     low, high = _evaluate(first, point), _evaluate(last, point)
     whole = all(isinstance(bound, Fraction) and bound.denominator == 1 for bound in (low, high))
-    if not (isinstance(variable, Symbol) and whole and high - low < _MAX_TERMS) or _has_series(body):
+    if not (isinstance(variable, Symbol) and whole and high - low < _MAX_TERMS) or any(
+        isinstance(part, Call) and part.name in ("sum", "prod") for part in walk(body)
+    ):
         raise NoValue("series")
     terms = [_evaluate(body, {**point, variable.name: Fraction(k)}) for k in range(int(low), int(high) + 1)]
     if node.name == "sum":
         return _total([Fraction(0), *terms])
     return _multiplied([Fraction(1), *terms])
-
-
-def _has_series(node: Any) -> bool:
-    if isinstance(node, tuple):
-        return any(_has_series(item) for item in node)
-    if isinstance(node, Call) and node.name in ("sum", "prod"):
-        return True
-    return hasattr(node, "__dataclass_fields__") and any(
-        _has_series(getattr(node, field)) for field in node.__dataclass_fields__
-    )
 
 
 def _logarithm(name: str, arguments: list[Value]) -> Value:

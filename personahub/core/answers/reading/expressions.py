@@ -26,6 +26,7 @@ from personahub.core.answers.reading.nodes import (
 from personahub.core.answers.reading.tokens import Unreadable
 from personahub.core.answers.reading.units import dimension
 
+_CLAUSE_WORDS = {"is", "are", "was", "because", "since", "so", "where", "when", "if", "which", "by", "it", "we"}
 _SIGNS = ("percent", "degree")  # units that belong to the value right before them
 VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin"}
 
@@ -197,6 +198,8 @@ def starts_factor(cursor: Cursor) -> bool:
 def _with_unit(cursor: Cursor, node: Node) -> Node:
     if cursor.peek().kind == "currency" and not isinstance(node, Words):  # 5$
         return Quantity(node, cursor.take().value)
+    if cursor.peek().kind == "word" and cursor.peek().value.lower() in _CLAUSE_WORDS:
+        raise Unreadable("a sentence goes on")
     words: list[str] = []
     while cursor.peek().kind == "word" or (words and cursor.peek().kind in ("^", "/") and _unit_goes_on(cursor)):
         token = cursor.take()

@@ -1,10 +1,11 @@
-"""The shapes an answer can have, as the parser sees them. Plain frozen data, no behaviour."""
+"""The shapes an answer can have, as the parser sees them: plain frozen data, and the two ways to go through it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,6 @@ class NamedSet:
 @dataclass(frozen=True, slots=True)
 class Matrix:
     rows: tuple[tuple[Node, ...], ...]
-    vector_brackets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,40 @@ Node = (
     Number | Symbol | Constant | Sum | Product | Power | Root | Call | PlusMinus | Based | Quantity | Sequence
     | Interval | SetOperation | NamedSet | Matrix | Relation | Ratio | Clock | Words
 )  # fmt: skip
+
+
+def walk(node: Any) -> Iterator[Node]:
+    """A node (or a tuple of them) and everything below it, in no particular order."""
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, tuple):
+            waiting.extend(here)
+        elif type(here) in _BELOW:
+            yield here
+            waiting.extend(getattr(here, field) for field in _BELOW[type(here)])
+
+
+def rebuilt(node: Any, change: Callable[[Node], Node | None]) -> Any:
+    """The node with `change` applied from the top down; where it gives a node, that one is not entered."""
+    if isinstance(node, tuple):
+        return tuple(rebuilt(item, change) for item in node)
+    if type(node) not in _BELOW:
+        return node
+    changed = change(node)
+    if changed is not None:
+        return changed
+    below = _BELOW[type(node)]
+    return replace(node, **{field: rebuilt(getattr(node, field), change) for field in below}) if below else node
+
+
+# The fields of each shape that hold nodes or tuples of nodes.
+_BELOW: dict[type, tuple[str, ...]] = {
+    Number: (), Symbol: (), Constant: (), Based: (), NamedSet: (), Clock: (), Words: (), Sum: ("terms",),
+    Product: ("factors",), Power: ("base", "exponent"), Root: ("radicand", "degree"), Call: ("arguments",),
+    PlusMinus: ("term",), Quantity: ("value",), Sequence: ("items",), Interval: ("left", "right"),
+    SetOperation: ("operands",), Matrix: ("rows",), Relation: ("sides",), Ratio: ("parts",),
+}  # fmt: skip
 
 
 def negative(node: Node) -> Node:
