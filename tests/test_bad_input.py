@@ -45,15 +45,15 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 def corpus(tmp_path: Path, *lines: str) -> str:
     path = tmp_path / "texts.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    return f"stages.documents.config.path={path}"
+    return f"stages.sources.config.path={path}"
 
 
 TEXT = json.dumps({"text": "A bus driver writes down what happened on the early shift. " * 4})
 
 
 def test_missing_file(quickstart, tmp_path: Path) -> None:
-    line = refused(quickstart("stages.documents.config.path=nowhere/texts.jsonl"))
-    assert "stages.documents.config.path: nowhere/texts.jsonl: no such file" in line
+    line = refused(quickstart("stages.sources.config.path=nowhere/texts.jsonl"))
+    assert "stages.sources.config.path: nowhere/texts.jsonl: no such file" in line
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,20 @@ def test_missing_file(quickstart, tmp_path: Path) -> None:
     ],
 )
 def test_malformed_row_names_file_and_line(quickstart, tmp_path: Path, row: str, message: str) -> None:
-    result = quickstart(corpus(tmp_path, TEXT, row, TEXT), "--only", "documents")
+    result = quickstart(corpus(tmp_path, TEXT, row, TEXT), "--only", "sources")
     assert message in refused(result)
-    assert not (tmp_path / "quickstart/documents/manifest.json").exists()
+    assert not (tmp_path / "quickstart/sources/manifest.json").exists()
 
 
 def test_a_text_that_is_none_is_kept_with_its_reason(quickstart, tmp_path: Path, repository: Path) -> None:
-    assert quickstart(corpus(tmp_path, TEXT, '{"text": 5}'), "--only", "documents").returncode == 0
-    artifact = open_artifact(tmp_path / "quickstart" / "documents")
+    assert quickstart(corpus(tmp_path, TEXT, '{"text": 5}'), "--only", "sources").returncode == 0
+    artifact = open_artifact(tmp_path / "quickstart" / "sources")
     assert [row["reason"] for row in artifact.rejected()] == ["no_text"]
     assert artifact.num_rows == 1
 
 
 def test_empty_file(quickstart, tmp_path: Path) -> None:
-    assert "texts.jsonl" in refused(quickstart(corpus(tmp_path, ""), "--only", "documents"))
+    assert "texts.jsonl" in refused(quickstart(corpus(tmp_path, ""), "--only", "sources"))
 
 
 def test_unknown_keys_suggest_the_nearest(quickstart) -> None:
@@ -90,7 +90,7 @@ def test_unknown_keys_suggest_the_nearest(quickstart) -> None:
 def test_missing_key_names_the_variable_before_anything_is_asked(quickstart, tmp_path: Path) -> None:
     line = refused(quickstart("engines.teacher={kind: openai, model: gpt-4o}", "--only", "first_personas"))
     assert "OPENAI_API_KEY" in line
-    assert (tmp_path / "quickstart/documents/manifest.json").exists()
+    assert (tmp_path / "quickstart/sources/manifest.json").exists()
     assert not (tmp_path / "quickstart/first_personas/manifest.json").exists()
 
 
@@ -106,13 +106,13 @@ def test_a_key_reaches_no_file_and_no_message(quickstart, tmp_path: Path) -> Non
 
 
 def test_missing_upstream_and_half_written_runs(quickstart, tmp_path: Path, repository: Path) -> None:
-    assert "Did you mean 'documents'" in refused(quickstart("stages.first_personas.inputs.documents=document"))
-    adopted = "stages.documents={adopt: runs/nowhere/documents}"
-    assert "runs/nowhere/documents: no such artifact" in refused(quickstart(adopted))
-    half = tmp_path / "other" / "documents"
+    assert "Did you mean 'sources'" in refused(quickstart("stages.first_personas.inputs.documents=source"))
+    adopted = "stages.sources={adopt: runs/nowhere/sources}"
+    assert "runs/nowhere/sources: no such artifact" in refused(quickstart(adopted))
+    half = tmp_path / "other" / "sources"
     half.mkdir(parents=True)
     (half / "stage.json").write_text("{}")
-    assert "half-written" in refused(quickstart(f"stages.documents={{adopt: {half}}}"))
+    assert "half-written" in refused(quickstart(f"stages.sources={{adopt: {half}}}"))
     show = subprocess.run(
         [sys.executable, "-m", "personahub.cli", "show", str(half)], cwd=repository, capture_output=True, text=True
     )
@@ -122,5 +122,5 @@ def test_missing_upstream_and_half_written_runs(quickstart, tmp_path: Path, repo
 def test_a_runs_folder_that_cannot_be_written(quickstart, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    result = quickstart("--runs", str(blocked / "runs"), "--only", "documents")
+    result = quickstart("--runs", str(blocked / "runs"), "--only", "sources")
     assert "cannot write here" in refused(result)

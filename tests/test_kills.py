@@ -25,7 +25,7 @@ from personahub.core.artifact import Artifact, open_artifact
 
 CONCURRENCY = 8
 DATA_STAGES = [
-    "documents",
+    "sources",
     "first_personas",
     "related_personas",
     "good_personas",
@@ -115,7 +115,7 @@ def check_data_equal(runs: Path, a: str, b: str) -> None:
 def test_data_survives_kills(tmp_path: Path, repository: Path) -> None:
     small = (
         "seed=3",
-        "stages.documents.config.limit=24",
+        "stages.sources.config.limit=24",
         "stages.first_personas.config.modes=[read]",
         "stages.related_personas.config.max_personas=150",
         "stages.data.config.test_problems=30",
