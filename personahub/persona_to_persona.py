@@ -3,13 +3,13 @@
     related_personas:
       run: personahub.persona_to_persona
       inputs: {personas: first_personas}
-      config: {engine: teacher, hops: 6, breadth: 2, max_personas: 100_000}
+      config: {engine: teacher, hops: 6, breadth: 2, max_new: 100_000}
 
 Each request names `breadth` related personas; they are asked in turn, `hops` times. The output holds
 the input personas and all new ones, each with its parent, relation and hop.
 
-Unlimited, one persona grows to breadth + breadth^2 + ... + breadth^hops. `max_personas` bounds the
-whole without cutting off the far hops: every input persona is the root of a tree that is expanded at
+Unlimited, one persona grows to breadth + breadth^2 + ... + breadth^hops. `max_new` bounds what is
+added without cutting off the far hops: every input persona is the root of a tree that is expanded at
 a fixed number of places per hop, and where the budget allows no place for some, their roots stay
 alone. Places go to the smallest hashes of ids, so the same personas are asked under any sharding.
 """
@@ -28,7 +28,7 @@ from pydantic import Field
 
 from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
-from personahub.core.errors import Rejected, UserError
+from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests
 from personahub.core.generate import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed, digest
@@ -55,7 +55,7 @@ class Config(StageConfig):
     template: Annotated[str, TemplateFolder(PROMPTS)] = "persona_to_persona"
     hops: int = Field(default=6, ge=1, le=6)
     breadth: int = Field(default=2, gt=0, description="Related personas that one request asks for.")
-    max_personas: int | None = Field(default=None, gt=0, description="Upper bound of the output, input included.")
+    max_new: int | None = Field(default=None, ge=0, description="At most so many personas are added, over all hops.")
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
     attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
 
@@ -81,17 +81,8 @@ Width = Callable[[str], int | None]
 
 
 def run(stage: Stage[Config]) -> None:
-    """Expand `personas` by their relations; report how many there are of each hop.
-
-    Raises:
-        UserError: the input alone exceeds `max_personas`.
-    """
+    """Expand `personas` by their relations; report how many there are of each hop."""
     personas = stage.input("personas")
-    if stage.config.max_personas is not None and personas.num_rows > stage.config.max_personas:
-        raise UserError(
-            f"stages.{stage.name}.config.max_personas: {stage.config.max_personas} is less than the "
-            f"{personas.num_rows} personas that come in; raise it, or ask for fewer upstream"
-        )
     width = widths(stage.config, (row["id"] for row in personas.rows(["id"])))
 
     async def process(stage: Stage[Config], shard: CompletionShard) -> None:
@@ -144,13 +135,13 @@ def _children(shard: CompletionShard, parent: _Node, pairs: Sequence[Pair], mode
 
 
 def widths(config: Config, root_ids: Iterable[str]) -> Width:
-    """How many personas of each root's tree are asked per hop, so that all trees keep within `max_personas`.
+    """How many personas of each root's tree are asked per hop, so that all trees keep within `max_new`.
 
     The budget allows `n` requests per hop in all; n // roots of them go to every root and the rest to
     the roots of the smallest hashes. Costs 8 bytes per root. Returns a function of the root's id; its
     value is None where there is no limit.
     """
-    if config.max_personas is None:
+    if config.max_new is None:
         return lambda _: None
     import numpy as np
 
@@ -162,9 +153,9 @@ def widths(config: Config, root_ids: Iterable[str]) -> Width:
 
 def _shares(config: Config, roots: int) -> tuple[int, int]:
     """Requests per hop that every root gets, and how many roots get one more."""
-    if config.max_personas is None or roots == 0:
+    if config.max_new is None or roots == 0:
         return 0, 0
-    return divmod(max(0, config.max_personas - roots) // (config.breadth * config.hops), roots)
+    return divmod(config.max_new // (config.breadth * config.hops), roots)
 
 
 def _rank(config: Config, persona_id: str) -> int:
@@ -260,7 +251,7 @@ def requests_per_hop(config: Config, width: int | None) -> list[int]:
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per persona asked; replies that have to be asked for again are not foreseen."""
     roots = rows_in["personas"]
-    if config.max_personas is None:
+    if config.max_new is None:
         count = roots * sum(requests_per_hop(config, None))
     else:
         base, rest = _shares(config, roots)

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from personahub.core.artifact import Artifact, open_artifact
 
 CONCURRENCY = 8
@@ -104,6 +106,12 @@ def contents(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+def losses(artifact: Artifact) -> dict[int, float]:
+    """Loss by step; steps that were taken again after a kill count as they were taken last."""
+    lines = (artifact.path / "metrics.jsonl").read_text().splitlines()
+    return {row["step"]: row["train/loss"] for row in map(json.loads, lines)}
+
+
 def check_data_equal(runs: Path, a: str, b: str) -> None:
     for stage in DATA_STAGES:
         calm, stormy = (contents(open_artifact(runs / name / stage)) for name in (a, b))
@@ -117,7 +125,7 @@ def test_data_survives_kills(tmp_path: Path, repository: Path) -> None:
         "seed=3",
         "stages.sources.config.limit=24",
         "stages.first_personas.config.modes=[read]",
-        "stages.related_personas.config.max_personas=150",
+        "stages.related_personas.config.max_new=100",
         "stages.data.config.test_problems=30",
     )
     with endpoint() as url:
@@ -131,3 +139,49 @@ def test_data_survives_kills(tmp_path: Path, repository: Path) -> None:
     check_data_equal(tmp_path, "calm", "stormy")
     assert after["distinct"] == asked["distinct"]
     assert after["requests"] - 2 * asked["requests"] <= kills * CONCURRENCY
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_whole_loop_survives_twenty_kills(tmp_path: Path, repository: Path) -> None:
+    small = (
+        "seed=5",
+        "stages.sources.config.limit=32",
+        "stages.related_personas.config.max_new=400",
+        "stages.data.config.test_problems=60",
+        "stages.model.config.sft.max_steps=160",
+        "stages.model.config.sft.warmup_steps=20",
+        "stages.model.config.sft.logging_steps=10",
+        "stages.model.config.sft.save_steps=20",
+        "stages.after.config.limit=60",
+        "stages.before.config.limit=60",
+    )
+    with endpoint() as url:
+        calm = command(tmp_path, "calm", url, "report", *small)
+        assert subprocess.run(calm, cwd=repository, stdout=subprocess.DEVNULL).returncode == 0
+        asked = get(f"{url}/stats")
+        words = command(tmp_path, "stormy", url, "report", *small)
+        kills = storm(words, repository, 20, random.Random(5), 24.0)
+        after = get(f"{url}/stats")
+    assert kills == 20, f"the run was over after {kills} kills"
+    check_data_equal(tmp_path, "calm", "stormy")
+    assert after["distinct"] == asked["distinct"]
+    assert after["requests"] - 2 * asked["requests"] <= kills * CONCURRENCY
+
+    similarity = [contents(open_artifact(tmp_path / name / "similarity")) for name in ("calm", "stormy")]
+    assert similarity[0] == similarity[1]
+    calm_losses, stormy_losses = (losses(open_artifact(tmp_path / name / "model")) for name in ("calm", "stormy"))
+    assert len(calm_losses) == 16
+    assert stormy_losses == pytest.approx(calm_losses, rel=0.02)
+    graded = [open_artifact(tmp_path / name / "after") for name in ("calm", "stormy")]
+    assert [row["id"] for row in graded[0].rows()] == [row["id"] for row in graded[1].rows()]
+    summaries = [json.loads((tmp_path / name / "report" / "summary.json").read_text()) for name in ("calm", "stormy")]
+    counts = [
+        [
+            (stage["stage"], stage["rows_in"], stage["rows_out"], stage["rejected"], stage["requests"])
+            for stage in summary["stages"]
+        ]
+        for summary in summaries
+    ]
+    assert counts[0] == counts[1]
+    assert not list((tmp_path / "stormy").rglob(".*.tmp"))
