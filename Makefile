@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-RUN_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
+TEST_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
 
 # MATH comes from the hub by name. Where a local copy exists, the quickstart reads that one.
 MATH_TEST ?= $(shell $(PYTHON) tests/local_data.py math/test.jsonl)
 QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math.config.path=$(MATH_TEST))
 
-.PHONY: install quickstart test test-slow lint bench clean
+.PHONY: install system-packages quickstart test test-slow lint bench clean
 
 install: $(STAMP)
 
@@ -19,14 +19,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,embed,dev]'
 	@touch $@
 
+# Optional: what runs PoT programs (bubblewrap) and what the report's tests open (a browser). Debian and Ubuntu, as root.
+system-packages:
+	@command -v bwrap >/dev/null && command -v chromium >/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends bubblewrap chromium fonts-dejavu-core >/dev/null; }
+
 quickstart: install
-	$(RUN_ENV) $(BIN)/personahub run configs/quickstart.yaml $(QUICKSTART_OVERRIDES)
+	$(BIN)/personahub run configs/quickstart.yaml $(QUICKSTART_OVERRIDES)
 
 test: lint
-	$(RUN_ENV) $(BIN)/python -m pytest -m 'not slow and not gpu and not network' -n 2 --dist loadfile
+	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow and not gpu and not network' -n 2 --dist loadfile
 
 test-slow: install
-	$(RUN_ENV) $(BIN)/python -m pytest -m slow
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow
 
 lint: install
 	$(BIN)/ruff check .
@@ -34,8 +39,9 @@ lint: install
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# All benchmarks with their defaults, or some: make bench BENCH="dedup answer_checker"
 bench: install
-	$(RUN_ENV) $(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

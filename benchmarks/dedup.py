@@ -1,6 +1,6 @@
 """Surface dedup against its peers: time, memory, recall and precision on personas with planted near-duplicates.
 
-    python benchmarks/dedup.py PERSONAS.jsonl --rows 1000000
+    python -m benchmarks.dedup PERSONAS.jsonl --rows 1000000
 
 Personas are recombined from the heads and tails of the real ones given, and every eighth row is a
 near-duplicate of an earlier one: its words shuffled, one word left out, put in or replaced. Texts
@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personahub.core.duplicates import surface
+from tests.local_data import local_data
 
 PEERS = ("rensa==0.5.0", "datasketch==2.0.0", "numpy", "pyarrow")
 SCRIPT = Path(__file__).with_name("dedup_tools.py")
@@ -123,7 +124,8 @@ def peers_python(folder: Path) -> Path:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("personas", type=Path, help="JSON lines with a field `persona`")
+    default = local_data() / "personas" / "personahub_tool_personas.jsonl"
+    parser.add_argument("personas", type=Path, nargs="?", default=default, help="JSON lines with a field `persona`")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)

@@ -5,21 +5,14 @@ from __future__ import annotations
 import os
 
 
-def prepare_environment(offline: bool) -> None:
-    """Keep libraries from phoning home, and their threads from spinning while they wait.
+def stay_offline() -> None:
+    """No library may ask the hub anything: called where nothing comes from it.
 
     Variables that the user has set stay. Libraries read them when they are imported, so a stage
     calls this first.
-
-    Args:
-        offline: True where nothing comes from the hub; then no library may ask it anything.
     """
-    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-    # Spinning threads take 2-4 times the CPU time of a small model on a machine that does other work too.
-    threads = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-    hub = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if offline else {}
-    for name, value in {**quiet, **threads, **hub}.items():
-        os.environ.setdefault(name, value)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ.setdefault(name, "1")
 
 
 def is_main_rank() -> bool:

@@ -19,7 +19,7 @@ from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 from train.chat_format import CHATML_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START
-from train.environment import prepare_environment, silence_progress_bars
+from train.environment import silence_progress_bars, stay_offline
 from train.memory import ModelShape
 from train.model_files import greedy_generation, publish, save_model
 
@@ -68,7 +68,7 @@ class Config(StageConfig):
 
 def run(stage: Stage[Config]) -> None:
     """Learn the tokenizer, draw the weights, save both as `model/`."""
-    prepare_environment(offline=True)
+    stay_offline()
     silence_progress_bars()
     data = stage.input("data")
     tokenizer, characters = _train_tokenizer(data, stage.config.vocab_size)

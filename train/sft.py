@@ -31,7 +31,7 @@ from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 from train.chat_format import ChatFormat
 from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
-from train.environment import is_main_rank, prepare_environment, silence_progress_bars
+from train.environment import is_main_rank, silence_progress_bars, stay_offline
 from train.memory import ModelShape, TrainingSetup, known_shape, plan_memory, shape_of_folder
 from train.model_files import MODEL, greedy_generation, model_card, publish, save_model
 from train.tokens import TokenStats, load_tokens, write_tokens
@@ -108,7 +108,8 @@ class Config(StageConfig):
 def run(stage: Stage[Config]) -> None:
     """Tokenize, train from the last whole checkpoint, save the model, remove what only resuming needs."""
     base = _base_model(stage)
-    prepare_environment(offline=_is_local(base))
+    if _is_local(base):
+        stay_offline()
     _require_packages(stage.config)
     silence_progress_bars()
     results = _finished_results(stage.path)

@@ -1,0 +1,52 @@
+"""What the README tells a newcomer to type works, and what it points at is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    """Lines of the fenced blocks that start with `program`, backslashes resolved, comments cut."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.split(" ")[0] == program]
+
+
+EXPERIMENTS = [
+    words for page in PAGES for words in commands(page, "personahub") if len(words) > 2 and words[1] in ("run", "plan")
+]
+
+
+@pytest.mark.parametrize("words", EXPERIMENTS, ids=" ".join)
+def test_experiments_can_be_planned(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "my_texts.jsonl").write_text('{"text": "A text of mine."}\n')
+    plan = [word for word in words[2:] if word not in ("--redo", "--only")]
+    called = [sys.executable, "-m", "personahub.cli", "plan", *plan]
+    result = subprocess.run(called, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "Still to come" in result.stdout
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    wanted = {words[1] for page in PAGES for words in commands(page, "make")}
+    assert {"quickstart", "test"} <= wanted <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+_?(TABLE|COST|NUMBERS)\b|\bTODO\b", text)
