@@ -23,6 +23,7 @@ SIMULATED_NOTICE = (
     "they say nothing about real language models."
 )
 _SIMULATED_KINDS = {"simulated", "synth.simulated.engine"}
+_SIMULATED_MODEL = "simulated-teacher"  # what it calls itself behind an HTTP endpoint, too
 _NEAR_ZERO = 0.05
 
 
@@ -72,7 +73,7 @@ def in_order(artifacts: Sequence[Artifact]) -> list[Artifact]:
 def _is_simulated(identity: Any) -> bool:
     """Whether any engine inside a stage's identity is the simulated teacher."""
     if isinstance(identity, Mapping):
-        if identity.get("kind") in _SIMULATED_KINDS:
+        if identity.get("kind") in _SIMULATED_KINDS or identity.get("model") == _SIMULATED_MODEL:
             return True
         return any(_is_simulated(value) for value in identity.values())
     return isinstance(identity, (list, tuple)) and any(_is_simulated(value) for value in identity)

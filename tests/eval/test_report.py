@@ -141,6 +141,8 @@ def test_a_simulated_teacher_is_announced(summary: dict[str, Any], report: Path,
     real = build(tmp_path / "real", "synth.problems", identity={"engine": {"kind": "openai", "model": "m"}})
     assert summarize("x", [real])["simulated_teacher"] == {"used": False, "stages": []}
     assert summarize("x", [real])["notice"] is None
+    served = {"engine": {"kind": "openai", "model": "simulated-teacher"}}
+    assert summarize("x", [build(tmp_path / "served", "synth.problems", identity=served)])["simulated_teacher"]["used"]
 
 
 def test_votes_are_counted(summary: dict[str, Any]) -> None:
