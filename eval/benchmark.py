@@ -27,7 +27,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from eval.statistics import wilson_interval
+from eval.measures import wilson_interval
 from personahub.core.answers import LABELS, CheckerPool, Policy
 from personahub.core.artifact import MANIFEST, Artifact, Counts, Manifest, Usage, read_manifest, read_rows, write_json
 from personahub.core.config import EXECUTION, EngineName, StageConfig

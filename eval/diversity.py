@@ -25,8 +25,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from eval.pair_search import PairSearch, find_pairs
-from eval.statistics import (
+from eval.measures import (
     Interval,
     bootstrap_mean,
     bootstrap_pairwise_cosine,
@@ -35,6 +34,7 @@ from eval.statistics import (
     nearest_cosine,
     quartiles,
 )
+from eval.pair_search import PairSearch, find_pairs
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig
 from personahub.core.embedding import EmbedderConfig, describe, embed

@@ -177,7 +177,3 @@ def _diff(options: argparse.Namespace) -> int:
     lines = describe_differences(old, new)
     print("\n".join(lines) if lines else f"same: fingerprint {a.fingerprint}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

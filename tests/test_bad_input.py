@@ -19,7 +19,7 @@ def quickstart(tmp_path: Path, repository: Path):
         command = [
             sys.executable,
             "-m",
-            "personahub.cli",
+            "personahub",
             "run",
             "configs/quickstart.yaml",
             "--runs",
@@ -114,7 +114,7 @@ def test_missing_upstream_and_half_written_runs(quickstart, tmp_path: Path, repo
     (half / "stage.json").write_text("{}")
     assert "half-written" in refused(quickstart(f"stages.sources={{adopt: {half}}}"))
     show = subprocess.run(
-        [sys.executable, "-m", "personahub.cli", "show", str(half)], cwd=repository, capture_output=True, text=True
+        [sys.executable, "-m", "personahub", "show", str(half)], cwd=repository, capture_output=True, text=True
     )
     assert "half-written" in refused(show)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def personahub(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "personahub.cli", *words]
+    command = [sys.executable, "-m", "personahub", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 

@@ -13,7 +13,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_planned(config: Path, repository: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "personahub.cli", "plan", str(config), "--runs", str(tmp_path)]
+    words = [sys.executable, "-m", "personahub", "plan", str(config), "--runs", str(tmp_path)]
     plan = subprocess.run(words, cwd=repository, capture_output=True, text=True, timeout=120)
     assert plan.returncode == 0, plan.stderr
     assert "Still to come" in plan.stdout

@@ -72,7 +72,7 @@ def get(url: str) -> dict[str, Any]:
 def command(runs: Path, experiment: str, url: str, only: str, *overrides: str) -> list[str]:
     teacher = f"{{kind: openai, model: simulated-teacher, base_url: '{url}/v1', concurrency: {CONCURRENCY}}}"
     words = ["run", "configs/quickstart.yaml", f"experiment={experiment}", f"engines.teacher={teacher}"]
-    return [sys.executable, "-m", "personahub.cli", *words, "--only", only, "--runs", str(runs), *overrides]
+    return [sys.executable, "-m", "personahub", *words, "--only", only, "--runs", str(runs), *overrides]
 
 
 def storm(words: list[str], root: Path, kills: int, generator: random.Random, longest_s: float) -> int:
@@ -185,3 +185,26 @@ def test_the_whole_loop_survives_twenty_kills(tmp_path: Path, repository: Path) 
     ]
     assert counts[0] == counts[1]
     assert not list((tmp_path / "stormy").rglob(".*.tmp"))
+
+
+def test_an_interrupt_ends_in_one_line_and_the_same_command_goes_on(tmp_path: Path, repository: Path) -> None:
+    """Ctrl-C reaches the whole process group, a stage that is still importing included."""
+    words = [sys.executable, "-m", "personahub", "run", "configs/quickstart.yaml", "--runs", str(tmp_path)]
+    words += ["--only", "good_personas"]
+    interrupted = 0
+    for wait in (1.0, 1.8, 2.6, 3.4, None):
+        process = subprocess.Popen(
+            words, cwd=repository, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        if wait is not None:
+            time.sleep(wait)
+            os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+        assert "Traceback" not in said
+        if process.returncode == 130:
+            interrupted += "stopped; nothing is lost. To go on: personahub run" in said
+            assert "stopped" in said
+        else:
+            assert process.returncode == 0, said
+    assert interrupted
+    assert open_artifact(tmp_path / "quickstart" / "good_personas").num_rows

@@ -18,7 +18,7 @@ SMALL = ["seed=1", "stages.sources.config.limit=12", "stages.related_personas.co
 def small_run(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     words = ["run", "configs/quickstart.yaml", "--only", "verified", "--runs", str(folder), *SMALL]
-    subprocess.run([sys.executable, "-m", "personahub.cli", *words], cwd=repository, check=True, timeout=200)
+    subprocess.run([sys.executable, "-m", "personahub", *words], cwd=repository, check=True, timeout=200)
     return folder / "quickstart"
 
 

@@ -31,7 +31,7 @@ def test_experiments_can_be_planned(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "my_texts.jsonl").write_text('{"text": "A text of mine."}\n')
     plan = [word for word in words[2:] if word not in ("--redo", "--only")]
-    called = [sys.executable, "-m", "personahub.cli", "plan", *plan]
+    called = [sys.executable, "-m", "personahub", "plan", *plan]
     result = subprocess.run(called, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "Still to come" in result.stdout

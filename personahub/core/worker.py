@@ -6,10 +6,15 @@ returned when a stage ends. `run_stage` does the same in this process, for tests
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # an interrupt during the imports below, a second or two, ends without a traceback
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
 import sys
@@ -130,6 +135,7 @@ def installed_versions() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the stage whose `stage.json` is named on the command line. Returns the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     (spec_file,) = sys.argv[1:] if arguments is None else arguments
     path = Path(spec_file)
     try:

@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def personahub(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "personahub.cli", *words]
+    command = [sys.executable, "-m", "personahub", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
 
 
@@ -157,7 +157,7 @@ def test_a_failing_stage_keeps_finished_shards_and_goes_on(folder: Path) -> None
 
 
 def test_killed_in_a_shard_resumes_with_the_finished_ones(folder: Path) -> None:
-    command = [sys.executable, "-m", "personahub.cli", "run", "toy.yaml", "stages.double.config.pause=0.05"]
+    command = [sys.executable, "-m", "personahub", "run", "toy.yaml", "stages.double.config.pause=0.05"]
     process = subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not (folder / "runs/toy/double/00000.parquet").exists():
@@ -179,7 +179,7 @@ def test_killed_in_a_shard_resumes_with_the_finished_ones(folder: Path) -> None:
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_cleanly_and_names_the_way_on(folder: Path, signal_number: int) -> None:
-    command = [sys.executable, "-m", "personahub.cli", "run", "toy.yaml", "stages.double.config.pause=0.2"]
+    command = [sys.executable, "-m", "personahub", "run", "toy.yaml", "stages.double.config.pause=0.2"]
     process = subprocess.Popen(command, cwd=folder, start_new_session=True, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     while not (folder / "touched.txt").exists():

@@ -122,7 +122,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "personahub.cli", "run", "toy.yaml", *overrides]
+    return [sys.executable, "-m", "personahub", "run", "toy.yaml", *overrides]
 
 
 def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:

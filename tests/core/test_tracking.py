@@ -30,7 +30,7 @@ def run(folder: Path, *overrides: str, **environment: str) -> subprocess.Complet
     (folder / "toys").mkdir(exist_ok=True)
     (folder / "toys" / "train.py").write_text(STAGE)
     (folder / "toy.yaml").write_text("experiment: toy\nstages:\n  sft: {run: toys.train}\n")
-    command = [sys.executable, "-m", "personahub.cli", "run", "toy.yaml", *overrides]
+    command = [sys.executable, "-m", "personahub", "run", "toy.yaml", *overrides]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     return subprocess.run(
         command,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eval.benchmark import Config, forecast
-from eval.statistics import wilson_interval
+from eval.measures import wilson_interval
 from personahub.core import records
 from personahub.core.answers import CheckerPool, check
 from personahub.core.artifact import Artifact

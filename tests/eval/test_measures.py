@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.statistics import (
+from eval.measures import (
     bootstrap_mean,
     bootstrap_pairwise_cosine,
     distinct_n,

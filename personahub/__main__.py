@@ -1,0 +1,25 @@
+"""`personahub` and `python -m personahub`: an interrupt while the imports run leaves without a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> int:
+    """Run the command line. Returns the exit code."""
+    signal.signal(signal.SIGINT, _stop)
+    from personahub import cli
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return cli.main()
+
+
+def _stop(*_: object) -> None:
+    os.write(2, b"\nstopped before anything began\n")
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
