@@ -113,15 +113,19 @@ REFERENCE = pa.schema(
     ]
 )
 
-GRADED = pa.schema(
+GRADED = pa.schema(  # one row per sample; the samples of a problem stand together
     [
-        ("id", _TEXT),
+        ("id", _TEXT),  # the problem's id
+        ("sample", pa.int32()),  # 0 with one completion per problem
         ("benchmark", _TEXT),
         ("problem", _TEXT),
         ("reference", _TEXT),
         ("predicted", _TEXT),
         ("verdict", _TEXT),  # correct, wrong, no_answer, timeout or error
         ("rule", _TEXT),  # of extraction and of equivalence
+        ("cluster", pa.int32()),  # equivalent answers to a problem share one; -1 without an answer; null: one sample
+        ("judged", _TEXT),  # the LLM judge's word: correct, wrong or unreadable; null where it was not asked
+        ("judgement", _TEXT),  # the judge's reply in full
         ("completion", _TEXT),
         ("finish_reason", _TEXT),
         ("completion_tokens", pa.int64()),
