@@ -16,7 +16,7 @@ The records are the graded samples. The summary holds for every benchmark its ac
 interval, the five verdicts apart from one another, truncations, and tables by subject and level. A
 problem that the engine refuses counts as `error`, so n is always the number of problems.
 `asked_as_trained` says whether the prompts of `data` are those the model is asked with here.
-docs/evaluation.md explains the protocols; `eval.regrade` grades the same completions anew.
+With `judge: {engine: ...}` a model judges behind the rules. docs/evaluation.md explains the protocols; `eval.regrade` grades the same completions anew.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydantic import Field, model_validator
 
 from eval.grading import GradingConfig, grade, grading_summary
 from eval.questions import count_questions, gather_questions
-from eval.scores import read_problems, summarize
+from eval.scores import summarize
 from personahub.core.answers import CheckerPool
 from personahub.core.config import EngineName
 from personahub.core.engines import Completion, Request, Sampling
@@ -101,10 +101,10 @@ def run(stage: Stage[Config]) -> None:
         questions = gather_questions(stage, pool)
         map_completions(stage, functools.partial(_grade_shard, pool), questions, GRADED, models)
     stage.report(
-        benchmarks=summarize(read_problems(stage.path, questions.shard_names), config.seed),
+        benchmarks=summarize(stage, questions.shard_names),
         **questions.manifest.summary,
         asked_as_trained=_asked_as_trained(stage),
-        grading=grading_summary(config),
+        grading=grading_summary(stage),
     )
 
 
@@ -115,7 +115,7 @@ async def _grade_shard(pool: CheckerPool, stage: Stage[Config], shard: Completio
     async for row, results in shard.generate(shard.rows(), request, _as_it_is, attempts=1):
         samples += [_sample(row, number, result) for number, result in enumerate(results)]
     _refuse_if_all_failed(stage, samples)
-    for row in await grade(config, pool, samples):
+    for row in await grade(config, pool, shard, samples):
         shard.write(row)
 
 

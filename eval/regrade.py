@@ -4,6 +4,7 @@
       run: eval.regrade
       inputs: {completions: after}         # an eval.benchmark artifact, or a regraded one
       config: {answers: {rounding_digits: null, units_optional: false}}
+      # config: {judge: {engine: judge, when: unreadable}}     # ask a second judge, and only it
 
 Records and summary have the form of `eval.benchmark`'s. `changed` counts per benchmark how verdicts
 went over into others ("wrong -> correct"). After an update of the checker itself: `run --redo strict`.
@@ -20,7 +21,7 @@ from pydantic import Field
 
 from eval.grading import GradingConfig, grade, grading_summary
 from eval.questions import check_references
-from eval.scores import read_problems, summarize
+from eval.scores import summarize
 from personahub.core.answers import CheckerPool
 from personahub.core.artifact import Artifact, read_rows
 from personahub.core.errors import UserError
@@ -56,18 +57,18 @@ def run(stage: Stage[Config]) -> None:
         map_completions(stage, functools.partial(_regrade_shard, pool), source, GRADED)
     before = source.manifest.summary
     stage.report(
-        benchmarks=summarize(read_problems(stage.path, source.shard_names), stage.config.seed),
+        benchmarks=summarize(stage, source.shard_names),
         skipped=before["skipped"],
         reference_self_check=references,
         asked_as_trained=before["asked_as_trained"],
-        grading=grading_summary(stage.config),
+        grading=grading_summary(stage),
         changed=_changed(stage, source),
     )
 
 
 async def _regrade_shard(pool: CheckerPool, stage: Stage[Config], shard: CompletionShard) -> None:
     samples = [{key: row[key] for key in (*_KEPT, *_COMPLETION)} for row in shard.rows()]
-    for row in await grade(stage.config, pool, samples):
+    for row in await grade(stage.config, pool, shard, samples):
         shard.write(row)
 
 

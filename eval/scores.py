@@ -11,14 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from eval.grading import judged
 from eval.pass_at_k import ks, majority_at_k, pass_at_k
 from eval.questions import SYNTHETIC_TEST
 from eval.statistics import bootstrap_mean, bootstrap_means, wilson_interval
 from personahub.core.answers import LABELS
+from personahub.core.answers.judge import summarise
 from personahub.core.artifact import read_rows
 from personahub.core.records import Row
+from personahub.core.stage import Stage
 
-_COLUMNS = ("id", "sample", "benchmark", "verdict", "cluster", "finish_reason", "completion_tokens", "subject", "level")
+_COLUMNS = (
+    *("id", "sample", "benchmark", "subject", "level", "reference"),
+    *("predicted", "verdict", "rule", "cluster", "judged", "finish_reason", "completion_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Problem:
     id: str
     subject: str | None
     level: str | None
+    reference: str
     samples: Sequence[Row]
 
     @property
@@ -40,6 +47,15 @@ class Problem:
         """Share of correct samples."""
         return self.correct / len(self.samples)
 
+    @property
+    def answer(self) -> str | None:
+        """The predicted answer; of several samples, the one that most agree on (the first such)."""
+        votes = Counter(row["cluster"] for row in self.samples if row["predicted"] is not None)
+        if not votes:
+            return None
+        winner = votes.most_common(1)[0][0]
+        return next(row["predicted"] for row in self.samples if row["cluster"] == winner)
+
 
 def read_problems(folder: Path, shards: Iterable[str]) -> dict[str, list[Problem]]:
     """Graded problems by benchmark, in their order."""
@@ -48,16 +64,35 @@ def read_problems(folder: Path, shards: Iterable[str]) -> dict[str, list[Problem
         rows = read_rows(folder / f"{shard}.parquet", _COLUMNS)
         for (benchmark, id_), group in groupby(rows, key=lambda row: (row["benchmark"], row["id"])):
             samples = list(group)
-            found.setdefault(benchmark, []).append(Problem(id_, samples[0]["subject"], samples[0]["level"], samples))
+            first = samples[0]
+            problem = Problem(id_, first["subject"], first["level"], first["reference"], samples)
+            found.setdefault(benchmark, []).append(problem)
     return found
 
 
-def summarize(problems: dict[str, list[Problem]], seed: int) -> dict[str, Any]:
-    """Results by benchmark.
+def summarize(stage: Stage[Any], shards: Iterable[str]) -> dict[str, Any]:
+    """Results by benchmark, of a stage whose config is a `GradingConfig`.
 
-    `n` counts problems, `verdicts` samples. `accuracy` is the share of correct samples, that is pass@1.
+    `n` counts problems, `verdicts` samples. `accuracy` is the share of samples that the rules call
+    correct, that is pass@1; what it would be by a judge's word stands under `judge`.
     """
-    return {name: _result(name, rows, seed) for name, rows in problems.items()}
+    problems = read_problems(stage.path, shards)
+    results = {name: _result(name, rows, stage.config.seed) for name, rows in problems.items()}
+    if stage.config.judge is not None:
+        for name, rows in problems.items():
+            results[name]["judge"] = _judge_result(stage, rows)
+    return results
+
+
+def _judge_result(stage: Stage[Any], problems: Sequence[Problem]) -> dict[str, Any]:
+    """How far the judge and the rules differ, and the accuracy with the judge's word where it gave one."""
+    judge = stage.config.judge
+    outcomes = [[judged(row) for row in problem.samples] for problem in problems]
+    asked = (outcome for samples in outcomes for outcome in samples)
+    model = stage.engines[judge.engine].model
+    counts = summarise(asked, when=judge.when, model=model, template=judge.template)
+    solved = [sum(outcome.correct for outcome in samples) for samples in outcomes]
+    return {**counts.as_dict(), **_score(solved, len(problems[0].samples), stage.config.seed)}
 
 
 def _result(name: str, problems: Sequence[Problem], seed: int) -> dict[str, Any]:
@@ -66,7 +101,7 @@ def _result(name: str, problems: Sequence[Problem], seed: int) -> dict[str, Any]
     truncated = sum(row["finish_reason"] == "length" for row in samples)
 
     def score(part: Sequence[Problem]) -> dict[str, Any]:
-        return _score(part, seed)
+        return _score([problem.correct for problem in part], len(problems[0].samples), seed)
 
     return {
         "kind": SYNTHETIC_TEST if name == SYNTHETIC_TEST else "benchmark",
@@ -96,20 +131,21 @@ def by(
     return {name: value(groups[name]) for name in sorted(groups)}
 
 
-def _score(problems: Sequence[Problem], seed: int) -> dict[str, Any]:
-    """Accuracy with a Wilson interval; with several samples a bootstrap over problems, as samples are not independent."""
-    n = len(problems)
-    if len(problems[0].samples) == 1:
-        correct: float = sum(problem.correct for problem in problems)
-        interval = wilson_interval(int(correct), n)
+def _score(solved: Sequence[int], samples: int, seed: int) -> dict[str, Any]:
+    """Accuracy with a Wilson interval; with several samples a bootstrap over problems, as samples are not independent.
+
+    Args:
+        solved: correct samples of each problem, of `samples`.
+    """
+    n, total = len(solved), sum(solved)
+    if samples == 1:
+        interval = wilson_interval(total, n)
     else:
-        scores = [problem.score for problem in problems]
-        correct = round(sum(scores), 1)  # problems solved on average over the samples
-        interval = bootstrap_mean(scores, seed)
+        interval = bootstrap_mean([count / samples for count in solved], seed)
     return {
         "n": n,
-        "correct": correct,
-        "accuracy": round(sum(problem.score for problem in problems) / n, 4),
+        "correct": total if samples == 1 else round(total / samples, 1),  # problems solved, on average over samples
+        "accuracy": round(total / (n * samples), 4),
         "low": round(interval.low, 4),
         "high": round(interval.high, 4),
     }
