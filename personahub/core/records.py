@@ -113,20 +113,41 @@ REFERENCE = pa.schema(
     ]
 )
 
-GRADED = pa.schema(
+GRADED = pa.schema(  # one row per sample; the samples of a problem stand together
     [
-        ("id", _TEXT),
+        ("id", _TEXT),  # the problem's id
+        ("sample", pa.int32()),  # 0 with one completion per problem
         ("benchmark", _TEXT),
         ("problem", _TEXT),
         ("reference", _TEXT),
         ("predicted", _TEXT),
         ("verdict", _TEXT),  # correct, wrong, no_answer, timeout or error
         ("rule", _TEXT),  # of extraction and of equivalence
+        ("cluster", pa.int32()),  # equivalent answers to a problem share one; -1 without an answer; null: one sample
+        ("judged", _TEXT),  # the LLM judge's word: correct, wrong or unread; null where it was not asked
+        ("judgement", _TEXT),  # the judge's reply in full
         ("completion", _TEXT),
         ("finish_reason", _TEXT),
         ("completion_tokens", pa.int64()),
         ("subject", _TEXT),
         ("level", _TEXT),
+    ]
+)
+
+DISCORDANT = pa.schema(  # a problem that two models do not solve equally well
+    [
+        ("id", _TEXT),  # the problem's id
+        ("benchmark", _TEXT),
+        ("a", _TEXT),  # names of the two runs
+        ("b", _TEXT),
+        ("problem", _TEXT),
+        ("reference", _TEXT),
+        ("subject", _TEXT),
+        ("level", _TEXT),
+        ("answer_a", _TEXT),  # with several samples, the answer that most of them give
+        ("answer_b", _TEXT),
+        ("score_a", pa.float64()),  # share of correct samples
+        ("score_b", pa.float64()),
     ]
 )
 

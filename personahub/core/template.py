@@ -52,6 +52,7 @@ class Template:
     description: str
     fingerprint: str
     parts: tuple[tuple[str, jinja2.Template], ...]  # role and compiled text
+    stop: tuple[str, ...] = ()  # strings at which a model that only continues text is past the answer
 
     def render(self, **values: Any) -> tuple[Message, ...]:
         """Messages in order; a part that renders to nothing is left out.
@@ -99,7 +100,8 @@ def load_template(name: str, folder: Path) -> Template:
         )
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"{path}: {error.message} (line {error.lineno} of its part)") from None
-    return Template(path.stem, fields["version"], str(fields.get("description", "")), digest(text), parts)
+    description = str(fields.get("description", ""))
+    return Template(path.stem, fields["version"], description, digest(text), parts, tuple(fields.get("stop", ())))
 
 
 def _read_head(text: str, path: Path) -> dict[str, Any]:
@@ -109,4 +111,7 @@ def _read_head(text: str, path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: the head is not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(fields, dict) or type(fields.get("version")) is not int:
         raise UserError(f"{path}: the head has a line 'version: N' with a whole number")
+    stop = fields.get("stop", [])
+    if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
+        raise UserError(f'{path}: `stop` in the head is a list of strings, as in ["\\nProblem:"]')
     return fields

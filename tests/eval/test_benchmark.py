@@ -15,6 +15,7 @@ from eval.measures import wilson_interval
 from personahub.core import records
 from personahub.core.answers import CheckerPool, check
 from personahub.core.artifact import Artifact
+from personahub.core.config import identity_of, parse_config
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id
 from personahub.core.problem_sets import ProblemSetConfig, load_problems
@@ -111,7 +112,7 @@ def test_a_refused_problem_counts_as_an_error(exam: Any, evaluate: Run) -> None:
 
 def test_an_engine_that_refuses_everything_is_no_measurement(exam: Any, evaluate: Run) -> None:
     rows = [reference(f"REFUSE {i} times 3 plus 4", "10") for i in range(3)]
-    with pytest.raises(UserError, match=r"'student' refused all of 3 problems, the first with too_long"):
+    with pytest.raises(UserError, match=r"'student' refused all of 3 requests, the first with too_long"):
         evaluate({"exam": exam(rows)})
 
 
@@ -179,11 +180,99 @@ def test_the_forecast_counts_problems_not_models() -> None:
     assert found.rows_out == found.requests["student"].count == 450
 
 
-def test_math_references_are_correct_against_themselves(test_data: Path) -> None:
-    """All 5,000, as the stage checks them."""
-    problems = load_problems(
-        ProblemSetConfig.model_validate({"name": "math", "path": str(test_data / "math" / "test.jsonl")})
-    )
+@pytest.mark.parametrize(
+    ("name", "file", "count"),
+    [("math", "math/test.jsonl", 5000), ("math500", "math/math500.jsonl", 500), ("gsm8k", "gsm8k/test.jsonl", 1319)],
+)
+def test_references_are_correct_against_themselves(test_data: Path, name: str, file: str, count: int) -> None:
+    """All of them, as the stage checks them."""
+    problems = load_problems(ProblemSetConfig.model_validate({"name": name, "path": str(test_data / file)}))
     with CheckerPool(2) as pool:
         labels = Counter(verdict.label for verdict in pool.check_many((p.answer, p.answer) for p in problems))
-    assert labels == {"correct": 5000}
+    assert labels == {"correct": count}
+
+
+SAMPLING = {"temperature": 1.0, "max_tokens": 64}
+
+
+@pytest.fixture
+def half_right(tmp_path: Path) -> str:
+    """A model that is right about half of the time."""
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "skill.json").write_text(json.dumps({"skill": 0.5}))
+    return str(folder)
+
+
+def test_several_samples_give_pass_and_majority_at_k(exam: Any, evaluate: Run, half_right: str) -> None:
+    rows = [reference(f"{i} times 3 plus 4", str(3 * i + 4), level=str(i % 2), subject="Sums") for i in range(30)]
+    artifact = evaluate({"exam": exam(rows)}, model=half_right, samples=4, sampling=SAMPLING)
+    result = artifact.manifest.summary["benchmarks"]["exam"]
+    samples = list(artifact.rows())
+    assert Counter(row["sample"] for row in samples) == dict.fromkeys(range(4), 30)
+    assert (result["n"], result["samples_per_problem"], sum(result["verdicts"].values())) == (30, 4, 120)
+    by_problem = {id_: [row for row in samples if row["id"] == id_] for id_ in {row["id"] for row in samples}}
+    solved = [sum(row["verdict"] == "correct" for row in problem) for problem in by_problem.values()]
+    assert result["accuracy"] == result["pass_at_k"]["1"]["value"] == pytest.approx(sum(solved) / 120, abs=1e-4)
+    assert result["correct"] == pytest.approx(sum(solved) / 4, abs=0.051)
+    assert result["pass_at_k"]["4"]["value"] == pytest.approx(sum(c > 0 for c in solved) / 30, abs=1e-4)
+    assert list(result["pass_at_k"]) == list(result["maj_at_k"]) == ["1", "2", "4"]
+    for estimate in (*result["pass_at_k"].values(), *result["maj_at_k"].values(), *result["by_level"].values()):
+        assert estimate["low"] <= estimate.get("value", estimate.get("accuracy")) <= estimate["high"]
+    assert sum(part["n"] for part in result["by_level"].values()) == 30
+
+
+def test_votes_are_clustered_by_equivalence_and_no_answer_has_none(exam: Any, evaluate: Run, half_right: str) -> None:
+    rows = [reference(f"{i} times 3 plus 4", str(3 * i + 4)) for i in range(1, 30)]
+    samples = list(evaluate({"exam": exam(rows)}, model=half_right, samples=6, sampling=SAMPLING).rows())
+    seen = set()
+    for row in rows:
+        here = [sample for sample in samples if sample["id"] == row["id"]]
+        for sample in here:
+            assert (sample["cluster"] == -1) == (sample["predicted"] is None)
+            same = {other["predicted"] for other in here if other["cluster"] == sample["cluster"]}
+            assert len(same) == 1  # this engine writes equal numbers equally
+            seen.add(sample["verdict"])
+    assert seen == {"correct", "wrong", "no_answer"}
+
+
+def test_greedy_samples_are_refused() -> None:
+    with pytest.raises(UserError, match="4 greedy completions are 4 times the same one"):
+        parse_config(Config, {"engine": "student", "samples": 4}, "stages.after.config")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"template": "few_shot"}, "add few_shot"),
+        ({"few_shot": {"count": 2}}, "template solve shows no examples"),
+        ({"template": "fewshot"}, "no such template. Here are: base, few_shot"),
+    ],
+)
+def test_prompts_that_do_not_fit_together_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_config(Config, {"engine": "student", **values}, "stages.after.config")
+
+
+def test_examples_and_templates_are_identity(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(json.dumps({"problem": "1 + 1?", "solution": "\\boxed{2}"}) + "\n")
+
+    def identity(**values: Any) -> dict[str, Any]:
+        config = parse_config(Config, {"engine": "student", **values}, "stages.after.config")
+        assert parse_config(Config, config.model_dump(mode="json"), "again") == config  # as a worker reads it back
+        return identity_of(config, {"student": {}})
+
+    shown = [{"count": 1}, {"count": 2}, {"count": 1, "path": str(mine)}]
+    found = [identity(), *(identity(template="few_shot", few_shot=few_shot) for few_shot in shown)]
+    assert len({json.dumps(one, sort_keys=True) for one in found}) == 4
+    before = identity(template="few_shot", few_shot=shown[2])
+    mine.write_text(json.dumps({"problem": "1 + 2?", "solution": "\\boxed{3}"}) + "\n")
+    assert identity(template="few_shot", few_shot=shown[2]) != before
+
+
+def test_the_template_stops_what_the_sampling_does_not() -> None:
+    config = Config.model_validate(
+        {"engine": "student", "template": "base", "sampling": {"temperature": 0, "stop": ["END"]}}
+    )
+    assert config.sampling_with_stop().stop == ("END", "\nProblem:")

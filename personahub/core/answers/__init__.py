@@ -8,7 +8,8 @@
             ...
 
 `check` runs in this process; `CheckerPool` runs the same in worker processes that the parent kills at
-a deadline. docs/answers.md has the rules, the policy for contested cases, and the measurements.
+a deadline. Behind both, by choice, stands a model as judge (`judge.py`). docs/answers.md has the rules,
+the policy for contested cases, and the measurements.
 """
 
 from __future__ import annotations

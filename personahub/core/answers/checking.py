@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from personahub.core.answers import guards
-from personahub.core.answers.equivalence import equivalent, is_readable
+from personahub.core.answers.equivalence import equivalent, is_name, is_readable
 from personahub.core.answers.extract import extract, inside, stated
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.verdict import Extracted, Verdict
@@ -54,8 +54,17 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
             rule = equivalent(gold_reading, pred_reading, policy)
             if rule is not None:
                 return "correct", found, rule
-    refused = guards.refusal(found.answer) or guards.refusal(reference.answer)
-    return "wrong", found, f"refused: {refused}" if refused else "different"
+    return "wrong", found, _why_not(reference.answer, found.answer)
+
+
+def _why_not(gold: str, pred: str) -> str:
+    """What a "wrong" rests on: a judge may be asked again where it is not on having read both sides."""
+    for side, answer in (("reference", gold), ("prediction", pred)):
+        if refused := guards.refusal(answer):
+            return f"refused: {refused} of the {side}"
+        if not (is_readable(answer) or is_name(answer)):
+            return f"unread: {side}"
+    return "different"
 
 
 def _reference_readings(answer: str, others: tuple[str, ...]) -> Iterator[str]:

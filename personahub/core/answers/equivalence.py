@@ -138,6 +138,11 @@ def is_readable(text: str) -> bool:
     return not isinstance(_readings(normal, True)[0], Words) or bool(clock(normal) or choice_letter(normal))
 
 
+def is_name(text: str) -> bool:
+    """Whether an answer is a word or three, which are compared letter by letter and leave nothing to read."""
+    return bool(_ONLY_WORDS.match(text)) and len(text.split()) <= 3
+
+
 def _worded(a: str, b: str, policy: Policy) -> str | None:
     """Answers in words, also where one is a sentence that ends in the other."""
     left, right = words_key(a, policy.ignore_case), words_key(b, policy.ignore_case)

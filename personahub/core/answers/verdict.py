@@ -36,7 +36,8 @@ class Verdict:
             worker died).
         extracted: the predicted answer as written.
         extraction: the extraction rule that found it.
-        rule: the equivalence rule that fired, or why none could.
+        rule: the equivalence rule that fired, or why none could: `different` (both sides were read),
+            `unread: ...` (one was not, so "wrong" is the best guess), `refused: ...` (too large to look at).
         ms: wall milliseconds, queueing excluded.
     """
 
