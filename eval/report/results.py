@@ -23,11 +23,12 @@ def accuracy(summary: Mapping[str, Any]) -> Section | None:
     """Every benchmark, every model, with intervals, beside what the paper printed."""
     names = list(dict.fromkeys(name for stage in summary["benchmarks"] for name in stage["results"]))
     panels = [_benchmark_panel(name, summary["benchmarks"]) for name in names]
+    panels += _comparison_panels(summary)
     panels += _scaling_panel(summary)
     remarks = _remarks(summary["benchmarks"])
     if not panels and not remarks:
         return None
-    lead = "Greedy decoding, one answer per problem; the bar behind each dot is its 95% Wilson interval. "
+    lead = "The bar behind each dot is its 95% interval: Wilson's, or with several samples a bootstrap over problems. "
     if summary["math"]["status"] == "measured":
         lead += summary["math"]["statement"]
     roles = dict.fromkeys(stage["role"] for stage in summary["benchmarks"])
@@ -45,7 +46,7 @@ def _benchmark_panel(name: str, stages: Sequence[Mapping[str, Any]]) -> Panel:
     kind = taken[0][1]["kind"]
     number, printed = _PAPER_TABLES.get(kind if kind == "synthetic_test" else name, ("", {}))
     rows += [IntervalRow(model, printed[model], None, None, "paper") for model in _PAPER_SHOWN if model in printed]
-    folds = [Fold("Verdicts", _verdict_table(name, taken))]
+    folds = [Fold("Verdicts", _verdict_table(name, taken)), *_sampling_folds(taken), *_judge_folds(taken)]
     if printed:
         folds.append(Fold(f"All of the paper's {number}", _printed_table(printed)))
     note = "The paper's numbers are for a synthetic test of its own." if kind == "synthetic_test" else ""
@@ -71,6 +72,65 @@ def _verdict_table(name: str, taken: Sequence[tuple[Mapping[str, Any], Mapping[s
     return Table(header, rows)
 
 
+def _sampling_folds(taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Fold]:
+    """pass@k and maj@k of the stages that asked several times."""
+    folds = []
+    for stage, result in taken:
+        if "pass_at_k" in result:
+            rows = [
+                (k, *(_with_interval(result[measure][k]) for measure in ("pass_at_k", "maj_at_k")))
+                for k in result["pass_at_k"]
+            ]
+            folds.append(Fold(f"{stage['stage']}: pass@k and maj@k", Table(("k", "pass@k", "maj@k"), rows)))
+    return folds
+
+
+def _with_interval(value: Mapping[str, float]) -> str:
+    return f"{percent(value['value'])} ({100 * value['low']:.1f}–{100 * value['high']:.1f})"
+
+
+def _judge_folds(taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Fold]:
+    """What a model said behind the rules, where one was asked."""
+    header = ("stage", "model", "asked", "accepts what rules do not", "rejects what rules accept", "accuracy with it")
+    rows = [
+        (
+            stage["stage"],
+            judge["model"],
+            f"{judge['asked']:,}",
+            f"{judge['judge_accepts']:,}",
+            f"{judge['judge_rejects']:,}",
+            percent(judge["accuracy"]),
+        )
+        for stage, result in taken
+        if (judge := result.get("judge"))
+    ]
+    return [Fold("LLM judge", Table(header, rows))] if rows else []
+
+
+def _comparison_panels(summary: Mapping[str, Any]) -> list[Panel]:
+    """Paired comparisons of runs on the same problems."""
+    header = ("benchmark", "runs", "difference", "95% interval", "only the first", "only the second", "p (Holm)")
+    panels = []
+    for stage in summary["comparisons"]:
+        rows = [
+            (
+                _title(name),
+                f"{pair['a']} → {pair['b']}",
+                f"{100 * pair['difference']:+.1f}",
+                f"{100 * pair['low']:+.1f} to {100 * pair['high']:+.1f}",
+                f"{pair['only_a']:,}",
+                f"{pair['only_b']:,}",
+                "" if pair["p_holm"] is None else f"{pair['p_holm']:.2g}",
+            )
+            for name, pairs in stage["benchmarks"].items()
+            for pair in pairs
+        ]
+        if rows:
+            note = "Points of accuracy, paired bootstrap over problems; problems that only one run solves; McNemar's exact test."
+            panels.append(Panel(f"{stage['stage']}: is it chance?", note, table=Table(header, rows), wide=True))
+    return panels
+
+
 def _printed_table(printed: Mapping[str, float]) -> Table:
     return Table(("model", "accuracy"), [(model, percent(value)) for model, value in printed.items()], (paper.STUDENT,))
 
@@ -91,8 +151,8 @@ def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
             unfit = {verdict: result["verdicts"][verdict] for verdict in ("error", "timeout")}
             if any(unfit.values()):
                 remarks.append(
-                    f"{stage['stage']}: of {result['n']:,} problems of {_title(name)}, {unfit['error']:,} gave an error and "
-                    f"{unfit['timeout']:,} ran out of time in checking; they count as not solved"
+                    f"{stage['stage']}: of {result['n']:,} problems of {_title(name)}, {unfit['error']:,} could not be asked or "
+                    f"checked and {unfit['timeout']:,} ran out of time in checking; they count as not solved"
                 )
         if stage["asked_as_trained"] is False:
             remarks.append(f"{stage['stage']} asks under another prompt than the training data has")

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eval.regrade import GRADERS
 from eval.report import paper
 from personahub.core.artifact import Artifact, Usage
 
@@ -35,7 +36,7 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
         artifacts: of all stages, in any order.
     """
     ordered = in_order(artifacts)
-    benchmarks = [_benchmark(artifact, ordered) for artifact in made_by(ordered, "eval.benchmark")]
+    benchmarks = [_benchmark(artifact, ordered) for artifact in made_by(ordered, *GRADERS)]
     simulated = [artifact.manifest.stage for artifact in ordered if _is_simulated(artifact.manifest.identity)]
     return {
         "experiment": experiment,
@@ -47,6 +48,7 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "stages": [_stage(artifact, experiment) for artifact in ordered],
         "totals": _totals(ordered),
         "benchmarks": benchmarks,
+        "comparisons": [_comparisons(artifact) for artifact in made_by(ordered, "eval.compare")],
         "data": [_data(artifact) for artifact in made_by(ordered, "synth.sft_data")],
         "verification": [_votes(artifact) for artifact in made_by(ordered, "synth.verify")],
         "training": [_training(artifact) for artifact in made_by(ordered, "train.sft")],
@@ -56,9 +58,9 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
     }
 
 
-def made_by(artifacts: Sequence[Artifact], module: str) -> list[Artifact]:
-    """Those of the artifacts that `module` made."""
-    return [artifact for artifact in artifacts if artifact.manifest.module == module]
+def made_by(artifacts: Sequence[Artifact], *modules: str) -> list[Artifact]:
+    """Those of the artifacts that one of `modules` made."""
+    return [artifact for artifact in artifacts if artifact.manifest.module in modules]
 
 
 def in_order(artifacts: Sequence[Artifact]) -> list[Artifact]:
@@ -112,11 +114,12 @@ def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, A
     """One benchmark stage with its role.
 
     `after`: its model came out of `train.sft`. `before`: its model is what a `train.sft` began with.
-    `other`: any other model, evaluated for comparison.
+    `other`: any other model, evaluated for comparison. What is graded anew keeps the role it had.
     """
     manifest = artifact.manifest
-    reference = manifest.inputs.get("model")
-    maker = next((a for a in artifacts if reference is not None and a.fingerprint == reference.fingerprint), None)
+    source = _made_from(artifact, "completions", artifacts)
+    known = _benchmark(source, artifacts) if source is not None else {}
+    maker = _made_from(artifact, "model", artifacts)
     name = maker.manifest.stage if maker is not None else _model_name(manifest.identity)
     trainings = made_by(artifacts, "train.sft")
     if maker in trainings:
@@ -127,8 +130,8 @@ def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, A
         role = "other"
     return {
         "stage": manifest.stage,
-        "role": role,
-        "model": name,
+        "role": known.get("role", role),
+        "model": known.get("model", name),
         "results": manifest.summary.get("benchmarks", {}),
         "skipped": manifest.summary.get("skipped", {}),
         "reference_self_check": manifest.summary.get("reference_self_check", {}),
@@ -136,17 +139,26 @@ def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, A
     }
 
 
+def _made_from(artifact: Artifact, name: str, artifacts: Sequence[Artifact]) -> Artifact | None:
+    """The one of `artifacts` that was the input `name`."""
+    reference = artifact.manifest.inputs.get(name)
+    return next((a for a in artifacts if reference is not None and a.fingerprint == reference.fingerprint), None)
+
+
 def _began_with(training: Artifact, artifacts: Sequence[Artifact]) -> list[str | None]:
-    """Names of the model that a training began with: the stage that made it, or its path or hub name."""
+    """Names of the model that a training began with: the stage that made it, or what `model.name_or_path` says."""
     upstream = {reference.fingerprint for reference in training.manifest.inputs.values()}
     stages = [artifact.manifest.stage for artifact in artifacts if artifact.fingerprint in upstream]
-    model = training.manifest.config.get("model", {})
-    return [*stages, model.get("hub"), model.get("path")]
+    return [*stages, training.manifest.config.get("model", {}).get("name_or_path")]
 
 
 def _model_name(identity: Mapping[str, Any]) -> str | None:
     engine = identity.get("engine")
     return str(engine.get("model")) if isinstance(engine, Mapping) else None
+
+
+def _comparisons(artifact: Artifact) -> dict[str, Any]:
+    return {"stage": artifact.manifest.stage, "benchmarks": artifact.manifest.summary.get("comparisons", {})}
 
 
 def _student(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -155,7 +167,8 @@ def _student(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     for benchmark in benchmarks:
         for name, result in benchmark["results"].items():
             if result["kind"] == "synthetic_test":
-                found[benchmark["role"]] = {"stage": benchmark["stage"], "benchmark": name, **_headline(result)}
+                shown = {"stage": benchmark["stage"], "benchmark": name, **_headline(result)}
+                found.setdefault(benchmark["role"], shown)
     return {"before": found.get("before"), "after": found.get("after")} if found else None
 
 

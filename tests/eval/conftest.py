@@ -325,6 +325,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory, build: Build, run: Any,
     inputs = {key: made[key] for key in ("personas", "problems")}
     config = {"embedder": {"kind": "hashing"}, "levels": [0.2, 0.4, 0.6, 0.8, 0.9], "tolerance": 0.04}
     made["similarity"] = run(root / "similarity", "eval.diversity", inputs, config)
+    made["comparison"] = run(
+        root / "comparison", "eval.compare", {name: made[name] for name in ("before", "after")}, {}
+    )
+    made["strict"] = run(
+        root / "strict", "eval.regrade", {"completions": made["after"]}, {"answers": {"rounding_digits": None}}
+    )
     return made
 
 
@@ -475,7 +481,7 @@ def _students(root: Path, made: dict[str, Artifact], build: Build) -> None:
         root / "model",
         "train.sft",
         inputs={"data": made["data"], "model": made["base_model"]},
-        config={"model": {"hub": None, "path": None}},
+        config={"model": {"name_or_path": None}},
         summary={
             "steps": 295,
             "epochs": 3.0,

@@ -69,6 +69,30 @@ def test_roles_follow_the_artifacts_and_not_the_names(
     assert roles == {"before": ("after", "model"), "after": ("other", "big")}
 
 
+def test_what_is_graded_anew_keeps_its_role(summary: dict[str, Any]) -> None:
+    roles = {entry["stage"]: (entry["role"], entry["model"]) for entry in summary["benchmarks"]}
+    assert roles["strict"] == roles["after"] == ("after", "model")
+    assert summary["student"]["after"]["stage"] == "after"
+
+
+def test_a_base_model_by_name_is_the_one_before_training(build: Any, tmp_path: Path) -> None:
+    identity = {"engine": {"kind": "vllm", "model": "Qwen/Qwen2-7B"}}
+    base = build(tmp_path / "base", "eval.benchmark", identity=identity)
+    model = build(tmp_path / "model", "train.sft", config={"model": {"name_or_path": "Qwen/Qwen2-7B"}})
+    (benchmark,) = summarize("x", [base, model])["benchmarks"]
+    assert (benchmark["role"], benchmark["model"]) == ("before", "Qwen/Qwen2-7B")
+
+
+def test_comparisons_are_shown_with_their_p_value(summary: dict[str, Any], report: Path) -> None:
+    (comparison,) = summary["comparisons"]
+    (pair,) = comparison["benchmarks"]["synthetic_test"]
+    assert (pair["a"], pair["b"]) == ("before", "after")
+    text = _Page((report / "index.html").read_text(encoding="utf-8")).text
+    assert "comparison: is it chance?" in text
+    assert f"{100 * pair['difference']:+.1f}" in text
+    assert f"{pair['p_holm']:.2g}" in text
+
+
 def test_math_speaks_in_a_sentence(build: Any, experiment: dict[str, Artifact], tmp_path: Path) -> None:
     def statement(name: str, benchmarks: Any, skipped: Any) -> dict[str, Any]:
         summary = {"benchmarks": benchmarks, "skipped": skipped, "reference_self_check": {}}
@@ -128,7 +152,7 @@ def test_errors_in_checking_are_pointed_out(build: Any, run: Run, tmp_path: Path
     }
     artifact = build(tmp_path / "bench", "eval.benchmark", summary=summary)
     page = _Page((run(tmp_path / "r", "eval.report", {"b": artifact}).path / "index.html").read_text(encoding="utf-8"))
-    assert "3 gave an error and 2 ran out of time" in page.text
+    assert "3 could not be asked or checked and 2 ran out of time" in page.text
     assert "2 of 6 reference answers of Exam are not graded correct against themselves" in page.text
     assert "asks under another prompt" in page.text
 
@@ -267,3 +291,16 @@ def test_code_and_formulas_are_set_apart() -> None:
     assert '<code class="tex">$x&lt;1$</code>' in html
     assert "<pre><code>print(&#39;&lt;b&gt;&#39;)</code></pre>" in html
     assert '<code class="tex">\\boxed{2}</code> &amp; done' in html
+
+
+def test_several_samples_and_a_judge_are_shown(build: Any, run: Run, tmp_path: Path) -> None:
+    value = {"value": 0.5, "low": 0.25, "high": 0.75}
+    judge = {"model": "judge-7b", "asked": 321, "judge_accepts": 17, "judge_rejects": 4, "accuracy": 0.4321}
+    result = {"kind": "benchmark", "n": 6, "correct": 1, "accuracy": 0.1667, "low": 0.03, "high": 0.56}
+    result |= {"verdicts": dict.fromkeys(("correct", "wrong", "no_answer", "timeout", "error"), 0), "truncated": 0}
+    result |= {"by_subject": {}, "by_level": {}, "judge": judge, "pass_at_k": {"8": value}, "maj_at_k": {"8": value}}
+    summary = {"benchmarks": {"exam": result}, "skipped": {}, "reference_self_check": {}, "asked_as_trained": None}
+    artifact = build(tmp_path / "bench", "eval.benchmark", summary=summary)
+    text = _Page((run(tmp_path / "r", "eval.report", {"b": artifact}).path / "index.html").read_text()).text
+    assert "50.0% (25.0–75.0)" in text
+    assert all(shown in text for shown in ("judge-7b", "321", "17", "43.2%"))
