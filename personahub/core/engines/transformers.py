@@ -56,6 +56,8 @@ def open_engine(config: Config) -> TransformersEngine:
     import transformers
     from safetensors import SafetensorError
 
+    from personahub.core.engines.decode_attention import use_decode_attention
+
     _check_folder(config.model)
     options = {"revision": config.revision or "main", "trust_remote_code": False}
     try:
@@ -65,6 +67,7 @@ def open_engine(config: Config) -> TransformersEngine:
         )
         model, report = loaded
         model = model.to(_device(config.device)).eval()
+        use_decode_attention(model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise EngineUnavailable(
             f"{config.model}: cannot be loaded as a causal language model: {_line(error)}"
