@@ -26,6 +26,7 @@ _DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
 _SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
+_LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
 _BRACKETED_GROUP = re.compile(r"\d,\d{3}(?!\d)")
 
 
@@ -101,7 +102,7 @@ def _is_notation(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
-    """The ways to read an answer, likeliest first: `1,234` is a number, but `(1,234)` may be a pair."""
+    """The ways to read an answer, likeliest first: `1,234` is a number, `(1,234)` a pair, `(0, 1,234)` either."""
     if _is_prose(text):
         return (Words(text),)
     if _PYTHON_COMPLEX.match(text):
@@ -109,9 +110,11 @@ def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
     readings: list[Node] = []
     for grouped in (True, False) if _BRACKETED_GROUP.search(text) and re.search(r"[(\[{]", text) else (True,):
         try:
-            readings.append(parse(text, grouped))
+            node = parse(text, grouped)
         except (Unreadable, RecursionError):
             continue
+        if not (grouped and _LONE_PAIR.match(text)):
+            readings.append(node)
     if decimal_comma and _DECIMAL_COMMA.match(text):
         readings += _readings(text.replace(",", ".", 1), False)
     return tuple(readings) or (Words(text),)

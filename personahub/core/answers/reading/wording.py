@@ -40,13 +40,13 @@ _CLOCK = re.compile(
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"^[\W_]*(?:option|choice|answer)?[\W_]*([A-Ja-j])[\W_]*$", re.IGNORECASE)
-_LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(.+)$", re.DOTALL)
+_LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(?![+*/^=<>,])(.+)$", re.DOTALL)
 
 
 def plain_words(text: str) -> str:
     """The letters and digits of a text answer, with LaTeX's text commands off."""
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}", r" \1 ", text)
-    return re.sub(r"[^\w+\-/.,:%]+", " ", re.sub(r"\\[,;:! ]|[{}$\\]", " ", text)).strip(" .,:")
+    return re.sub(r"[^\w+\-/.,:%<>=^*|!]+", " ", re.sub(r"\\[,;:! ]|[{}$\\]", " ", text)).strip(" .,:")
 
 
 def words_key(text: str, ignore_case: bool) -> str:
@@ -54,7 +54,7 @@ def words_key(text: str, ignore_case: bool) -> str:
     text = plain_words(text)
     if ignore_case:
         text = text.lower()
-    words = [word.strip(".,:") for word in re.split(r"[\s\-,]+", text)]
+    words = [word.strip(".,:!") for word in re.split(r"[\s,]+|(?<=[A-Za-z])-(?=[A-Za-z])", text)]
     kept = " ".join(word for word in words if word and (not ignore_case or word not in _ARTICLES))
     return _SAME.get(kept, kept)
 
