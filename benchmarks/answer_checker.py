@@ -41,6 +41,7 @@ LATEX = ("sympy==1.14.0", "antlr4-python3-runtime==4.11.1")
 # name: pip arguments of each install step; None runs in this environment.
 PEERS: dict[str, tuple[tuple[str, ...], ...] | None] = {
     "personahub": None,
+    "personahub, reader alone": None,
     "math-verify": None,
     "prm800k": (("mathruler==0.1.0", "pylatexenc==2.10", "tqdm", *LATEX),),
     "minerva": (("--no-deps", "lm-eval==0.4.13"), ("math-verify==0.9.0", *LATEX)),

@@ -91,7 +91,8 @@ def _parsed(a: str, b: str, policy: Policy) -> str | None:
             if rule is not None:
                 return rule
     unread = [text for text, node in ((a, golds[0]), (b, preds[0])) if isinstance(node, Words)]
-    return symbolically_equal(a, b) if unread and all(map(_is_notation, unread)) else None
+    second_opinion = policy.math_verify and unread and all(map(_is_notation, unread))
+    return symbolically_equal(a, b) if second_opinion else None
 
 
 def _is_notation(text: str) -> bool:
