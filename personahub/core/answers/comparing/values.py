@@ -62,11 +62,19 @@ def free_symbols(node: Any) -> frozenset[str]:
 
 
 def sample(names: frozenset[str], round_: int) -> dict[str, Fraction]:
-    """A rational for each variable, the same in every process; in every third round some are negative."""
+    """A rational for each variable, the same in every process.
+
+    Rounds 2 and 5 have negative ones, 4 and 5 large ones (|x - 5| is not 5 - x), and from round 6 on all
+    lie between 0 and 1.
+    """
     point = {}
     for index, name in enumerate(sorted(names)):
         seed = hashlib.blake2b(f"{name}:{round_}".encode(), digest_size=8).digest()
         size = Fraction(int.from_bytes(seed[:4], "big") % 100_003 + 100_003, 70_001)  # in (1.4, 2.9)
+        if round_ >= 6:
+            point[name] = 1 / size
+            continue
+        size = 37 * size if round_ >= 4 else size
         size += 3 * index  # differences of two stay above 1, so that no power of theirs vanishes
         negative = round_ % 3 == 2 and (round_ == 2 or index % 2 == 0)
         point[name] = -size if negative else size

@@ -70,6 +70,8 @@ _EXCEPT = re.compile(
     r"^(?:\\text\{)? ?(?:all|any) reals?(?: numbers| values)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?([^a-z]+)$"
 )
 _UNIT_FRACTION = re.compile(r"\\frac\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}")
+_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![a-zA-Z])")
+_UNION_OF_RELATIONS = re.compile(r"(?<![)\]}\s])\s*\\cup(?![a-zA-Z])\s*(?![(\[{\\])")  # x < 1 \cup x > 3
 _SPACED_THOUSANDS = re.compile(r"^-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?$")
 _WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`")]
 
@@ -142,6 +144,8 @@ def _plain_latex(text: str) -> str:
     text = _LAYOUT.sub(" ", text)
     text = _SIZED.sub("", text)
     text = _rename(text)
+    if r"\cup" in text and _INEQUALITY.search(text):
+        text = _UNION_OF_RELATIONS.sub(" or ", text)
     text = re.sub(rf"\\(?:{_TEXT})(?![a-zA-Z])\s*", r"\\text", text)
     text = _unwrap(text, rf"(?:{_FONT})", _font)
     text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)

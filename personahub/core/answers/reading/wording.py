@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from personahub.core.answers.reading.nodes import Clock
 
-_ARTICLES = {"the", "a", "an", "is", "are", "of", "on", "at", "it"}
+_ARTICLES = {"the", "a", "an", "and", "is", "are", "of", "on", "at", "it"}  # what a list or a name may have or lack
 _ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
