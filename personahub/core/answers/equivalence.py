@@ -20,7 +20,7 @@ from personahub.core.answers.reading.grammar import parse
 from personahub.core.answers.reading.nodes import Node, Ratio, Words
 from personahub.core.answers.reading.normalise import key, normalise
 from personahub.core.answers.reading.tokens import FUNCTIONS, GREEK, Unreadable
-from personahub.core.answers.reading.wording import choice_letter, clock, plain_words, same_time, words_key
+from personahub.core.answers.reading.wording import choice_letter, clock, number_word, plain_words, same_time, words_key
 
 _DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
@@ -127,6 +127,8 @@ def _is_prose(text: str) -> bool:
         return True
     if not _ONLY_WORDS.match(text):
         return False
+    if number_word(text) is not None:
+        return True
     words = [w for w in re.findall(r"[A-Za-z]+", text.replace(r"\text", "")) if w.lower() not in ("and", "or")]
     long = [word for word in words if len(word) >= 3 and word not in FUNCTIONS and word not in GREEK]
     return any(len(word) >= 4 for word in long) or (bool(long) and len(words) > 1)

@@ -27,7 +27,8 @@ def rounds_to(gold: Node, pred: Node, digits: int, point: Mapping[str, Value]) -
         digits: significant digits that a predicted decimal must show.
         point: values of the variables.
     """
-    if isinstance(gold, Number) and isinstance(pred, Number) and not _one_is_float(gold, pred):
+    both_written = isinstance(gold, Number) and isinstance(pred, Number) and gold.digits and pred.digits
+    if both_written and not _one_is_float(gold, pred):
         return False  # two numbers as people write them, 2.5 and 2.51, are two numbers
     return _stands_for(pred, gold, digits, point) or _stands_for(gold, pred, digits - 1, point)
 

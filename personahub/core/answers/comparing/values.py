@@ -202,7 +202,7 @@ def inexact(value: Value) -> Value:
 def based_value(node: Based) -> Fraction:
     """The number that a based numeral stands for; NoValue when a digit does not exist in its base."""
     sign = -1 if node.digits.startswith("-") else 1
-    whole, _, tail = node.digits.lstrip("-").partition(".")
+    whole, _, tail = node.digits.removeprefix("-").partition(".")
     try:
         value = Fraction(int(whole or "0", node.base))
         return sign * (value + (Fraction(int(tail, node.base), node.base ** len(tail)) if tail else 0))

@@ -67,7 +67,9 @@ _DOMAIN = re.compile(
 _ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
 _MINUS = re.compile(r"^(?:\\text\{)?(?:minus|negative) \}?(?=[\d\\])")
 _EXCEPT = re.compile(
-    r"^(?:\\text\{)? ?(?:all|any) reals?(?: numbers| values)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?([^a-z]+)$"
+    r"^(?:\\text\{)? ?(?:all|any|every) reals?(?: numbers?| values?)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?"
+    r"([^a-z]+)$",
+    re.IGNORECASE,
 )
 _UNIT_FRACTION = re.compile(r"\\frac\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}")
 _INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![a-zA-Z])")

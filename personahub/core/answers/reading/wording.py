@@ -39,8 +39,11 @@ _CLOCK = re.compile(
     r"^(?:at )?(?P<hour>\d{1,2})(?::(?P<minute>\d{2}))?(?::00)?\s*(?P<meridiem>[ap]\.?\s?m\b\.?|noon|midnight|o'?clock)?$",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"^[\W_]*(?:option|choice|answer)?[\W_]*([A-Ja-j])[\W_]*$", re.IGNORECASE)
-_LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(?![+*/^=<>,])(.+)$", re.DOTALL)
+_LETTER = re.compile(
+    r"^[^a-zA-Z0-9+*/^=<>-]*(?:option|choice|answer)?[^a-zA-Z0-9+*/^=<>-]*([A-Ja-j])[^a-zA-Z0-9+*/^=<>!'-]*$",
+    re.IGNORECASE,
+)
+_LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(?![+*/^=<>,)])(.+)$", re.DOTALL)
 
 
 def plain_words(text: str) -> str:
