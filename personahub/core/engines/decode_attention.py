@@ -56,7 +56,7 @@ def _attention(
     together = query.reshape(rows * shared, heads // shared, size) * (scaling if scaling is not None else size**-0.5)
     scores = torch.bmm(together, key.reshape(rows * shared, length, size).transpose(1, 2))
     if attention_mask is not None:
-        scores.view(rows, heads, 1, length).masked_fill_(~attention_mask, -torch.inf)
+        scores.view(rows, heads, 1, length).masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
     mixed = torch.bmm(scores.softmax(-1), value.reshape(rows * shared, length, value.shape[-1]))
     return mixed.view(rows, 1, heads, value.shape[-1]), None
 
@@ -86,7 +86,8 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def _is_ours(self, buffer: torch.Tensor, end: int) -> bool:
-        same = self.keys.data_ptr() == buffer.data_ptr() and len(self.keys) == len(buffer)
+        """Whether `keys` still lie in `buffer`, and it has space up to `end`."""
+        same = self.keys is not None and self.keys.data_ptr() == buffer.data_ptr() and len(self.keys) == len(buffer)
         return same and end <= buffer.shape[2]
 
 
