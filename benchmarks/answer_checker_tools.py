@@ -34,6 +34,14 @@ def personahub() -> Check:
     return lambda gold, pred, is_text: check(gold, _boxed(pred, is_text)).correct
 
 
+def reader_alone() -> Check:
+    """Ours without its second opinion: what math-verify adds is the difference."""
+    from personahub.core.answers import Policy, check
+
+    policy = Policy(math_verify=False)
+    return lambda gold, pred, is_text: check(gold, _boxed(pred, is_text), policy=policy).correct
+
+
 def math_verify() -> Check:
     from math_verify import parse, verify
 
@@ -107,6 +115,7 @@ def inspect() -> Check:
 
 TOOLS: dict[str, Callable[[], Check]] = {
     "personahub": personahub,
+    "personahub, reader alone": reader_alone,
     "math-verify": math_verify,
     "prm800k": prm800k,
     "minerva": minerva,

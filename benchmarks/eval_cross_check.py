@@ -21,7 +21,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,8 +119,8 @@ def interpreter(folder: Path) -> Path:
     return python
 
 
-def grade_with_lm_eval(made: Sequence[Completion], python: Path) -> tuple[list[dict[str, bool]], float]:
-    """Verdicts by grader, and CPU seconds of minerva's."""
+def grade_with_lm_eval(made: Sequence[Completion], python: Path) -> list[dict[str, bool]]:
+    """Verdicts of each completion by grader."""
     lines = "".join(
         json.dumps({"problem": c.problem["problem"], "solution": c.problem["solution"], "completion": c.text}) + "\n"
         for c in made
@@ -129,8 +128,7 @@ def grade_with_lm_eval(made: Sequence[Completion], python: Path) -> tuple[list[d
     done = subprocess.run([python, SCRIPT], input=lines, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"lm-eval's graders failed:\n{done.stderr[-2000:]}")
-    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
-    return verdicts, sum(verdict.pop("cpu") for verdict in verdicts)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def print_table(made: Sequence[Completion], verdicts: Sequence[dict[str, bool]]) -> None:
@@ -172,14 +170,11 @@ def main() -> None:
     problems = [json.loads(line) for line in options.math.read_text(encoding="utf-8").splitlines()]
     made = completions(problems, options.limit, options.seed)
     print(f"{len(made):,} completions of {options.limit:,} problems; Python {sys.version.split()[0]}", flush=True)
-    verdicts, cpu = grade_with_lm_eval(made, interpreter(options.folder))
-    started = time.monotonic()
+    verdicts = grade_with_lm_eval(made, interpreter(options.folder))
     with CheckerPool(2) as pool:
-        ours = [v.correct for v in pool.check_many((c.problem["answer"], c.text) for c in made)]
-    wall = time.monotonic() - started
-    for verdict, correct in zip(verdicts, ours, strict=True):
-        verdict[OURS] = correct
-    print(f"minerva: {1000 * cpu / len(made):.1f} CPU ms each; ours: {1000 * wall / len(made):.1f} ms each (2 workers)")
+        ours = pool.check_many((completion.problem["answer"], completion.text) for completion in made)
+        for verdict, ours_says in zip(verdicts, ours, strict=True):
+            verdict[OURS] = ours_says.correct
     print_table(made, verdicts)
     print_discordant(made, verdicts, options.show)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -49,9 +48,7 @@ def main() -> None:
     for line in sys.stdin:
         row = json.loads(line)
         docs = Docs([{"problem": row["problem"], "solution": row["solution"]}])
-        started = time.process_time()
         verdicts = minerva.process_results(minerva.process_docs(docs)[0], [row["completion"]])
-        cpu = time.process_time() - started
         strings = hendrycks.process_results(hendrycks.process_docs(docs)[0], [row["completion"]])
         print(
             json.dumps(
@@ -59,7 +56,6 @@ def main() -> None:
                     "minerva math_verify": bool(verdicts["math_verify"]),
                     "minerva exact_match": bool(verdicts["exact_match"]),
                     "hendrycks exact_match": bool(strings["exact_match"]),
-                    "cpu": cpu,
                 }
             ),
             flush=True,

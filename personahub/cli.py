@@ -82,15 +82,22 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--rejected", action="store_true", help="show rejected records instead")
     show.set_defaults(command=_show)
 
-    check = commands.add_parser("check", help="grade predicted answers against reference answers, row by row")
-    check.add_argument("source", metavar="IN.jsonl", help="rows with a reference and a predicted answer")
+    check = commands.add_parser(
+        "check",
+        help="grade predicted answers against reference answers, row by row",
+        description="Rows that cannot be checked are written with verdict `error` and the reason, and counted; "
+        "they change no exit code.",
+    )
+    check.add_argument("source", metavar="IN.jsonl", help="rows with a reference and a predicted answer; - reads stdin")
     check.add_argument(
-        "target", metavar="OUT.jsonl", help="the rows with verdict, extracted answer, rule, milliseconds"
+        "target",
+        metavar="OUT.jsonl",
+        help="the rows with verdict, extracted answer, rule, milliseconds; - writes stdout",
     )
     check.add_argument("--gold-field", default="gold")
     check.add_argument("--pred-field", default="pred")
     check.add_argument("--policy", choices=("lenient", "strict"), default="lenient", help="for contested cases")
-    check.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    check.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="checker processes")
     check.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS", help="for one row (default 5)")
     check.set_defaults(command=_check)
 
@@ -156,6 +163,8 @@ def _print_head(artifact: Artifact) -> None:
 def _check(options: argparse.Namespace) -> int:
     from personahub.core.answers import Policy, check_file
 
+    if options.deadline <= 0:
+        raise UserError(f"--deadline {options.deadline:g}: a row needs some time, such as --deadline 5")
     counts = check_file(
         options.source,
         options.target,
@@ -166,7 +175,8 @@ def _check(options: argparse.Namespace) -> int:
         policy=Policy.strict() if options.policy == "strict" else Policy(),
     )
     total = max(sum(counts.values()), 1)
-    print(", ".join(f"{label} {number:,} ({100 * number / total:.1f}%)" for label, number in counts.items()))
+    summary = ", ".join(f"{label} {number:,} ({100 * number / total:.1f}%)" for label, number in counts.items())
+    print(summary, file=sys.stderr if options.target == "-" else sys.stdout)
     return 0
 
 

@@ -77,45 +77,14 @@ def test_the_verdict_names_the_rule(gold, pred, rule):
     assert verdict.rule == rule
 
 
-CONTESTED = [
-    ("rounding_digits", r"\frac{1}{3}", "0.3333", None),
-    ("percent_as_fraction", r"28\%", "0.28", False),
-    ("percent_optional", r"28\%", "28", False),
-    ("units_optional", r"14 \text{ cm}", "14", False),
-    ("labels_ignored", r"14 \text{ apples}", "14", False),
-    ("base_optional", "204_5", "204", False),
-    ("name_optional", "x = 5", "5", False),
-    ("tuple_as_list", "(1, 2)", "1, 2", False),
-    ("vector_as_tuple", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "(1, 2)", False),
-    ("interval_as_inequality", r"(2, \infty)", "x > 2", False),
-    ("ratio_as_fraction", "3:4", r"\frac{3}{4}", False),
-    ("comma_as_decimal_point", "2.75", "2,75", False),
-    ("ignore_case", r"\text{Nina}", "nina", False),
-]
-
-
-@pytest.mark.parametrize(("switch", "gold", "pred", "off"), CONTESTED)
-def test_each_contested_case_has_its_switch(switch, gold, pred, off):
-    assert check(gold, pred).correct
-    assert not check(gold, pred, policy=Policy(**{switch: off})).correct
-
-
 def test_degrees_are_not_radians_unless_asked():
     assert not check(r"45^\circ", r"\frac{\pi}{4}").correct
     assert check(r"45^\circ", r"\frac{\pi}{4}", policy=Policy(degrees_as_radians=True)).correct
 
 
-def test_every_switch_is_tested():
-    assert {switch for switch, *_ in CONTESTED} | {"degrees_as_radians"} == set(Policy.model_fields)
-
-
 def test_the_strict_preset_keeps_what_is_certain():
-    strict = Policy.strict()
     for gold, pred in [("0.5", r"\frac{1}{2}"), (r"x^2-1", "(x-1)(x+1)"), ("x = 5", "5"), ("1, 2", "2, 1")]:
-        assert check(gold, pred, policy=strict).correct, (gold, pred)
-    for _, gold, pred, _ in CONTESTED:
-        if gold not in ("x = 5", r"(2, \infty)"):
-            assert not check(gold, pred, policy=strict).correct, (gold, pred)
+        assert check(gold, pred, policy=Policy.strict()).correct, (gold, pred)
 
 
 FORMS = (

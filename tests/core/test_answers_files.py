@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from personahub.core.answers import Policy, check_file
+from personahub.core.answers import LABELS, Policy, check_file
 from personahub.core.errors import UserError
 
 
@@ -26,7 +28,7 @@ def test_rows_keep_their_order_and_fields(tmp_path):
         "rule": "same text",
         "ms": written[1]["ms"],
     }
-    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl", "out.jsonl"] or len(list(tmp_path.iterdir())) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl"}
 
 
 def test_any_row_is_survived(tmp_path):
@@ -60,7 +62,36 @@ def test_a_faulty_row_says_what_is_wrong(tmp_path):
     source.write_text('{"answer": "1", "output": "1"}\n{"answer": "1"}\n', encoding="utf-8")
     counts = check_file(source, target, gold_field="answer", pred_field="output")
     assert (counts["correct"], counts["error"]) == (1, 1)
-    assert "line 2 has no text in 'output'" in target.read_text(encoding="utf-8")
+    assert f"{source}:2 has no text in 'output'; it has answer" in target.read_text(encoding="utf-8")
+
+
+def test_a_file_without_a_single_fit_row_is_the_users_mistake(tmp_path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"answer": "1", "output": "1"}\n' * 3, encoding="utf-8")
+    with pytest.raises(UserError, match=r"in\.jsonl:1 has no text in 'gold'; it has answer, output"):
+        check_file(source, target)
+    assert target.read_text(encoding="utf-8").count('"verdict": "error"') == 3
+    source.write_text("", encoding="utf-8")
+    assert check_file(source, target) == dict.fromkeys(LABELS, 0)
+
+
+def test_standard_input_and_output_are_a_pipe():
+    rows = [{"gold": str(n), "pred": str(n % 7)} for n in range(50)]
+    text = "".join(json.dumps(row) + "\n" for row in rows) + "no row\n"
+    command = [sys.executable, "-m", "personahub.cli", "check", "-", "-", "--workers", "1"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=True)
+    written = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["verdict"] for row in written] == ["correct"] * 7 + ["wrong"] * 43 + ["error"]
+    assert written[-1]["rule"].startswith("stdin:51 is not JSON")
+    assert done.stderr.strip().startswith("correct 7 (13.7%), wrong 43")
+
+
+def test_a_reader_that_stops_ends_the_pipe():
+    text = '{"gold": "1", "pred": "1"}\n' * 20_000
+    command = f"{sys.executable} -m personahub.cli check - - --workers 1 | head -n 1"
+    done = subprocess.run(command, shell=True, input=text, capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout)["verdict"] == "correct"
+    assert done.stderr == ""
 
 
 def test_the_policy_is_applied(tmp_path):

@@ -171,6 +171,50 @@ def test_a_tokenizer_without_template_gets_the_plain_prompt(tmp_path):
     assert completion.prompt_tokens == len("Be brief.\n\n1 + 1?\n")
 
 
+def test_the_format_decides_between_chat_template_and_plain_text(model_folder, tmp_path):
+    lengths = {
+        name: ask(model_folder, [request("1 + 1?", max_tokens=3)], format=name)[0].prompt_tokens
+        for name in ("auto", "chat", "plain")
+    }
+    assert lengths["plain"] == len("1 + 1?\n")
+    assert lengths["auto"] == lengths["chat"] > lengths["plain"]
+    with pytest.raises(EngineUnavailable, match="no chat template: set format to plain or auto"):
+        ask(save_model(tmp_path, chat_template=None), [request("x")], format="chat")
+
+
+def test_a_plain_continuation_ends_at_the_templates_stop_string(model_folder):
+    (whole,) = ask(model_folder, [request(PROMPTS[1])], format="plain")
+    stop = whole.text[5:8]
+    (stopped,) = ask(model_folder, [request(PROMPTS[1], stop=(stop,))], format="plain")
+    assert (stopped.text, stopped.finish_reason) == (whole.text.partition(stop)[0], "stop")
+
+
+@pytest.mark.parametrize("shared_heads", [1, 2, 4])
+def test_decoding_gives_the_logits_of_a_single_pass(shared_heads):
+    """Step by step, with padding and through several moves of the cache, against PyTorch's own attention."""
+    from personahub.core.engines.decode_attention import RoomyLayer, use_decode_attention
+
+    torch.manual_seed(1)
+    settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.Qwen2Config(vocab_size=50, num_key_value_heads=shared_heads, **settings)
+    model = transformers.Qwen2ForCausalLM(config).eval()
+    lengths, total = torch.tensor([80, 47, 3]), 80
+    ids = torch.randint(50, (3, total))
+    mask = (torch.arange(total) >= total - lengths[:, None]).long()  # padded on the left
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    with torch.inference_mode():
+        expected = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+        use_decode_attention(model)
+        assert model.config._attn_implementation == "personahub_decode"
+        cache = transformers.DynamicCache(config=config)
+        cache.layers = [RoomyLayer() for _ in cache.layers]
+        for begin, end in [(0, 2), *((i, i + 1) for i in range(2, total))]:
+            part = {"input_ids": ids[:, begin:end], "position_ids": positions[:, begin:end]}
+            logits = model(**part, attention_mask=mask[:, :end], past_key_values=cache).logits
+            real = mask[:, begin:end].bool()
+            torch.testing.assert_close(logits[real], expected[:, begin:end][real], atol=1e-5, rtol=1e-4)
+
+
 def test_prompts_that_do_not_fit_are_refused_alone(model_folder):
     async def run() -> list[Completion | BaseException]:
         config = {"kind": "transformers", "model": str(model_folder), "max_model_len": 100}

@@ -20,12 +20,13 @@ from personahub.core.answers.reading.grammar import parse
 from personahub.core.answers.reading.nodes import Node, Ratio, Words
 from personahub.core.answers.reading.normalise import key, normalise
 from personahub.core.answers.reading.tokens import FUNCTIONS, GREEK, Unreadable
-from personahub.core.answers.reading.wording import choice_letter, clock, plain_words, same_time, words_key
+from personahub.core.answers.reading.wording import choice_letter, clock, number_word, plain_words, same_time, words_key
 
 _DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
 _SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
+_LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
 _BRACKETED_GROUP = re.compile(r"\d,\d{3}(?!\d)")
 
 
@@ -90,7 +91,8 @@ def _parsed(a: str, b: str, policy: Policy) -> str | None:
             if rule is not None:
                 return rule
     unread = [text for text, node in ((a, golds[0]), (b, preds[0])) if isinstance(node, Words)]
-    return symbolically_equal(a, b) if unread and all(map(_is_notation, unread)) else None
+    second_opinion = policy.math_verify and unread and all(map(_is_notation, unread))
+    return symbolically_equal(a, b) if second_opinion else None
 
 
 def _is_notation(text: str) -> bool:
@@ -101,7 +103,7 @@ def _is_notation(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
-    """The ways to read an answer, likeliest first: `1,234` is a number, but `(1,234)` may be a pair."""
+    """The ways to read an answer, likeliest first: `1,234` is a number, `(1,234)` a pair, `(0, 1,234)` either."""
     if _is_prose(text):
         return (Words(text),)
     if _PYTHON_COMPLEX.match(text):
@@ -109,9 +111,11 @@ def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
     readings: list[Node] = []
     for grouped in (True, False) if _BRACKETED_GROUP.search(text) and re.search(r"[(\[{]", text) else (True,):
         try:
-            readings.append(parse(text, grouped))
+            node = parse(text, grouped)
         except (Unreadable, RecursionError):
             continue
+        if not (grouped and _LONE_PAIR.match(text)):
+            readings.append(node)
     if decimal_comma and _DECIMAL_COMMA.match(text):
         readings += _readings(text.replace(",", ".", 1), False)
     return tuple(readings) or (Words(text),)
@@ -123,6 +127,8 @@ def _is_prose(text: str) -> bool:
         return True
     if not _ONLY_WORDS.match(text):
         return False
+    if number_word(text) is not None:
+        return True
     words = [w for w in re.findall(r"[A-Za-z]+", text.replace(r"\text", "")) if w.lower() not in ("and", "or")]
     long = [word for word in words if len(word) >= 3 and word not in FUNCTIONS and word not in GREEK]
     return any(len(word) >= 4 for word in long) or (bool(long) and len(words) > 1)

@@ -264,6 +264,7 @@ def _last(text: str) -> Extracted | None:
 def _stands_alone(line: str) -> bool:
     """Whether a last line is an answer: not the end of a formula that began above it."""
     whole = not re.match(r"\\end|\\\]|\\\)|\$\$", line) and line.count("$") % 2 == 0
+    whole = whole and line.count("(") + line.count("[") == line.count(")") + line.count("]")
     return whole and _looks_bare(line.strip("*")) and bool(re.search(r"\d|\\[a-zA-Z]", line))
 
 

@@ -1,12 +1,18 @@
-"""Check a JSONL file: the function behind `personahub check IN.jsonl OUT.jsonl`."""
+"""Check a JSONL file: the function behind `personahub check IN.jsonl OUT.jsonl`.
+
+A row that cannot be checked never ends a run of millions: it is written with verdict `error` and a rule
+that names the file and the line, and it is counted.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.pool import CheckerPool
@@ -14,6 +20,7 @@ from personahub.core.answers.verdict import LABELS, Verdict
 from personahub.core.errors import UserError
 
 Row = dict[str, Any]
+STANDARD = "-"  # instead of a path: standard input or output
 
 
 def check_file(
@@ -29,61 +36,97 @@ def check_file(
     """Copy `source` to `target`, each row with `verdict`, `extracted`, `extraction`, `rule` and `ms` added.
 
     Streams: memory does not grow with the file. Rows keep their order. A line that is no JSON object or
-    lacks a field becomes a row with verdict `error` whose rule says so; it never ends the run.
+    lacks a field becomes a row with verdict `error` whose rule says so. A target file appears when it is
+    complete; until then it is `<target>.partial`.
+
+    Args:
+        source: JSON lines, or `-` for standard input.
+        target: where the rows go, or `-` for standard output, which gets them a few rows late.
+        gold_field: the field with the reference, text or a number.
+        pred_field: the field with the predicted answer or the completion.
+        workers: checker processes.
+        deadline_s: wall seconds for one row.
+        policy: contested cases; lenient by default.
 
     Returns:
         How many rows got each verdict; all five labels are present.
 
     Raises:
-        UserError: `source` cannot be read, or `target` is `source`.
+        UserError: `source` cannot be read, `target` cannot be written, they are the same file, or not a
+            single row could be checked (`target` says why for each).
     """
-    source, target = Path(source), Path(target)
-    if source.resolve() == target.resolve():
+    if STANDARD not in (str(source), str(target)) and Path(source).resolve() == Path(target).resolve():
         raise UserError(f"{target}: the output would overwrite the input; give another name")
     counts: Counter[str] = Counter(dict.fromkeys(LABELS, 0))
-    partial = target.with_name(target.name + ".partial")
+    faults: list[str] = []
     try:
-        with (
-            source.open(encoding="utf-8", errors="surrogateescape") as lines,
-            CheckerPool(workers, deadline_s, policy) as pool,
-            partial.open("w", encoding="utf-8") as out,
-        ):
-            for row, verdict in _checked(lines, gold_field, pred_field, pool):
+        with _lines(source) as lines, CheckerPool(workers, deadline_s, policy) as pool, _output(target) as out:
+            for row, verdict, fault in _checked(lines, _name(source), gold_field, pred_field, pool):
                 counts[verdict.label] += 1
+                faults += [fault] if fault and not faults else []
                 out.write(json.dumps({**row, **_fields(verdict)}, ensure_ascii=True) + "\n")
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
-    partial.replace(target)
+    if faults and counts["error"] == sum(counts.values()):
+        raise UserError(f"no row could be checked; the first: {faults[0]}")
     return dict(counts)
 
 
-def _checked(lines: Any, gold_field: str, pred_field: str, pool: CheckerPool) -> Iterator[tuple[Row, Verdict]]:
-    """Rows with their verdicts, in order; `rows` holds those that are in flight."""
+def _name(source: str | Path) -> str:
+    return "stdin" if str(source) == STANDARD else str(source)
+
+
+def _lines(source: str | Path) -> contextlib.AbstractContextManager[TextIO]:
+    if str(source) == STANDARD:
+        return open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    return Path(source).open(encoding="utf-8", errors="surrogateescape")
+
+
+@contextlib.contextmanager
+def _output(target: str | Path) -> Iterator[TextIO]:
+    """Standard output, or a file that takes its name when all is written."""
+    if str(target) == STANDARD:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    target = Path(target)
+    partial = target.with_name(target.name + ".partial")
+    with partial.open("w", encoding="utf-8") as out:
+        yield out
+    partial.replace(target)
+
+
+def _checked(
+    lines: Iterable[str], source: str, gold_field: str, pred_field: str, pool: CheckerPool
+) -> Iterator[tuple[Row, Verdict, str | None]]:
+    """Rows with their verdicts and what was wrong with the row, in order; `rows` holds those in flight."""
     rows: deque[tuple[Row, str | None]] = deque()
 
     def pairs() -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            row, fault = _parsed(line, number, gold_field, pred_field)
+            row, fault = _parsed(line, f"{source}:{number}", gold_field, pred_field)
             rows.append((row, fault))
             yield ("", "") if fault else (str(row[gold_field]), str(row[pred_field]))
 
     for verdict in pool.check_many(pairs()):
         row, fault = rows.popleft()
-        yield row, Verdict("error", None, "none", fault, 0.0) if fault else verdict
+        yield row, Verdict("error", None, "none", fault, 0.0) if fault else verdict, fault
 
 
-def _parsed(line: str, number: int, gold_field: str, pred_field: str) -> tuple[Row, str | None]:
+def _parsed(line: str, place: str, gold_field: str, pred_field: str) -> tuple[Row, str | None]:
+    """The row, and what is wrong with it; of what is no row, its place is kept."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return {"line": number}, f"line {number} is not JSON: {error}"
+        return {"line": place}, f"{place} is not JSON: {error}"
     if not isinstance(row, dict):
-        return {"line": number}, f"line {number} is not a JSON object"
+        return {"line": place}, f"{place} is not a JSON object"
     for field in (gold_field, pred_field):
-        if not isinstance(row.get(field), (str, int, float)):
-            return row, f"line {number} has no text in {field!r}"
+        value = row.get(field)
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            return row, f"{place} has no text in {field!r}" + (f"; it has {', '.join(row)}" if field not in row else "")
     return row, None
 
 

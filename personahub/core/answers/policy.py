@@ -37,6 +37,9 @@ class Policy(FrozenModel):
     comma_as_decimal_point: bool = Field(
         default=True, description="2,74 may mean 2.74 where the other answer is a decimal."
     )
+    math_verify: bool = Field(
+        default=True, description="LaTeX that our reader cannot read is put to math-verify, within tight limits."
+    )
     ignore_case: bool = Field(default=True, description="Text answers are compared without case and articles.")
 
     @classmethod

@@ -2,8 +2,9 @@
 
 A row's prompt is padded on the left, its padding masked and its positions counted from its own
 first token, so that neighbours change nothing but float noise. A finished row leaves at once and
-new ones join beside those that go on, so one long answer holds up nobody. Sampling inverts the cumulative distribution at uniform numbers drawn from each row's own
-seed: a sampled answer does not depend on its neighbours either.
+new ones join beside those that go on, so one long answer holds up nobody. Sampling inverts the
+cumulative distribution at uniform numbers drawn from each row's own seed: a sampled answer does not
+depend on its neighbours either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+from personahub.core.engines.decode_attention import RoomyLayer
 
 
 @dataclass(eq=False)
@@ -67,7 +70,7 @@ class DecodeBatch:
         ids = self._tensor([[self._pad_id] * (width - len(row.prompt)) + row.prompt for row in rows])
         mask = self._tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows])
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self._model.config)
+        cache = self._new_cache()
         logits = self._forward(ids, mask, positions, cache)
         for row in rows:
             if row.temperature > 0:
@@ -94,6 +97,11 @@ class DecodeBatch:
         logits = self._forward(self._last, self._mask, self._positions, self._cache)
         self._last = self._choose(self.rows, logits)
         return self._remove_finished()
+
+    def _new_cache(self) -> DynamicCache:
+        cache = DynamicCache(config=self._model.config)
+        cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        return cache
 
     def _forward(self, ids: Any, mask: Any, positions: Any, cache: Any) -> torch.Tensor:
         """Logits of the next token of every row, [rows, vocabulary]."""

@@ -8,9 +8,10 @@ in one continuous batch (`personahub.core.engines.decoding`) on a worker thread.
 not depend on what else is in the batch beyond float noise, and sampled ones depend on the request's
 own seed only.
 
-The prompt is what the tokenizer's chat template makes of the messages. A tokenizer without one gets
-the messages' contents, separated by blank lines, and a final newline. `sampling.extra` may hold
-`top_k`. Code that comes with a model is never run.
+The prompt is what the tokenizer's chat template makes of the messages (`format: chat`), or the messages'
+contents, separated by blank lines, and a final newline (`format: plain`), which is what a base model
+continues; give it stop strings, as the template `base` does. `auto` is chat where the tokenizer has a
+chat template. `sampling.extra` may hold `top_k`. Code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class Config(EngineConfig):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: as the weights are stored."
     )
+    format: Literal["auto", "chat", "plain"] = Field(
+        default="auto", description="chat: by the chat template; plain: text to continue; auto: chat if it has one."
+    )
     max_model_len: int | None = Field(default=None, gt=0, description="Prompt and completion; null: what it can do.")
     device: Annotated[str, EXECUTION] = Field(default="auto", description="cuda, cuda:1, cpu; auto: a GPU if any.")
     batch_size: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Sequences decoded together.")
@@ -56,6 +60,8 @@ def open_engine(config: Config) -> TransformersEngine:
     import transformers
     from safetensors import SafetensorError
 
+    from personahub.core.engines.decode_attention import use_decode_attention
+
     _check_folder(config.model)
     options = {"revision": config.revision or "main", "trust_remote_code": False}
     try:
@@ -65,12 +71,15 @@ def open_engine(config: Config) -> TransformersEngine:
         )
         model, report = loaded
         model = model.to(_device(config.device)).eval()
+        use_decode_attention(model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise EngineUnavailable(
             f"{config.model}: cannot be loaded as a causal language model: {_line(error)}"
         ) from None
     if report["missing_keys"]:
         raise EngineUnavailable(f"{config.model}: weights are missing: {', '.join(sorted(report['missing_keys'])[:3])}")
+    if config.format == "chat" and not tokenizer.chat_template:
+        raise EngineUnavailable(f"{config.model}: its tokenizer has no chat template: set format to plain or auto")
     return TransformersEngine(config, model, tokenizer)
 
 
@@ -167,7 +176,7 @@ class TransformersEngine:
         )
 
     def _encode(self, request: Request) -> list[int]:
-        if not self._tokenizer.chat_template:
+        if self.config.format == "plain" or not self._tokenizer.chat_template:
             plain = "\n\n".join(message["content"] for message in request.messages) + "\n"
             return self._tokenizer.encode(plain)
         try:

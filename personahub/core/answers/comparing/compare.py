@@ -244,14 +244,18 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _restated(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """One value said twice (`3/4 or 0.75`), or in parts (`3 dollars and 50 cents`)."""
+    """One value said twice (`3/4 or 0.75`), or in parts (`3 dollars and 50 cents`), which either side may do."""
+    if isinstance(gold, Sequence) and not isinstance(pred, Sequence):
+        return same_quantity(Sum(gold.items), pred, policy) if _in_parts(gold) else None
     if not (isinstance(pred, Sequence) and pred.kind == "list") or isinstance(gold, Sequence):
         return None
     if pred.disjunction:
         return "restated" if all(same(gold, item, policy) for item in pred.items) else None
-    if all(isinstance(item, Quantity) for item in pred.items):
-        return same_quantity(gold, Sum(pred.items), policy)
-    return None
+    return same_quantity(gold, Sum(pred.items), policy) if _in_parts(pred) else None
+
+
+def _in_parts(node: Sequence) -> bool:
+    return node.kind == "list" and not node.disjunction and all(isinstance(item, Quantity) for item in node.items)
 
 
 def _as_sequence(node: Node, other: Node) -> Sequence | None:

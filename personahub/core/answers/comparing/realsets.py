@@ -61,10 +61,10 @@ def real_set(node: Node) -> RealSet:
         NotASet: it describes none, or its ends are not numbers.
     """
     if isinstance(node, Interval):
-        return _canonical([Piece(_point(node.left), _point(node.right), node.left_closed, node.right_closed)])
+        return _interval(node.left, node.right, node.left_closed, node.right_closed)
     if isinstance(node, Sequence) and node.kind in ("tuple", "bracket") and len(node.items) == 2:
         closed = node.kind == "bracket"
-        return _canonical([Piece(_point(node.items[0]), _point(node.items[1]), closed, closed)])
+        return _interval(node.items[0], node.items[1], closed, closed)
     if isinstance(node, Sequence) and node.kind == "set":
         return _canonical([Piece(p, p, True, True) for p in map(_point, node.items)])
     if isinstance(node, NamedSet) and node.name in ("reals", "empty"):
@@ -78,6 +78,14 @@ def real_set(node: Node) -> RealSet:
     if isinstance(node, Sequence) and node.kind == "list" and all(map(_is_interval, node.items)):
         return _canonical([piece for item in node.items for piece in real_set(item)])  # (a, b) and (c, d)
     raise NotASet(type(node).__name__)
+
+
+def _interval(left: Node, right: Node, left_closed: bool, right_closed: bool) -> RealSet:
+    """One interval; `(2, -6)` is a point and no interval, least of all the empty one."""
+    pieces = _canonical([Piece(_point(left), _point(right), left_closed, right_closed)])
+    if not pieces:
+        raise NotASet("ends in the wrong order")
+    return pieces
 
 
 def _is_interval(node: Node) -> bool:

@@ -113,7 +113,7 @@ def _named_relation(node: Relation) -> Named | None:
         return Named(last, (first,), _arguments(first))
     if len(node.sides) == 2 and _is_plain_value(first) and _is_name(last):
         return Named(first, (last,))
-    if not free_symbols(last) and (len(node.sides) > 2 or _is_plain_value(first)):
+    if not free_symbols(last) and first != last and (len(node.sides) > 2 or _is_plain_value(first)):
         return Named(last, ())  # 3 * 3 = 9
     return None
 

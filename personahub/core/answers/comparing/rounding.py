@@ -27,9 +27,14 @@ def rounds_to(gold: Node, pred: Node, digits: int, point: Mapping[str, Value]) -
         digits: significant digits that a predicted decimal must show.
         point: values of the variables.
     """
-    if isinstance(gold, Number) and isinstance(pred, Number) and not _one_is_float(gold, pred):
+    if isinstance(gold, Number) and isinstance(pred, Number) and _plainly_written(gold, pred):
         return False  # two numbers as people write them, 2.5 and 2.51, are two numbers
     return _stands_for(pred, gold, digits, point) or _stands_for(gold, pred, digits - 1, point)
+
+
+def _plainly_written(a: Number, b: Number) -> bool:
+    """Both in digits (no mixed or repeating one), and not one of them printed by a program."""
+    return bool(a.digits and b.digits) and not _one_is_float(a, b)
 
 
 def _one_is_float(a: Number, b: Number) -> bool:

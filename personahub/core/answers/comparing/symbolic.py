@@ -1,4 +1,4 @@
-"""The fallback: math-verify's LaTeX parser and grader, behind tight guards.
+"""The second opinion: math-verify's LaTeX parser and grader, behind tight guards, on what our reader cannot read.
 
 Only its ANTLR LaTeX grammar sees the text. Its other extraction path hands plain text to sympy's
 `parse_expr`, which evaluates Python, so that path is never configured. Its time-outs use SIGALRM and
@@ -36,12 +36,11 @@ def symbolically_equal(gold: str, pred: str) -> str | None:
     from math_verify import verify
 
     try:
-        agreed = verify(a, b, float_rounding=8, timeout_seconds=None) or verify(
-            b, a, float_rounding=8, timeout_seconds=None
-        )
+        either = ((a, b), (b, a))
+        agreed = any(verify(x, y, float_rounding=8, timeout_seconds=None) for x, y in either)
+        return "symbolic" if agreed and not _numbers_differ(a, b) else None
     except Exception:  # noqa: BLE001 - sympy raises anything on what it cannot compare: that is a "not equal"
         return None
-    return "symbolic" if agreed and not _numbers_differ(a, b) else None
 
 
 @lru_cache(maxsize=1)

@@ -35,6 +35,8 @@ _MAX_ARGUMENT = 10**9  # of a trigonometric function or exponential
 _MAX_FACTORIAL = 3_000  # computed exactly; above it by the gamma function
 _MAX_TERMS = 200  # of a sum or product
 _MAX_GAMMA = 10**12
+_ABSORBED = 10**15  # ratio of two terms whose smaller one still counts in 40 agreeing digits, with room
+_REMAINDER = 1e-45  # what is left of a term that is zero, such as sin(pi)
 
 Value = Any  # Fraction, mpf or mpc: arithmetic mixes them
 _LOCAL = threading.local()
@@ -60,11 +62,20 @@ def free_symbols(node: Any) -> frozenset[str]:
 
 
 def sample(names: frozenset[str], round_: int) -> dict[str, Fraction]:
-    """A rational for each variable, the same in every process; in every third round some are negative."""
+    """A rational for each variable, the same in every process.
+
+    Rounds 2 and 5 have negative ones, 4 and 5 large ones (|x - 5| is not 5 - x), and from round 6 on all
+    lie between 0 and 1.
+    """
     point = {}
     for index, name in enumerate(sorted(names)):
         seed = hashlib.blake2b(f"{name}:{round_}".encode(), digest_size=8).digest()
         size = Fraction(int.from_bytes(seed[:4], "big") % 100_003 + 100_003, 70_001)  # in (1.4, 2.9)
+        if round_ >= 6:
+            point[name] = 1 / size
+            continue
+        size = 37 * size if round_ >= 4 else size
+        size += 3 * index  # differences of two stay above 1, so that no power of theirs vanishes
         negative = round_ % 3 == 2 and (round_ == 2 or index % 2 == 0)
         point[name] = -size if negative else size
     return point
@@ -152,9 +163,14 @@ def divide(a: Value, b: Value) -> Value:
 
 
 def _total(values: list[Value]) -> Value:
+    """The sum; NoValue where a term is lost in the working precision (e^200 + 1 is not e^200 + 2)."""
     total = values[0]
     for value in values[1:]:
         total = _aligned(total, value, lambda a, b: a + b)
+    if not isinstance(total, Fraction):
+        sizes = [size for value in values if (size := abs(inexact(value))) > _REMAINDER]
+        if sizes and max(sizes) > min(sizes) * _ABSORBED:
+            raise NoValue("terms of too different size")
     return total
 
 
@@ -186,7 +202,7 @@ def inexact(value: Value) -> Value:
 def based_value(node: Based) -> Fraction:
     """The number that a based numeral stands for; NoValue when a digit does not exist in its base."""
     sign = -1 if node.digits.startswith("-") else 1
-    whole, _, tail = node.digits.lstrip("-").partition(".")
+    whole, _, tail = node.digits.removeprefix("-").partition(".")
     try:
         value = Fraction(int(whole or "0", node.base))
         return sign * (value + (Fraction(int(tail, node.base), node.base ** len(tail)) if tail else 0))

@@ -76,7 +76,7 @@ def _argument(cursor: Cursor) -> Node:
     """One LaTeX argument: `{...}`, or the next token, of which a number gives one digit (`\\frac12`)."""
     token = cursor.peek()
     if token.number is not None and token.number.places is None and len(token.number.digits) > 1:
-        digit, rest = token.value[0], token.value[1:]
+        digit, rest = token.number.digits[0], token.number.digits[1:]
         if cursor.position and cursor.tokens[cursor.position - 1].value in ("sqrt", "cbrt"):
             return atoms.atom(cursor)  # \sqrt12 in the wild means the root of 12
         cursor.tokens[cursor.position] = Token("number", rest, False, _integer(rest))

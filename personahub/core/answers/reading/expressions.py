@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TypeGuard
 
 from personahub.core.answers.reading import powers
 from personahub.core.answers.reading.cursor import END, Cursor
 from personahub.core.answers.reading.nodes import (
+    Call,
     NamedSet,
     Node,
     Number,
@@ -125,6 +127,9 @@ def term(cursor: Cursor) -> Node:
         elif kind in ("/", "over"):
             cursor.take()
             factors.append(Power(signed_factor(cursor), Number(Fraction(-1))))
+        elif kind == "choose":
+            cursor.take()
+            factors = [Call("binomial", (_product(factors), signed_factor(cursor)))]
         elif kind == "exponent":
             cursor.take()
             factors.append(Power(Number(Fraction(10)), signed_factor(cursor)))
@@ -150,6 +155,9 @@ def multiply(cursor: Cursor, factors: list[Node]) -> None:
     if applied and isinstance(previous, Symbol) and isinstance(following, Number):
         factors[-1] = Symbol(f"{previous.name}({following.value})")  # f(2) is a value of f, not twice f
         return
+    if applied and previous == Symbol("C") and _two_numbers(following):
+        factors[-1] = Call("binomial", following.items)  # C(10, 3)
+        return
     whole = _whole(previous) if len(factors) == 1 else None
     if whole is not None:
         unit = following.unit if isinstance(following, Quantity) else ""
@@ -163,6 +171,14 @@ def multiply(cursor: Cursor, factors: list[Node]) -> None:
     if isinstance(previous, Number) and isinstance(following, Number) and cursor.tokens[start].kind == "number":
         raise Unreadable("two numbers side by side")
     factors.append(following)
+
+
+def _two_numbers(node: Node) -> TypeGuard[Sequence]:
+    return isinstance(node, Sequence) and len(node.items) == 2 and all(isinstance(n, Number) for n in node.items)
+
+
+def _product(factors: list[Node]) -> Node:
+    return factors[0] if len(factors) == 1 else Product(tuple(factors))
 
 
 def _slashed(cursor: Cursor, numerator: Number) -> Fraction | None:

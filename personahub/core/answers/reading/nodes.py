@@ -195,9 +195,13 @@ _BELOW: dict[type, tuple[str, ...]] = {
 def negative(node: Node) -> Node:
     """Minus `node`, folded into a number."""
     if isinstance(node, Number):
-        return Number(-node.value, node.places, node.significant, "-" + node.digits if node.digits else "")
+        return Number(-node.value, node.places, node.significant, _negated(node.digits))
     if isinstance(node, Quantity):
         return Quantity(negative(node.value), node.unit)
     if isinstance(node, Based):
-        return Based("-" + node.digits, node.base)
+        return Based(_negated(node.digits), node.base)
     return Product((Number(Fraction(-1)), node))
+
+
+def _negated(digits: str) -> str:
+    return digits.removeprefix("-") if digits.startswith("-") else "-" + digits if digits else ""

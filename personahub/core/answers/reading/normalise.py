@@ -67,9 +67,13 @@ _DOMAIN = re.compile(
 _ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
 _MINUS = re.compile(r"^(?:\\text\{)?(?:minus|negative) \}?(?=[\d\\])")
 _EXCEPT = re.compile(
-    r"^(?:\\text\{)? ?(?:all|any) reals?(?: numbers| values)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?([^a-z]+)$"
+    r"^(?:\\text\{)? ?(?:all|any|every) reals?(?: numbers?| values?)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?"
+    r"([^a-z]+)$",
+    re.IGNORECASE,
 )
 _UNIT_FRACTION = re.compile(r"\\frac\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}")
+_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![a-zA-Z])")
+_UNION_OF_RELATIONS = re.compile(r"(?<![)\]}\s])\s*\\cup(?![a-zA-Z])\s*(?![(\[{\\])")  # x < 1 \cup x > 3
 _SPACED_THOUSANDS = re.compile(r"^-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?$")
 _WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`")]
 
@@ -142,6 +146,8 @@ def _plain_latex(text: str) -> str:
     text = _LAYOUT.sub(" ", text)
     text = _SIZED.sub("", text)
     text = _rename(text)
+    if r"\cup" in text and _INEQUALITY.search(text):
+        text = _UNION_OF_RELATIONS.sub(" or ", text)
     text = re.sub(rf"\\(?:{_TEXT})(?![a-zA-Z])\s*", r"\\text", text)
     text = _unwrap(text, rf"(?:{_FONT})", _font)
     text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from personahub.core.answers.reading.nodes import Number
-from personahub.core.answers.reading.units import is_unit
+from personahub.core.answers.reading.units import dimension, is_unit
 
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "asin",
@@ -42,7 +42,7 @@ GREEK = {
 }  # fmt: skip
 _OPERATORS = {
     "times": "*", "cdot": "*", "div": "/", "pm": "+-", "mp": "-+", "ast": "*", "star": "*", "over": "over",
-    "slash": "/", "bullet": "*", "cdotp": "*",
+    "slash": "/", "bullet": "*", "cdotp": "*", "choose": "choose",
 }  # fmt: skip
 _RELATIONS = {
     "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=",
@@ -89,6 +89,7 @@ _SMALL_WORDS = {
     "at",
 }
 _SEPARATING_WORDS = {"and", "or"}
+_ENDS_VALUE = ("number", "close", "}", "symbol", "constant")
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -143,7 +144,7 @@ def _read(kind: str, value: str, spaced: bool, before: list[Token], grouped: boo
     if kind == "word":
         return _word(value, spaced, before)
     if kind == "text":
-        return _text(value[6:-1], spaced)
+        return _text(value[6:-1], spaced, before)
     if kind == "command":
         return _command(value[1:], spaced)
     if kind == "blackboard":
@@ -262,8 +263,12 @@ def _command(name: str, spaced: bool) -> list[Token]:
     return [Token("symbol", "\\" + name, spaced)]
 
 
-def _text(body: str, spaced: bool) -> list[Token]:
-    """The inside of `\\text{...}`: words are words here, single letters and numbers keep their meaning."""
+def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
+    """The inside of `\\text{...}`: words are words here, single letters and numbers keep their meaning.
+
+    The letters of a unit behind a value (`5\\text{ m/s}`) are words too.
+    """
+    measure = bool(before) and before[-1].kind in _ENDS_VALUE and dimension(body) is not None
     tokens: list[Token] = []
     for match in re.finditer(r"(\s+)|([A-Za-z](?:\.[A-Za-z])+\.?|[A-Za-z'’-]{2,})|([^\sA-Za-z]+|[A-Za-z])", body):
         if match.group(1):
@@ -272,6 +277,8 @@ def _text(body: str, spaced: bool) -> list[Token]:
         word = match.group(2)
         if word is not None and word.lower() in _SEPARATING_WORDS:
             tokens.append(Token("separator", word.lower(), True))
+        elif measure and match.group(3) is not None and match.group(3).isalpha():
+            tokens.append(Token("word", match.group(3), True))
         elif word is not None:
             constant = _WORD_CONSTANTS.get(word.lower())
             tokens.append(Token("constant", constant, spaced) if constant else Token("word", word, True))

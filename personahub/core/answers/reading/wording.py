@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from personahub.core.answers.reading.nodes import Clock
 
-_ARTICLES = {"the", "a", "an", "is", "are", "of", "on", "at", "it"}
+_ARTICLES = {"the", "a", "an", "and", "is", "are", "of", "on", "at", "it"}  # what a list or a name may have or lack
 _ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
@@ -39,14 +39,17 @@ _CLOCK = re.compile(
     r"^(?:at )?(?P<hour>\d{1,2})(?::(?P<minute>\d{2}))?(?::00)?\s*(?P<meridiem>[ap]\.?\s?m\b\.?|noon|midnight|o'?clock)?$",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"^[\W_]*(?:option|choice|answer)?[\W_]*([A-Ja-j])[\W_]*$", re.IGNORECASE)
-_LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(.+)$", re.DOTALL)
+_LETTER = re.compile(
+    r"^[^a-zA-Z0-9+*/^=<>-]*(?:option|choice|answer)?[^a-zA-Z0-9+*/^=<>-]*([A-Ja-j])[^a-zA-Z0-9+*/^=<>!'-]*$",
+    re.IGNORECASE,
+)
+_LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(?![+*/^=<>,)])(.+)$", re.DOTALL)
 
 
 def plain_words(text: str) -> str:
     """The letters and digits of a text answer, with LaTeX's text commands off."""
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}", r" \1 ", text)
-    return re.sub(r"[^\w+\-/.,:%]+", " ", re.sub(r"\\[,;:! ]|[{}$\\]", " ", text)).strip(" .,:")
+    return re.sub(r"[^\w+\-/.,:%<>=^*|!]+", " ", re.sub(r"\\[,;:! ]|[{}$\\]", " ", text)).strip(" .,:")
 
 
 def words_key(text: str, ignore_case: bool) -> str:
@@ -54,7 +57,7 @@ def words_key(text: str, ignore_case: bool) -> str:
     text = plain_words(text)
     if ignore_case:
         text = text.lower()
-    words = [word.strip(".,:") for word in re.split(r"[\s\-,]+", text)]
+    words = [word.strip(".,:!") for word in re.split(r"[\s,]+|(?<=[A-Za-z])-(?=[A-Za-z])", text)]
     kept = " ".join(word for word in words if word and (not ignore_case or word not in _ARTICLES))
     return _SAME.get(kept, kept)
 
