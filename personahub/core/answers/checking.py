@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from personahub.core.answers import guards
 from personahub.core.answers.equivalence import equivalent, is_name, is_readable
-from personahub.core.answers.extract import extract, inside, stated
+from personahub.core.answers.extract import extract, inside
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.verdict import Extracted, Verdict
 
@@ -49,7 +49,7 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
         if rule is not None:
             return "correct", Extracted(whole, "bare"), rule
         return "no_answer", found, "nothing to compare"
-    for gold_reading in _reference_readings(reference.answer, reference.others):
+    for gold_reading in (reference.answer, *reference.others):
         for pred_reading in _readings(found):
             rule = equivalent(gold_reading, pred_reading, policy)
             if rule is not None:
@@ -65,14 +65,6 @@ def _why_not(gold: str, pred: str) -> str:
         if not (is_readable(answer) or is_name(answer)):
             return f"unread: {side}"
     return "different"
-
-
-def _reference_readings(answer: str, others: tuple[str, ...]) -> Iterator[str]:
-    yield answer
-    yield from others
-    said = None if guards.refusal(answer) or is_readable(answer) else stated(answer)
-    if said:
-        yield said
 
 
 def _readings(found: Extracted) -> Iterator[str]:

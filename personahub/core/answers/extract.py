@@ -87,12 +87,6 @@ def inside(prose: str, rule: str) -> str | None:
     return found.answer if alone or not rule.startswith("boxed") else None
 
 
-def stated(prose: str) -> str | None:
-    """What a sentence says that something is, None where it does not: more careful than `inside`, for references."""
-    said = _predicate(prose)
-    return said if said != prose else None
-
-
 # Boxes ---------------------------------------------------------------------------------------
 
 
