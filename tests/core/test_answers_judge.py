@@ -135,6 +135,7 @@ def test_when_the_judge_is_asked():
         "all": [True, True, False, True, True],
     }
     assert prose.label == "no_answer"
+    assert not judge_is_asked("all", check("", "5"))
 
 
 @pytest.mark.parametrize(

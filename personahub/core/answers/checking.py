@@ -9,7 +9,7 @@ from personahub.core.answers import guards
 from personahub.core.answers.equivalence import equivalent, is_name, is_readable
 from personahub.core.answers.extract import extract, inside
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.verdict import Extracted, Verdict
+from personahub.core.answers.verdict import EMPTY_REFERENCE, Extracted, Verdict
 
 _LENIENT = Policy()
 
@@ -42,7 +42,7 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
     elif reference.rule.startswith("last") and "\n" not in line:  # a sentence may be the answer as it stands
         reference = Extracted(reference.answer, reference.rule, (line,))
     if not reference.answer:
-        return "error", found, "the reference is empty"
+        return "error", found, EMPTY_REFERENCE
     if found.answer is None:
         whole = pred.strip()
         rule = equivalent(reference.answer, whole, policy) if whole else None
