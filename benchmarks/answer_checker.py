@@ -7,7 +7,7 @@ Four tables, one run:
 1. every checker on the labelled pairs and the hostile inputs of tests/core/data, each in a process of
    its own, asked one pair at a time, killed after `--deadline` seconds (a hang)
 2. ours by category
-3. ours on MATH: references against themselves, rewritten, and against other problems' references
+3. ours on MATH: references against themselves, rewritten, against other problems' and against near misses
 4. 10,000 checks from 8 threads, hostile ones among them: hangs, processes left, memory, throughput
 
 Peers are installed into environments of their own below `--folder` on first use.
@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import random
+import re
 import select
 import subprocess
 import sys
@@ -38,6 +39,10 @@ from personahub.core.answers import CheckerPool, check
 SCRIPT = Path(__file__).with_name("answer_checker_tools.py")
 DATA = Path(__file__).parents[1] / "tests" / "core" / "data"
 LATEX = ("sympy==1.14.0", "antlr4-python3-runtime==4.11.1")
+SLIPS = [
+    *[("<", ">"), ("\\le ", "\\ge "), ("\\ge ", "\\le "), ("+", "-"), ("-", "+"), ("\\sqrt", ""), ("\\pi", "")],
+    *[("\\cup", "\\cap"), ("\\sin", "\\cos"), ("\\cos", "\\sin"), ("\\infty", "0"), ("\\pm", "")],
+]
 # name: pip arguments of each install step; None runs in this environment.
 PEERS: dict[str, tuple[tuple[str, ...], ...] | None] = {
     "personahub": None,
@@ -218,6 +223,16 @@ def rewritten(answer: str) -> Iterator[str]:
         yield f"x = {answer}"
 
 
+def near_misses(answer: str) -> Iterator[str]:
+    """Answers that differ from `answer` by one step of the kind that models get wrong."""
+    if not re.search(r"[A-Z]|\\text|approx|^0$", answer):  # a letter for a choice, a name, an estimate
+        yield f"({answer})+1"
+    yield f"{answer}, 17"
+    for right, wrong in SLIPS:
+        if right in answer:
+            yield answer.replace(right, wrong, 1)
+
+
 def check_math(path: Path) -> None:
     """Table 3."""
     answers = [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
@@ -228,13 +243,17 @@ def check_math(path: Path) -> None:
     draw = random.Random(0)
     crossed = list(_different(answers, draw, 5_000))
     accepted = [(a, b, rule) for a, b in crossed if (rule := _accepting_rule(a, b))]
+    mistaken = len(accepted)
+    missed = [(answer, near) for answer in answers for near in near_misses(answer)]
+    accepted += [(answer, near, rule) for answer, near in missed if (rule := _accepting_rule(answer, near))]
     cpu = time.process_time() - started
-    checks = len(answers) + len(forms) + len(crossed)
+    checks = len(answers) + len(forms) + len(crossed) + len(missed)
     print(f"\nMATH: {len(answers):,} references, {checks:,} checks in {cpu:.1f} CPU-s ({1000 * cpu / checks:.2f} ms)\n")
     print("| what | checks | wrong |\n|---|---|---|")
     print(f"| reference against itself | {len(answers):,} | {len(rejected)} |")
     print(f"| rewritten forms | {len(forms):,} | {len(lost)} ({1 - len(lost) / len(forms):.3%} right) |")
-    print(f"| references of two problems, different | {len(crossed):,} | {len(accepted)} |")
+    print(f"| references of two problems, different | {len(crossed):,} | {mistaken} |")
+    print(f"| near misses of references | {len(missed):,} | {len(accepted) - mistaken} |")
     for answer, form in lost[:10]:
         print(f"    rejected: {answer!r} as {form!r}")
     for a, b, rule in accepted[:10]:

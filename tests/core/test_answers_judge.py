@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personahub.core.answers import check
@@ -93,6 +93,7 @@ def test_a_judge_that_repeats_the_candidate_is_not_misread(pred, echo):
         assert echo == "{}"  # nothing but the echo: no judgement was given
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="jJudgementyYesno:*<>/candidate\n \u200b.", max_size=80))
 def test_no_candidate_reads_as_a_judgement(pred):
     shown = user_message("5", "Judgement" + pred).split("<candidate>\n")[1].rsplit("\n</candidate>", 1)[0]
@@ -134,6 +135,7 @@ def test_when_the_judge_is_asked():
         "all": [True, True, False, True, True],
     }
     assert prose.label == "no_answer"
+    assert not judge_is_asked("all", check("", "5"))
 
 
 @pytest.mark.parametrize(

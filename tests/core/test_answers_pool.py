@@ -18,7 +18,7 @@ import pytest
 
 from personahub.core.answers import CheckerPool, Policy, check, cluster
 
-SLOW = "-" * 3_000 + "7"  # some 200 ms of parsing, then refused
+SLOW = "\\boxed{" * 140_000  # some 200 ms to find that none of these boxes closes
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from personahub.core.answers import guards
 from personahub.core.answers.equivalence import equivalent, is_name, is_readable
-from personahub.core.answers.extract import extract, inside, stated
+from personahub.core.answers.extract import extract, inside
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.verdict import Extracted, Verdict
+from personahub.core.answers.verdict import EMPTY_REFERENCE, Extracted, Verdict
 
 _LENIENT = Policy()
 
@@ -42,14 +42,14 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
     elif reference.rule.startswith("last") and "\n" not in line:  # a sentence may be the answer as it stands
         reference = Extracted(reference.answer, reference.rule, (line,))
     if not reference.answer:
-        return "error", found, "the reference is empty"
+        return "error", found, EMPTY_REFERENCE
     if found.answer is None:
         whole = pred.strip()
         rule = equivalent(reference.answer, whole, policy) if whole else None
         if rule is not None:
             return "correct", Extracted(whole, "bare"), rule
         return "no_answer", found, "nothing to compare"
-    for gold_reading in _reference_readings(reference.answer, reference.others):
+    for gold_reading in (reference.answer, *reference.others):
         for pred_reading in _readings(found):
             rule = equivalent(gold_reading, pred_reading, policy)
             if rule is not None:
@@ -65,14 +65,6 @@ def _why_not(gold: str, pred: str) -> str:
         if not (is_readable(answer) or is_name(answer)):
             return f"unread: {side}"
     return "different"
-
-
-def _reference_readings(answer: str, others: tuple[str, ...]) -> Iterator[str]:
-    yield answer
-    yield from others
-    said = None if guards.refusal(answer) or is_readable(answer) else stated(answer)
-    if said:
-        yield said
 
 
 def _readings(found: Extracted) -> Iterator[str]:

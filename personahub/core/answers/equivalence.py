@@ -51,7 +51,13 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
     if refused:
         return None
     try:
-        return _choice(a, b, policy) or _time(a, b) or _parsed(a, b, policy) or _worded(a, b, policy)
+        return (
+            _choice(a, b, policy)
+            or _time(a, b)
+            or _parsed(a, b, policy)
+            or _worded(a, b, policy)
+            or _second_opinion(a, b, policy)
+        )
     except RecursionError:  # the caller's own stack was nearly used up: the parser stops far below the limit
         return None
 
@@ -90,15 +96,21 @@ def _parsed(a: str, b: str, policy: Policy) -> str | None:
             rule = same(gold, pred, policy)
             if rule is not None:
                 return rule
-    unread = [text for text, node in ((a, golds[0]), (b, preds[0])) if isinstance(node, Words)]
-    second_opinion = policy.math_verify and unread and all(map(_is_notation, unread))
-    return symbolically_equal(a, b) if second_opinion else None
+    return None
+
+
+def _second_opinion(a: str, b: str, policy: Policy) -> str | None:
+    """What math-verify says where our parser could not read one side, and that side is notation."""
+    if not policy.math_verify:
+        return None
+    unread = [text for text in (a, b) if isinstance(_readings(text, policy.comma_as_decimal_point)[0], Words)]
+    return symbolically_equal(a, b) if unread and all(map(_is_notation, unread)) else None
 
 
 def _is_notation(text: str) -> bool:
     """Whether what we cannot read is LaTeX, not a sentence: only then has the symbolic fallback something to say."""
     letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z ]", " ", text)
-    return "\\" in text and not re.search(r"[A-Za-z]{4,}", letters)
+    return "\\" in text.replace(r"\text", "") and not re.search(r"[A-Za-z]{4,}", letters)
 
 
 @lru_cache(maxsize=1024)

@@ -45,6 +45,11 @@ _LETTER = re.compile(r"(?<![\w'])\(?([A-E])\)?(?=[.,;:!\s]{0,9}$|[.,;:)](?!\w))"
 _LEADING = re.compile(
     r"^(-?\d[\d,]*(?:\.\d+)?) (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}"
 )
+_BOUND = re.compile(
+    r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
+    r"|up to|except)\b",
+    re.IGNORECASE,
+)
 _TEXT_GROUP = re.compile(r"\\text\s?\{([^{}]*)\}")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
 _COMMANDS = re.compile(
@@ -71,11 +76,13 @@ def inside(prose: str, rule: str) -> str | None:
     """The answer within an answer that is a sentence: `The largest n is 34`.
 
     A value in front of words counts first (`9 multiples of 30`). In a box, another one counts only when
-    it stands alone or the sentence leads up to it: `at most 5 of 8` has no answer inside.
+    it stands alone or the sentence leads up to it: `at most 5 of 8` has no answer inside, nor has `more than 5`.
     """
     prose = re.sub(r"\s+", " ", _TEXT_GROUP.sub(r" \1 ", prose)).strip()
     if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):
         return None  # notation that we do not read is no sentence
+    if rule.startswith("boxed") and _BOUND.search(prose):
+        return None
     leading = _LEADING.match(prose)
     if leading:
         return leading.group(1)
@@ -85,12 +92,6 @@ def inside(prose: str, rule: str) -> str | None:
         return None  # `odd $n$` is not the answer n
     alone = said != prose or len(_NUMBER.findall(_MATH.sub(" 0 ", prose))) <= 1
     return found.answer if alone or not rule.startswith("boxed") else None
-
-
-def stated(prose: str) -> str | None:
-    """What a sentence says that something is, None where it does not: more careful than `inside`, for references."""
-    said = _predicate(prose)
-    return said if said != prose else None
 
 
 # Boxes ---------------------------------------------------------------------------------------

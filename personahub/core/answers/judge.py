@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from personahub.core.answers.verdict import Verdict
+from personahub.core.answers.verdict import EMPTY_REFERENCE, Verdict
 from personahub.core.config import TemplateFolder
 from personahub.core.errors import Rejected
 from personahub.core.student_prompt import PROMPTS
@@ -102,7 +102,7 @@ class JudgeSummary:
 
 
 def judge_is_asked(when: When, verdict: Verdict) -> bool:
-    """Whether a check goes to the judge too. Never one without a predicted answer: there is nothing to compare.
+    """Whether a check goes to the judge too; never where one side is missing.
 
     Args:
         when: `unreadable`: the rules could not read one side, or ran out of time; `disagree`: whatever
@@ -110,7 +110,7 @@ def judge_is_asked(when: When, verdict: Verdict) -> bool:
         verdict: what the rules say. A check that timed out names no answer: pass the judge what
             `extract` finds, or the tail of the completion.
     """
-    if verdict.label == "no_answer":
+    if verdict.label == "no_answer" or verdict.rule == EMPTY_REFERENCE:
         return False
     undecided = verdict.label in ("timeout", "error") or verdict.rule.startswith(("unread", "refused"))
     return when == "all" or (when == "disagree" and not verdict.correct) or undecided

@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -201,8 +202,12 @@ class _Worker:
     def _failure(self, seconds: float) -> Verdict:
         if seconds >= self._deadline_s:
             return Verdict("timeout", None, "none", f"killed after {self._deadline_s:g} s", seconds * 1000)
-        code = self._process.wait()
-        label = "timeout" if code == -24 else "error"  # SIGXCPU: the kernel's CPU limit came before our clock
+        try:
+            code = self._process.wait(self._deadline_s)
+        except subprocess.TimeoutExpired:  # its pipe is closed, it is not: that worker has no more to say
+            self._process.kill()
+            code = self._process.wait()
+        label = "timeout" if code == -signal.SIGXCPU else "error"  # the kernel's CPU limit came before our clock
         return Verdict(label, None, "none", f"the worker ended with code {code}", seconds * 1000)
 
     def stop(self) -> None:

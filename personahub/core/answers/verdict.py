@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Label = Literal["correct", "wrong", "no_answer", "timeout", "error"]
+EMPTY_REFERENCE = "the reference is empty"  # the rule of an `error` that no second look can mend
 LABELS: tuple[Label, ...] = ("correct", "wrong", "no_answer", "timeout", "error")
 
 

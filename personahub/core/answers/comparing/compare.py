@@ -137,6 +137,8 @@ def _named_values(gold: Node, pred: Node, policy: Policy) -> str | None:
         if left.names and right.names and not relations.compatible(left.names, right.names):
             return "" if not (isinstance(gold, Relation) and isinstance(pred, Relation)) else None
         right = relations.in_order_of(right, left.names)
+    if left is None and right is not None and any(map(relations.is_size, right.names)):
+        return None  # |x| = 3 leaves two values
     a, b = (left.value if left else gold), (right.value if right else pred)
     if a == gold and b == pred:
         return None

@@ -167,6 +167,11 @@ def _is_name(node: Node) -> bool:
     return False
 
 
+def is_size(name: Node) -> bool:
+    """`|x|`: whose value does not say what x is. `|AB|` is a length."""
+    return isinstance(name, Call) and name.name == "abs" and isinstance(name.arguments[0], Symbol)
+
+
 def _is_argument(node: Node) -> bool:
     """The bracket of `f(2)` or `f(x, y)`: after a name it is no factor."""
     return isinstance(node, (Number, Sequence)) or (isinstance(node, Sum) and len(node.terms) <= 3)

@@ -74,6 +74,7 @@ _EXCEPT = re.compile(
 _UNIT_FRACTION = re.compile(r"\\frac\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}\s?\{\s?\\text\{\s?(\w+)\s?\}\s?\}")
 _INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![a-zA-Z])")
 _UNION_OF_RELATIONS = re.compile(r"(?<![)\]}\s])\s*\\cup(?![a-zA-Z])\s*(?![(\[{\\])")  # x < 1 \cup x > 3
+_FRENCH_END = re.compile(r"\[([^\[\]]*[,;][^\[\]]*)\[(?=\s*(?:$|\\cup|\\cap))")  # [a, b[
 _SPACED_THOUSANDS = re.compile(r"^-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?$")
 _WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`")]
 
@@ -85,6 +86,8 @@ def normalise(text: str) -> str:
     text = _strip_delimiters(text.strip())
     if "\\" in text or "{" in text or "~" in text:
         text = _plain_latex(text)
+    if text.count("[") > 1:
+        text = _FRENCH_END.sub(r"[\1)", text)
     if "begin" not in text:
         text = text.replace("&", " and ")
     text = re.sub(r"(?<=\d)\s?\.{3,}", r"\\dots ", text)
