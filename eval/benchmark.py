@@ -167,11 +167,13 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     count = problems * config.samples
     prompt = _PROBLEM_TOKENS + sum(len(message["content"]) for message in config.ask()("")) // _CHARS_PER_TOKEN
     completion = min(_COMPLETION_TOKENS, config.sampling.max_tokens)
+    judge_note = ("the judge's requests are not counted: at most one per answer",) if config.judge else ()
     return Forecast(
         rows_out=count,
         requests={config.engine: Requests(count, count * prompt, count * completion)},
         disk_bytes=count * 2000,
         notes=(
             f"assumes {prompt} tokens in and {completion} out per request, at most {_TEST_PROBLEMS:,} tests in `data`",
+            *judge_note,
         ),
     )
