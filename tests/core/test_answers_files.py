@@ -78,7 +78,7 @@ def test_a_file_without_a_single_fit_row_is_the_users_mistake(tmp_path):
 def test_standard_input_and_output_are_a_pipe():
     rows = [{"gold": str(n), "pred": str(n % 7)} for n in range(50)]
     text = "".join(json.dumps(row) + "\n" for row in rows) + "no row\n"
-    command = [sys.executable, "-m", "personahub.cli", "check", "-", "-", "--workers", "1"]
+    command = [sys.executable, "-m", "personahub", "check", "-", "-", "--workers", "1"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=True)
     written = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["verdict"] for row in written] == ["correct"] * 7 + ["wrong"] * 43 + ["error"]
