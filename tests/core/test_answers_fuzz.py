@@ -97,8 +97,8 @@ def graded(texts: list[tuple[str, str]], seed: int, count: int) -> Counter[str]:
 
 
 def test_garbled_answers_get_verdicts():
-    labels = graded([(pair["gold"], pair["pred"]) for pair in PAIRS], seed=0, count=800)
-    assert min(labels["correct"], labels["wrong"], labels["no_answer"]) >= 8
+    labels = graded([(pair["gold"], pair["pred"]) for pair in PAIRS], seed=0, count=500)
+    assert min(labels["correct"], labels["wrong"], labels["no_answer"]) >= 5
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,15 +75,16 @@ def test_the_parent_kills_at_the_deadline_and_goes_on():
 
 
 def test_a_worker_that_dies_is_an_error_and_is_replaced():
-    with CheckerPool(1, deadline_s=20) as pool:
+    with CheckerPool(1, deadline_s=20) as pool, ThreadPoolExecutor(1) as caller:
         pool.check("1", "1")
         (worker,) = children()[-1:]
-        killer = threading.Timer(0.1, worker.kill)
-        killer.start()
-        labels = [verdict.label for verdict in pool.check_many([("7", SLOW)] * 6 + [("7", "7")])]
-        killer.join()
-    assert labels.count("error") == 1
-    assert labels[-1] == "correct"
+        worker.suspend()  # so that it dies with the question before it, not before or after
+        asked = caller.submit(pool.check, "7", "7")
+        time.sleep(0.3)
+        worker.kill()
+        verdict = asked.result()
+        assert (verdict.label, verdict.rule) == ("error", "the worker ended with code -9")
+        assert pool.check("7", "7").correct
 
 
 def test_a_worker_killed_while_idle_costs_no_verdict():
