@@ -88,7 +88,7 @@ def test_standard_input_and_output_are_a_pipe():
 
 def test_a_reader_that_stops_ends_the_pipe():
     text = '{"gold": "1", "pred": "1"}\n' * 20_000
-    command = f"{sys.executable} -m personahub.cli check - - --workers 1 | head -n 1"
+    command = f"{sys.executable} -m personahub check - - --workers 1 | head -n 1"
     done = subprocess.run(command, shell=True, input=text, capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)["verdict"] == "correct"
     assert done.stderr == ""
