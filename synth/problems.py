@@ -29,8 +29,9 @@ from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
 from synth.refusal import is_refusal
+from synth.validity import MOST_PARTS, count_parts
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("personas",)
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -121,8 +122,8 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
     Markdown around the label, other capitals and a line of chat before it are tolerated.
 
     Raises:
-        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long` or
-            `unfinished` (it stops in the middle of a sentence).
+        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long`, `multi_part`
+            (more than two sub-problems) or `unfinished` (it stops in the middle of a sentence).
     """
     if completion.truncated:
         raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
@@ -140,6 +141,8 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
         raise Rejected("too_short", f"{len(problem)} characters")
     if len(problem) > max_chars:
         raise Rejected("too_long", f"{len(problem)} characters")
+    if (parts := count_parts(problem)) > MOST_PARTS:
+        raise Rejected("multi_part", f"{parts} sub-problems")
     if _UNFINISHED.search(problem):
         raise Rejected("unfinished", f"ends with {problem[-20:]!r}")
     return problem

@@ -78,8 +78,10 @@ VERIFIED = pa.schema(
         ("solution", _TEXT),  # the chosen CoT of the winning cluster
         ("solution_model", _TEXT),
         ("votes", pa.list_(VOTE)),
-        ("vote_share", pa.float64()),  # winning cluster / all samples
+        ("vote_share", pa.float64()),  # winning cluster / all samples: the solve rate without a reference
+        ("difficulty", _TEXT),  # easy, medium or hard, by vote_share; null where nothing was compared
         ("policy", _TEXT),
+        ("reason", _TEXT),  # why it was kept
     ]
 )
 

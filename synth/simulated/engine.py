@@ -31,9 +31,9 @@ from synth.simulated.faults import FaultRates
 from synth.simulated.grammar import Difficulty
 from synth.simulated.persona import Mode, persona_to_persona, text_to_persona
 from synth.simulated.persona_faults import PersonaRates
-from synth.simulated.problems import family_names, make_problem, solve
+from synth.simulated.problems import family_names, judge, make_problem, solve
 
-VERSION = "1"  # raise it when the same request gets another answer: it is part of the identity
+VERSION = "2"  # raise it when the same request gets another answer: it is part of the identity
 
 _CHARACTERS_PER_TOKEN = 4
 _YIELD_EVERY = 32  # answers given before the event loop gets its turn
@@ -142,6 +142,7 @@ class Task:
 _BLOCK = re.compile(r"<(text|persona|problem)>\n?(.*?)\n?</\1>", re.DOTALL)
 # The first mark found decides: an instruction to box an answer says more than a mention of personas.
 _TASKS = (
+    ("Verdict:", "check_problem", "problem"),
     ("```python", "solve_pot", "problem"),
     ("\\boxed", "solve_cot", "problem"),
     ("Math problem:", "math", "persona"),
@@ -229,11 +230,17 @@ def _solve(kind: Literal["cot", "pot"]) -> Callable[[Task, int, Config], _Answer
     return answer_solution
 
 
+def _check_problem(task: Task, source: int, config: Config) -> _Answer:
+    verdict = judge(task.source or "", source, rates=config.rates)
+    return verdict.text, verdict.truth
+
+
 def _unknown(_task: Task, _source: int, _config: Config) -> _Answer:
     return "I can only write personas, math problems and their solutions.", {"fault": "unknown_task"}
 
 
 _ANSWERS: dict[str, Callable[[Task, int, Config], _Answer]] = {
+    "check_problem": _check_problem,
     "solve_pot": _solve("pot"),
     "solve_cot": _solve("cot"),
     "math": _math,
