@@ -19,7 +19,7 @@ MOST_PARTS = 2  # sub-problems that one problem may have
 
 _SENTENCE = re.compile(r"(?<=[.?!])\s+|\n\s*\n")
 _ASKS = (
-    r"(?:what|which|how|find|compute|calculate|determine|evaluate|estimate|express|simplify|solve|give|state|is|are"
+    r"(?:what|which|who|why|how|find|compute|calculate|determine|evaluate|estimate|express|simplify|solve|give|state|is|are"
     r"|does|do|can|will)\b"
 )
 _PROVES = r"(?:prove|show|demonstrate|justify|verify|deduce|disprove)\b"
