@@ -19,6 +19,7 @@ from synth.contracts import CONTRACTS, TOOL_FIELDS, parser_of
 from synth.examples import PROMPTS, Example, load_examples
 from synth.problems import Config as MathConfig
 from synth.problems import parse_problem
+from synth.prompt_page import REASONS, page
 from synth.simulated.engine import Config as Teacher
 from synth.simulated.engine import answer, read_task
 from synth.simulated.faults import FaultRates
@@ -169,3 +170,10 @@ def test_missing_example_personas_come_from_text_to_persona(make_artifact, tmp_p
     inferred = [{"id": "p", "persona": "A ferryman", "document_id": content_id("document", text)}]
     personas = make_artifact("example_personas", PERSONA, inferred, shards=1)
     assert load_examples(config, personas) == [{"text": text, "persona": "A ferryman"}]
+
+
+def test_the_page_shows_every_prompt_as_it_is(repository: Path) -> None:
+    assert {path.stem for path in PROMPTS.glob("*.md")} == set(REASONS)
+    assert (repository / "docs" / "prompts.md").read_text(encoding="utf-8") == page(), (
+        "docs/prompts.md is out of date: python -m synth.prompt_page > docs/prompts.md"
+    )
