@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
+from personahub.core.artifact import open_artifact
 from personahub.core.config import parse_config
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected, UserError
@@ -261,3 +264,21 @@ def test_the_schema_is_sent_only_when_asked_for() -> None:
         assert isinstance(request, Request)
         assert request.sampling == Sampling(temperature=1.0, max_tokens=2048)
         assert (request.json_schema is not None) == structured
+
+
+@pytest.mark.slow
+def test_the_config_of_all_use_cases_runs_and_every_record_leads_back_to_its_text(repository, tmp_path) -> None:
+    words = [sys.executable, "-m", "personahub.cli", "run", "configs/usecases.yaml", "--runs", str(tmp_path)]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True, timeout=280)
+    if "apt-get install bubblewrap" in done.stderr:
+        pytest.skip("no sandbox for the tools on this machine")
+    assert done.returncode == 0, done.stderr
+    stages = {path.name: open_artifact(path) for path in (tmp_path / "usecases").iterdir() if path.is_dir()}
+    documents = {row["id"] for row in stages["sources"].rows()}
+    personas = {row["id"]: row["document_id"] for row in stages["personas"].rows()}
+    for name in set(stages) - {"sources", "personas"}:
+        rows = list(stages[name].rows())
+        assert len(rows) > 50, name
+        for row in rows:
+            assert personas[row["persona_id"]] == row["document_id"]
+            assert row["document_id"] in documents
