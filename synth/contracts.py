@@ -95,7 +95,7 @@ def without_markdown(text: str) -> str:
     return text.strip()
 
 
-_SOLUTION = re.compile(
+SOLUTION = re.compile(
     r"\\f?boxed\b|^[ \t>#*_]*(?:(?:step[- ]by[- ]step )?solution|(?:final )?answer|hint|explanation)[ \t*_]*[:：]"
     r"|(?:答案|解析|解释|提示)[ \t*_]*[:：]",
     re.IGNORECASE | re.MULTILINE,
@@ -106,7 +106,7 @@ _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 
 def check_text(text: str, contract: Contract) -> None:
     """Length, language and, for problems, that there is no solution and not too many sub-problems."""
-    if contract.problem and (solution := _SOLUTION.search(text)):
+    if contract.problem and (solution := SOLUTION.search(text)):
         raise Rejected("contains_solution", solution.group().strip())
     if len(text) < contract.min_chars:
         raise Rejected("too_short", f"{len(text)} characters, at least {contract.min_chars} are asked for")

@@ -28,7 +28,7 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from synth.contracts import reply_text, without_markdown
+from synth.contracts import SOLUTION, reply_text, without_markdown
 from synth.examples import PROMPTS, Example, PromptingConfig, draw_examples, load_examples
 from synth.refusal import is_refusal
 from synth.validity import MOST_PARTS, count_parts
@@ -109,10 +109,6 @@ def parse(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
 
 
 _LABEL = re.compile(r"^[ \t>#*_]*math\s+problem[ \t*_]*[:：][ \t*_]*", re.IGNORECASE | re.MULTILINE)
-_SOLUTION = re.compile(
-    r"\\f?boxed\b|^[ \t>#*_]*(?:(?:step[- ]by[- ]step )?solution|(?:final )?answer|hint)[ \t*_]*[:：]",
-    re.IGNORECASE | re.MULTILINE,
-)
 _UNFINISHED = re.compile(r"[\w,]\Z")  # 11 of MATH's 12,500 problems and none of GSM8K's 1,319 test problems end so
 
 
@@ -132,7 +128,7 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
     if label is None:
         raise Rejected("no_prefix", "the reply has no line that starts with 'Math problem:'")
     problem = without_markdown(text[label.end() :])
-    solution = _SOLUTION.search(problem)
+    solution = SOLUTION.search(problem)
     if solution:
         raise Rejected("contains_solution", solution.group().strip())
     if len(problem) < min_chars:
