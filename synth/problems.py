@@ -13,13 +13,13 @@ nothing but the persona's text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from personahub.core.config import EngineName, StageConfig, TemplateFolder
+from personahub.core.config import TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests
@@ -28,23 +28,23 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from synth.contracts import SOLUTION, reply_text, without_markdown
+from synth.examples import PROMPTS, Example, PromptingConfig, draw_examples, load_examples
 from synth.refusal import is_refusal
+from synth.validity import MOST_PARTS, count_parts
 
-VERSION = "1"
-INPUTS = ("personas",)
-PROMPTS = Path(__file__).parent / "prompts"
+VERSION = "2"
+INPUTS = ("personas", "example_personas?")
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30
 _PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
 
 
-class Config(StageConfig):
+class Config(PromptingConfig):
     """`persona_kind`, `focus` and `difficulty` are handed to the template, which may ignore them."""
 
-    engine: EngineName
     template: Annotated[str, TemplateFolder(PROMPTS)] = "math"
-    persona: bool = Field(default=True, description="False: the no-persona arm.")
     problems_per_persona: int = Field(default=1, gt=0)
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
     attempts: int = Field(
@@ -64,8 +64,8 @@ def run(stage: Stage[Config]) -> None:
 
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
-    template = load_template(config.template, PROMPTS)
-    asking = prompts(config, template)
+    examples = load_examples(config, stage.inputs.get("example_personas"))
+    asking = prompts(config, load_template(config.template, PROMPTS), examples)
     parsing = parse(config)
     async for persona, results in shard.generate(shard.rows(), asking, parsing, config.attempts):
         for sample, result in enumerate(results):
@@ -76,12 +76,13 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
                 shard.write(_record(config, persona, sample, problem, model))
 
 
-def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
+def prompts(config: Config, template: Template, examples: Sequence[Example] = ()) -> Callable[[Row], list[Request]]:
     """The requests of one persona, one per sample."""
 
     def of_persona(row: Row) -> list[Request]:
         messages = template.render(
             persona=row["persona"] if config.persona else None,
+            examples=draw_examples(config, examples, row["id"]),
             persona_kind=config.persona_kind,
             focus=config.focus,
             difficulty=config.difficulty,
@@ -108,10 +109,6 @@ def parse(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
 
 
 _LABEL = re.compile(r"^[ \t>#*_]*math\s+problem[ \t*_]*[:：][ \t*_]*", re.IGNORECASE | re.MULTILINE)
-_SOLUTION = re.compile(
-    r"\\f?boxed\b|^[ \t>#*_]*(?:(?:step[- ]by[- ]step )?solution|(?:final )?answer|hint)[ \t*_]*[:：]",
-    re.IGNORECASE | re.MULTILINE,
-)
 _UNFINISHED = re.compile(r"[\w,]\Z")  # 11 of MATH's 12,500 problems and none of GSM8K's 1,319 test problems end so
 
 
@@ -121,36 +118,28 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
     Markdown around the label, other capitals and a line of chat before it are tolerated.
 
     Raises:
-        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long` or
-            `unfinished` (it stops in the middle of a sentence).
+        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long`, `multi_part`
+            (more than two sub-problems) or `unfinished` (it stops in the middle of a sentence).
     """
-    if completion.truncated:
-        raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
-    text = completion.text.rpartition("</think>")[2]
+    text = reply_text(completion)
     if is_refusal(text):
         raise Rejected("refusal")
     label = _LABEL.search(text)
     if label is None:
         raise Rejected("no_prefix", "the reply has no line that starts with 'Math problem:'")
-    problem = _without_markdown(text[label.end() :])
-    solution = _SOLUTION.search(problem)
+    problem = without_markdown(text[label.end() :])
+    solution = SOLUTION.search(problem)
     if solution:
         raise Rejected("contains_solution", solution.group().strip())
     if len(problem) < min_chars:
         raise Rejected("too_short", f"{len(problem)} characters")
     if len(problem) > max_chars:
         raise Rejected("too_long", f"{len(problem)} characters")
+    if (parts := count_parts(problem)) > MOST_PARTS:
+        raise Rejected("multi_part", f"{parts} sub-problems")
     if _UNFINISHED.search(problem):
         raise Rejected("unfinished", f"ends with {problem[-20:]!r}")
     return problem
-
-
-def _without_markdown(text: str) -> str:
-    """Strip rules and an unbalanced closing `**`, which belonged to a bold label."""
-    text = re.sub(r"\s*\n[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*\Z", "", text.strip())
-    if text.endswith("**") and text.count("**") % 2:
-        text = text[:-2]
-    return text.strip()
 
 
 def _record(config: Config, persona: Row, sample: int, problem: str, model: str) -> Row:
@@ -173,6 +162,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per problem; replies that have to be asked for again are not foreseen."""
     messages = load_template(config.template, PROMPTS).render(
         persona="x" if config.persona else None,  # an empty one would render as the other arm
+        examples=[] if config.prompting == "zero_shot" else [Example(text="x" * 400, persona="x" * 100)] * config.shots,
         persona_kind=config.persona_kind,
         focus=config.focus,
         difficulty=config.difficulty,

@@ -10,7 +10,10 @@ A program finds Python's standard library, sympy and mpmath, and no other file: 
 namespaces, limits and a system call filter per program. A program cannot start processes or threads.
 
 The package `bubblewrap` of the system is needed (not the one on PyPI, which is something else), and
-a kernel that lets ordinary users make namespaces. Where either is missing, `Sandbox` refuses.
+a kernel that lets ordinary users make namespaces. Where bubblewrap is not installed, the PyPI package
+sandlock takes its place (Linux 6.12 or newer): the same server confines itself with Landlock instead of
+getting a root of its own. Programs then have no namespaces: they can tell whether a file exists outside,
+and the filter alone keeps them from other processes. Without either, `Sandbox` refuses.
 """
 
 from __future__ import annotations
@@ -165,7 +168,14 @@ class _Server:
         self.stop()
         with tempfile.TemporaryFile() as errors:
             self._process = subprocess.Popen(  # noqa: S603  (fixed arguments; the programs travel over the pipe)
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                env={},
+                cwd="/",
+                start_new_session=True,
             )
             if self._read_reply(time.monotonic() + _START_S) != {"status": "ready"}:
                 self.stop()
@@ -207,7 +217,7 @@ class _Server:
 
 def _unusable(reason: str) -> str:
     return (
-        f"programs cannot run in bubblewrap here ({reason or 'it ended without a word'}): allow ordinary users to make"
+        f"programs cannot run in the sandbox here ({reason or 'it ended without a word'}): allow ordinary users to make"
         " namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0,"
         " kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp profile that lets unshare pass),"
         " or verify without PoT samples. They never run outside of a sandbox"
@@ -215,16 +225,20 @@ def _unusable(reason: str) -> str:
 
 
 def _command() -> list[str]:
-    """The command line of a server.
-
-    `--die-with-parent` is a signal that the kernel sends when the *thread* that started bubblewrap ends.
-    """
+    """The command line of a server, which ends when the *thread* that started it does."""
     bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        raise UserError(
-            "programs of PoT samples run in bubblewrap only, and it is not installed: install your system's package"
-            " `bubblewrap` (apt-get install bubblewrap), or verify without PoT samples"
-        )
+    if bwrap is not None:
+        return _in_bubblewrap(bwrap)
+    if importlib.util.find_spec("sandlock") is not None:
+        return _in_sandlock()
+    raise UserError(
+        "model-written programs run in a sandbox only, and there is none: install your system's package `bubblewrap`"
+        " (apt-get install bubblewrap) or, on Linux 6.12 or newer, the Python package `sandlock` (pip install"
+        " sandlock), or verify without PoT samples"
+    )
+
+
+def _in_bubblewrap(bwrap: str) -> list[str]:
     python = os.path.realpath(sys.executable)
     command = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     command += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
@@ -236,9 +250,21 @@ def _command() -> list[str]:
         elif Path(folder).is_dir():
             command += ["--ro-bind", folder, folder]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    for package in _PACKAGES:
-        spec = importlib.util.find_spec(package)
-        for location in (spec.submodule_search_locations or []) if spec else []:
-            command += ["--ro-bind", location, f"/packages/{package}"]
+    for location in _locations(*_PACKAGES):
+        command += ["--ro-bind", location, f"/packages/{Path(location).name}"]
     command += ["--ro-bind", str(_SERVER), "/sandbox_server.py", "--remount-ro", "/", "--chdir", "/"]
     return [*command, python, "-I", "-S", "-X", "utf8", "/sandbox_server.py", "/packages"]
+
+
+def _in_sandlock() -> list[str]:
+    """What may be read is the library of Python, that of the system and the packages; sandlock's are read before."""
+    python = os.path.realpath(sys.executable)
+    sites = dict.fromkeys(str(Path(location).parent) for location in _locations("sandlock", *_PACKAGES))
+    readable = [*_locations(*_PACKAGES), sysconfig.get_path("stdlib"), "/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"]
+    return [python, "-I", "-S", "-X", "utf8", str(_SERVER), os.pathsep.join(sites), *readable]
+
+
+def _locations(*packages: str) -> list[str]:
+    """Folders of those `packages` that are installed."""
+    specs = [importlib.util.find_spec(package) for package in packages]
+    return [location for spec in specs if spec for location in spec.submodule_search_locations or []]

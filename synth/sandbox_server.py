@@ -1,13 +1,16 @@
 """The inside of the sandbox: a fork-server that runs one program after another. Standard library only.
 
-Started by `synth.sandbox` inside bubblewrap, as `python -I -S sandbox_server.py PACKAGES`. Requests and
+Started by `synth.sandbox` inside bubblewrap, as `python -I -S sandbox_server.py PACKAGES`, or without it as
+`... sandbox_server.py PACKAGES READABLE ...`: then it confines itself to the files below READABLE with
+sandlock (https://github.com/multikernel/sandlock), which has to be among the packages. Requests and
 replies are JSON behind a 4-byte length on stdin and stdout: {"code", "timeout_s", "memory_bytes",
 "output_bytes"} in, {"status", "output", "detail", "seconds"} out.
 
-sympy is imported once and shared by copy-on-write. Every program is forked into a user and a PID
-namespace of its own, where it is process 1: nothing it leaves behind outlives it. Before the program's first line it loses its file descriptors, its limits
-are lowered, and a seccomp filter takes away what a computation has no use for: new processes and
-threads, sockets, signals, tracing, mounts, namespaces, shared memory, keys, BPF.
+sympy is imported once and shared by copy-on-write. Every program is forked, inside bubblewrap into a user
+and a PID namespace of its own, where it is process 1: nothing it leaves behind outlives it. Before the
+program's first line it loses its file descriptors and whatever privilege it has, its limits are lowered,
+and a seccomp filter takes away what a computation has no use for: new processes and threads, sockets,
+signals, tracing, mounts, namespaces, shared memory, keys, BPF.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from typing import Any, NoReturn
 _CLONE_NEWUSER, _CLONE_NEWPID = 0x10000000, 0x20000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 38, 22, 2
 _DETAIL_BYTES = 2000
+_NOBODY = 65534
 _LENGTH = struct.Struct(">I")
 
 _libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL: a fork must not release the interpreter's lock
@@ -61,10 +65,14 @@ _CLONE3 = 435  # on both; "not implemented" makes the C library fall back to clo
 _AUDIT_ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
 
-def main(packages: str) -> None:
-    """Serve until stdin ends."""
-    sys.path.append(packages)
+def main(packages: str, *readable: str) -> None:
+    """Serve until stdin ends. With `readable` paths, confine this process to them first."""
+    sys.path.extend(packages.split(os.pathsep))
+    if readable:
+        _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
     _warm_up()
+    if readable:
+        _confine(readable, packages.split(os.pathsep))
     program_filter = seccomp_filter()
     gc.collect()
     gc.freeze()  # the collector of a forked program shall not touch, and so copy, the pages of sympy
@@ -75,7 +83,7 @@ def main(packages: str) -> None:
     os.dup2(2, 1)
     _send(replies, {"status": "ready"})
     while (request := _receive(requests)) is not None:
-        _send(replies, _run(request, program_filter))
+        _send(replies, _run(request, program_filter, namespaces=not readable))
 
 
 def _warm_up() -> None:
@@ -96,6 +104,21 @@ def _warm_up() -> None:
     sympy.integrate(x**2 + 1, (x, 0, 1))
     sympy.factorint(360)
     sympy.Matrix([[1, 2], [3, 4]]).det()
+
+
+def _confine(readable: tuple[str, ...], packages: list[str]) -> None:
+    """Take from this process and all that it starts every file but `readable`, for good.
+
+    Landlock also keeps signals and abstract sockets inside of what is confined.
+    """
+    import sandlock  # type: ignore[import-not-found]  # an optional package
+
+    if sandlock.landlock_abi_version() < sandlock.min_landlock_abi():
+        raise RuntimeError(f"this kernel's Landlock is too old for sandlock {sandlock.__version__}")
+    # What can be imported has been; finders that remember these folders would stumble over what cannot be read.
+    sys.path[:] = [path for path in sys.path if path not in packages]
+    sys.path_importer_cache.clear()
+    sandlock.confine(sandlock.Sandbox(fs_readable=[path for path in readable if os.path.exists(path)]))  # noqa: PTH110
 
 
 def seccomp_filter() -> bytes:
@@ -127,13 +150,13 @@ def seccomp_filter() -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def _run(request: dict[str, Any], program_filter: bytes) -> dict[str, Any]:
-    """Start one program in namespaces of its own, and watch it to its end."""
+def _run(request: dict[str, Any], program_filter: bytes, *, namespaces: bool) -> dict[str, Any]:
+    """Start one program, in namespaces of its own where there are any, and watch it to its end."""
     started = time.monotonic()
     output, output_in = os.pipe()
     errors, errors_in = os.pipe()
     try:
-        program = _fork_into_namespaces()
+        program = _fork_into_namespaces() if namespaces else os.fork()
         if program == 0:
             _program(request, program_filter, output_in, errors_in)
         os.close(output_in)
@@ -206,6 +229,7 @@ def _program(request: dict[str, Any], program_filter: bytes, output: int, errors
         os.dup2(output, 1)
         os.dup2(errors, 2)
         os.closerange(3, 4096)
+        _become_nobody()
         _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
         _set_limits(request)
         _drop_capabilities()
@@ -239,6 +263,14 @@ def _set_limits(request: dict[str, Any]) -> None:
     }
     for kind, value in limits.items():
         resource.setrlimit(kind, (value, value))
+
+
+def _become_nobody() -> None:
+    """Root gives up being root. Inside bubblewrap it is not root in the first place."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
 def _drop_capabilities() -> None:
@@ -285,4 +317,4 @@ def _read(descriptor: int, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

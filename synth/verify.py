@@ -19,8 +19,12 @@ largest one wins. The policy decides whether that is enough:
 * `unanimous`: all samples vote, and they agree.
 
 All but `none` need at least two votes: one sample cannot agree with itself. `min_vote_share` (winning
-votes / samples) and `require_pot` (a program is among the winning votes) ask for more. The solution
-that is kept is a CoT of the winning cluster. Kept or rejected, a record carries its votes.
+votes / samples) and `require_pot` (a program is among the winning votes) ask for more. All but `none`
+also drop problems that the rules of `synth.validity` find unsound, by their text or by the answer
+that won. The solution that is kept is a CoT of the winning cluster.
+
+Kept or rejected, a record carries its votes and the reason. `vote_share` is the problem's solve rate as
+far as it can be known without a reference; `difficulty` sorts it into three.
 """
 
 from __future__ import annotations
@@ -43,8 +47,9 @@ from personahub.core.forecast import Forecast
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
 from synth.sandbox import Limits, ProgramResult, Sandbox
+from synth.validity import check_answer, check_problem
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("solutions",)
 
 Policy = Literal["none", "two_of_three", "majority", "unanimous"]
@@ -58,6 +63,7 @@ class Config(StageConfig):
     policy: Policy = "majority"
     min_vote_share: float = Field(default=0.0, ge=0, le=1)
     require_pot: bool = Field(default=False, description="At least one program is among the winning votes.")
+    check_problems: bool = Field(default=True, description="Drop what the rules of synth.validity find unsound.")
     choose: Literal["first", "shortest"] = Field(default="first", description="Which CoT of the winning cluster stays.")
     check_timeout_s: float = Field(default=5.0, gt=0, description="For one comparison; then two answers differ.")
     programs: Limits = Field(default=Limits(), description="What a PoT program may use.")
@@ -178,7 +184,11 @@ def _settle(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
     told = {"votes": [vote.record() for vote in votes], "policy": config.policy}
     samples = _voters(row, config.policy)
     try:
+        if config.check_problems and config.policy != "none":
+            check_problem(row["problem"])
         chosen, share = decide(config, samples, votes)
+        if config.check_problems and share is not None:
+            check_answer(row["problem"], votes[chosen].answer or "")
     except Rejected as error:
         shard.reject({**row, **told}, error)
         return
@@ -190,8 +200,24 @@ def _settle(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
             "solution": samples[chosen]["text"],
             "solution_model": samples[chosen]["model"],
             "vote_share": share,
+            "difficulty": difficulty(share),
+            "reason": _why_kept(votes, chosen, share),
         }
     )
+
+
+def difficulty(share: float | None) -> str | None:
+    """`easy` where all samples agree, `medium` from two thirds on, `hard` below; null where none were compared."""
+    if share is None:
+        return None
+    return "easy" if share == 1 else "medium" if share > 0.66 else "hard"
+
+
+def _why_kept(votes: Sequence[Vote], chosen: int, share: float | None) -> str:
+    if share is None:
+        return "first whole CoT, nothing compared"
+    agreeing = [vote.kind for vote in votes if vote.cluster == votes[chosen].cluster]
+    return f"{agreeing.count('cot')} CoT and {agreeing.count('pot')} PoT agree, of {len(votes)} samples"
 
 
 def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tuple[int, float | None]:

@@ -78,12 +78,70 @@ VERIFIED = pa.schema(
         ("solution", _TEXT),  # the chosen CoT of the winning cluster
         ("solution_model", _TEXT),
         ("votes", pa.list_(VOTE)),
-        ("vote_share", pa.float64()),  # winning cluster / all samples
+        ("vote_share", pa.float64()),  # winning cluster / all samples: the solve rate without a reference
+        ("difficulty", _TEXT),  # easy, medium or hard, by vote_share; null where nothing was compared
         ("policy", _TEXT),
+        ("reason", _TEXT),  # why it was kept
+    ]
+)
+
+SYNTHETIC = pa.schema(
+    [
+        ("id", _TEXT),
+        ("use_case", _TEXT),
+        ("text", _TEXT),  # all that the reply holds, without labels where there is only one part
+        ("fields", _TEXT),  # its parts by name, as JSON
+        ("persona_id", _TEXT),  # also in the no-persona arm
+        ("persona", _TEXT),  # as shown to the model; null in the no-persona arm
+        ("document_id", _TEXT),
+        ("template", _TEXT),
+        ("prompting", _TEXT),  # zero_shot, few_shot or persona_few_shot
+        ("sample", pa.int32()),
+        ("seed", pa.int64()),
+        ("licence", _TEXT),
+        ("model", _TEXT),
+        ("machine_generated", pa.bool_()),
+    ]
+)
+
+TOOL = pa.schema(
+    [
+        ("id", _TEXT),
+        ("interface_id", _TEXT),
+        ("interface", _TEXT),  # as JSON
+        ("interface_model", _TEXT),
+        ("code", _TEXT),
+        ("example_result", _TEXT),  # what the code returned for the interface's example, as JSON
+        ("persona_id", _TEXT),
+        ("persona", _TEXT),
+        ("document_id", _TEXT),
+        ("template", _TEXT),
+        ("seed", pa.int64()),
+        ("licence", _TEXT),
+        ("model", _TEXT),  # that wrote the code
+        ("machine_generated", pa.bool_()),
     ]
 )
 
 MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
+
+CONVERSATION = pa.schema(
+    [
+        ("id", _TEXT),
+        ("opening_id", _TEXT),  # the instruction, or the persona, that it began with
+        ("kind", _TEXT),  # assistant or two_personas
+        ("messages", MESSAGES),  # of two personas the first has the role `user`
+        ("persona_id", _TEXT),
+        ("persona", _TEXT),
+        ("partner_id", _TEXT),  # the other persona; null with an assistant
+        ("partner", _TEXT),
+        ("document_id", _TEXT),
+        ("seed", pa.int64()),
+        ("licence", _TEXT),
+        ("model", _TEXT),  # that wrote the last message
+        ("machine_generated", pa.bool_()),
+    ]
+)
 
 SFT = pa.schema(
     [

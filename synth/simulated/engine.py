@@ -4,8 +4,8 @@ r"""The simulated teacher: an engine without weights or network that knows the t
       teacher: {kind: simulated}
 
 It recognises what it is asked by the output contract in the prompt ("Persona:", "Relation:",
-"Math problem:", a ```python block, \boxed) and reads its input between the last `<text>`,
-`<persona>` or `<problem>` tags, so it answers the project's templates and any of a user's own that
+"Math problem:", "Logic problem:", a ```python block, \boxed, ...) and reads its input between the last
+`<text>`, `<persona>`, `<problem>`, ... tags outside of `<example>` tags, so it answers the project's templates and any of a user's own that
 keep to the contract. An answer is a function of the messages, the temperature, the seed (which
 temperature 0 ignores, as greedy decoding does) and the config: the engine holds no state.
 
@@ -31,9 +31,10 @@ from synth.simulated.faults import FaultRates
 from synth.simulated.grammar import Difficulty
 from synth.simulated.persona import Mode, persona_to_persona, text_to_persona
 from synth.simulated.persona_faults import PersonaRates
-from synth.simulated.problems import family_names, make_problem, solve
+from synth.simulated.problems import family_names, judge, make_problem, solve
+from synth.simulated.usecases import WRITERS, answer_use_case
 
-VERSION = "1"  # raise it when the same request gets another answer: it is part of the identity
+VERSION = "2"  # raise it when the same request gets another answer: it is part of the identity
 
 _CHARACTERS_PER_TOKEN = 4
 _YIELD_EVERY = 32  # answers given before the event loop gets its turn
@@ -132,19 +133,35 @@ def count_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a prompt asks for: `name`, the tagged input, and the prompt without any tagged input."""
+    """What a prompt asks for: `name`, the tagged input, the persona and the prompt without any tagged input."""
 
     name: str
     source: str | None
     instructions: str
+    persona: str | None = None
 
 
-_BLOCK = re.compile(r"<(text|persona|problem)>\n?(.*?)\n?</\1>", re.DOTALL)
+_BLOCK = re.compile(
+    r"<(text|persona|problem|example|background|conversation|interface|partner)>\n?(.*?)\n?</\1>", re.DOTALL
+)
 # The first mark found decides: an instruction to box an answer says more than a mention of personas.
 _TASKS = (
+    ("Verdict:", "check_problem", "problem"),
+    ("tool with this interface", "tool_code", "interface"),
     ("```python", "solve_pot", "problem"),
     ("\\boxed", "solve_cot", "problem"),
     ("Math problem:", "math", "persona"),
+    ("Logic problem:", "logic_general", "persona"),
+    ("Spatial problem:", "logic_spatial", "persona"),
+    ("问题：", "logic_ruozhiba", "persona"),
+    ("Instruction:", "instruction", "persona"),
+    ("Follow-up:", "followup", "conversation"),
+    ("Says:", "dialogue", "conversation"),
+    ("Article:", "article", "persona"),
+    ("Reading text:", "reading", "persona"),
+    ("Meets players:", "npc", "background"),
+    ("function_name", "tool_interface", "persona"),
+    ("Answer the user's last message", "assistant", "problem"),
     ("Relation:", "persona_to_persona", "persona"),
     ("Persona:", "text_to_persona", "text"),
 )
@@ -164,7 +181,7 @@ def read_task(request: Request) -> Task:
             source = blocks.get(tag)
             if source is None and tag == "problem":
                 source = request.messages[-1]["content"]
-            return Task(name, source, instructions)
+            return Task(name, source, instructions, blocks.get("persona"))
     return Task("unknown", None, instructions)
 
 
@@ -229,15 +246,28 @@ def _solve(kind: Literal["cot", "pot"]) -> Callable[[Task, int, Config], _Answer
     return answer_solution
 
 
+def _check_problem(task: Task, source: int, config: Config) -> _Answer:
+    verdict = judge(task.source or "", source, rates=config.rates)
+    return verdict.text, verdict.truth
+
+
+def _use_case(task: Task, source: int, config: Config) -> _Answer:
+    rng = Random(source)  # noqa: S311 - not for secrets
+    reply = answer_use_case(task.name, task.persona, task.source or "", rng, config.rates)
+    return reply.text, reply.truth
+
+
 def _unknown(_task: Task, _source: int, _config: Config) -> _Answer:
     return "I can only write personas, math problems and their solutions.", {"fault": "unknown_task"}
 
 
 _ANSWERS: dict[str, Callable[[Task, int, Config], _Answer]] = {
+    "check_problem": _check_problem,
     "solve_pot": _solve("pot"),
     "solve_cot": _solve("cot"),
     "math": _math,
     "persona_to_persona": _persona_to_persona,
     "text_to_persona": _text_to_persona,
+    **dict.fromkeys(WRITERS, _use_case),
     "unknown": _unknown,
 }

@@ -16,7 +16,7 @@ class FaultRates(FrozenModel):
     """How often the teacher fails, each way as a share of the completions that can fail so.
 
     A completion has one fault at most. A problem can have the first five faults, a solution the first three and
-    the next two.
+    the next two, a verdict the first three and, by the problem's state, one of the two after those.
 
     refusal: an apology instead of an answer.
     truncation: the text breaks off in the middle.
@@ -25,8 +25,10 @@ class FaultRates(FrozenModel):
     near_duplicate: a problem is one of a few that are posed again and again, in a slightly different theme.
     wrong_arithmetic: one computed number of a solution is wrong, and so what follows.
     wrong_reading: a solution answers another question than the one asked.
+    missed_flaw: an unsound problem is judged sound.
+    false_flaw: a sound problem is judged unsound.
     correlated: share of the wrong solutions of a problem that make the mistake it invites, all the same. The rest
-        make one of their own, which can by chance be the same too.
+        make one of their own, which can by chance be the same too. Wrong verdicts on one problem are shared alike.
     """
 
     refusal: Rate = 0.005
@@ -36,6 +38,8 @@ class FaultRates(FrozenModel):
     near_duplicate: Rate = 0.03
     wrong_arithmetic: Rate = 0.06
     wrong_reading: Rate = 0.05
+    missed_flaw: Rate = 0.3
+    false_flaw: Rate = 0.02
     correlated: Rate = 0.3
 
     @model_validator(mode="after")

@@ -213,6 +213,39 @@ def solve(problem_text: str, seed: int, kind: Kind, *, rates: FaultRates) -> Sol
     return _solution(instance, attempt, kind, fault, rng)
 
 
+def judge(problem_text: str, seed: int, *, rates: FaultRates) -> Solution:
+    """Whether a problem is sound, in a sentence and a line `Verdict: ...`. `truth["correct"]`: rightly judged.
+
+    A problem that this teacher did not pose looks sound to it.
+    """
+    instance = read_problem(problem_text)
+    rng = seeded("judge", seed)
+    fault = rates.draw(rng, "refusal", "truncation", "malformed")
+    state = "sound"
+    if instance is not None and instance.answer is None:
+        state = "contradictory" if instance.withheld is None else "missing"
+    shared = rng.random() < rates.correlated
+    mistaken = (seeded("doubt", problem_text) if shared else rng).random() < (
+        rates.false_flaw if state == "sound" else rates.missed_flaw
+    )
+    said = rng.choice(("missing", "contradictory")) if state == "sound" else "sound"
+    verdict = said if mistaken else state
+    truth = {"state": state, "verdict": verdict, "correct": not mistaken and fault is None, "fault": fault}
+    if fault == "refusal":
+        return Solution(REFUSAL, truth)
+    body = _VERDICTS[verdict]
+    if fault == "truncation":
+        return Solution(_cut(body, rng, 0.3, 0.8), truth)
+    return Solution(body if fault == "malformed" else f"{body}\n\nVerdict: {verdict}", truth)
+
+
+_VERDICTS = {
+    "sound": "Everything that the question depends on is given, and the conditions leave one answer.",
+    "missing": "One of the quantities that the answer depends on is not given, so it stays open.",
+    "contradictory": "Working it through, one of the conditions excludes what follows from the others.",
+}
+
+
 def _solution(instance: Instance | None, attempt: Attempt, kind: Kind, fault: str | None, rng: Random) -> Solution:
     answer = None if instance is None or instance.answer is None else tex(instance.answer)
     readable = attempt.answer is not None and fault not in ("refusal", "truncation", "malformed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -18,20 +19,35 @@ from personahub.core.errors import UserError
 from synth.sandbox import Limits, Sandbox
 
 
+@pytest.fixture(scope="module", params=["bubblewrap", "sandlock"])
+def path_of_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PATH under which one kind of sandbox is chosen; skips where that kind is not there."""
+    if request.param == "bubblewrap":
+        return os.environ["PATH"]
+    if importlib.util.find_spec("sandlock") is None:
+        pytest.skip("sandlock is not installed")
+    return str(tmp_path_factory.mktemp("no_bubblewrap"))
+
+
+def opened(path: str, limits: Limits) -> Sandbox:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", path)
+        try:
+            return Sandbox(limits)
+        except UserError as error:
+            pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    try:
-        box = Sandbox(Limits(timeout_s=3, memory_mb=512, output_kb=16))
-    except UserError as error:
-        pytest.skip(str(error))
-    with box:
+def sandbox(path_of_kind: str) -> Iterator[Sandbox]:
+    with opened(path_of_kind, Limits(timeout_s=3, memory_mb=512, output_kb=16)) as box:
         yield box
 
 
 @pytest.fixture(scope="module")
-def hasty(sandbox: Sandbox) -> Iterator[Sandbox]:
+def hasty(path_of_kind: str) -> Iterator[Sandbox]:
     """For programs that will not end by themselves."""
-    with Sandbox(Limits(timeout_s=0.7, memory_mb=512, output_kb=16)) as box:
+    with opened(path_of_kind, Limits(timeout_s=0.7, memory_mb=512, output_kb=16)) as box:
         yield box
 
 
@@ -272,10 +288,10 @@ def test_closing_leaves_no_process_behind(sandbox: Sandbox) -> None:
     assert children_of(os.getpid()) - before == set()
 
 
-def test_a_killed_parent_takes_its_programs_along(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_killed_parent_takes_its_programs_along(sandbox: Sandbox, path_of_kind: str) -> None:
     code = "from synth.sandbox import *\nwith Sandbox(Limits(timeout_s=600)) as box:\n    print('up', flush=True)\n    list(box.run(['while True: pass']))"
-    marker = f"personahub-{os.getpid()}"
-    parent = subprocess.Popen([sys.executable, "-c", code, marker], stdout=subprocess.PIPE)
+    marker, environment = f"personahub-{os.getpid()}", {**os.environ, "PATH": path_of_kind}
+    parent = subprocess.Popen([sys.executable, "-c", code, marker], stdout=subprocess.PIPE, env=environment)
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"up\n"
     (bwrap,) = children_of(parent.pid)
@@ -288,8 +304,10 @@ def test_a_killed_parent_takes_its_programs_along(sandbox: Sandbox, tmp_path: Pa
     assert not children_of(bwrap)
 
 
-def test_without_bubblewrap_there_is_no_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_with_nothing_installed_there_is_no_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "sandlock").exists()])
+    monkeypatch.delitem(sys.modules, "sandlock", raising=False)
     with pytest.raises(UserError, match="apt-get install bubblewrap"):
         Sandbox()
 

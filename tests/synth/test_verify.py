@@ -291,3 +291,38 @@ def test_executors_agree_from_solutions_to_training_data(make_artifact, run_modu
     assert found[0] == found[1]
     assert len(found[0][0]) == 60
     assert len(found[0][1]) < 60
+
+
+def test_unsound_problems_are_dropped_whatever_their_samples_say(make_artifact, run_module) -> None:
+    rows = [
+        solved(cot("7"), cot("7"), cot("7")) | {"id": "proof", "problem": "Prove that 7 is prime."},
+        solved(cot("7"), cot("7"), cot("7"))
+        | {"id": "bound", "problem": "What is 3 + 4? It is known that the result is greater than 9."},
+        solved(cot("7"), cot("7"), cot("7")) | {"id": "sound", "problem": "What is 3 + 4?"},
+    ]
+    solutions = make_artifact("s", SOLUTIONS, rows, shards=1)
+    verified = run_module("synth.verify", {"policy": "majority", "workers": 1}, solutions=solutions)
+    assert [row["id"] for row in verified.rows()] == ["sound"]
+    rejected = {row["id"]: row for row in verified.rejected()}
+    assert {name: row["reason"] for name, row in rejected.items()} == {"proof": "proof_only", "bound": "contradictory"}
+    assert len(json.loads(rejected["bound"]["record"])["votes"]) == 3
+    off = {"policy": "majority", "workers": 1, "check_problems": False}
+    assert run_module("synth.verify", off, "off", solutions=solutions).num_rows == 3
+    assert run_module("synth.verify", {"policy": "none"}, "none", solutions=solutions).num_rows == 3
+
+
+def test_kept_records_say_why_and_how_hard_the_problem_was(make_artifact, run_module) -> None:
+    rows = [
+        solved(cot("7"), cot("7"), cot("7")) | {"id": "easy"},
+        solved(cot("7"), cot("7"), cot("8")) | {"id": "medium"},
+        solved(cot("7"), cot("7"), cot("7"), cot("8"), cot("9")) | {"id": "hard"},
+    ]
+    solutions = make_artifact("s", SOLUTIONS, rows, shards=1)
+    verified = run_module("synth.verify", {"policy": "majority", "workers": 1}, solutions=solutions)
+    kept = {row["id"]: row for row in verified.rows()}
+    assert {name: row["difficulty"] for name, row in kept.items()} == {
+        name: name for name in ("easy", "medium", "hard")
+    }
+    assert kept["hard"]["reason"] == "3 CoT and 0 PoT agree, of 5 samples"
+    (plain, *_) = run_module("synth.verify", {"policy": "none"}, "none", solutions=solutions).rows()
+    assert (plain["difficulty"], plain["reason"]) == (None, "first whole CoT, nothing compared")

@@ -1,0 +1,154 @@
+"""Problems that are not sound are taken out before anybody pays for solutions: by rules, then by an LLM.
+
+    sound:
+      run: synth.check_problems
+      inputs: {problems: problems}
+      config: {engine: teacher, judges: 1}
+
+The rules of `synth.validity` cost nothing and come first. What passes is read by `judges` samples of the
+engine, each of which says `sound` or names a flaw. A problem stays where at most `max_doubts` of them
+name one; otherwise it is rejected under the flaw named most. Whether the answer agrees with the problem's
+conditions can only be seen later: `synth.verify` looks at that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from personahub.core.config import EngineName, StageConfig, TemplateFolder
+from personahub.core.engines import Completion, Request, Sampling
+from personahub.core.errors import Rejected
+from personahub.core.forecast import Forecast, Requests
+from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.identity import derive_seed
+from personahub.core.records import PROBLEM, Row
+from personahub.core.stage import Stage
+from personahub.core.template import Template, load_template
+from synth.validity import check_problem
+
+VERSION = "1"
+INPUTS = ("problems",)
+PROMPTS = Path(__file__).parent / "prompts"
+
+# What a judge may say, and the reason under which a problem is rejected then.
+FLAWS = {
+    "missing": "missing_condition",
+    "contradictory": "contradictory",
+    "proof": "proof_only",
+    "multiple": "multi_part",
+}
+
+_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
+_PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
+_VERDICT_TOKENS = 150  # a few sentences
+
+
+class Config(StageConfig):
+    """Who judges, and how much doubt is too much."""
+
+    engine: EngineName
+    template: Annotated[str, TemplateFolder(PROMPTS)] = "check_problem"
+    judges: int = Field(default=1, gt=0, description="Verdicts asked for, per problem.")
+    max_doubts: int = Field(default=0, ge=0, description="So many of them may name a flaw.")
+    sampling: Sampling = Sampling(temperature=0.7, max_tokens=1024)
+    attempts: int = Field(default=3, gt=0, description="How often a verdict is asked for, when none can be read.")
+
+    @model_validator(mode="after")
+    def _some_problem_can_fail(self) -> Config:
+        if self.max_doubts >= self.judges:
+            raise ValueError(f"max_doubts is {self.max_doubts}: with {self.judges} judges no problem could fail")
+        return self
+
+
+def run(stage: Stage[Config]) -> None:
+    """Copy `problems` without those that are found unsound."""
+    map_completions(stage, _process, stage.input("problems"), PROBLEM)
+
+
+async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
+    config = stage.config
+    asking = prompts(config, load_template(config.template, PROMPTS))
+    sound = _passing_rules(shard, shard.rows())
+    async for problem, verdicts in shard.generate(sound, asking, parse_verdict, config.attempts):
+        try:
+            decide(config, verdicts)
+        except Rejected as error:
+            shard.reject(problem, error, "\n".join(v.raw or "" for v in verdicts if isinstance(v, Failure)) or None)
+        else:
+            shard.write(problem)
+
+
+def _passing_rules(shard: CompletionShard, problems: Iterable[Row]) -> Iterator[Row]:
+    for problem in problems:
+        try:
+            check_problem(problem["problem"])
+        except Rejected as error:
+            shard.reject(problem, error)
+        else:
+            yield problem
+
+
+def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
+    """The requests of one problem, one per judge."""
+
+    def of_problem(row: Row) -> list[Request]:
+        messages = template.render(problem=row["problem"])
+        return [
+            Request(messages, config.sampling, derive_seed(config.seed, row["id"], judge), judge, engine=config.engine)
+            for judge in range(config.judges)
+        ]
+
+    return of_problem
+
+
+_VERDICT = re.compile(r"^[ \t>#*_]*verdict[ \t*_]*[:：][ \t*_\"'`]*([a-z]+)", re.IGNORECASE | re.MULTILINE)
+
+
+def parse_verdict(_: Request, completion: Completion) -> str:
+    """`sound` or a key of `FLAWS`: the last verdict in the reply.
+
+    Raises:
+        Rejected: `truncated`, `no_prefix` or `unknown_verdict`.
+    """
+    if completion.truncated:
+        raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
+    found = _VERDICT.findall(completion.text.rpartition("</think>")[2])
+    if not found:
+        raise Rejected("no_prefix", "the reply has no line that starts with 'Verdict:'")
+    verdict = found[-1].lower()
+    if verdict != "sound" and verdict not in FLAWS:
+        raise Rejected("unknown_verdict", verdict)
+    return verdict
+
+
+def decide(config: Config, verdicts: Sequence[str | Failure]) -> None:
+    """Whether a problem stays.
+
+    Raises:
+        Rejected: `no_verdict` (all judges failed), or the flaw that most of those who doubt have named.
+    """
+    said = [verdict for verdict in verdicts if isinstance(verdict, str)]
+    if not said:
+        raise Rejected("no_verdict", "; ".join(str(v.error) for v in verdicts if isinstance(v, Failure)))
+    flaws = Counter(verdict for verdict in said if verdict != "sound")
+    if flaws.total() > config.max_doubts:
+        raise Rejected(FLAWS[flaws.most_common(1)[0][0]], f"{flaws.total()} of {len(said)} judges doubt it")
+
+
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """One request per problem and judge; the paper's experts called 3.5% of its problems invalid (section 4.1.2)."""
+    messages = load_template(config.template, PROMPTS).render(problem="")
+    prompt = sum(len(m["content"]) for m in messages) // _CHARS_PER_TOKEN + _PROBLEM_TOKENS
+    count = rows_in["problems"] * config.judges
+    return Forecast(
+        rows_out=round(rows_in["problems"] * 0.965),
+        requests={config.engine: Requests(count, count * prompt, count * _VERDICT_TOKENS)},
+        disk_bytes=rows_in["problems"] * 1000,
+        notes=(f"assumes {_VERDICT_TOKENS} tokens out per verdict",),
+    )

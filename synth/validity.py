@@ -1,0 +1,114 @@
+r"""Problems that no solution can save, found by rules: from their text, and from the answer that won.
+
+    check_problem("Prove that there are infinitely many primes.")          # Rejected: proof_only
+    check_answer("What is the probability that it rains?", r"\frac{7}{5}")   # Rejected: contradictory
+
+The rules are made to hardly ever hit a sound problem (docs/verification.md has their false alarms on
+MATH and GSM8K), so they miss most unsound ones: a withheld number that no rule knows of shows only in
+samples that disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from personahub.core.errors import Rejected
+
+MOST_PARTS = 2  # sub-problems that one problem may have
+
+_SENTENCE = re.compile(r"(?<=[.?!])\s+|\n\s*\n")
+_ASKS = (
+    r"(?:what|which|who|why|how|find|compute|calculate|determine|evaluate|estimate|express|simplify|solve|give|state|is|are"
+    r"|does|do|can|will)\b"
+)
+_PROVES = r"(?:prove|show|demonstrate|justify|verify|deduce|disprove)\b"
+_PART = re.compile(
+    rf"(?:^|[\s;.:?*])[(\[]?(?:[a-h]|i{{1,3}}|iv|v|[1-8])[)\].][\s*]+(?:{_ASKS}|{_PROVES})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PROOF = re.compile(
+    rf"^(?:\W*(?:then|now|hence|please)?\W*){_PROVES}(?:\s+\w+){{0,2}}\s+(?:that|if|why)\b", re.IGNORECASE
+)
+_QUESTION = re.compile(rf"\?|^\W*(?:then|now|also|and|finally)?\W*{_ASKS}|\b(?:and|to|then) {_ASKS}", re.IGNORECASE)
+_SOURCE = r"(?:figure|diagram|graph|table|chart|picture|image|drawing|map)"
+_ELSEWHERE = re.compile(
+    rf"\b{_SOURCE}s? (?:\d+ )?(?:above|below|attached|provided|opposite)\b|\b(?:above|following|attached|accompanying) {_SOURCE}\b"
+    rf"|\b(?:shown|pictured|depicted|illustrated|given|listed) (?:in|on|by) (?:the|this) {_SOURCE}\b",
+    re.IGNORECASE,
+)
+_SHOWS_IT = re.compile(r"\[asy\]|\\begin\{(?:tabular|array|tikzpicture)|^\s*\|.*\||!\[|\\hline", re.MULTILINE)
+_PLACEHOLDER = re.compile(
+    r"(?<!\\)\[(?:insert|your|value|number|name|amount)\b[^\]]{0,40}\]|<(?:number|value|name)>|\bTBD\b", re.I
+)
+
+
+def check_problem(text: str) -> None:
+    """Whether a problem can have one answer, as far as its wording tells.
+
+    Raises:
+        Rejected: `multi_part` (more than `MOST_PARTS` sub-problems), `proof_only`, or `missing_condition` (it
+            refers to a figure or table that is not there, or has a placeholder where a value should be).
+    """
+    parts = count_parts(text)
+    if parts > MOST_PARTS:
+        raise Rejected("multi_part", f"{parts} sub-problems")
+    sentences = _SENTENCE.split(text.strip())
+    proof = next((sentence for sentence in sentences if _PROOF.search(sentence)), None)
+    if proof is not None and not any(_QUESTION.search(s) for s in sentences if not _PROOF.search(s)):
+        raise Rejected("proof_only", proof[:80])
+    elsewhere = _ELSEWHERE.search(text)
+    if elsewhere and not _SHOWS_IT.search(text):
+        raise Rejected("missing_condition", f"{elsewhere.group()!r} is not there")
+    placeholder = _PLACEHOLDER.search(text)
+    if placeholder:
+        raise Rejected("missing_condition", f"{placeholder.group()!r} stands where a value should")
+
+
+def count_parts(text: str) -> int:
+    """Labelled sub-problems, as in `(a) Find ... (b) Show ...`; labelled conditions and choices are none."""
+    return len(_PART.findall(text))
+
+
+_BOUND = re.compile(
+    r"\b(?:known|given|told) that the (?:final )?(?:result|answer) is (?:strictly )?(greater|more|larger|less|smaller|fewer) than \$?(-?\d+)",
+    re.IGNORECASE,
+)
+_PROBABILITY = re.compile(r"^\W*(?:then |so )?(?:what is|find|compute|determine) the probability\b", re.IGNORECASE)
+_OTHER_FORM = re.compile(r"percent|\\?%|\bodds\b|m\s*\+\s*n|p\s*\+\s*q|a\s*\+\s*b|remainder|sum of its", re.IGNORECASE)
+_COUNT = re.compile(r"^\W*how many\b", re.IGNORECASE)
+_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)(?:\s*/\s*(\d+))?|(-?)\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
+
+
+def check_answer(problem: str, answer: str) -> None:
+    """Whether the agreed answer can stand beside the problem's own conditions.
+
+    Raises:
+        Rejected: `contradictory`: it lies beyond a bound that the problem states for its result, a probability is
+            outside of [0, 1], or a number of things is negative.
+    """
+    value = _number(answer)
+    if value is None:
+        return
+    for bound in _BOUND.finditer(problem):
+        above, limit = bound[1].lower() in ("greater", "more", "larger"), int(bound[2])
+        if (value <= limit) if above else (value >= limit):
+            raise Rejected("contradictory", f"the agreed answer is {answer}, but {bound.group()!r}")
+    question = _SENTENCE.split(problem.strip())[-1]
+    if _PROBABILITY.search(question) and not _OTHER_FORM.search(problem) and not 0 <= value <= 1:
+        raise Rejected("contradictory", f"the agreed answer is {answer}, which is no probability")
+    if _COUNT.search(question) and value < 0:
+        raise Rejected("contradictory", f"the agreed answer is {answer}, which is no number of things")
+
+
+def _number(answer: str) -> Fraction | None:
+    """The value of an integer, a decimal or a fraction of integers; None for any other answer."""
+    found = _NUMBER.fullmatch(answer.strip().strip("$").strip())
+    if found is None or len(answer) > 40:
+        return None
+    whole, below, sign, top, bottom = found.groups()
+    if int(below or bottom or 1) == 0:
+        return None
+    if whole is not None:
+        return Fraction(whole) / int(below or 1)
+    return Fraction(int(top), int(bottom)) * (-1 if sign else 1)
