@@ -268,7 +268,7 @@ def test_the_schema_is_sent_only_when_asked_for() -> None:
 
 @pytest.mark.slow
 def test_the_config_of_all_use_cases_runs_and_every_record_leads_back_to_its_text(repository, tmp_path) -> None:
-    words = [sys.executable, "-m", "personahub.cli", "run", "configs/usecases.yaml", "--runs", str(tmp_path)]
+    words = [sys.executable, "-m", "personahub", "run", "configs/usecases.yaml", "--runs", str(tmp_path)]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True, timeout=280)
     if "apt-get install bubblewrap" in done.stderr:
         pytest.skip("no sandbox for the tools on this machine")
