@@ -192,13 +192,22 @@ def test_an_interrupt_ends_in_one_line_and_the_same_command_goes_on(tmp_path: Pa
     words = [sys.executable, "-m", "personahub", "run", "configs/quickstart.yaml", "--runs", str(tmp_path)]
     words += ["--only", "good_personas"]
     interrupted = 0
-    for wait in (1.0, 1.8, 2.6, 3.4, None):
+    for begun, wait in (
+        ("sources", 0.0),
+        ("first_personas", 0.1),
+        ("related_personas", 0.3),
+        ("good_personas", 0.6),
+        ("", 0),
+    ):
         process = subprocess.Popen(
             words, cwd=repository, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        if wait is not None:
+        if begun:
+            while not (tmp_path / "quickstart" / begun / "stage.json").exists() and process.poll() is None:
+                time.sleep(0.01)
             time.sleep(wait)
-            os.killpg(process.pid, signal.SIGINT)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=120)
         assert "Traceback" not in said
         if process.returncode == 130:

@@ -90,7 +90,10 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     worker = [*(stage.entry.execution.launcher or [sys.executable]), "-m", "personahub.core.worker"]
     # The lock travels: should this process die alone, a second run still sees that the stage is being made.
     process = subprocess.Popen(  # noqa: S603
-        [*worker, str(stage.path / SPEC)], pass_fds=[lock], env={**_ENVIRONMENT, **os.environ}
+        [*worker, str(stage.path / SPEC)],
+        pass_fds=[lock],
+        env={**_ENVIRONMENT, **os.environ},
+        preexec_fn=None if stage.entry.execution.launcher else _hold_interrupts,
     )
     with _terminating(process):
         code = process.wait()
@@ -103,6 +106,11 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     if manifest is None:
         raise StageFailedError(f"stage {stage.name} ended without a manifest", 1)
     return manifest
+
+
+def _hold_interrupts() -> None:
+    """An interrupt waits until the stage's process can handle it: one amid Python's own start ends in a traceback."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 @contextmanager

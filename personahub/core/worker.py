@@ -6,17 +6,13 @@ returned when a stage ends. `run_stage` does the same in this process, for tests
 
 from __future__ import annotations
 
-import os
-import signal
-
-if __name__ == "__main__":  # an interrupt during the imports below, a second or two, ends without a traceback
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -135,10 +131,10 @@ def installed_versions() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the stage whose `stage.json` is named on the command line. Returns the exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     (spec_file,) = sys.argv[1:] if arguments is None else arguments
     path = Path(spec_file)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `runner`: one may be waiting
         run_stage(StageSpec.model_validate(json.loads(path.read_text(encoding="utf-8"))), path.parent)
     except UserError as error:
         print(f"error: {path.parent.name}: {error}", file=sys.stderr)
