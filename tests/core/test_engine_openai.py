@@ -24,7 +24,7 @@ from personahub.core.engines.base import (
     RequestRefused,
     Sampling,
 )
-from personahub.core.engines.openai_replies import classify_error, read_completion, retry_after
+from personahub.core.engines.openai_replies import classify_error, read_completions, retry_after
 from personahub.core.errors import UserError
 
 KEY = "sk-very-secret-0123456789"
@@ -424,7 +424,7 @@ def test_identity_is_the_model_and_the_endpoint():
         return identity_of(engine_config({"kind": "openai", "model": "m", **values}, "e"))
 
     base = identity(base_url="https://api.example.org/v1")
-    assert base == {"kind": "openai", "model": "m", "base_url": "https://api.example.org/v1"}
+    assert base == {"kind": "openai", "model": "m", "base_url": "https://api.example.org/v1", "use_n": False}
     assert identity(base_url="https://API.example.org/v1/") == base
     assert (
         identity(base_url="https://api.example.org/v1", rpm=5, price={"input": 1, "output": 2}, concurrency=3) == base
@@ -466,10 +466,10 @@ def test_tokens_per_minute_hold():
 
 def test_usage_is_estimated_where_the_server_is_silent():
     body = {"choices": [{"message": {"content": "12345678"}, "finish_reason": "length"}]}
-    completion = read_completion(json.dumps(body).encode(), "m", 40)
+    (completion,) = read_completions(json.dumps(body).encode(), "m", 40)
     assert completion == Completion("12345678", "length", 10, 2, "m")
     odd = {**body, "usage": {"prompt_tokens": None, "completion_tokens": "many"}}
-    assert read_completion(json.dumps(odd).encode(), "m", 40) == completion
+    assert read_completions(json.dumps(odd).encode(), "m", 40) == [completion]
 
 
 def test_retry_after_in_all_its_forms():
