@@ -72,14 +72,6 @@ class Client:
 
     async def ask(self, requests: Sequence[Request]) -> list[Completion]:
         """Complete requests that differ in their sample only."""
-        if self.budget is None:
-            return await self._complete(requests)
-        with self.budget.reserve():
-            completions = await self._complete(requests)
-            self.budget.spend(sum(map(self.cost_usd, completions)))
-            return completions
-
-    async def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         if len(requests) == 1:
             return [_storable(await self.engine.complete(requests[0]))]
         completions = await self.engine.complete_samples(requests)  # pyright: ignore[reportAttributeAccessIssue]
@@ -241,7 +233,12 @@ class CompletionShard(Shard):
 
     async def _ask(self, client: Client, keys: Sequence[str], requests: Sequence[Request]) -> list[Completion]:
         try:
-            completions = await client.ask(requests)
+            if client.budget is None:
+                completions = await client.ask(requests)
+            else:
+                with client.budget.reserve():
+                    completions = await client.ask(requests)
+                    client.budget.spend(sum(map(client.cost_usd, completions)))
         except RequestRefused as refused:
             if refused.wasted != (0, 0):
                 self._journal.append(
@@ -301,6 +298,7 @@ def map_completions(
         schema: of the output records.
         models: engine name -> artifact with a `model/` folder that this engine shall load.
     """
+    pa.set_memory_pool(pa.system_memory_pool())  # these tables are small; Arrow's own pool would hold on to 30 MB
     asyncio.run(_map_completions(stage, process, source, schema, models or {}))
 
 

@@ -44,7 +44,7 @@ class RequestKeys:
                 self._begun.clear()
             found = self._begun[shared] = (self._begin(request), request.sampling, request.json_schema)
         key = found[0].copy()
-        key.update(json.dumps((request.messages, request.seed, request.sample, request.attempt)).encode())
+        key.update(f"{request.seed} {request.sample} {request.attempt} {request.messages_json}".encode())
         return key.hexdigest()
 
     def _begin(self, request: Request) -> Any:

@@ -7,6 +7,7 @@ connections, rate limits and retries of failures that never produced an answer.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -47,6 +48,16 @@ class Request:
     attempt: int = 0
     json_schema: dict[str, Any] | None = None
     engine: str = ""
+    _messages_json: str | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def messages_json(self) -> str:
+        """The messages as JSON, made once: both the journal's key and the request's body hold them."""
+        text = self._messages_json
+        if text is None:
+            text = json.dumps(self.messages)
+            object.__setattr__(self, "_messages_json", text)
+        return text
 
 
 @dataclass(frozen=True, slots=True)

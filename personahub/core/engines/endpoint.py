@@ -163,7 +163,11 @@ class Endpoint:
             expected = await self._turn(len(body), max_tokens)
             sent_at = time.monotonic()
             try:
-                value = read(await self._try(body, accepts))
+                async with self._places:
+                    status, headers, reply = await self.post(body)
+                if status != 200:
+                    raise await self._explain(status, headers, reply, accepts)
+                value = read(reply)
             except Retry as failure:
                 if failure.paid is not None:
                     wasted = (wasted[0] + failure.paid[0], wasted[1] + failure.paid[1])
@@ -244,25 +248,19 @@ class Endpoint:
             "Run again later to resume"
         )
 
-    async def _try(self, body: bytes, accepts: Callable[[], Awaitable[bool]] | None) -> bytes:
-        """The body of a 200.
-
-        Raises:
-            Retry, RequestRefused, EngineUnavailable: what another reply means, see `classify_error`.
-        """
-        async with self._places:
-            status, headers, reply = await self.post(body)
-        if status == 200:
-            return reply
+    async def _explain(
+        self, status: int, headers: Mapping[str, str], reply: bytes, accepts: Callable[[], Awaitable[bool]] | None
+    ) -> Exception:
+        """What a reply other than a 200 means, see `classify_error`: `Retry`, `RequestRefused`, `EngineUnavailable`."""
         kind, said = classify_error(status, headers, reply)
         where = f"HTTP {status} from {self.config.base_url}: {said}"
         if kind in ("retry", "throttled"):
-            raise Retry(where, wait_s=retry_after(headers), throttled=kind == "throttled")
+            return Retry(where, wait_s=retry_after(headers), throttled=kind == "throttled")
         if kind in ("prompt_too_long", "content_filter"):
-            raise RequestRefused(kind, said)
+            return RequestRefused(kind, said)
         if kind == "refused" and accepts is not None and await accepts():
-            raise RequestRefused("bad_request", where)
-        raise EngineUnavailable(f"{where} ({self.advice(kind)})")
+            return RequestRefused("bad_request", where)
+        return EngineUnavailable(f"{where} ({self.advice(kind)})")
 
     def advice(self, kind: str) -> str:
         """What the user can do about a reply of this kind."""
@@ -279,12 +277,8 @@ class Endpoint:
             case _:
                 return "the endpoint refuses these parameters whatever the prompt; sampling.extra: {name: null} leaves one out"
 
-    async def post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """One request to the endpoint's path; see `request`."""
-        return await self.request("POST", self._url, data=body)
-
-    async def request(
-        self, method: str, url: yarl.URL, data: bytes | aiohttp.FormData | None = None
+    async def post(
+        self, data: bytes | aiohttp.FormData | None, url: yarl.URL | None = None, method: str = "POST"
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of one reply; the key, should the server repeat it, is blanked.
 
@@ -292,13 +286,10 @@ class Endpoint:
             Retry: no whole reply came.
             EngineUnavailable: the certificate is not valid.
         """
-        if self._session is None:
-            self._session = self._open_session()
-        headers = {"Content-Type": "application/json"} if isinstance(data, bytes) else None
+        session = self._session or self._open_session()
+        payload = aiohttp.BytesPayload(data, content_type="application/json") if isinstance(data, bytes) else data
         try:
-            async with self._session.request(
-                method, url, data=data, headers=headers, allow_redirects=False
-            ) as response:
+            async with session.request(method, url or self._url, data=payload, allow_redirects=False) as response:
                 reply = await response.read()
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             said = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
@@ -319,10 +310,11 @@ class Endpoint:
         return response.status, response.headers, reply
 
     def _open_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+        self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
             proxy=_proxy(self.config.base_url),
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),  # the places are the limit
             timeout=aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=min(30, self.config.timeout_s)),
         )
+        return self._session

@@ -64,8 +64,7 @@ class OpenAIEngine:
     async def complete_samples(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer requests that differ in sample index and seed only, as one request to the endpoint."""
         request, n = requests[0], len(requests)
-        characters = sum([len(message["content"]) for message in request.messages])
-        model = self.config.model
+        characters, model = len(request.messages_json), self.config.model
         completions, wasted = await self._endpoint.ask(
             self._bodies.body(request, n),
             lambda reply: read_completions(reply, model, characters, n),
@@ -126,7 +125,7 @@ class Bodies:
         begin, takes_seed, _, _ = found
         seed = f', "seed": {request.seed}' if takes_seed else ""
         several = f', "n": {n}' if n > 1 else ""
-        return f'{begin}{seed}{several}, "messages": {json.dumps(request.messages)}}}'.encode()
+        return f'{begin}{seed}{several}, "messages": {request.messages_json}}}'.encode()
 
     def parameters(self, sampling: Sampling, json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
         """The body without its seed and messages.

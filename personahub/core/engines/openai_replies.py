@@ -21,6 +21,9 @@ _FILTERED = re.compile(r"content.?(filter|policy|management)|moderation|safety|f
 _NO_CREDIT = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded your current quota", re.IGNORECASE)
 
 
+_WHOLE = frozenset({None, "stop", "length", "eos", "end_turn"})  # finish reasons of completions as they should be
+
+
 class Retry(Exception):
     """Another try of the same request may work.
 
@@ -61,51 +64,59 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
     """
     try:
         reply = json.loads(body)
-        choices = reply["choices"]
+        choices, usage = reply["choices"], reply.get("usage") or {}
         texts = [choice["message"].get("content") for choice in choices]
-        reasons = [choice.get("finish_reason") for choice in choices]
-        refusals = [choice["message"].get("refusal") for choice in choices]
+        paid = (
+            _count(usage.get("prompt_tokens"), prompt_characters),
+            _count(usage.get("completion_tokens"), sum([len(text or "") for text in texts])),
+        )
+        if len(choices) != n:
+            raise _wrong_number(len(choices), n, body, paid)
+        for choice, text in zip(choices, texts, strict=True):
+            _check_choice(choice, text, body, paid)
+        weights = [len(text or "") for text in texts]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise Retry(
-            f"a reply that is not one chat completion: {one_line(body)}", paid=(-(-prompt_characters // 4), 0)
-        ) from None
-    usage = reply.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    characters = [len(text) if isinstance(text, str) else 0 for text in texts]
-    prompt_tokens = _count(usage.get("prompt_tokens"), prompt_characters)
-    completion_tokens = _count(usage.get("completion_tokens"), sum(characters))
-    paid = (prompt_tokens, completion_tokens)
-    if n > 1 and len(choices) == 1:
-        raise EngineUnavailable(
+        unread = f"a reply that is not one chat completion: {one_line(body)}"
+        raise Retry(unread, paid=(-(-prompt_characters // 4), 0)) from None
+    name = str(reply.get("model") or model)
+    completions = []
+    for choice, text, tokens in zip(choices, texts, _share_out(paid[1], weights), strict=True):
+        completions.append(
+            Completion(
+                text=text or "",
+                finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+                prompt_tokens=0 if completions else paid[0],
+                completion_tokens=tokens,
+                model=name,
+                logprobs=_logprobs(choice.get("logprobs")),
+            )
+        )
+    return completions
+
+
+def _wrong_number(number: int, n: int, body: bytes, paid: tuple[int, int]) -> Exception:
+    if number == 1:
+        return EngineUnavailable(
             f"asked for n={n} completions and got 1: this server ignores n. Set use_n: false on the engine"
         )
-    if len(choices) != n:
-        raise Retry(f"{len(choices)} choices where {n} were asked for: {one_line(body)}", paid=paid)
-    for text, reason, refusal in zip(texts, reasons, refusals, strict=True):
-        if reason == "content_filter" or (refusal and not text):
-            said = one_line(refusal or "the server withheld the completion")
-            raise RequestRefused("content_filter", said, paid)
-        if reason not in (None, "stop", "length", "eos", "end_turn") or not isinstance(text, str | None):
-            raise Retry(f"a completion that ended with {reason!r}: {one_line(body)}", paid=paid)
-    name = str(reply.get("model") or model)
-    return [
-        Completion(
-            text=texts[i] or "",
-            finish_reason="length" if reasons[i] == "length" else "stop",
-            prompt_tokens=prompt_tokens if i == 0 else 0,
-            completion_tokens=tokens,
-            model=name,
-            logprobs=_logprobs(choices[i].get("logprobs")),
-        )
-        for i, tokens in enumerate(_share_out(completion_tokens, characters))
-    ]
+    return Retry(f"{number} choices where {n} were asked for: {one_line(body)}", paid=paid)
+
+
+def _check_choice(choice: Mapping[str, Any], text: Any, body: bytes, paid: tuple[int, int]) -> None:
+    """Raises for what is no whole text: `RequestRefused` if the server withheld it, else `Retry`."""
+    reason = choice.get("finish_reason")
+    refusal = None if text else choice["message"].get("refusal")
+    if reason == "content_filter" or refusal:
+        raise RequestRefused("content_filter", one_line(refusal or "the server withheld the completion"), paid)
+    if reason not in _WHOLE or not isinstance(text, str | None):
+        raise Retry(f"a completion that ended with {reason!r}: {one_line(body)}", paid=paid)
 
 
 def _share_out(total: int, weights: Sequence[int]) -> list[int]:
     """`total` in whole parts proportional to `weights`, which sum to it."""
     whole = sum(weights)
     if len(weights) == 1 or not whole:
-        return [total, *[0] * (len(weights) - 1)]
+        return [total] + [0] * (len(weights) - 1)
     ends = [total * sum(weights[: i + 1]) // whole for i in range(len(weights))]
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
