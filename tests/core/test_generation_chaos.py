@@ -1,0 +1,135 @@
+"""The whole loop against a server that misbehaves: nothing lost, nothing paid twice, little time lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personahub.core.artifact import Artifact, open_artifact
+from personahub.core.experiment import load_experiment
+from personahub.core.worker import run_stage
+
+SLOW = pytest.mark.slow
+
+
+def config_file(folder: Path, url: str, count: int, **engine: Any) -> Path:
+    """An experiment of `count` prompts that the server at `url` answers."""
+    module = "benchmarks.generation_stage"
+    stages = {
+        "prompts": {"run": module, "config": {"count": count}},
+        "answers": {"run": module, "inputs": {"prompts": "prompts"}, "config": {"engine": "server"}},
+    }
+    server = {"kind": "openai", "model": "m", "base_url": url, **engine}
+    file = folder / "chaos.json"
+    file.write_text(json.dumps({"experiment": "chaos", "engines": {"server": server}, "stages": stages}))
+    return file
+
+
+def answer(folder: Path, url: str, count: int, **engine: Any) -> tuple[Artifact, float]:
+    """Run it in this process; the answers, and the seconds that they took."""
+    folder.mkdir(exist_ok=True)
+    file = config_file(folder, url, count, **engine)
+    for name in ("prompts", "answers"):
+        planned = load_experiment(file, runs=folder).stage(name)
+        assert planned.spec is not None
+        started = time.monotonic()
+        run_stage(planned.spec, planned.path)
+    return open_artifact(folder / "chaos" / "answers"), time.monotonic() - started
+
+
+def check_whole(artifact: Artifact, count: int) -> None:
+    assert [row["id"] for row in artifact.rows()] == [str(number) for number in range(count)]
+    assert artifact.manifest.counts.rejected == {}
+
+
+@pytest.mark.parametrize(("count", "kills"), [(1_500, 4), pytest.param(20_000, 20, marks=SLOW)])
+def test_kill_at_random_moments(chaos, tmp_path: Path, repository: Path, count: int, kills: int) -> None:
+    """With 32 in flight, at most 32 more can have arrived in the turn of the event loop that the kill cuts short."""
+    server = chaos(latency_ms=20)
+    file = config_file(tmp_path, server.base_url, count, concurrency=32)
+    command = [sys.executable, "-m", "personahub.cli", "run", str(file), "--runs", str(tmp_path)]
+    generator = random.Random(kills)
+    moments = sorted(generator.randrange(1, count) for _ in range(kills))
+    for moment in moments:
+        process = subprocess.Popen(command, cwd=repository, start_new_session=True, stderr=subprocess.DEVNULL)
+        while process.poll() is None and server.stats()["distinct"] < moment:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, cwd=repository, stderr=subprocess.DEVNULL, timeout=240).returncode == 0
+    check_whole(open_artifact(tmp_path / "chaos" / "answers"), count)
+    stats = server.stats()
+    assert stats["distinct"] == count
+    assert stats["repeated"] <= kills * 64
+    assert stats["most_in_flight"] <= 2 * 32, "32, and 32 of a killed client whose replies are still on their way"
+
+
+@pytest.mark.parametrize(
+    ("count", "window_s", "within_s", "retry_after"),
+    [
+        (1_000, 2.0, 8.0, -1.0),
+        pytest.param(3_000, 10.0, 25.0, -1.0, marks=SLOW),
+        pytest.param(3_000, 10.0, 25.0, 1.0, marks=SLOW),
+    ],
+)
+def test_a_window_of_nothing_but_429(
+    chaos, tmp_path: Path, count: int, window_s: float, within_s: float, retry_after: float
+) -> None:
+    server = chaos(latency_ms=50, window_after=count // 3, window_s=window_s, retry_after=retry_after)
+    artifact, seconds = answer(tmp_path, server.base_url, count, concurrency=128)
+    check_whole(artifact, count)
+    assert window_s < seconds < within_s
+    assert server.stats()["faults"]["window"] < 128 * 4 * window_s, "the server is hammered"
+
+
+@pytest.mark.parametrize(("count", "retry_after"), [(2_000, 0.0), pytest.param(12_000, 0.01, marks=SLOW)])
+def test_scattered_errors_cost_little(chaos, tmp_path: Path, count: int, retry_after: float) -> None:
+    """5% of all requests fail: throttled, server errors, dropped and cut connections, replies that are no JSON."""
+    server = chaos(latency_ms=50)
+    _, clean = answer(tmp_path / "clean", server.base_url, count, concurrency=32)
+    each = (0.05 - retry_after) / 5
+    kinds = {f"rate_{name}": each for name in ("429", "500", "dropped", "cut", "not_json")}
+    server.change(**kinds, rate_429_retry_after=retry_after)
+    artifact, seconds = answer(tmp_path / "chaos", server.base_url, count, concurrency=32)
+    check_whole(artifact, count)
+    faults = sum(server.stats()["faults"].values())
+    assert 0.03 * count < faults < 0.07 * count
+    assert clean / seconds >= 0.8
+
+
+def test_only_malformed_replies_are_asked_for_again(chaos, tmp_path: Path) -> None:
+    server = chaos(rate_malformed=0.02)
+    artifact, _ = answer(tmp_path, server.base_url, 3_000, concurrency=64)
+    check_whole(artifact, 3_000)
+    stats = server.stats()
+    malformed = stats["faults"]["malformed"]
+    assert 30 < malformed < 90
+    assert stats["requests"] == stats["distinct"] == 3_000 + malformed
+    assert artifact.manifest.usage.requests == 3_000 + malformed, "failed attempts are paid for"
+
+
+def test_a_limit_that_lets_half_through_is_kept_to(chaos, tmp_path: Path) -> None:
+    """A server that serves 200 requests a second gets few more, and no row is lost."""
+    server = chaos(latency_ms=20, requests_per_minute=12_000)
+    artifact, seconds = answer(tmp_path, server.base_url, 1_200, concurrency=64)
+    check_whole(artifact, 1_200)
+    assert seconds < 20
+    assert server.stats()["faults"]["rate_429_retry_after"] < 1_200
+
+
+def test_slow_answers_do_not_stop_the_others(chaos, tmp_path: Path) -> None:
+    """One answer in 100 takes 2 s instead of 10 ms; in the end all places were busy most of the time."""
+    server = chaos(latency_ms=10, rate_drip=0.01, drip_s=2.0)
+    artifact, seconds = answer(tmp_path, server.base_url, 2_000, concurrency=32)
+    check_whole(artifact, 2_000)
+    busy = 2_000 * 0.01 + server.stats()["faults"]["rate_drip"] * 2.0
+    assert seconds < busy / 32 + 2.0 + 4.0
