@@ -111,7 +111,7 @@ def personahub_complete(url: str, count: int, concurrency: int, folder: Path) ->
 
 def openai_sdk(url: str, count: int, concurrency: int, folder: Path) -> int:
     """The official SDK's async client behind a semaphore, its defaults for retries."""
-    import openai
+    import openai  # pyright: ignore[reportMissingImports]
 
     done = 0
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from personahub.core.artifact import Artifact, open_artifact
+from personahub.core.errors import UserError
 from personahub.core.experiment import load_experiment
+from personahub.core.runner import run_experiment
 from personahub.core.worker import run_stage
 
 SLOW = pytest.mark.slow
@@ -133,3 +135,91 @@ def test_slow_answers_do_not_stop_the_others(chaos, tmp_path: Path) -> None:
     check_whole(artifact, 2_000)
     busy = 2_000 * 0.01 + server.stats()["faults"]["rate_drip"] * 2.0
     assert seconds < busy / 32 + 2.0 + 4.0
+
+
+def test_the_money_limit_stops_cleanly_and_raising_it_goes_on(chaos, tmp_path: Path) -> None:
+    server = chaos(latency_ms=5, reply_chars=400)  # 100 tokens: a dollar each
+    money = {"concurrency": 8, "price": {"input": 0, "output": 10_000}}
+    with pytest.raises(UserError, match=r"engines\.server\.max_cost_usd is reached: \$[0-9.]+ of \$50"):
+        answer(tmp_path, server.base_url, 200, max_cost_usd=50, **money)
+    spent = server.stats()
+    assert 42 <= spent["requests"] <= 50
+    assert spent["answered"] == spent["requests"], "what was under way is waited for"
+    with pytest.raises(UserError, match="raise it and give the same command"):
+        answer(tmp_path, server.base_url, 200, max_cost_usd=50, **money)
+    assert server.stats()["requests"] <= 50, "what earlier runs spent counts"
+    artifact, _ = answer(tmp_path, server.base_url, 200, max_cost_usd=500, **money)
+    check_whole(artifact, 200)
+    assert server.stats()["requests"] == 200
+    assert artifact.manifest.usage.cost_usd == pytest.approx(200)
+
+
+def test_replies_that_cannot_be_read_are_paid_for(chaos, tmp_path: Path) -> None:
+    server = chaos(rate_wrong_n=0.2, reply_chars=400)
+    artifact, _ = answer(tmp_path, server.base_url, 200, price={"input": 0, "output": 10_000})
+    check_whole(artifact, 200)
+    wrong = server.stats()["faults"]["rate_wrong_n"]
+    assert wrong > 20
+    usage = artifact.manifest.usage
+    assert usage.completion_tokens == 200 * 100 + wrong * 200
+    assert usage.cost_usd == pytest.approx(200 + 2 * wrong)
+
+
+TRAP = """
+import pyarrow as pa
+from personahub.core.config import EngineName, StageConfig
+from personahub.core.engines import Request, Sampling
+from personahub.core.generate import map_completions
+VERSION, INPUTS = "1", ("prompts",)
+class Config(StageConfig):
+    engine: EngineName = "server"
+    system: str = "You are a pilot."
+    sampling: Sampling = Sampling()
+    sample: int = 0
+def run(stage):
+    schema = pa.schema([("id", pa.string()), ("answer", pa.string())])
+    map_completions(stage, process, stage.input("prompts"), schema)
+async def process(stage, shard):
+    config = stage.config
+    def prompts(row):
+        messages = ({"role": "system", "content": config.system}, {"role": "user", "content": row["prompt"]})
+        return [Request(messages, config.sampling, 7, config.sample, engine=config.engine)]
+    async for row, (answer,) in shard.generate(shard.rows(), prompts, lambda _, completion: completion.text):
+        shard.write({"id": row["id"], "answer": answer})
+"""
+
+
+def test_arms_that_differ_in_one_thing_share_no_completion(
+    chaos, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ablation trap: the journal of one arm lies where the other arm looks, and must not answer for it."""
+    (tmp_path / "trap_stage.py").write_text(TRAP)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(repository)]))
+    server, other = chaos(), chaos()
+    config = json.loads(config_file(tmp_path, server.base_url, 20).read_text())
+    config["stages"]["answers"] = {"run": "trap_stage", "inputs": {"prompts": "prompts"}}
+    file = tmp_path / "trap.json"
+    file.write_text(json.dumps(config))
+
+    def asked(*overrides: str) -> int:
+        before = server.stats()["requests"] + other.stats()["requests"]
+        experiment = load_experiment(file, overrides, runs=tmp_path)
+        run_experiment(experiment, redo=["answers"], say=lambda _: None)
+        return server.stats()["requests"] + other.stats()["requests"] - before
+
+    assert asked() == 20
+    assert asked() == 0, "nothing has changed"
+    for change in (
+        "stages.answers.config.system=You are a nurse.",
+        f"engines.server.base_url={other.base_url}",
+        "engines.server.model=n",
+        "stages.answers.config.sampling.temperature=0.9",
+        "stages.answers.config.sampling.top_p=0.9",
+        "stages.answers.config.sampling.max_tokens=99",
+        "stages.answers.config.sampling.stop=[x]",
+        "stages.answers.config.sampling.extra={min_p: 0.1}",
+        "stages.answers.config.sample=1",
+    ):
+        assert asked(change) == 20, change
+    assert asked() == 0, "and all of it is still there"

@@ -71,7 +71,7 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
             _count(usage.get("completion_tokens"), sum([len(text or "") for text in texts])),
         )
         if len(choices) != n:
-            raise _wrong_number(len(choices), n, body, paid)
+            raise wrong_number(len(choices), n, body, paid, "set use_n: false on the engine")
         for choice, text in zip(choices, texts, strict=True):
             _check_choice(choice, text, body, paid)
         weights = [len(text or "") for text in texts]
@@ -94,11 +94,10 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
     return completions
 
 
-def _wrong_number(number: int, n: int, body: bytes, paid: tuple[int, int]) -> Exception:
+def wrong_number(number: int, n: int, body: bytes, paid: tuple[int, int], advice: str) -> Exception:
+    """What `number` choices mean where `n` were asked for: `EngineUnavailable` if the server ignores n, else `Retry`."""
     if number == 1:
-        return EngineUnavailable(
-            f"asked for n={n} completions and got 1: this server ignores n. Set use_n: false on the engine"
-        )
+        return EngineUnavailable(f"asked for n={n} completions and got 1: this server ignores n; {advice}")
     return Retry(f"{number} choices where {n} were asked for: {one_line(body)}", paid=paid)
 
 
