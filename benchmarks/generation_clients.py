@@ -141,6 +141,9 @@ def curator(url: str, count: int, concurrency: int, folder: Path) -> int:
     """bespokelabs-curator's `LLM`, its openai backend with limits that do not bind."""
     os.environ.update(CURATOR_VIEWER="0", TELEMETRY_ENABLED="0", OPENAI_API_KEY="none", HF_HUB_OFFLINE="1")
     os.environ["CURATOR_CACHE_DIR"] = str(folder / f"curator-{os.getpid()}")
+    # Its token counts need a file from the network, of which litellm, one of its dependencies, has a copy.
+    copies = Path(sys.prefix).glob("lib/*/site-packages/litellm/litellm_core_utils/tokenizers")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(next(copies))
     from bespokelabs import curator  # pyright: ignore[reportMissingImports]
 
     class Problems(curator.LLM):

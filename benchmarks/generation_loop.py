@@ -28,9 +28,9 @@ HERE = Path(__file__).parent
 SERVER = HERE.parent / "tests" / "chaos_server.py"
 OURS = ("personahub_stage", "personahub_complete")
 PEERS = {
-    "openai_sdk": ["openai==2.44.0"],
+    "openai_sdk": ["openai==3.57.0"],
     "curator": ["bespokelabs-curator==0.1.31"],
-    "distilabel": ["distilabel[openai]==1.5.3"],
+    "distilabel": ["distilabel[openai]==1.5.3", "requests"],
 }
 SLOW = {"openai_sdk": 4, "curator": 4, "distilabel": 10}  # asks for this fraction of the requests
 
