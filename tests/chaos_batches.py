@@ -31,6 +31,8 @@ class Batches:
                 return self.files.get(file_id)
             case "POST", ["batches"]:
                 return self.submit(json.loads(body))
+            case "GET", ["batches"]:
+                return json.dumps({"data": list(self.batches.values()), "has_more": False}).encode()
             case "GET", ["batches", batch_id] if batch_id in self.batches:
                 return self.show(self.batches[batch_id], state)
             case "POST", ["batches", batch_id, "cancel"] if batch_id in self.batches:

@@ -166,7 +166,7 @@ class Endpoint:
                 async with self._places:
                     status, headers, reply = await self.post(body)
                 if status != 200:
-                    raise await self._explain(status, headers, reply, accepts)
+                    raise await self.explain(status, headers, reply, accepts)
                 value = read(reply)
             except Retry as failure:
                 if failure.paid is not None:
@@ -248,8 +248,12 @@ class Endpoint:
             "Run again later to resume"
         )
 
-    async def _explain(
-        self, status: int, headers: Mapping[str, str], reply: bytes, accepts: Callable[[], Awaitable[bool]] | None
+    async def explain(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        reply: bytes,
+        accepts: Callable[[], Awaitable[bool]] | None = None,
     ) -> Exception:
         """What a reply other than a 200 means, see `classify_error`: `Retry`, `RequestRefused`, `EngineUnavailable`."""
         kind, said = classify_error(status, headers, reply)
