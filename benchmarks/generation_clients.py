@@ -14,14 +14,15 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 MODEL = "gpt-4o-mini"
 PROMPT = "Create a math problem with the following persona: {persona}\n" * 4
 
 
-def prompts(count: int) -> list[str]:
-    return [PROMPT.format(persona=f"harbour pilot number {number}") for number in range(count)]
+def prompts(count: int) -> Iterator[str]:
+    return (PROMPT.format(persona=f"harbour pilot number {number}") for number in range(count))
 
 
 def bare(url: str, count: int, concurrency: int, folder: Path) -> int:

@@ -30,6 +30,7 @@ from personahub.core.config import EXECUTION, EngineConfig, FrozenModel, read_se
 from personahub.core.engines.base import EngineUnavailable, RequestRefused
 from personahub.core.engines.openai_replies import Retry, classify_error, one_line, retry_after
 from personahub.core.engines.pacing import Pacer, Pause, Places
+from personahub.core.engines.wire import Wire
 from personahub.core.errors import UserError
 
 T = TypeVar("T")
@@ -128,6 +129,7 @@ class Endpoint:
         self._key = read_key(config)
         self._url = yarl.URL(config.base_url + path)
         self._session: aiohttp.ClientSession | None = None
+        self._wire: Wire | None = None
         self._requests = Pacer(config.rpm) if config.rpm else None
         self._tokens = Pacer(config.tpm) if config.tpm else None
         self._mean_completion: float | None = None  # tokens, a running mean
@@ -291,10 +293,14 @@ class Endpoint:
             EngineUnavailable: the certificate is not valid.
         """
         session = self._session or self._open_session()
-        payload = aiohttp.BytesPayload(data, content_type="application/json") if isinstance(data, bytes) else data
         try:
-            async with session.request(method, url or self._url, data=payload, allow_redirects=False) as response:
-                reply = await response.read()
+            if self._wire is not None and url is None and isinstance(data, bytes):
+                status, headers, reply = await self._wire.post(data)
+            else:
+                if isinstance(data, bytes):
+                    data = aiohttp.BytesPayload(data, content_type="application/json")
+                async with session.request(method, url or self._url, data=data, allow_redirects=False) as response:
+                    status, headers, reply = response.status, response.headers, await response.read()
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             said = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
             said = getattr(said, "verify_message", "") or one_line(str(said))
@@ -311,14 +317,17 @@ class Endpoint:
         self._reached = True
         if self._key:
             reply = reply.replace(self._key.encode(), b"***")
-        return response.status, response.headers, reply
+        return status, headers, reply
 
     def _open_session(self) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=min(30, self.config.timeout_s))
+        proxy = _proxy(self.config.base_url)
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
-            proxy=_proxy(self.config.base_url),
+            proxy=proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),  # the places are the limit
-            timeout=aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=min(30, self.config.timeout_s)),
+            timeout=timeout,
         )
+        self._wire = Wire(self._session, self._url, timeout) if proxy is None else None
         return self._session
