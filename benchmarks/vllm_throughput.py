@@ -19,8 +19,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
            "num_key_value_heads": 4, "vocab_size": 152064},
     "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -100,7 +101,7 @@ def ask_engine(model: str, options: argparse.Namespace) -> tuple[int, float]:
 
 def ask_offline(model: str, options: argparse.Namespace) -> tuple[int, float]:
     """The same through `LLM.chat`: all requests at once."""
-    from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
+    from vllm import LLM, SamplingParams  # pyright: ignore
 
     llm = LLM(
         model=model,
@@ -108,6 +109,7 @@ def ask_offline(model: str, options: argparse.Namespace) -> tuple[int, float]:
         max_num_seqs=options.seqs,
         tensor_parallel_size=options.tensor_parallel,
         enable_prefix_caching=True,
+        enable_chunked_prefill=bool(device()),  # seeds and chunks do not go together on the CPU build
         load_format="dummy",
     )
 
@@ -150,7 +152,7 @@ def main() -> None:
     model = str((options.folder / options.shape).resolve())
     if options.way:
         tokens, seconds = WAYS[options.way](model, options)
-        print(json.dumps({"tokens": tokens, "seconds": seconds}))
+        (options.folder / "figures.json").write_text(json.dumps({"tokens": tokens, "seconds": seconds}))
         return
     make_model(Path(model), options.shape)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
@@ -163,8 +165,8 @@ def main() -> None:
     settings += ["--prompt", options.prompt, "--seqs", options.seqs, "--tensor-parallel", options.tensor_parallel]
     for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--folder", str(options.folder), *map(str, settings)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-        figures = json.loads(done.stdout.splitlines()[-1])
+        subprocess.run(command, stdout=sys.stderr, env=environment, check=True)  # vLLM talks on its standard output
+        figures = json.loads((options.folder / "figures.json").read_text())
         print(f"| {way} | {figures['tokens'] / figures['seconds']:,.0f} | {figures['seconds']:.1f} |", flush=True)
 
 

@@ -110,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one try (default 600)")
     complete.set_defaults(command=_complete)
 
+    cache = commands.add_parser("cache", help="the journals of completions: what they take, and removing them")
+    cache.add_argument("action", choices=("stats", "prune"), help="prune: those of complete stages")
+    cache.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="by name (default: all)")
+    cache.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all experiments (default: runs)")
+    cache.add_argument("--yes", action="store_true", help="prune: remove them; without it, only say what would go")
+    cache.set_defaults(command=_cache)
+
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
     diff.add_argument("a")
     diff.add_argument("b")
@@ -207,6 +214,26 @@ def _complete(options: argparse.Namespace) -> int:
     config = parse_config(EndpointConfig, values, "complete")
     overrides = {name: value for name in ("model", "n") if (value := getattr(options, name)) is not None}
     print(describe(options.target, complete_file(options.source, options.target, config, overrides)))
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from personahub.core.journal_cache import describe_journals, journals, prune
+
+    found = journals(options.runs, options.experiments)
+    if options.action == "stats":
+        print(describe_journals(found))
+        return 0
+    gone = prune(found) if options.yes else [journal for journal in found if journal.complete]
+    completions, megabytes = sum(j.completions for j in gone), sum(j.size for j in gone) / 1e6
+    print("\n".join(journal.stage for journal in gone))
+    if options.yes:
+        print(f"{completions:,} completions removed, {megabytes:,.1f} MB; `run --redo` asks for them again")
+    else:
+        print(
+            f"{completions:,} completions, {megabytes:,.1f} MB, would go with --yes. The stages stay as they are; "
+            "only `run --redo` would ask, and pay, for these completions again"
+        )
     return 0
 
 

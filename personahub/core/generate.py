@@ -362,5 +362,5 @@ def _open_client(stage: Stage[Any], name: str, model: Artifact | None, moved: as
     budget = None if limit is None else Budget.of_experiment(stage.path.parent, name, limit, price)
     engine = open_engine(config)
     if hasattr(engine, "keep_state_in"):  # it has more to remember than completions
-        engine.keep_state_in(stage.path / "journal")
+        engine.keep_state_in(stage.path / "journal")  # pyright: ignore[reportAttributeAccessIssue]
     return Client(name, engine, keys, price, budget, Workers(engine.concurrency, moved))

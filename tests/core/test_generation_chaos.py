@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from personahub.cli import main
 from personahub.core.artifact import Artifact, open_artifact
+from personahub.core.budget import spent_by_experiment
 from personahub.core.errors import UserError
 from personahub.core.experiment import load_experiment
 from personahub.core.runner import run_experiment
@@ -163,6 +165,34 @@ def test_replies_that_cannot_be_read_are_paid_for(chaos, tmp_path: Path) -> None
     usage = artifact.manifest.usage
     assert usage.completion_tokens == 200 * 100 + wrong * 200
     assert usage.cost_usd == pytest.approx(200 + 2 * wrong)
+
+
+def test_pruned_journals_are_gone_and_what_they_cost_is_not(chaos, tmp_path: Path, capsys) -> None:
+    server = chaos(reply_chars=400)
+    money = {"concurrency": 4, "price": {"input": 0, "output": 10_000}}
+    answer(tmp_path, server.base_url, 30, **money)
+    journal = tmp_path / "chaos" / "answers" / "journal" / "00000.jsonl"
+    assert main(["cache", "stats", "--runs", str(tmp_path)]) == 0
+    assert "chaos/answers            30" in capsys.readouterr().out
+    assert main(["cache", "prune", "--runs", str(tmp_path)]) == 0
+    assert "30 completions, 0.0 MB, would go with --yes" in capsys.readouterr().out
+    assert journal.exists()
+    assert main(["cache", "prune", "chaos", "--runs", str(tmp_path), "--yes"]) == 0
+    assert "30 completions removed" in capsys.readouterr().out
+    assert not journal.exists()
+    spent = spent_by_experiment(tmp_path / "chaos", "server")
+    assert (spent.answers, spent.completion_tokens) == (30, 30 * 100)
+    assert main(["cache", "stats", "--runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "No journals.\n"
+    (tmp_path / "chaos" / "answers" / "manifest.json").unlink()
+    for file in (tmp_path / "chaos" / "answers").glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(UserError, match="max_cost_usd is reached"):
+        answer(tmp_path, server.base_url, 30, max_cost_usd=45, **money)
+    assert server.stats()["requests"] <= 45
+    assert main(["cache", "prune", "--runs", str(tmp_path), "--yes"]) == 0
+    assert journal.exists(), "the stage is not complete: its journal is needed"
+    assert main(["cache", "stats", "--runs", str(tmp_path / "none")]) == 2
 
 
 TRAP = """

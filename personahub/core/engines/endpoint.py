@@ -297,9 +297,9 @@ class Endpoint:
             if self._wire is not None and url is None and isinstance(data, bytes):
                 status, headers, reply = await self._wire.post(data)
             else:
-                if isinstance(data, bytes):
-                    data = aiohttp.BytesPayload(data, content_type="application/json")
-                async with session.request(method, url or self._url, data=data, allow_redirects=False) as response:
+                json = {"content_type": "application/json"}
+                payload = aiohttp.BytesPayload(data, **json) if isinstance(data, bytes) else data
+                async with session.request(method, url or self._url, data=payload, allow_redirects=False) as response:
                     status, headers, reply = response.status, response.headers, await response.read()
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             said = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)

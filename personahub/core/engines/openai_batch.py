@@ -111,7 +111,7 @@ class OpenAIBatchEngine:
         body = self._bodies.body(request)
         whole = body + f"{request.sample} {request.attempt}".encode()
         custom_id = hashlib.blake2b(whole, digest_size=16).hexdigest()
-        wasted = (0, 0)
+        wasted, said = (0, 0), ""
         for _ in range(_TRIES):
             batch = self._batch_of.get(custom_id) or await self._collect(custom_id, body)
             if batch.work is None:
@@ -251,7 +251,7 @@ class OpenAIBatchEngine:
             EngineUnavailable: out of patience, or it can never succeed.
         """
         url = yarl.URL(f"{self.config.base_url}/{path}")
-        started, wait = time.monotonic(), 0.2
+        started, wait, reply = time.monotonic(), 0.2, b""
         while True:
             try:
                 status, headers, reply = await self._endpoint.post(data() if data else None, url, method)

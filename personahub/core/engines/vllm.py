@@ -62,8 +62,9 @@ def open_engine(config: Config) -> VllmEngine:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    from vllm import AsyncEngineArgs  # pyright: ignore[reportMissingImports]
-    from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore[reportMissingImports]
+    from vllm import AsyncEngineArgs  # pyright: ignore
+    from vllm.platforms import current_platform  # pyright: ignore
+    from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore
 
     path = Path(config.model).expanduser()
     if path.exists() and not (path / "config.json").is_file():
@@ -83,6 +84,9 @@ def open_engine(config: Config) -> VllmEngine:
         "enforce_eager": config.enforce_eager,
         "trust_remote_code": False,
     }
+    if current_platform.is_cpu():
+        # A prompt in chunks winds a request's generator back, which CPU generators cannot do: 0.32 dies of it.
+        arguments["enable_chunked_prefill"] = False
     if taken := arguments.keys() & config.engine_args.keys():
         raise EngineUnavailable(f"engine_args: {', '.join(sorted(taken))} cannot be set there")
     try:
@@ -111,7 +115,7 @@ class VllmEngine:
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request; see `personahub.core.engines.base.Engine`."""
-        from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore[reportMissingImports]
+        from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore
 
         prompt = self._encode(request)
         parameters = self._parameters(request)
@@ -141,6 +145,7 @@ class VllmEngine:
 
     async def close(self) -> None:
         self._engine.shutdown()
+        del self._engine  # it cleans up when it goes, which fails at the interpreter's end
 
     def _encode(self, request: Request) -> list[int]:
         try:
@@ -154,8 +159,8 @@ class VllmEngine:
         return encoded["input_ids"]
 
     def _parameters(self, request: Request) -> Any:
-        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
-        from vllm.sampling_params import (  # pyright: ignore[reportMissingImports]
+        from vllm import SamplingParams  # pyright: ignore
+        from vllm.sampling_params import (  # pyright: ignore
             RequestOutputKind,
             StructuredOutputsParams,
         )
