@@ -209,6 +209,51 @@ def test_passing_failures_are_retried(failure):
     assert bodies[0] == bodies[1], "the retry asks for something else"
 
 
+async def compressed(http: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    response.enable_compression(web.ContentCoding.gzip)
+    response.enable_chunked_encoding()
+    await response.prepare(http)
+    body = reply("é" * 200_000).body
+    assert isinstance(body, bytes)
+    for begin in range(0, len(body), 10_000):
+        await response.write(body[begin : begin + 10_000])
+    await response.write_eof()
+    return response
+
+
+async def closing(_http: web.Request) -> web.StreamResponse:
+    response = reply("é" * 200_000)
+    response.force_close()
+    return response
+
+
+@pytest.mark.parametrize("respond", [compressed, closing])
+def test_replies_come_in_any_framing(respond):
+    async def handler(http, _body, _number):
+        return await respond(http)
+
+    outcomes, bodies = talk(handler, [request(str(i)) for i in range(6)], concurrency=2)
+    assert [outcome.text for outcome in outcomes] == ["é" * 200_000] * 6
+    assert len(bodies) == 6
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch):
+    async def run() -> Completion:
+        app, received = app_of(fine)
+        async with TestServer(app) as server:
+            monkeypatch.setenv("http_proxy", str(server.make_url("/")).rstrip("/"))
+            values = {"kind": "openai", "model": "m", "base_url": "http://model.example/v1", "api_key_env": None}
+            engine = open_engine(engine_config(values, "engines.e"))
+            try:
+                return await engine.complete(request())
+            finally:
+                await engine.close()
+                assert len(received) == 1
+
+    assert asyncio.run(run()).text == "fine"
+
+
 def arrivals_after(throttled: int) -> list[float]:
     """Arrival times where the first `throttled` requests are turned away for a second, and one more comes 0.3 s later."""
     arrivals: list[float] = []

@@ -101,7 +101,7 @@ def test_an_engine_that_opens_anew_finds_its_batches(chaos, tmp_path: Path) -> N
 
 
 def test_a_kill_between_submission_and_download_submits_nothing_twice(chaos, tmp_path: Path, repository: Path) -> None:
-    server = chaos(batch_s=4.0)
+    server = chaos(batch_s=2.0)
     module = "benchmarks.generation_stage"
     engine = {"kind": "openai_batch", "model": "m", "base_url": server.base_url, **FAST}
     stages = {
@@ -115,7 +115,7 @@ def test_a_kill_between_submission_and_download_submits_nothing_twice(chaos, tmp
     while server.stats()["batches"]["submitted"] < 1:
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.3)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert subprocess.run(command, cwd=repository, timeout=60).returncode == 0

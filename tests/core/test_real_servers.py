@@ -26,6 +26,7 @@ from personahub.core.engines.base import Completion, EngineUnavailable, Request,
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MAKE_MODEL = """
+import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from benchmarks.vllm_throughput import make_model
@@ -36,6 +37,7 @@ config = transformers.AutoConfig.from_pretrained(folder)
 transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
 """
 MAKE_GGUF = """
+import sys
 import numpy as np
 from gguf import GGUFWriter
 width, layers, heads, feed, context = 64, 2, 2, 128, 512

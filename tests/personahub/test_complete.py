@@ -59,18 +59,17 @@ def test_a_killed_run_goes_on_where_it_was(chaos, tmp_path: Path, repository: Pa
     server = chaos(latency_ms=20)
     source, target = write(tmp_path / "in.jsonl", [row(i) for i in range(600)]), tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "personahub.cli", *words(source, target, server.base_url, "--concurrency", "16")]
-    for moment in (150, 400):
-        process = subprocess.Popen(command, cwd=repository, start_new_session=True, stderr=subprocess.DEVNULL)
-        while server.stats()["distinct"] < moment:
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not target.exists()
+    process = subprocess.Popen(command, cwd=repository, start_new_session=True, stderr=subprocess.DEVNULL)
+    while server.stats()["distinct"] < 300:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
     assert subprocess.run(command, cwd=repository, timeout=60).returncode == 0
     assert [r["custom_id"] for r in read(target)] == [f"id-{i}" for i in range(600)]
     stats = server.stats()
     assert stats["distinct"] == 600
-    assert stats["repeated"] <= 2 * 32
+    assert stats["repeated"] <= 32
 
 
 def test_a_row_that_cannot_be_answered_has_its_error_and_the_others_go_on(chaos, tmp_path: Path, capsys) -> None:
