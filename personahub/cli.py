@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff | check`.
+"""The command line: `personahub plan | run | show | diff | check | complete | cache`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -101,6 +101,29 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS", help="for one row (default 5)")
     check.set_defaults(command=_check)
 
+    complete = commands.add_parser("complete", help="answer a file of chat requests (OpenAI's batch format), resumably")
+    complete.add_argument("source", type=Path, metavar="REQUESTS.jsonl", help="custom_id, method, url, body per line")
+    complete.add_argument("target", type=Path, metavar="OUT.jsonl", help="the replies, in the same order")
+    complete.add_argument("--base-url", required=True, help="up to, not including, /chat/completions")
+    complete.add_argument("--model", help="of every request, over what its body says")
+    complete.add_argument("--n", type=int, help="completions of every request, over what its body says")
+    complete.add_argument("--concurrency", type=int, default=64, help="requests in flight at once (default 64)")
+    complete.add_argument("--rpm", type=float, help="requests per minute")
+    complete.add_argument("--tpm", type=float, help="tokens per minute, both ways")
+    complete.add_argument("--price-input", type=float, help="USD per million prompt tokens")
+    complete.add_argument("--price-output", type=float, help="USD per million completion tokens")
+    complete.add_argument("--max-cost-usd", type=float, help="stop before more is spent; needs the prices")
+    complete.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable that holds the key")
+    complete.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one try (default 600)")
+    complete.set_defaults(command=_complete)
+
+    cache = commands.add_parser("cache", help="the journals of completions: what they take, and removing them")
+    cache.add_argument("action", choices=("stats", "prune"), help="prune: those of complete stages")
+    cache.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="by name (default: all)")
+    cache.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all experiments (default: runs)")
+    cache.add_argument("--yes", action="store_true", help="prune: remove them; without it, only say what would go")
+    cache.set_defaults(command=_cache)
+
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
     diff.add_argument("a")
     diff.add_argument("b")
@@ -177,6 +200,50 @@ def _check(options: argparse.Namespace) -> int:
     total = max(sum(counts.values()), 1)
     summary = ", ".join(f"{label} {number:,} ({100 * number / total:.1f}%)" for label, number in counts.items())
     print(summary, file=sys.stderr if options.target == "-" else sys.stdout)
+    return 0
+
+
+def _complete(options: argparse.Namespace) -> int:
+    from personahub.complete import complete_file, describe
+    from personahub.core.config import parse_config
+    from personahub.core.engines.endpoint import EndpointConfig
+
+    prices = (options.price_input, options.price_output)
+    values = {
+        "kind": "openai",
+        "model": options.model or "",
+        "base_url": options.base_url,
+        "concurrency": options.concurrency,
+        "rpm": options.rpm,
+        "tpm": options.tpm,
+        "price": None if None in prices else {"input": prices[0], "output": prices[1]},
+        "max_cost_usd": options.max_cost_usd,
+        "api_key_env": options.api_key_env,
+        "timeout_s": options.timeout,
+    }
+    config = parse_config(EndpointConfig, values, "complete")
+    overrides = {name: value for name in ("model", "n") if (value := getattr(options, name)) is not None}
+    print(describe(options.target, complete_file(options.source, options.target, config, overrides)))
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from personahub.core.journal_cache import describe_journals, journals, prune
+
+    found = journals(options.runs, options.experiments)
+    if options.action == "stats":
+        print(describe_journals(found))
+        return 0
+    gone = prune(found) if options.yes else [journal for journal in found if journal.complete]
+    completions, megabytes = sum(j.completions for j in gone), sum(j.size for j in gone) / 1e6
+    print("\n".join(journal.stage for journal in gone))
+    if options.yes:
+        print(f"{completions:,} completions removed, {megabytes:,.1f} MB; `run --redo` asks for them again")
+    else:
+        print(
+            f"{completions:,} completions, {megabytes:,.1f} MB, would go with --yes. The stages stay as they are; "
+            "only `run --redo` would ask, and pay, for these completions again"
+        )
     return 0
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +34,47 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set PERSONAHUB_TEST_DATA")
     return folder
+
+
+class ChaosServer:
+    """A running `tests/chaos_server.py`; `options` are fields of its `Chaos`."""
+
+    def __init__(self, certificate: Path | None = None, **options: Any) -> None:
+        command = [sys.executable, str(REPOSITORY / "tests" / "chaos_server.py")]
+        if certificate is not None:
+            command += ["--certificate", str(certificate)]
+        for name, value in options.items():
+            flag = "--" + name.replace("_", "-")
+            command += [flag] if value is True else [flag, str(value)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        self.base_url = f"{self.url}/v1"
+
+    def stats(self) -> dict[str, Any]:
+        """What was asked so far."""
+        with urllib.request.urlopen(f"{self.url}/stats", timeout=10) as reply:
+            return json.loads(reply.read())
+
+    def change(self, **options: Any) -> None:
+        """Behave differently from now on, counting anew."""
+        for path, content in (("chaos", options), ("reset", {})):
+            urllib.request.urlopen(f"{self.url}/{path}", data=json.dumps(content).encode(), timeout=10).close()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def chaos() -> Iterator[Callable[..., ChaosServer]]:
+    """Starts chaos servers, which end with the test."""
+    servers: list[ChaosServer] = []
+
+    def start(**options: Any) -> ChaosServer:
+        servers.append(ChaosServer(**options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

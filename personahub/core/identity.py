@@ -10,21 +10,28 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
 from personahub.core.errors import UserError
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_PARTS = frozenset({str, int})
+_SCALARS = frozenset({str, int, bool, type(None)})
 _ID_BYTES = 16  # 128 bits: at 1e9 records a collision is expected with probability 1.5e-21
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces; raises `TypeError` for what has no stable form."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    if type(value) is list and set(map(type, value)) <= _PARTS:
+        # The parts of seeds and most ids, of which a run makes millions: the same text, in a third of the time.
+        return f"[{','.join([encode_basestring(item) if type(item) is str else str(item) for item in value])}]"
+    return _ENCODER.encode(_plain(value))
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, str)):
+    if type(value) in _SCALARS or isinstance(value, (int, str)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from personahub.core.artifact import read_manifest
+from personahub.core.budget import usd
 from personahub.core.experiment import Experiment, PlannedStage
 from personahub.core.forecast import Forecast
 from personahub.core.progress import format_number
@@ -68,11 +69,10 @@ def _cost(forecast: Forecast, experiment: Experiment) -> float | None:
     total = 0.0
     for name, requests in forecast.requests.items():
         engine = experiment.engines[name]
-        price = getattr(engine, "price", None)
-        if price is not None:
-            total += (requests.prompt_tokens * price.input + requests.completion_tokens * price.output) / 1e6
-        elif engine.kind == "openai":
+        price = getattr(engine, "billed", None)
+        if price is None and hasattr(engine, "price"):
             return None
+        total += usd(price, requests.prompt_tokens, requests.completion_tokens)
     return total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import json
 import os
@@ -15,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from personahub.core.artifact import open_artifact
-from personahub.core.engines.base import Completion, Request, Sampling
+from personahub.core.engines.base import Request, Sampling
 from personahub.core.errors import UserError
-from personahub.core.journal import Journal, request_key
+from personahub.core.journal import Journal, RequestKeys
 
 ENGINE = '''
 import asyncio, os
@@ -251,25 +252,49 @@ def test_keys_differ_wherever_the_answer_could() -> None:
             }.items()
         ),
     ]
-    assert len({request_key(*variant) for variant in variants}) == len(variants)
-    assert request_key(request(engine="teacher"), scope) == request_key(request(engine="other name"), scope)
+    assert len({RequestKeys(scope)(asked) for asked, scope in variants}) == len(variants)
+    keys = RequestKeys(scope)
+    assert len({keys(asked) for asked, of in variants if of is scope}) == sum(of is scope for _, of in variants)
+    assert keys(request(engine="teacher")) == keys(request(engine="other name")) == RequestKeys(scope)(request())
+
+
+def append(path: Path, entries: dict[str, dict]) -> None:
+    async def write() -> None:
+        journal = Journal(path)
+        for key, entry in entries.items():
+            journal.append(key, entry)
+        await asyncio.sleep(0)
+        size = path.stat().st_size
+        journal.close()
+        assert path.stat().st_size == size, "the event loop's turn is over and not all is handed over"
+
+    asyncio.run(write())
 
 
 def test_a_torn_journal_tail_is_cut_and_damage_inside_is_named(tmp_path: Path) -> None:
     path = tmp_path / "journal" / "00000.jsonl"
-    journal = Journal(path)
-    completions = {f"k{i}": Completion(f"text {i}\n\u2028é", "stop", i, 2, "m", {"t": i}) for i in range(3)}
-    for key, completion in completions.items():
-        journal.append(key, completion)
-    journal.close()
+    entries = {f"k{i}": {"text": f"text {i}\n\u2028é", "tokens": i} for i in range(3)}
+    append(path, entries)
     whole = path.read_bytes()
     for cut in (1, 5, 40):
         path.write_bytes(whole[:-cut])
         journal = Journal(path)
-        assert [journal.get(f"k{i}") for i in range(3)] == [completions["k0"], completions["k1"], None]
-        journal.append("k2", completions["k2"])
+        assert [journal.get(f"k{i}") for i in range(3)] == [entries["k0"], entries["k1"], None]
         journal.close()
+        append(path, {"k2": entries["k2"]})
         assert path.read_bytes() == whole
     path.write_bytes(whole.replace(b'"k1"', b'"k1', 1))
     with pytest.raises(UserError, match=r"00000.jsonl:2: damaged journal line"):
         Journal(path)
+
+
+def test_a_full_disk_stops_the_run_with_one_line(tmp_path: Path) -> None:
+    async def write() -> None:
+        journal = Journal(tmp_path / "00000.jsonl")
+        os.dup2(os.open("/dev/full", os.O_WRONLY), journal._file)
+        journal.append("k0", {"text": "x"})
+        await asyncio.sleep(0.01)
+        journal.append("k1", {"text": "x"})
+
+    with pytest.raises(UserError, match="No space left on device"):
+        asyncio.run(write())

@@ -24,6 +24,8 @@ from personahub.core.errors import UserError
 
 KINDS = {
     "openai": "personahub.core.engines.openai",
+    "openai_batch": "personahub.core.engines.openai_batch",
+    "vllm": "personahub.core.engines.vllm",
     "transformers": "personahub.core.engines.transformers",
     "simulated": "synth.simulated.engine",
 }

@@ -7,7 +7,8 @@ connections, rate limits and retries of failures that never produced an answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,6 +48,16 @@ class Request:
     attempt: int = 0
     json_schema: dict[str, Any] | None = None
     engine: str = ""
+    _messages_json: str | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def messages_json(self) -> str:
+        """The messages as JSON, made once: both the journal's key and the request's body hold them."""
+        text = self._messages_json
+        if text is None:
+            text = json.dumps(self.messages)
+            object.__setattr__(self, "_messages_json", text)
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +70,26 @@ class Completion:
     completion_tokens: int
     model: str
     truth: dict[str, Any] | None = field(default=None, repr=False)
+    logprobs: list[tuple[str, float]] | None = field(default=None, repr=False)  # where `sampling.extra` asks for them
+    wasted: tuple[int, int] = (0, 0)  # prompt and completion tokens of replies before it, paid for but unreadable
 
     @property
     def truncated(self) -> bool:
         return self.finish_reason == "length"
 
+    def after_waste(self, tokens: tuple[int, int]) -> Completion:
+        """The same after replies that were paid for in vain."""
+        return replace(self, wasted=(self.wasted[0] + tokens[0], self.wasted[1] + tokens[1]))
+
 
 class RequestRefused(Exception):
     """The engine will never answer this one request (over-long prompt, content filter)."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", wasted: tuple[int, int] = (0, 0)) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.wasted = wasted  # prompt and completion tokens that were paid for nevertheless
 
 
 class EngineUnavailable(UserError):
@@ -79,7 +97,7 @@ class EngineUnavailable(UserError):
 
 
 class Engine(Protocol):
-    """See the module docstring. `identity` is what of the engine determines its answers."""
+    """See the module docstring. `concurrency` is how many calls of `complete` it wants to have at once."""
 
     concurrency: int
 

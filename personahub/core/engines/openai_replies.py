@@ -6,10 +6,10 @@ import email.utils
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from personahub.core.engines.base import Completion, RequestRefused
+from personahub.core.engines.base import Completion, EngineUnavailable, RequestRefused
 
 # Where servers that do not follow OpenAI's error codes say the same in words.
 _TOO_LONG = re.compile(
@@ -21,11 +21,15 @@ _FILTERED = re.compile(r"content.?(filter|policy|management)|moderation|safety|f
 _NO_CREDIT = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded your current quota", re.IGNORECASE)
 
 
+_WHOLE = frozenset({None, "stop", "length", "eos", "end_turn"})  # finish reasons of completions as they should be
+
+
 class Retry(Exception):
     """Another try of the same request may work.
 
-    `throttled`: the server is fine but wants fewer requests. `paid`: it sent an answer, and will
-    charge for it, but not one that can be read. `unreachable`: no connection came about.
+    `throttled`: the server is fine but wants fewer requests. `paid`: the prompt and completion
+    tokens of an answer that was sent, and will be charged for, but cannot be read. `unreachable`:
+    no connection came about.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class Retry(Exception):
         *,
         wait_s: float | None = None,
         throttled: bool = False,
-        paid: bool = False,
+        paid: tuple[int, int] | None = None,
         unreachable: bool = False,
     ) -> None:
         super().__init__(detail)
@@ -45,37 +49,82 @@ class Retry(Exception):
         self.unreachable = unreachable
 
 
-def read_completion(body: bytes, model: str, prompt_characters: int) -> Completion:
-    """The one completion in the body of a 200.
+def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1) -> list[Completion]:
+    """The `n` completions in the body of a 200.
 
-    Where the server reports no usage, tokens are estimated as characters / 4. `model` in the
-    completion is the name that the server answered with, which may be a dated version.
+    Where the server reports no usage, tokens are estimated as characters / 4. The prompt's tokens
+    are the first completion's, as they are paid for once; completion tokens are shared out by
+    length. `model` in a completion is the name that the server answered with, which may be a dated
+    version.
 
     Raises:
-        Retry: the body is not one completion.
-        RequestRefused: the server withheld the text.
+        Retry: the body is not a chat completion with one text at least.
+        RequestRefused: the server withheld a text.
+        EngineUnavailable: there are fewer choices than were asked for.
     """
     try:
         reply = json.loads(body)
-        (choice,) = reply["choices"]
-        message, reason = choice["message"], choice.get("finish_reason")
-        text, refusal = message.get("content"), message.get("refusal")
+        choices, usage = reply["choices"], reply.get("usage") or {}
+        texts = [choice["message"].get("content") for choice in choices]
+        paid = (
+            _count(usage.get("prompt_tokens"), prompt_characters),
+            _count(usage.get("completion_tokens"), sum([len(text or "") for text in texts])),
+        )
+        if len(choices) != n:
+            raise wrong_number(len(choices), n, body, paid, "set use_n: false on the engine")
+        for choice, text in zip(choices, texts, strict=True):
+            _check_choice(choice, text, body, paid)
+        weights = [len(text or "") for text in texts]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise Retry(f"a reply that is not one chat completion: {one_line(body)}", paid=True) from None
-    if reason == "content_filter" or (refusal and not text):
-        raise RequestRefused("content_filter", one_line(refusal or "the server withheld the completion"))
-    if reason not in (None, "stop", "length", "eos", "end_turn") or not isinstance(text, str | None):
-        raise Retry(f"a completion that ended with {reason!r}: {one_line(body)}", paid=True)
-    text = text or ""
-    usage = reply.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return Completion(
-        text=text,
-        finish_reason="length" if reason == "length" else "stop",
-        prompt_tokens=_count(usage.get("prompt_tokens"), prompt_characters),
-        completion_tokens=_count(usage.get("completion_tokens"), len(text)),
-        model=str(reply.get("model") or model),
-    )
+        unread = f"a reply that is not one chat completion: {one_line(body)}"
+        raise Retry(unread, paid=(-(-prompt_characters // 4), 0)) from None
+    name = str(reply.get("model") or model)
+    completions = []
+    for choice, text, tokens in zip(choices, texts, _share_out(paid[1], weights), strict=True):
+        completions.append(
+            Completion(
+                text=text or "",
+                finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+                prompt_tokens=0 if completions else paid[0],
+                completion_tokens=tokens,
+                model=name,
+                logprobs=_logprobs(choice.get("logprobs")),
+            )
+        )
+    return completions
+
+
+def wrong_number(number: int, n: int, body: bytes, paid: tuple[int, int], advice: str) -> Exception:
+    """What `number` choices mean where `n` were asked for: `EngineUnavailable` if the server ignores n, else `Retry`."""
+    if number == 1:
+        return EngineUnavailable(f"asked for n={n} completions and got 1: this server ignores n; {advice}")
+    return Retry(f"{number} choices where {n} were asked for: {one_line(body)}", paid=paid)
+
+
+def _check_choice(choice: Mapping[str, Any], text: Any, body: bytes, paid: tuple[int, int]) -> None:
+    """Raises for what is no whole text: `RequestRefused` if the server withheld it, else `Retry`."""
+    reason = choice.get("finish_reason")
+    refusal = None if text else choice["message"].get("refusal")
+    if reason == "content_filter" or refusal:
+        raise RequestRefused("content_filter", one_line(refusal or "the server withheld the completion"), paid)
+    if reason not in _WHOLE or not isinstance(text, str | None):
+        raise Retry(f"a completion that ended with {reason!r}: {one_line(body)}", paid=paid)
+
+
+def _share_out(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in whole parts proportional to `weights`, which sum to it."""
+    whole = sum(weights)
+    if len(weights) == 1 or not whole:
+        return [total] + [0] * (len(weights) - 1)
+    ends = [total * sum(weights[: i + 1]) // whole for i in range(len(weights))]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
+    """Tokens with their log-probabilities, from the chat API's `logprobs` object."""
+    if not isinstance(reported, dict) or not isinstance(reported.get("content"), list):
+        return None
+    return [(str(item["token"]), float(item["logprob"])) for item in reported["content"]]
 
 
 def _count(tokens: Any, characters: int) -> int:

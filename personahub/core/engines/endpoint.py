@@ -1,0 +1,333 @@
+"""The way to an OpenAI-compatible endpoint: connections, rate limits, retries, and what goes wrong on it.
+
+Failures that another try may mend (429, 5xx, time-outs, dropped connections, replies that cannot be
+read) are retried with exponential backoff and jitter. A request that waits for its next try holds
+no place: others go out meanwhile. Throttling of more than single requests pauses all of them and
+takes some places away for a while. What can never work for one request (`RequestRefused`) is told
+from what can never work for any (`EngineUnavailable`).
+
+The key is read from the environment when the endpoint opens and goes into one header: it is in no
+config, no error message and no file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import random
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Self, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import yarl
+from pydantic import Field, field_validator, model_validator
+
+from personahub.core.config import EXECUTION, EngineConfig, FrozenModel, read_secret
+from personahub.core.engines.base import EngineUnavailable, RequestRefused
+from personahub.core.engines.openai_replies import Retry, classify_error, one_line, retry_after
+from personahub.core.engines.pacing import Pacer, Pause, Places
+from personahub.core.engines.wire import Wire
+from personahub.core.errors import UserError
+
+T = TypeVar("T")
+
+_UNREACHABLE_TRIES = 4  # at the very start, 0.2, 0.4 and 0.8 s apart
+_MALFORMED_TRIES = 4  # each of them is paid for
+_LONGEST_BACKOFF_S = 60.0
+
+
+class Price(FrozenModel):
+    """USD per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+class EndpointConfig(EngineConfig):
+    """An endpoint and a model on it. Identity is `model` and `base_url`; the rest says how to get there."""
+
+    base_url: str = Field(default="https://api.openai.com/v1", description="Up to, not including, /chat/completions.")
+    api_key_env: Annotated[str | None, EXECUTION] = Field(
+        default="OPENAI_API_KEY", description="Variable that holds the key; null: send none. May be unset for loopback."
+    )
+    timeout_s: Annotated[float, EXECUTION] = Field(default=600, gt=0, description="For one try of one request.")
+    max_retry_s: Annotated[float, EXECUTION] = Field(default=600, ge=0, description="From a request's first failure.")
+    rpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Requests per minute.")
+    tpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Tokens per minute, both ways.")
+    price: Annotated[Price | None, EXECUTION] = Field(default=None, description="USD per million tokens.")
+    max_cost_usd: Annotated[float | None, EXECUTION] = Field(
+        default=None, gt=0, description="Spent by one experiment on this engine, over all its stages; needs `price`."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _one_spelling(cls, value: str) -> str:
+        """The same endpoint has the same identity, and no secret hides in it."""
+        url = urlsplit(value.strip())
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("a base_url looks like http://127.0.0.1:8000/v1")
+        if url.username or url.password or url.query or url.fragment:
+            raise ValueError("a base_url has no user, password, query or fragment: it is written to files")
+        return f"{url.scheme}://{url.netloc.lower()}{url.path.rstrip('/')}"
+
+    @model_validator(mode="after")
+    def _limit_has_a_price(self) -> Self:
+        if self.max_cost_usd is not None and self.price is None:
+            raise ValueError("max_cost_usd needs a price: {input: ..., output: ...} in USD per million tokens")
+        return self
+
+    @property
+    def billed(self) -> Price | None:
+        """What a million tokens really cost."""
+        return self.price
+
+
+def read_key(config: EndpointConfig) -> str | None:
+    """The key from the environment.
+
+    Raises:
+        EngineUnavailable: there is none, or it is none.
+    """
+    if config.api_key_env is None:
+        return None
+    try:
+        key = read_secret(config.api_key_env, config.base_url)
+    except UserError as error:
+        if _is_loopback(config.base_url):
+            return None
+        raise EngineUnavailable(f"{error} (or api_key_env: null, if the endpoint needs none)") from None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise EngineUnavailable(f"{config.api_key_env}: holds characters that no key has; copy it again")
+    return key
+
+
+def _is_loopback(base_url: str) -> bool:
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _proxy(base_url: str) -> str | None:
+    """The environment's proxy for the endpoint. (aiohttp's `trust_env` would also send ~/.netrc passwords.)"""
+    url = urlsplit(base_url)
+    if _is_loopback(base_url) or urllib.request.proxy_bypass(url.netloc):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
+
+
+class Endpoint:
+    """See the module docstring. Close it with `await endpoint.close()`."""
+
+    def __init__(self, config: EndpointConfig, path: str = "/chat/completions") -> None:
+        self.config = config
+        self._key = read_key(config)
+        self._url = yarl.URL(config.base_url + path)
+        self._session: aiohttp.ClientSession | None = None
+        self._wire: Wire | None = None
+        self._requests = Pacer(config.rpm) if config.rpm else None
+        self._tokens = Pacer(config.tpm) if config.tpm else None
+        self._mean_completion: float | None = None  # tokens, a running mean
+        self._pause = Pause()
+        self._places = Places(config.concurrency)
+        self._reached = False  # whether the endpoint has ever replied
+        self._answered_at = -math.inf  # when it last answered a request
+
+    async def ask(
+        self,
+        body: bytes,
+        read: Callable[[bytes], T],
+        tokens: Callable[[T], tuple[int, int]],
+        max_tokens: int,
+        accepts: Callable[[], Awaitable[bool]] | None = None,
+    ) -> tuple[T, tuple[int, int]]:
+        """What `read` makes of the reply to one request, and the tokens wasted on replies that it could not read.
+
+        Args:
+            body: the request's body.
+            read: value of a reply's body; raises `Retry` if it cannot be read, `RequestRefused`.
+            tokens: prompt and completion tokens of the value.
+            max_tokens: that the reply may take.
+            accepts: whether the endpoint takes the request's parameters with another prompt: tells
+                a bad prompt from a bad configuration.
+
+        Raises:
+            RequestRefused: this request can never be answered.
+            EngineUnavailable: no request can.
+        """
+        failing_since, tries, wasted = math.inf, 0, (0, 0)
+        while True:
+            expected = await self._turn(len(body), max_tokens)
+            sent_at = time.monotonic()
+            try:
+                async with self._places:
+                    status, headers, reply = await self.post(body)
+                if status != 200:
+                    raise await self.explain(status, headers, reply, accepts)
+                value = read(reply)
+            except Retry as failure:
+                if failure.paid is not None:
+                    wasted = (wasted[0] + failure.paid[0], wasted[1] + failure.paid[1])
+                tries += 1
+                failing_since = min(failing_since, time.monotonic())
+                await self._recover(failure, sent_at, failing_since, tries, wasted)
+            except RequestRefused as refused:
+                refused.wasted = (wasted[0] + refused.wasted[0], wasted[1] + refused.wasted[1])
+                raise
+            else:
+                self._answered_at = time.monotonic()
+                self._pause.succeeded(self._answered_at)
+                self._places.succeeded()
+                if self._tokens:
+                    self._account(*tokens(value), expected)
+                return value, wasted
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _turn(self, characters: int, max_tokens: int) -> float:
+        """Wait until rate limits and pauses let a request through; the tokens that it is expected to take."""
+        completion = min(max_tokens, 512) if self._mean_completion is None else self._mean_completion
+        expected = characters / 4 + completion
+        while True:
+            if self._pause.left:
+                await self._pause.wait()
+            if self._requests:
+                await self._requests.take()
+            if self._tokens:
+                await self._tokens.take(expected)
+            if not self._pause.left:
+                return expected
+
+    def _account(self, prompt_tokens: int, completion_tokens: int, expected: float) -> None:
+        """Correct the token budget by what the request really took."""
+        assert self._tokens is not None  # noqa: S101
+        self._tokens.correct(prompt_tokens + completion_tokens - expected)
+        mean = self._mean_completion
+        self._mean_completion = completion_tokens if mean is None else 0.95 * mean + 0.05 * completion_tokens
+
+    async def _recover(
+        self, failure: Retry, sent_at: float, failing_since: float, tries: int, wasted: tuple[int, int]
+    ) -> None:
+        """Wait until it makes sense to try again.
+
+        Raises:
+            EngineUnavailable: out of patience, and nothing else gets through either.
+            RequestRefused: out of patience with this request, while others are answered.
+        """
+        if failure.unreachable and not self._reached:
+            if tries >= _UNREACHABLE_TRIES:
+                raise EngineUnavailable(f"cannot reach {self.config.base_url}: {failure.detail}")
+            await asyncio.sleep(0.1 * 2**tries)
+            return
+        if failure.throttled and self._pause.throttled(sent_at, failure.wait_s):
+            self._places.throttled()
+        backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2**tries)
+        wait = failure.wait_s if failure.wait_s is not None else self._pause.left or backoff
+        self._check_patience(failure, failing_since, tries, wait, wasted)
+        await asyncio.sleep(wait * random.uniform(1, 1.2))  # noqa: S311 - not for secrets; keeps retries apart
+
+    def _check_patience(
+        self, failure: Retry, failing_since: float, tries: int, wait: float, wasted: tuple[int, int]
+    ) -> None:
+        others_answered = self._answered_at > failing_since
+        # Being throttled is no fault of the request: its patience runs anew whenever any gets through.
+        since = max(failing_since, self._answered_at) if failure.throttled else failing_since
+        failing_for = time.monotonic() - since
+        paid = failure.paid is not None
+        if failing_for + wait <= self.config.max_retry_s and not (paid and tries >= _MALFORMED_TRIES):
+            return
+        if others_answered and not failure.throttled:
+            raise RequestRefused("malformed_reply" if paid else "server_error", failure.detail, wasted)
+        raise EngineUnavailable(
+            f"{self.config.base_url} failed for {failing_for:.0f} s ({tries} tries), last with: {failure.detail}. "
+            "Run again later to resume"
+        )
+
+    async def explain(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        reply: bytes,
+        accepts: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Exception:
+        """What a reply other than a 200 means, see `classify_error`: `Retry`, `RequestRefused`, `EngineUnavailable`."""
+        kind, said = classify_error(status, headers, reply)
+        where = f"HTTP {status} from {self.config.base_url}: {said}"
+        if kind in ("retry", "throttled"):
+            return Retry(where, wait_s=retry_after(headers), throttled=kind == "throttled")
+        if kind in ("prompt_too_long", "content_filter"):
+            return RequestRefused(kind, said)
+        if kind == "refused" and accepts is not None and await accepts():
+            return RequestRefused("bad_request", where)
+        return EngineUnavailable(f"{where} ({self.advice(kind)})")
+
+    def advice(self, kind: str) -> str:
+        """What the user can do about a reply of this kind."""
+        match kind:
+            case "no_access":
+                name = self.config.api_key_env
+                return f"check the key in {name}" if name else "it wants a key: set api_key_env"
+            case "no_credit":
+                return "the account has no credit left; run again to resume once it has"
+            case "not_found":
+                return f"check model: {self.config.model}, and base_url, which usually ends in /v1"
+            case "moved":
+                return "a redirect; set base_url to where the endpoint is now"
+            case _:
+                return "the endpoint refuses these parameters whatever the prompt; sampling.extra: {name: null} leaves one out"
+
+    async def post(
+        self, data: bytes | aiohttp.FormData | None, url: yarl.URL | None = None, method: str = "POST"
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of one reply; the key, should the server repeat it, is blanked.
+
+        Raises:
+            Retry: no whole reply came.
+            EngineUnavailable: the certificate is not valid.
+        """
+        session = self._session or self._open_session()
+        try:
+            if self._wire is not None and url is None and isinstance(data, bytes):
+                status, headers, reply = await self._wire.post(data)
+            else:
+                json = {"content_type": "application/json"}
+                payload = aiohttp.BytesPayload(data, **json) if isinstance(data, bytes) else data
+                async with session.request(method, url or self._url, data=payload, allow_redirects=False) as response:
+                    status, headers, reply = response.status, response.headers, await response.read()
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            said = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+            said = getattr(said, "verify_message", "") or one_line(str(said))
+            raise EngineUnavailable(
+                f"{self.config.base_url}: no secure connection: {said}. If it is the server's certificate "
+                "that is wrong, have it renewed; a private one's authority goes into SSL_CERT_FILE"
+            ) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Retry(one_line(str(error)), unreachable=True) from None
+        except TimeoutError:
+            raise Retry(f"no reply within {self.config.timeout_s:g} s") from None
+        except aiohttp.ClientError as error:
+            raise Retry(f"the connection broke off ({type(error).__name__})") from None
+        self._reached = True
+        if self._key:
+            reply = reply.replace(self._key.encode(), b"***")
+        return status, headers, reply
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=min(30, self.config.timeout_s))
+        proxy = _proxy(self.config.base_url)
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
+            proxy=proxy,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),  # the places are the limit
+            timeout=timeout,
+        )
+        self._wire = Wire(self._session, self._url, timeout) if proxy is None else None
+        return self._session

@@ -1,0 +1,303 @@
+"""OpenAI's Batch API, or another server's: half the price, answers within a day.
+
+    engines:
+      teacher: {kind: openai_batch, model: gpt-4o-2024-08-06, price: {input: 2.5, output: 10}}
+
+`price` is that of single requests; what is billed, and what `plan` shows, is half of it.
+
+Requests are collected until none has come for `settle_s` or a file is full, then uploaded and
+submitted as one batch, which is polled until it is done. A batch is known by a hash of its
+requests, which is kept with its id in `journal/batches/` and sent along as metadata: after a kill
+the same command finds it again and waits for it, even if the kill fell between its submission and
+the note of its id. Requests that the provider did not get to are submitted again, a few times.
+
+`concurrency` is the number of requests that wait at once, each of which takes some 10 KB of memory.
+A run that is stopped leaves its batches to go on at the provider and says how to cancel them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import yarl
+from pydantic import Field
+
+from personahub.core.artifact import write_json
+from personahub.core.config import EXECUTION
+from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
+from personahub.core.engines.endpoint import Endpoint, EndpointConfig, Price
+from personahub.core.engines.openai import Bodies
+from personahub.core.engines.openai_replies import Retry, classify_error, one_line, read_completions
+
+_TRIES = 4  # of one request, each in another batch
+_OVER = frozenset({"completed", "expired", "cancelled", "failed"})
+
+
+class Config(EndpointConfig):
+    """See `EndpointConfig`; rate limits do not apply to batches."""
+
+    kind: str = "openai_batch"
+    concurrency: Annotated[int, EXECUTION] = Field(default=10_000, gt=0, description="Requests that wait at once.")
+    max_requests: Annotated[int, EXECUTION] = Field(default=50_000, gt=0, description="The provider's limit per file.")
+    max_bytes: Annotated[int, EXECUTION] = Field(
+        default=200_000_000, gt=0, description="The provider's limit per file."
+    )
+    settle_s: Annotated[float, EXECUTION] = Field(default=5.0, ge=0, description="Without a new request: submit.")
+    poll_s: Annotated[float, EXECUTION] = Field(default=30.0, gt=0, description="Between two looks at a batch.")
+
+    @property
+    def billed(self) -> Price | None:
+        """Half the price."""
+        return self.price and Price(input=self.price.input / 2, output=self.price.output / 2)
+
+
+def open_engine(config: Config) -> OpenAIBatchEngine:
+    """Open without asking anything yet.
+
+    Raises:
+        EngineUnavailable: the key is not in the environment.
+    """
+    return OpenAIBatchEngine(config)
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Requests submitted together, by custom id. `rows` holds what came of them once it is over."""
+
+    name: str
+    ids: set[str]
+    batch_id: str | None = None
+    rows: dict[str, dict[str, Any]] | None = None
+    work: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class OpenAIBatchEngine:
+    """See the module docstring."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.concurrency = config.concurrency
+        self._endpoint = Endpoint(config)
+        self._bodies = Bodies(config)
+        self._folder: Path | None = None
+        self._collected: dict[str, bytes] = {}  # lines by custom id
+        self._batch_of: dict[str, _Batch] = {}  # the latest of each custom id
+        self._collector: asyncio.Task[None] | None = None
+
+    def keep_state_in(self, folder: Path) -> None:
+        """Keep notes of batches below `folder`, and go on with those that an earlier run left there."""
+        self._folder = folder / "batches"
+        notes = []
+        for file in self._folder.glob("*.requests"):
+            note = file.with_suffix(".json")
+            known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+            notes.append((known.get("submitted", 0.0), file, known.get("batch_id")))
+        for _, file, batch_id in sorted(notes, key=lambda note: note[0]):
+            with file.open("rb") as lines:
+                batch = _Batch(file.stem, {json.loads(line)["custom_id"] for line in lines}, batch_id)
+            self._batch_of.update(dict.fromkeys(batch.ids, batch))
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request with a batch; see `personahub.core.engines.base.Engine`."""
+        body = self._bodies.body(request)
+        whole = body + f"{request.sample} {request.attempt}".encode()
+        custom_id = hashlib.blake2b(whole, digest_size=16).hexdigest()
+        wasted, said = (0, 0), ""
+        for _ in range(_TRIES):
+            batch = self._batch_of.get(custom_id) or await self._collect(custom_id, body)
+            if batch.work is None:
+                batch.work = asyncio.create_task(self._see_through(batch))
+            await asyncio.shield(batch.work)
+            try:
+                (completion,) = self._read(batch, custom_id, request)
+            except Retry as failure:
+                paid = failure.paid or (0, 0)
+                wasted = (wasted[0] + paid[0], wasted[1] + paid[1])
+                if self._batch_of.get(custom_id) is batch:  # else somebody with the same request was first
+                    del self._batch_of[custom_id]
+                said = failure.detail
+            else:
+                return completion.after_waste(wasted) if wasted != (0, 0) else completion
+        raise RequestRefused("server_error", f"in {_TRIES} batches: {said}", wasted)
+
+    async def close(self) -> None:
+        running = {batch for batch in self._batch_of.values() if batch.batch_id and batch.work and batch.rows is None}
+        for task in [self._collector, *(batch.work for batch in running)]:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        for batch in running:
+            print(
+                f"{batch.batch_id} goes on at {self.config.base_url}; the same command fetches it. "
+                f"To cancel it: POST {self.config.base_url}/batches/{batch.batch_id}/cancel",
+                file=sys.stderr,
+            )
+        await self._endpoint.close()
+
+    async def _collect(self, custom_id: str, body: bytes) -> _Batch:
+        """Put a request into the next batch, and wait until that is made up."""
+        if custom_id not in self._collected:
+            line = b'{"custom_id": "%s", "method": "POST", "url": "/v1/chat/completions", "body": %s}\n'
+            self._collected[custom_id] = line % (custom_id.encode(), body)
+        if self._collector is None or self._collector.done():
+            self._collector = asyncio.create_task(self._make_batch())
+        await asyncio.shield(self._collector)
+        batch = self._batch_of.get(custom_id)
+        return batch if batch is not None else await self._collect(custom_id, body)
+
+    async def _make_batch(self) -> None:
+        """Wait until requests stop coming, then take as many as a file may hold."""
+        count = 0
+        while count != len(self._collected) < self.config.max_requests:
+            count = len(self._collected)
+            await asyncio.sleep(self.config.settle_s)
+        size, lines = 0, {}
+        for custom_id, line in self._collected.items():
+            size += len(line)
+            if len(lines) == self.config.max_requests or (lines and size > self.config.max_bytes):
+                break
+            lines[custom_id] = line
+        for custom_id in lines:
+            del self._collected[custom_id]
+        name = hashlib.blake2b(b"".join(lines.values()) + str(time.time_ns()).encode(), digest_size=12).hexdigest()
+        batch = _Batch(name, set(lines))
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            temporary = self._folder / f".{name}.tmp"
+            temporary.write_bytes(b"".join(lines.values()))
+            temporary.rename(self._folder / f"{name}.requests")
+        self._batch_of.update(dict.fromkeys(batch.ids, batch))
+        batch.work = asyncio.create_task(self._see_through(batch, b"".join(lines.values())))
+
+    async def _see_through(self, batch: _Batch, content: bytes | None = None) -> None:
+        """Submit the batch unless that was done, wait for its end and fetch what came of it."""
+        if batch.batch_id is None:
+            batch.batch_id = await self._find(batch.name) if content is None else None
+            if batch.batch_id is None:
+                if content is None:
+                    assert self._folder is not None  # noqa: S101
+                    content = (self._folder / f"{batch.name}.requests").read_bytes()
+                batch.batch_id = await self._submit(batch.name, content)
+            self._note(batch)
+        wait = min(1.0, self.config.poll_s)
+        while (state := json.loads(await self._call("GET", f"batches/{batch.batch_id}")))["status"] not in _OVER:
+            await asyncio.sleep(wait)
+            wait = min(self.config.poll_s, 1.5 * wait)
+        if state["status"] in ("failed", "cancelled") and not state.get("output_file_id"):
+            self._forget(batch)
+            said = one_line(json.dumps(state.get("errors") or {}))
+            raise EngineUnavailable(
+                f"{self.config.base_url}: {batch.batch_id} {state['status']}: {said}. Run again to submit it anew"
+            )
+        rows: dict[str, dict[str, Any]] = {}
+        for file in ("output_file_id", "error_file_id"):
+            if file_id := state.get(file):
+                for line in (await self._call("GET", f"files/{file_id}/content")).splitlines():
+                    if line.strip():
+                        row = json.loads(line)
+                        rows[row["custom_id"]] = row
+        batch.rows = rows
+
+    async def _submit(self, name: str, content: bytes) -> str:
+        def form() -> aiohttp.FormData:
+            data = aiohttp.FormData()
+            data.add_field("purpose", "batch")
+            data.add_field("file", content, filename=f"{name}.jsonl", content_type="application/jsonl")
+            return data
+
+        uploaded = json.loads(await self._call("POST", "files", form))
+        order = {
+            "input_file_id": uploaded["id"],
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+            "metadata": {"personahub": name},
+        }
+        body = json.dumps(order).encode()
+        # A try that broke off may have been heard: look before the next one.
+        made = await self._call("POST", "batches", lambda: body, before_again=lambda: self._find(name))
+        return made if isinstance(made, str) else json.loads(made)["id"]
+
+    async def _find(self, name: str) -> str | None:
+        """The id of the batch that was submitted under this name."""
+        after = ""
+        while True:
+            page = json.loads(await self._call("GET", f"batches?limit=100{after}"))
+            for batch in page["data"]:
+                if (batch.get("metadata") or {}).get("personahub") == name:
+                    return batch["id"]
+            if not page.get("has_more") or not page["data"]:
+                return None
+            after = f"&after={page['data'][-1]['id']}"
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        data: Callable[[], Any] | None = None,
+        before_again: Callable[[], Any] | None = None,
+    ) -> Any:
+        """The body of a successful reply, or what `before_again` finds before another try.
+
+        Raises:
+            EngineUnavailable: out of patience, or it can never succeed.
+        """
+        url = yarl.URL(f"{self.config.base_url}/{path}")
+        started, wait, reply = time.monotonic(), 0.2, b""
+        while True:
+            try:
+                status, headers, reply = await self._endpoint.post(data() if data else None, url, method)
+                failure = None if status == 200 else await self._endpoint.explain(status, headers, reply)
+            except Retry as broken_off:
+                failure = broken_off
+            if failure is None:
+                return reply
+            if not isinstance(failure, Retry):
+                raise EngineUnavailable(str(failure)) from None
+            wait = min(60.0, 2 * wait) if failure.wait_s is None else failure.wait_s
+            if time.monotonic() - started + wait > self.config.max_retry_s:
+                raise EngineUnavailable(f"{failure.detail}. Run again later to resume") from None
+            await asyncio.sleep(wait)
+            if before_again is not None and (found := await before_again()) is not None:
+                return found
+
+    def _read(self, batch: _Batch, custom_id: str, request: Request) -> list[Completion]:
+        """What came of one request.
+
+        Raises:
+            Retry: nothing, but it may in another batch.
+            RequestRefused: it can never be answered.
+        """
+        assert batch.rows is not None  # noqa: S101
+        row = batch.rows.get(custom_id)
+        if row is None:
+            raise Retry(f"{batch.batch_id} ended without it")
+        response = row.get("response")
+        if not response:
+            raise Retry(one_line(json.dumps(row.get("error"))))
+        body = json.dumps(response.get("body")).encode()
+        if response.get("status_code") == 200:
+            return read_completions(body, self.config.model, len(request.messages_json))
+        kind, said = classify_error(response.get("status_code", 500), {}, body)
+        if kind in ("retry", "throttled"):
+            raise Retry(said)
+        raise RequestRefused(kind if kind in ("prompt_too_long", "content_filter") else "bad_request", said)
+
+    def _note(self, batch: _Batch) -> None:
+        if self._folder is not None:
+            note = {"batch_id": batch.batch_id, "base_url": self.config.base_url, "submitted": time.time()}
+            write_json(self._folder / f"{batch.name}.json", note)
+
+    def _forget(self, batch: _Batch) -> None:
+        """The next run shall not find this batch."""
+        if self._folder is not None:
+            for suffix in (".json", ".requests"):
+                (self._folder / f"{batch.name}{suffix}").unlink(missing_ok=True)

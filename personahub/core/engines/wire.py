@@ -1,0 +1,111 @@
+"""POSTs to one URL at little more than the cost of the bytes: aiohttp's connections and parser without its session.
+
+`ClientSession` builds a request, a response, a payload, a writer, two timers and, before Python
+3.12, a task for every call, which is more work than everything else that happens to a completion.
+Here the head is made once, and connecting (TLS, name look-up, keep-alive) and parsing (chunks,
+compression, broken framing) stay aiohttp's. For an endpoint behind a proxy use the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+
+import aiohttp
+import yarl
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.http_exceptions import HttpProcessingError
+
+
+class Wire:
+    """See the module docstring.
+
+    Args:
+        session: whose connector and headers are used; it is closed by its owner.
+        url: that all requests go to.
+        timeout: `total` is for one request from its first byte to the last of its reply.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, url: yarl.URL, timeout: aiohttp.ClientTimeout) -> None:
+        assert session.connector is not None  # noqa: S101
+        self._connector = session.connector
+        self._timeout = timeout
+        self._deadline = Deadline(timeout.total or 0)
+        # It stands for all requests when a connection is looked up, and gives the head that they share.
+        headers = {**session.headers, "Content-Type": "application/json"}
+        self._request = ClientRequest("POST", url, headers=headers, loop=asyncio.get_running_loop(), session=session)
+        self._request.headers.pop("Content-Length", None)
+        lines = [f"POST {url.raw_path_qs} HTTP/1.1", *(f"{k}: {v}" for k, v in self._request.headers.items())]
+        self._head = "\r\n".join([*lines, "Content-Length: "]).encode()
+
+    async def post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of one reply.
+
+        Raises:
+            aiohttp.ClientError: no connection, or no whole reply.
+            TimeoutError: no whole reply in time.
+        """
+        with self._deadline:
+            try:
+                connection = await self._connector.connect(self._request, [], self._timeout)
+            except TimeoutError:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {self._request.url.host} in time") from None
+            try:
+                protocol = connection.protocol
+                assert protocol is not None  # noqa: S101
+                assert protocol.transport is not None  # noqa: S101
+                protocol.set_response_params(read_until_eof=True)
+                protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+                while True:
+                    message, payload = await protocol.read()
+                    if message.code >= 200:
+                        break
+                reply = await payload.read()
+            except HttpProcessingError as error:
+                connection.close()
+                raise aiohttp.ClientPayloadError(f"not HTTP: {error.message}") from None
+            except BaseException:
+                connection.close()
+                raise
+            connection.release()  # it knows from the headers whether the connection stays open
+            return message.code, message.headers, reply
+
+
+class Deadline:
+    """The same time-out for many tasks, with one timer for all. Use as a context manager around a task's request.
+
+    Args:
+        seconds: until a task in it is interrupted with `TimeoutError`.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends: dict[asyncio.Task, float] = {}  # in order, as all have the same time
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        loop = asyncio.get_running_loop()
+        self._ends[task] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._interrupt)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        in_time = self._ends.pop(task, None) is not None
+        if not in_time and kind is asyncio.CancelledError and task.uncancel() == 0:
+            raise TimeoutError from error
+
+    def _interrupt(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._ends:
+            task, end = next(iter(self._ends.items()))
+            if end > loop.time():
+                self._timer = loop.call_at(end, self._interrupt)
+                return
+            del self._ends[task]
+            task.cancel()
+        self._timer = None

@@ -1,0 +1,132 @@
+"""The Batch API engine against a server that has one: files, states, rows that fail, and kills."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from personahub.core.artifact import open_artifact
+from personahub.core.engines import engine_config, open_engine
+from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused, Sampling
+
+FAST = {"settle_s": 0.1, "poll_s": 0.1}
+
+
+def request(text: str, sample: int = 0) -> Request:
+    return Request(({"role": "user", "content": text},), Sampling(max_tokens=50), 1, sample)
+
+
+def ask(base_url: str, texts: list[str], folder: Path | None = None, **config) -> list:
+    """Outcomes of `texts`, all asked at once."""
+    values = {"kind": "openai_batch", "model": "m", "base_url": base_url, **FAST, **config}
+
+    async def run() -> list:
+        engine = open_engine(engine_config(values, "engines.e"))
+        if folder is not None:
+            engine.keep_state_in(folder)  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            return await asyncio.gather(*(engine.complete(request(text)) for text in texts), return_exceptions=True)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+def test_requests_travel_as_one_file_and_answers_find_their_requests(chaos) -> None:
+    server = chaos(batch_s=0.2)
+    outcomes = ask(server.base_url, [f"question {i}" for i in range(50)])
+    assert all(isinstance(outcome, Completion) for outcome in outcomes), outcomes[:3]
+    assert len({outcome.text for outcome in outcomes}) == 50
+    assert server.stats()["batches"] == {"uploads": 1, "submitted": 1, "lines": 50}
+    assert server.stats()["requests"] == 50
+
+
+def test_files_keep_to_the_limits(chaos) -> None:
+    server = chaos(batch_s=0.1)
+    assert len(ask(server.base_url, [f"question {i}" for i in range(50)], max_requests=20)) == 50
+    assert server.stats()["batches"] == {"uploads": 3, "submitted": 3, "lines": 50}
+    server.change()
+    outcomes = ask(server.base_url, [f"question {i}" for i in range(50)], max_bytes=2_000)
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert server.stats()["batches"]["submitted"] >= 5
+    assert server.stats()["batches"]["lines"] == 50
+
+
+def test_a_row_that_fails_is_refused_alone(chaos) -> None:
+    server = chaos(batch_s=0.1, batch_fail="poison")
+    good, bad, other = ask(server.base_url, ["good", "poison", "other"])
+    assert isinstance(good, Completion)
+    assert isinstance(other, Completion)
+    assert isinstance(bad, RequestRefused)
+    assert bad.reason == "prompt_too_long"
+
+
+def test_what_an_expired_batch_did_not_reach_is_submitted_again(chaos) -> None:
+    server = chaos(batch_s=0.1, batch_expire_after=30)
+    outcomes = ask(server.base_url, [f"question {i}" for i in range(80)])
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    stats = server.stats()
+    assert stats["batches"] == {"uploads": 3, "submitted": 3, "lines": 80 + 50 + 20}
+    assert stats["answered_twice"] == 0
+
+
+def test_an_endpoint_without_batches_stops_the_run(chaos) -> None:
+    (outcome,) = ask(f"{chaos().url}/v2/none", ["a"])
+    assert isinstance(outcome, EngineUnavailable)
+    assert "HTTP 404" in str(outcome)
+    assert "base_url" in str(outcome)
+
+
+def test_an_engine_that_opens_anew_finds_its_batches(chaos, tmp_path: Path) -> None:
+    """Also one whose id was not noted any more: the kill came between the submission and the note."""
+    server = chaos(batch_s=0.1)
+    texts = [f"question {i}" for i in range(20)]
+    first = ask(server.base_url, texts, tmp_path)
+    assert ask(server.base_url, texts, tmp_path) == first
+    (note,) = (tmp_path / "batches").glob("*.json")
+    note.unlink()
+    assert ask(server.base_url, texts, tmp_path) == first
+    assert note.exists()
+    assert server.stats()["batches"]["submitted"] == 1
+    assert len(ask(server.base_url, [*texts, "one more"], tmp_path)) == 21
+    assert server.stats()["batches"] == {"uploads": 2, "submitted": 2, "lines": 21}
+
+
+def test_a_kill_between_submission_and_download_submits_nothing_twice(chaos, tmp_path: Path, repository: Path) -> None:
+    server = chaos(batch_s=2.0)
+    module = "benchmarks.generation_stage"
+    engine = {"kind": "openai_batch", "model": "m", "base_url": server.base_url, **FAST}
+    stages = {
+        "prompts": {"run": module, "config": {"count": 200}},
+        "answers": {"run": module, "inputs": {"prompts": "prompts"}, "config": {"engine": "server"}},
+    }
+    file = tmp_path / "batch.json"
+    file.write_text(json.dumps({"experiment": "batch", "engines": {"server": engine}, "stages": stages}))
+    command = [sys.executable, "-m", "personahub.cli", "run", str(file), "--runs", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=repository, start_new_session=True)
+    while server.stats()["batches"]["submitted"] < 1:
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert subprocess.run(command, cwd=repository, timeout=60).returncode == 0
+    artifact = open_artifact(tmp_path / "batch" / "answers")
+    assert [row["id"] for row in artifact.rows()] == [str(number) for number in range(200)]
+    assert server.stats()["batches"] == {"uploads": 1, "submitted": 1, "lines": 200}
+
+
+@pytest.mark.parametrize("kind", ["openai", "openai_batch"])
+def test_batches_are_billed_at_half_the_price(kind: str) -> None:
+    price = {"input": 4, "output": 10}
+    config = engine_config({"kind": kind, "model": "m", "price": price}, "e")
+    billed = config.billed  # pyright: ignore[reportAttributeAccessIssue]
+    assert (billed.input, billed.output) == ((4, 10) if kind == "openai" else (2, 5))

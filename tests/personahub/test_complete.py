@@ -1,0 +1,170 @@
+"""`personahub complete` against a server that misbehaves: formats, resume, limits, and what it says about bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personahub.cli import main
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def row(number: int, **body: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"What is {number} + {number}?"}]
+    whole = {"messages": messages, "temperature": 0.5, "user": "someone", **body}
+    return {"custom_id": f"id-{number}", "method": "POST", "url": "/v1/chat/completions", "body": whole}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def words(source: Path, target: Path, base_url: str, *more: str) -> list[str]:
+    return ["complete", str(source), str(target), "--base-url", base_url, "--model", "m", *more]
+
+
+def test_replies_in_the_format_and_order_of_the_requests(chaos, tmp_path: Path, capsys) -> None:
+    server = chaos(rate_500=0.1, rate_drip=0.1, drip_s=0.1)
+    source = write(tmp_path / "in.jsonl", [row(i) for i in range(50)])
+    prices = ("--price-input", "1000000", "--price-output", "0")
+    assert main(words(source, tmp_path / "out.jsonl", server.base_url, "--n", "3", *prices)) == 0
+    rows = read(tmp_path / "out.jsonl")
+    assert [r["custom_id"] for r in rows] == [f"id-{i}" for i in range(50)]
+    assert all(set(r) == {"id", "custom_id", "response", "error"} and r["error"] is None for r in rows)
+    response = rows[7]["response"]
+    assert response["status_code"] == 200
+    assert response["request_id"] == response["body"]["id"]
+    assert response["body"]["model"] == "m"
+    assert len(response["body"]["choices"]) == 3
+    said = capsys.readouterr().out
+    tokens = sum(r["response"]["body"]["usage"]["prompt_tokens"] for r in rows)
+    assert "50 replies" in said
+    assert f"${tokens:.4g}" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_killed_run_goes_on_where_it_was(chaos, tmp_path: Path, repository: Path) -> None:
+    server = chaos(latency_ms=20)
+    source, target = write(tmp_path / "in.jsonl", [row(i) for i in range(600)]), tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "personahub.cli", *words(source, target, server.base_url, "--concurrency", "16")]
+    process = subprocess.Popen(command, cwd=repository, start_new_session=True, stderr=subprocess.DEVNULL)
+    while server.stats()["distinct"] < 300:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    assert subprocess.run(command, cwd=repository, timeout=60).returncode == 0
+    assert [r["custom_id"] for r in read(target)] == [f"id-{i}" for i in range(600)]
+    stats = server.stats()
+    assert stats["distinct"] == 600
+    assert stats["repeated"] <= 32
+
+
+def test_a_row_that_cannot_be_answered_has_its_error_and_the_others_go_on(chaos, tmp_path: Path, capsys) -> None:
+    server = chaos(max_chars=100)
+    rows = [row(0), row(1, messages=[{"role": "user", "content": "x" * 101}]), row(2)]
+    assert main(words(write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", server.base_url)) == 0
+    first, second, third = read(tmp_path / "out.jsonl")
+    assert first["error"] is third["error"] is second["response"] is None
+    assert second["error"]["code"] == "prompt_too_long"
+    assert "2 replies, 1 errors (prompt_too_long 1)" in capsys.readouterr().out
+
+
+def test_the_money_limit_stops_and_raising_it_goes_on(chaos, tmp_path: Path, capsys) -> None:
+    server = chaos(latency_ms=5, reply_chars=400)  # 100 tokens: a dollar each
+    source, target = write(tmp_path / "in.jsonl", [row(i) for i in range(100)]), tmp_path / "out.jsonl"
+    money = ("--concurrency", "4", "--price-input", "0", "--price-output", "10000")
+    assert main(words(source, target, server.base_url, *money, "--max-cost-usd", "30")) == 2
+    said = capsys.readouterr().err
+    assert "--max-cost-usd is reached" in said
+    assert "raise it and give the same command" in said
+    spent = server.stats()["requests"]
+    assert 26 <= spent <= 30
+    assert not target.exists()
+    assert main(words(source, target, server.base_url, *money, "--max-cost-usd", "40")) == 2
+    assert server.stats()["requests"] <= 40, "what was spent before counts"
+    assert main(words(source, target, server.base_url, *money, "--max-cost-usd", "1000")) == 0
+    assert server.stats()["repeated"] == 0
+    assert len(read(target)) == 100
+
+
+def test_other_bodies_are_asked_anew(chaos, tmp_path: Path) -> None:
+    """A half-done file never mixes with what another command asks for."""
+    server = chaos()
+    source, target = write(tmp_path / "in.jsonl", [row(i) for i in range(10)]), tmp_path / "out.jsonl"
+    money = ("--price-input", "0", "--price-output", "10000", "--max-cost-usd", "5", "--concurrency", "1")
+    assert main(words(source, target, server.base_url, *money)) == 2
+    asked = server.stats()["requests"]
+    assert main(words(source, target, server.base_url, "--n", "2")) == 0
+    assert server.stats()["requests"] == asked + 10
+    assert all(len(r["response"]["body"]["choices"]) == 2 for r in read(target))
+
+
+def test_a_server_that_ignores_n_is_caught(chaos, tmp_path: Path, capsys) -> None:
+    server = chaos(ignore_n=True)
+    source = write(tmp_path / "in.jsonl", [row(0)])
+    assert main(words(source, tmp_path / "out.jsonl", server.base_url, "--n", "4")) == 2
+    assert "asked for n=4 completions and got 1: this server ignores n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("{not json", "in.jsonl:2: not valid JSON"),
+        ([1], "in.jsonl:2: a request is a JSON object"),
+        ({**row(1), "custom_id": None}, "in.jsonl:2: custom_id is missing"),
+        ({**row(1), "custom_id": "id-0"}, "in.jsonl:2: custom_id 'id-0' is that of line 1 as well"),
+        ({**row(1), "url": "/v1/embeddings"}, "in.jsonl:2: only POST to /v1/chat/completions"),
+        ({"custom_id": "x"}, "in.jsonl:2: body is missing"),
+        (row(1, messages=[]), "in.jsonl:2: body.messages is missing, empty"),
+        (row(1, stream=True), "in.jsonl:2: body.stream"),
+        (row(1, n="two"), "in.jsonl:2: body.n"),
+    ],
+)
+def test_bad_lines_are_named_before_anything_is_asked(tmp_path: Path, capsys, bad: Any, said: str) -> None:
+    source = write(tmp_path / "in.jsonl", [row(0), bad, row(3)])
+    assert main(words(source, tmp_path / "out.jsonl", "http://127.0.0.1:9/v1")) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+def test_what_else_is_refused(chaos, tmp_path: Path, capsys) -> None:
+    server = chaos(model="m", key="right")
+    source = write(tmp_path / "in.jsonl", [row(0)])
+    for options, said in (
+        (["--base-url", "nowhere"], "base_url"),
+        (["--max-cost-usd", "1"], "needs a price"),
+        (["--concurrency", "0"], "concurrency"),
+        ([], "check the key in OPENAI_API_KEY"),
+        (["--base-url", "http://127.0.0.1:9/v1"], "cannot reach http://127.0.0.1:9/v1"),
+    ):
+        os.environ["OPENAI_API_KEY"] = "wrong"
+        try:
+            assert main([*words(source, tmp_path / "out.jsonl", server.base_url), *options]) == 2, said
+        finally:
+            del os.environ["OPENAI_API_KEY"]
+        message = capsys.readouterr().err
+        assert said in message
+        assert message.count("\n") == 1
+    server.change(key="")
+    source = write(tmp_path / "in.jsonl", [row(0)])
+    arguments = ["complete", str(source), str(tmp_path / "out.jsonl"), "--base-url", server.base_url]
+    assert main(arguments) == 2
+    assert "in.jsonl:1: body.model is missing: name one with --model" in capsys.readouterr().err
+    assert main([*arguments, "--model", "other"]) == 2
+    assert "model" in capsys.readouterr().err
+    (tmp_path / "out.jsonl").write_text("")
+    assert main([*arguments, "--model", "m"]) == 2
+    assert "is there already" in capsys.readouterr().err
