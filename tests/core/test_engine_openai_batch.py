@@ -110,7 +110,7 @@ def test_a_kill_between_submission_and_download_submits_nothing_twice(chaos, tmp
     }
     file = tmp_path / "batch.json"
     file.write_text(json.dumps({"experiment": "batch", "engines": {"server": engine}, "stages": stages}))
-    command = [sys.executable, "-m", "personahub.cli", "run", str(file), "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "personahub", "run", str(file), "--runs", str(tmp_path)]
     process = subprocess.Popen(command, cwd=repository, start_new_session=True)
     while server.stats()["batches"]["submitted"] < 1:
         assert process.poll() is None

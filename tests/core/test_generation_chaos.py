@@ -59,7 +59,7 @@ def test_kill_at_random_moments(chaos, tmp_path: Path, repository: Path, count: 
     """With 32 in flight, at most 32 more can have arrived in the turn of the event loop that the kill cuts short."""
     server = chaos(latency_ms=20)
     file = config_file(tmp_path, server.base_url, count, concurrency=32)
-    command = [sys.executable, "-m", "personahub.cli", "run", str(file), "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "personahub", "run", str(file), "--runs", str(tmp_path)]
     generator = random.Random(kills)
     moments = sorted(generator.randrange(1, count) for _ in range(kills))
     for moment in moments:

@@ -58,7 +58,7 @@ def test_replies_in_the_format_and_order_of_the_requests(chaos, tmp_path: Path, 
 def test_a_killed_run_goes_on_where_it_was(chaos, tmp_path: Path, repository: Path) -> None:
     server = chaos(latency_ms=20)
     source, target = write(tmp_path / "in.jsonl", [row(i) for i in range(600)]), tmp_path / "out.jsonl"
-    command = [sys.executable, "-m", "personahub.cli", *words(source, target, server.base_url, "--concurrency", "16")]
+    command = [sys.executable, "-m", "personahub", *words(source, target, server.base_url, "--concurrency", "16")]
     process = subprocess.Popen(command, cwd=repository, start_new_session=True, stderr=subprocess.DEVNULL)
     while server.stats()["distinct"] < 300:
         time.sleep(0.002)
