@@ -153,7 +153,7 @@ HOSTILE = {
     "tcp": "import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)\nprint('ESCAPED')",
     "udp": "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.sendto(b'x', ('127.0.0.1', {port}))\nprint('ESCAPED')",
     "unix socket": "import socket\nsocket.socket(socket.AF_UNIX).connect('{host}/socket')\nprint('ESCAPED')",
-    "abstract socket": "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0personahub-test')\nprint('ESCAPED')",
+    "abstract socket": "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0personahub-test-{pid}')\nprint('ESCAPED')",
     "raw socket": "import socket\nsocket.socket(socket.AF_PACKET, socket.SOCK_RAW)\nprint('ESCAPED')",
     "netlink": "import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)\nprint('ESCAPED')",
     "dns": "import socket\nprint(socket.getaddrinfo('localhost.localdomain', {port}), 'ESCAPED')",
@@ -204,7 +204,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]
     families = [
         (socket.AF_INET, ("127.0.0.1", 0)),
         (socket.AF_UNIX, str(folder / "socket")),
-        (socket.AF_UNIX, "\0personahub-test"),
+        (socket.AF_UNIX, f"\0personahub-test-{os.getpid()}"),
     ]
     listeners = []
     for family, address in families:
