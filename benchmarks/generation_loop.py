@@ -131,7 +131,11 @@ def main() -> None:
         for client, measured in runs.items():
             print(row(client, measured, bare), flush=True)
         for client in OURS if options.long else ():
-            print(row(client, [measure(client, url, options.long, options.concurrency, folder)], bare), flush=True)
+            run = measure(client, url, options.long, options.concurrency, folder)
+            cpu = 1000 * run.cpu / run.requests
+            print(
+                f"\n{client}, {run.requests:,} requests: {cpu:.2f} CPU-s per 1,000, {run.peak_mb:,.0f} MB", flush=True
+            )
     finally:
         server.kill()
         server.wait()
