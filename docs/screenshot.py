@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-_WIDTH, _HEIGHT = 1200, 1560  # the head, the cards and the accuracy section
+_WIDTH, _HEIGHT = 1200, 1255  # the head, the cards and the accuracy section
 
 
 def main(page: str, picture: str) -> None:

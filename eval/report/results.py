@@ -172,7 +172,7 @@ def _scaling_panel(summary: Mapping[str, Any]) -> list[Panel]:
         y_from_zero=True,
         y_shown=lambda value: f"{100 * value:.0f}%",
     )
-    return [Panel("MATH by number of training problems", "The curve is figure 9 of the paper.", chart)]
+    return [Panel("MATH by number of training problems", "The curve is figure 9 of the paper.", chart, wide=True)]
 
 
 def breakdown(summary: Mapping[str, Any]) -> Section | None:

@@ -65,3 +65,10 @@ def test_ten_thousand_checks_from_eight_threads():
             resident.append(sum(process.memory_info().rss for process in [psutil.Process(), *workers]) / 2**20)
     assert resident[-1] < resident[0] * 1.2
     assert not [p for p in psutil.Process().children(recursive=True) if p.status() == psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    "pred", ["\\\ufffdild\x16\ufffd8 stu arch", "so \\boxed{\ufffd 8 apples}", "it is \x01 8 apples"]
+)
+def test_a_number_in_garbage_is_no_answer(pred):
+    assert not check("8", pred).correct

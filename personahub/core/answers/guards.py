@@ -14,6 +14,7 @@ MAX_DIGITS = 1_200  # digits of one literal (CPython refuses to convert more tha
 MAX_NESTING = 60
 MAX_ITEMS = 400  # members of a list, set or matrix
 
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffd]")  # what a broken tokenizer or a random model puts out
 _RUN_OF_DIGITS = re.compile(r"\d+")
 _OPENERS = re.compile(r"[({\[]")
 _BRACKETS = re.compile(r"[(){}\[\]]")
@@ -22,7 +23,9 @@ _POWER = re.compile(r"\^\s*\{?\s*\(?\s*-?\s*(\d+)")
 
 
 def refusal(text: str) -> str | None:
-    """Why `text` is not parsed at all (`length`, `digits`, `nesting`, `items`), or None when it may be."""
+    """Why `text` is not parsed at all (`characters`, `length`, `digits`, `nesting`, `items`), or None when it may be."""
+    if _NO_TEXT.search(text):
+        return "characters"
     if len(text) <= MAX_NESTING:
         return None
     if len(text) > MAX_ANSWER:
