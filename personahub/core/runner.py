@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest, write_json
@@ -88,14 +88,19 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     stage.path.mkdir(parents=True, exist_ok=True)
     write_json(stage.path / SPEC, stage.spec.model_dump(mode="json"))
     worker = [*(stage.entry.execution.launcher or [sys.executable]), "-m", "personahub.core.worker"]
-    # The lock travels: should this process die alone, a second run still sees that the stage is being made.
-    process = subprocess.Popen(  # noqa: S603
-        [*worker, str(stage.path / SPEC)],
-        pass_fds=[lock],
-        env={**_ENVIRONMENT, **os.environ},
-        preexec_fn=None if stage.entry.execution.launcher else _hold_interrupts,
-    )
+    # An interrupt waits until the stage's process can handle it, for it inherits that SIGINT is held: one amid
+    # Python's own start would end in a traceback. A launcher would pass the hold on to what never lifts it.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, () if stage.entry.execution.launcher else {signal.SIGINT})
+    try:
+        # The lock travels: should this process die alone, a second run still sees that the stage is being made.
+        process = subprocess.Popen(  # noqa: S603
+            [*worker, str(stage.path / SPEC)], pass_fds=[lock], env={**_ENVIRONMENT, **os.environ}
+        )
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        raise
     with _terminating(process):
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         code = process.wait()
     if code == 130:
         raise KeyboardInterrupt
@@ -108,11 +113,6 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     return manifest
 
 
-def _hold_interrupts() -> None:
-    """An interrupt waits until the stage's process can handle it: one amid Python's own start ends in a traceback."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
 @contextmanager
 def _terminating(process: subprocess.Popen) -> Iterator[None]:
     """Pass SIGTERM on as an interrupt, and never leave the stage's process behind."""
@@ -123,14 +123,23 @@ def _terminating(process: subprocess.Popen) -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except KeyboardInterrupt:  # the terminal sent it to the stage as well
-        process.wait(timeout=30)
+    except KeyboardInterrupt:
+        _wait_for_the_end(process)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def _wait_for_the_end(process: subprocess.Popen) -> None:
+    """The terminal interrupts the stage as well, unless it had not begun yet: then it is told after a moment."""
+    for patience_s in (3, 30):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+            return
+        process.send_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def test_scattered_errors_cost_little(chaos, tmp_path: Path, count: int, retry_a
     artifact, seconds = answer(tmp_path / "chaos", server.base_url, count, concurrency=32)
     check_whole(artifact, count)
     faults = sum(server.stats()["faults"].values())
-    assert 0.03 * count < faults < 0.07 * count
+    assert 0.03 * count < faults < 0.1 * count
     assert clean / seconds >= (0.8 if count > 10_000 else 0.5)  # a short run on a busy machine says little
 
 
