@@ -94,9 +94,14 @@ def test_a_window_of_nothing_but_429(
     assert server.stats()["faults"]["window"] < 128 * 4 * window_s, "the server is hammered"
 
 
-@pytest.mark.parametrize(("count", "retry_after"), [(1_500, 0.0), pytest.param(12_000, 0.01, marks=SLOW)])
-def test_scattered_errors_cost_little(chaos, tmp_path: Path, count: int, retry_after: float) -> None:
-    """5% of all requests fail: throttled, server errors, dropped and cut connections, replies that are no JSON."""
+@pytest.mark.parametrize(
+    ("count", "retry_after", "rate"), [(1_500, 0.0, 0.5), pytest.param(12_000, 0.01, 0.8, marks=SLOW)]
+)
+def test_scattered_errors_cost_little(chaos, tmp_path: Path, count: int, retry_after: float, rate: float) -> None:
+    """5% of all requests fail: throttled, server errors, dropped and cut connections, replies that are no JSON.
+
+    `rate` is a share of the clean one; the short run lasts two seconds, which a busy machine easily doubles.
+    """
     server = chaos(latency_ms=50)
     _, clean = answer(tmp_path / "clean", server.base_url, count, concurrency=32)
     each = (0.05 - retry_after) / 5
@@ -106,7 +111,7 @@ def test_scattered_errors_cost_little(chaos, tmp_path: Path, count: int, retry_a
     check_whole(artifact, count)
     faults = sum(server.stats()["faults"].values())
     assert 0.03 * count < faults < 0.1 * count
-    assert clean / seconds >= (0.8 if count > 10_000 else 0.5)  # a short run on a busy machine says little
+    assert clean / seconds >= rate
 
 
 def test_only_malformed_replies_are_asked_for_again(chaos, tmp_path: Path) -> None:

@@ -153,10 +153,11 @@ def talk(url: str, requests: list[Request], together: bool = False, **config) ->
 
 
 def test_completions_with_counted_tokens_and_seeds(server: tuple[str, str]) -> None:
-    _, url = server
+    name, url = server
     outcomes = talk(url, [request(seed=seed) for seed in (1, 2, 3, 1)])
     assert all(isinstance(outcome, Completion) for outcome in outcomes), outcomes
-    assert all(0 < outcome.completion_tokens <= 16 and outcome.prompt_tokens > 3 for outcome in outcomes)
+    most = 32 if name == "llama" else 16  # llama.cpp's server counts the text anew, of which this model's is not UTF-8
+    assert all(0 < outcome.completion_tokens <= most and outcome.prompt_tokens > 3 for outcome in outcomes)
     assert all(outcome.finish_reason in ("stop", "length") for outcome in outcomes)
     assert outcomes[0].text == outcomes[3].text
     assert len({outcome.text for outcome in outcomes}) == 3
@@ -167,21 +168,25 @@ def test_completions_with_counted_tokens_and_seeds(server: tuple[str, str]) -> N
 def test_a_stop_ends_a_completion(server: tuple[str, str]) -> None:
     _, url = server
     (whole,) = talk(url, [request(temperature=0)])
-    stop = whole.text[3:5]
+    stop = whole.text[3]
     (cut,) = talk(url, [request(temperature=0, stop=(stop,))])
     assert cut.text == whole.text.partition(stop)[0]
     assert cut.finish_reason == "stop"
 
 
 def test_a_schema_is_kept_to(server: tuple[str, str]) -> None:
-    _, url = server
+    name, url = server
     schema = {
         "type": "object",
         "properties": {"answer": {"enum": ["yes", "no"]}},
         "required": ["answer"],
         "additionalProperties": False,
     }
-    (outcome,) = talk(url, [request(schema=schema, max_tokens=200)])
+    asked = request(schema=schema, max_tokens=200)
+    if name == "llama":  # its server has a spelling of its own
+        extra = {"response_format": {"type": "json_object", "schema": schema}}
+        asked = request(max_tokens=200, extra=extra)
+    (outcome,) = talk(url, [asked])
     assert isinstance(outcome, Completion), outcome
     assert json.loads(outcome.text)["answer"] in ("yes", "no")
 
