@@ -375,7 +375,7 @@ def test_planned_failures_cost_nothing_in_the_end():
 def test_the_server_gives_as_many_choices_as_asked():
     async def run() -> tuple[dict, dict]:
         async with TestServer(make_app()) as server, aiohttp.ClientSession() as session:
-            body = {"model": "simulated-teacher", "messages": personas_prompt(count=1), "n": 3}
+            body = {"model": "simulated-teacher", "messages": personas_prompt(count=1), "n": 3, "seed": 1}
             async with session.post(server.make_url("/v1/chat/completions"), json=body) as response:
                 assert response.status == 200
                 many = await response.json()
