@@ -157,18 +157,18 @@ def test_a_failing_stage_keeps_finished_shards_and_goes_on(folder: Path) -> None
 
 
 def test_killed_in_a_shard_resumes_with_the_finished_ones(folder: Path) -> None:
-    command = [sys.executable, "-m", "personahub.cli", "run", "toy.yaml", "stages.double.config.pause=0.05"]
+    command = [sys.executable, "-m", "personahub.cli", "run", "toy.yaml", "stages.double.config.pause=0.1"]
     process = subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not (folder / "runs/toy/double/00000.parquet").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    busy = personahub(folder, "run", "toy.yaml", "stages.double.config.pause=0.05")
+    busy = personahub(folder, "run", "toy.yaml", "stages.double.config.pause=0.1")
     assert "under way" in refused(busy)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = touched(folder)
-    result = personahub(folder, "run", "toy.yaml", "stages.double.config.pause=0.05")
+    result = personahub(folder, "run", "toy.yaml", "stages.double.config.pause=0.1")
     assert result.returncode == 0, result.stderr
     assert touched(folder)[len(before) :] == [name for name in ("00001", "00002") if before.count(name) <= 1]
     assert sorted(values(folder, "double")) == [2 * v for v in range(30) if v % 5]
