@@ -30,12 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from personahub.core.artifact import Usage
-from personahub.core.budget import Budget, Spent, spent_by_engine, usd
+from personahub.core.budget import Budget, Spent, spent_by_engine
 from personahub.core.engines.base import RequestRefused
 from personahub.core.engines.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.openai_replies import Retry, one_line, wrong_number
 from personahub.core.errors import UserError
 from personahub.core.journal import Journal
+from personahub.core.price import usd
 from personahub.core.progress import Progress
 from personahub.core.workers import Job, Window, Workers
 

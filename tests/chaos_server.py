@@ -68,7 +68,7 @@ class Chaos:
 @dataclass
 class State:
     chaos: Chaos
-    chance: random.Random = field(default_factory=lambda: random.Random(0))
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
     asked: Counter[int] = field(default_factory=Counter)
     answered: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)

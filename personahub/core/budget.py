@@ -1,4 +1,4 @@
-"""Money: what tokens cost, and a limit on it that stops a run without losing anything."""
+"""A limit on money that stops a run without losing anything."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from personahub.core.errors import UserError
 from personahub.core.journal import read_entries
+from personahub.core.price import Price, usd
 from personahub.core.workers import Drain
 
 SPENT = "spent.json"  # beside pruned journals: tokens by engine that they had on record
@@ -18,13 +18,6 @@ SPENT = "spent.json"  # beside pruned journals: tokens by engine that they had o
 
 class BudgetSpentError(UserError, Drain):
     """The next request might cost more than is left."""
-
-
-def usd(price: Any, prompt_tokens: int, completion_tokens: int) -> float:
-    """The cost of tokens at `price` (USD per million); 0 where there is none."""
-    if price is None:
-        return 0.0
-    return (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
 
 
 @dataclass(frozen=True)
@@ -52,11 +45,11 @@ class Budget:
     Args:
         where: the key that the user raises, for the message.
         limit: in USD.
-        price: per million tokens, with `input` and `output`.
+        price: of tokens.
         earlier: what earlier runs took.
     """
 
-    def __init__(self, where: str, limit: float, price: Any, earlier: Spent) -> None:
+    def __init__(self, where: str, limit: float, price: Price | None, earlier: Spent) -> None:
         self._where = where
         self._limit = limit
         self._spent = usd(price, earlier.prompt_tokens, earlier.completion_tokens)
@@ -64,7 +57,7 @@ class Budget:
         self._under_way = 0
 
     @staticmethod
-    def of_experiment(folder: Path, engine: str, limit: float, price: Any) -> Budget:
+    def of_experiment(folder: Path, engine: str, limit: float, price: Price | None) -> Budget:
         """The budget of an engine over all stages of the experiment in `folder`."""
         return Budget(f"engines.{engine}.max_cost_usd", limit, price, spent_by_experiment(folder, engine))
 

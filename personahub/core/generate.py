@@ -32,13 +32,14 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from personahub.core.artifact import Artifact, Usage
-from personahub.core.budget import Budget, usd
+from personahub.core.budget import Budget
 from personahub.core.config import EngineConfig, engine_names
 from personahub.core.engines import engine_identity, open_engine
 from personahub.core.engines.base import Completion, Engine, Request, RequestRefused
 from personahub.core.errors import Rejected
 from personahub.core.identity import derive_seed
 from personahub.core.journal import Journal, RequestKeys
+from personahub.core.price import Price, usd
 from personahub.core.progress import Progress
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter
@@ -60,7 +61,7 @@ class Client:
     """An open engine with the coroutines that ask it, its identity, its price and its budget."""
 
     def __init__(
-        self, name: str, engine: Engine, keys: RequestKeys, price: Any, budget: Budget | None, workers: Workers
+        self, name: str, engine: Engine, keys: RequestKeys, price: Price | None, budget: Budget | None, workers: Workers
     ) -> None:
         self.name = name
         self.engine = engine

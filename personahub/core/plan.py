@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from personahub.core.artifact import read_manifest
-from personahub.core.budget import usd
 from personahub.core.experiment import Experiment, PlannedStage
 from personahub.core.forecast import Forecast
+from personahub.core.price import usd
 from personahub.core.progress import format_number
 from personahub.core.stage import load_stage_module
 

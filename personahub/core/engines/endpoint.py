@@ -26,25 +26,19 @@ import aiohttp
 import yarl
 from pydantic import Field, field_validator, model_validator
 
-from personahub.core.config import EXECUTION, EngineConfig, FrozenModel, read_secret
+from personahub.core.config import EXECUTION, EngineConfig, read_secret
 from personahub.core.engines.base import EngineUnavailable, RequestRefused
 from personahub.core.engines.openai_replies import Retry, classify_error, one_line, retry_after
 from personahub.core.engines.pacing import Pacer, Pause, Places
 from personahub.core.engines.wire import Wire
 from personahub.core.errors import UserError
+from personahub.core.price import Price
 
 T = TypeVar("T")
 
 _UNREACHABLE_TRIES = 4  # at the very start, 0.2, 0.4 and 0.8 s apart
 _MALFORMED_TRIES = 4  # each of them is paid for
 _LONGEST_BACKOFF_S = 60.0
-
-
-class Price(FrozenModel):
-    """USD per million tokens."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
 
 
 class EndpointConfig(EngineConfig):

@@ -34,9 +34,10 @@ from pydantic import Field
 from personahub.core.artifact import write_json
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
-from personahub.core.engines.endpoint import Endpoint, EndpointConfig, Price
+from personahub.core.engines.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.openai import Bodies
 from personahub.core.engines.openai_replies import Retry, classify_error, one_line, read_completions
+from personahub.core.price import Price
 
 _TRIES = 4  # of one request, each in another batch
 _OVER = frozenset({"completed", "expired", "cancelled", "failed"})
