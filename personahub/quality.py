@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -35,7 +36,7 @@ from personahub.core.template import load_template
 from personahub.lexicon import LANGUAGES, detect_language, person_word, words
 from personahub.names import introduced_name, mentioned_name
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("personas",)
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -90,6 +91,7 @@ def process(stage: Stage[Config], shard: Shard) -> None:
     for row in shard.rows():
         try:
             check(row["persona"], stage.config)
+            check_profile(row.get("profile"), stage.config)
         except Rejected as error:
             shard.reject(row, error)
         else:
@@ -117,6 +119,29 @@ def check(persona: str, config: Config) -> None:
             detail = objection(persona, config)
             if detail is not None:
                 raise Rejected(name, detail)
+
+
+PROFILE_CHECKS = ("contact_data", "named_person", "refusal", "markup")  # what no part of a profile may hold either
+
+
+def check_profile(profile: str | None, config: Config) -> None:
+    """Apply `PROFILE_CHECKS` to every text of a structured persona's profile.
+
+    Raises:
+        Rejected: with the name of the first check that objects.
+    """
+    for text in _texts_in(json.loads(profile)) if profile else ():
+        for name in PROFILE_CHECKS:
+            detail = CHECKS[name](text, config) if name not in config.skip else None
+            if detail is not None:
+                raise Rejected(name, f"profile: {detail}")
+
+
+def _texts_in(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in _texts_in(part)]
 
 
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’-][^\W_]+)*")
@@ -202,14 +227,19 @@ def prompt_copy(persona: str, config: Config) -> str | None:
 
 @functools.cache
 def _prompt_runs(text_template: str, relation_template: str, size: int) -> frozenset[tuple[str, ...]]:
-    from_text, from_persona = load_template(text_template, PROMPTS), load_template(relation_template, PROMPTS)
     rendered = [
-        from_text.render(text="", mode=mode, granularity=granularity, count=count)
-        for mode, granularity, count in itertools.product(
-            ("read", "write", "like", "dislike"), ("fine", "coarse"), (1, 2)
+        load_template(name, PROMPTS).render(text="", mode=mode, granularity=granularity, count=count)
+        for name, mode, granularity, count in itertools.product(
+            (text_template, "text_to_persona_structured"),
+            ("read", "write", "like", "dislike"),
+            ("fine", "medium", "coarse"),
+            (1, 2),
         )
     ]
-    rendered += [from_persona.render(persona="", count=count) for count in (1, 2)]
+    rendered += [
+        load_template(name, PROMPTS).render(persona="", count=count)
+        for name, count in itertools.product((relation_template, "persona_to_persona_structured"), (1, 2))
+    ]
     lines = {line for messages in rendered for message in messages for line in message["content"].splitlines()}
     return frozenset(run for line in lines for run in _runs(line, size))
 
