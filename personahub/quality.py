@@ -3,13 +3,14 @@
     quality:
       run: personahub.quality
       inputs: {personas: personas_expanded}
-      config: {min_words: 4, named_person: mention}
+      config: {min_words: 4, languages: [en, de]}
 
 Every check is a pure function `(persona, config) -> detail or None` whose name is the reason under
 which a dropped persona is kept and counted. Checks run in the order of `CHECKS`; the first that
 objects names the reason. The paper says that low-quality descriptions were filtered (section 2)
-and not how, so these rules are ours: they keep the personas of its release, whose pass rate the
-tests hold, and drop the faults that language models make.
+and not how, so these rules are ours. They drop the faults that language models make and what can
+point at a real person; `named_person: subject` keeps the one in fifteen of the paper's released
+personas that are fans, friends or colleagues of somebody named, and with it all but 1% pass.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Config(StageConfig):
     max_words: int = Field(default=150, ge=1, description="More is too_long.")
     languages: tuple[str, ...] = Field(default=("en",), description="Languages to keep; empty keeps all.")
     named_person: Literal["subject", "mention"] = Field(
-        default="subject",
+        default="mention",
         description="Drop personas that are a named person, or also those tied to one ('a friend of Jane Smith').",
     )
     max_copied_words: int = Field(default=7, ge=3, description="A longer run of words from a prompt is prompt_copy.")
@@ -121,7 +122,8 @@ def check(persona: str, config: Config) -> None:
                 raise Rejected(name, detail)
 
 
-PROFILE_CHECKS = ("contact_data", "named_person", "refusal", "markup")  # what no part of a profile may hold either
+# What no part of a profile may hold either. Names are not looked for there: `Machine Learning` has the form of one.
+PROFILE_CHECKS = ("contact_data", "refusal", "markup")
 
 
 def check_profile(profile: str | None, config: Config) -> None:
