@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field, field_validator
 
+from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
 from personahub.core.records import Row
 from personahub.pages import read_page
@@ -36,6 +39,42 @@ class RawDocument(NamedTuple):
 
     where: str
     row: Row
+
+
+class HubSource(FrozenModel):
+    """A data set on the Hugging Face hub. The revision is its identity, so it names a commit, not a branch."""
+
+    name: str
+    revision: str = Field(description="The full commit hash (40 hex digits), from the data set's page.")
+    split: str = "train"
+    config: str | None = None
+    files: str | None = Field(
+        default=None,
+        description="Read the files that match this pattern, such as 'ElitePersonas/*.jsonl', instead of a split: "
+        "for files that belong to no configuration, and for data sets with a loading script.",
+    )
+
+    @field_validator("revision")
+    @classmethod
+    def _is_a_commit(cls, revision: str) -> str:
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            raise ValueError("give the full commit hash (40 hex digits): a branch or tag can move and change the data")
+        return revision
+
+
+def read_origin(
+    path: str | None, pattern: str, hub: HubSource | None, urls: Sequence[str], text_field: str
+) -> Iterator[RawDocument]:
+    """Rows of the one origin that is given, streamed.
+
+    Raises:
+        UserError: see the functions below.
+    """
+    if hub is not None and hub.files is not None:
+        return read_hub_files(hub.name, hub.revision, hub.files)
+    if hub is not None:
+        return read_hub(hub.name, hub.config, hub.split, hub.revision)
+    return read_urls(urls) if urls else read_files(Path(path or ""), pattern, text_field)
 
 
 def read_files(path: Path, pattern: str, text_field: str) -> Iterator[RawDocument]:
@@ -64,7 +103,8 @@ def read_urls(urls: Sequence[str]) -> Iterator[RawDocument]:
     for url in urls:
         _require_rows(url)
         try:
-            with fsspec.open(url, "rb") as file:
+            opened: Any = fsspec.open(url, "rb")
+            with opened as file:
                 yield from _some(_read_rows(file, url), url)
         except (OSError, ValueError, ImportError) as error:  # aiohttp's errors are OSErrors or ValueErrors
             raise UserError(f"{url}: cannot be read: {_one_line(error)}") from None

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
 from personahub.core.errors import Rejected, UserError
@@ -41,39 +41,10 @@ from personahub.core.progress import Progress
 from personahub.core.records import DOCUMENT, Row
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
-from personahub.documents import (
-    RawDocument,
-    count_rows,
-    extract_pages,
-    read_files,
-    read_hub,
-    read_hub_files,
-    read_urls,
-)
+from personahub.documents import HubSource, RawDocument, count_rows, extract_pages, read_origin
 
 VERSION = "2"
 INPUTS = ()
-
-
-class HubSource(FrozenModel):
-    """A data set on the Hugging Face hub. The revision is its identity, so it names a commit, not a branch."""
-
-    name: str
-    revision: str = Field(description="The full commit hash (40 hex digits), from the data set's page.")
-    split: str = "train"
-    config: str | None = None
-    files: str | None = Field(
-        default=None,
-        description="Read the files that match this pattern, such as 'ElitePersonas/*.jsonl', instead of a split: "
-        "for files that belong to no configuration, and for data sets with a loading script.",
-    )
-
-    @field_validator("revision")
-    @classmethod
-    def _is_a_commit(cls, revision: str) -> str:
-        if not re.fullmatch(r"[0-9a-f]{40}", revision):
-            raise ValueError("give the full commit hash (40 hex digits): a branch or tag can move and change the data")
-        return revision
 
 
 class RedPajamaSource(FrozenModel):
@@ -209,21 +180,9 @@ def read(config: Config) -> Iterator[RawDocument]:
     Raises:
         UserError: see `personahub.documents`.
     """
-    rows = _open(config)
+    urls = config.urls if config.redpajama is None else config.redpajama.urls()
+    rows = read_origin(config.path, config.pattern, config.hub, urls, config.text_field)
     return extract_pages(rows, config.text_field) if config.text_is_html else rows
-
-
-def _open(config: Config) -> Iterator[RawDocument]:
-    hub = config.hub
-    if hub is not None and hub.files is not None:
-        return read_hub_files(hub.name, hub.revision, hub.files)
-    if hub is not None:
-        return read_hub(hub.name, hub.config, hub.split, hub.revision)
-    if config.redpajama is not None:
-        return read_urls(config.redpajama.urls())
-    if config.urls:
-        return read_urls(config.urls)
-    return read_files(Path(config.path or ""), config.pattern, config.text_field)
 
 
 def _write_shard(
