@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import SPEC, open_artifact
+from personahub.core.artifact import MANIFEST, SPEC, open_artifact
 from personahub.core.duplicates.surface import words_of
 from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import UserError
@@ -64,7 +64,7 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
 
 
 def _rows(path: Path) -> Iterator[RawDocument]:
-    if (path / SPEC).is_file():
+    if (path / MANIFEST).is_file() or (path / SPEC).is_file():
         artifact = open_artifact(path)
         for shard in artifact.shard_names:
             for number, row in enumerate(artifact.read_shard(shard), 1):
