@@ -102,7 +102,7 @@ def parse_profiles(completion: Completion, key: str, count: int, relation: bool 
     text = completion.text.rpartition("</think>")[2].strip()
     fenced = _FENCE.match(text)
     try:
-        reply = json.loads(fenced[1] if fenced else text)
+        reply = json.loads(fenced[1] if fenced else text, strict=False)  # models break lines inside of strings
     except (ValueError, RecursionError) as error:
         raise Rejected("refusal" if refusal(text[:1000]) else "not_json", f"{error}"[:100]) from None
     people = reply.get(key) if isinstance(reply, dict) else None

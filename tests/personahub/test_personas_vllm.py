@@ -8,6 +8,7 @@ kept, and that lineage goes back to the page.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -88,16 +89,17 @@ def model(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(vllm: ModuleType, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    # Seeds and prompts in chunks do not go together on the CPU build.
-    whole_prompts = ("--no-enable-chunked-prefill", "--max-model-len", "4096", "--max-num-batched-tokens", "4096")
-    with vllm.serve(model, tmp_path_factory.mktemp("vllm") / "server.log", more=whole_prompts) as running:
+    # Seeds and prompts in chunks do not go together on the CPU build; a random model would write spaces for ever.
+    options = ["--no-enable-chunked-prefill", "--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
+    options += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
+    with vllm.serve(model, tmp_path_factory.mktemp("vllm") / "server.log", more=options) as running:
         print(f"vLLM answers after {running.started_in_s:.0f} s")
         yield running
 
 
 def stages(pages: Path) -> dict[str, Any]:
-    sampling = {"temperature": 1.0, "max_tokens": 640}
-    structured = {"engine": "tiny", "form": "structured", "max_chars": 60, "sampling": sampling, "attempts": 3}
+    sampling = {"temperature": 1.0, "max_tokens": 1024}
+    structured = {"engine": "tiny", "form": "structured", "max_chars": 24, "sampling": sampling, "attempts": 3}
     plain = {"engine": "tiny", "modes": ["read"], "sampling": {**sampling, "max_tokens": 64}, "attempts": 1}
     return {
         "sources": {"run": "personahub.sources", "config": {"path": str(pages), "limit": PAGES, "max_chars": 1500}},
@@ -105,12 +107,12 @@ def stages(pages: Path) -> dict[str, Any]:
         "first": {
             "run": "personahub.text_to_persona",
             "inputs": {"documents": "sources"},
-            "config": {**structured, "modes_per_text": 1, "personas_per_text": 2},
+            "config": {**structured, "modes_per_text": 1, "personas_per_text": 1},
         },
         "related": {
             "run": "personahub.persona_to_persona",
             "inputs": {"personas": "first"},
-            "config": {**structured, "hops": 6, "breadth": 2, "max_new": 480},
+            "config": {**structured, "hops": 6, "breadth": 1, "max_new": 240},
         },
         "good": {"run": "personahub.quality", "inputs": {"personas": "related"}},
         "personas": {
@@ -128,6 +130,8 @@ def say(name: str, artifact: Artifact) -> None:
         f"{name}: {counts.rows_in} -> {counts.rows_out}, rejected {counts.rejected}; {usage.requests} requests, "
         f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {artifact.manifest.seconds:.0f} s"
     )
+    for row in itertools.islice(artifact.rejected(), 1):
+        print(f"  {row['reason']}: {row['raw'] or row['record']!r:.1500}")
 
 
 def test_200_pages_through_a_real_server(server: Any, pages: Path, run: Any) -> None:
@@ -145,8 +149,8 @@ def test_200_pages_through_a_real_server(server: Any, pages: Path, run: Any) -> 
     answered = {row["document_id"] for row in first.rows()}
     assert answered | failed == documents
     assert not answered & failed
-    assert len(answered) > PAGES / 2
-    assert first.num_rows == 2 * len(answered)
+    assert len(answered) > PAGES / 4
+    assert first.num_rows == len(answered)
     assert all(json.loads(row["profile"]) and row["model"] == "tiny" for row in first.rows())
 
     rows = {row["id"]: row for row in related.rows()}

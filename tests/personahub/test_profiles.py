@@ -70,6 +70,11 @@ def test_a_reply_that_was_cut_off_is_rejected() -> None:
     assert error.value.reason == "truncated"
 
 
+def test_line_breaks_inside_of_strings_are_read_over() -> None:
+    (profile,) = parse_profiles(reply('{"personas": [{"persona": "A nurse\nin\tOslo"}]}'), "personas", 1)
+    assert profile.persona == "A nurse in Oslo"
+
+
 def test_any_string_that_json_can_spell_is_storable() -> None:
     (profile,) = parse_profiles(reply('{"personas": [{"persona": "A \\ud800 nurse\\n\\tin Oslo"}]}'), "personas", 1)
     assert profile.persona == "A ? nurse in Oslo"
