@@ -48,7 +48,7 @@ def pages(test_data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def model(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen2 of 1.4M parameters whose tokenizer has learnt the pages' words."""
+    """A random Qwen2 of 1.3M parameters whose tokenizer has learnt the pages' words."""
     import tokenizers
     import torch
     import transformers
