@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff | check | complete | cache`.
+"""The command line: `personahub plan | run | show | diff | check | complete | cache | personas`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -22,6 +22,7 @@ from personahub.core.plan import format_plan, plan_experiment
 from personahub.core.progress import format_seconds
 from personahub.core.runner import StageFailedError, run_experiment
 from personahub.core.worker import COMMAND_VARIABLE
+from personahub.persona_commands import add_commands as add_persona_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all experiments (default: runs)")
     cache.add_argument("--yes", action="store_true", help="prune: remove them; without it, only say what would go")
     cache.set_defaults(command=_cache)
+
+    add_persona_commands(commands)
 
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
     diff.add_argument("a")

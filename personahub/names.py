@@ -2,7 +2,7 @@
 
 `Massimiliano Bartoli, a chef` is a named person, `Taxi Driver, a veteran` is none, and `a friend of
 Thomas Russell` is tied to one. There is no list of names behind this: capitals, honorifics and the
-words around decide, so a name that stands alone (`Sam, a travel blogger`) is not looked for.
+words around decide. A first name that stands alone counts where it introduces (`Sam, a travel blogger`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _INTRODUCTIONS = (
     re.compile(rf"\b(?P<before>\w+)\s(?:named|called)\s(?P<name>{_FULL})"),
     re.compile(rf"\b(?:[Mm]y\sname\sis|[Nn]ame:)\s(?P<name>{_FULL})"),
 )
+_FIRST_NAME = re.compile(
+    rf"^(?:I\sam\s|I['’]m\s|As\s|Meet\s)?(?P<name>{_NAME})(?:,\s(?:an?|the|who)|\s(?:is|was)\san?)\s"
+)
+_NO_FIRST_NAME = re.compile(r".+(?:ly|ed|ing|ess|er|or|an|ist)$|(?:It|He|She|They|This|That|There|Who|One|Everyone)$")
 _MENTIONS = (
     re.compile(rf"\b{_HONORIFIC}\s(?P<name>{_NAME})"),
     re.compile(
@@ -64,6 +68,10 @@ _NOT_IN_NAMES = words(
     Province Railway Region Republic River School Science Sciences Security Server Service Services Software South
     State States Street Studies Studio Studios System Systems Team Technology The Trust Union United University
     Valley Village War Web West World
+    Affairs Agency Aires Arts Athletics Awards Bay Borough Boroughs Boys Cavaliers Channel Chemistry Cloud Clubs
+    Community Conservation Cup Disease Drive Engine Fantasy Federation Forest Functions Gas Girl Heights Hotels
+    Identification Initiative Kong Lanka Municipality Networks Parliament Physics Platform Policy Publishing Racing
+    Rapid Ridge Secondary Society Subdistrict Tigers Titles Transit Wars Zealand
     An Das Der Die Een Ein Eine El Los Um Uma Un Una Une
     """
 )
@@ -71,8 +79,8 @@ _NATIONAL = re.compile(r".+(?:ian|ean|ese|ish|[rx]ican)s?$")
 
 
 def introduced_name(persona: str) -> str | None:
-    """The full name of the person described, or None."""
-    return _first_name(persona, _INTRODUCTIONS)
+    """The name of the person described, or None."""
+    return _first_name(persona, _INTRODUCTIONS) or _single_name(persona)
 
 
 def mentioned_name(persona: str) -> str | None:
@@ -89,8 +97,16 @@ def _first_name(persona: str, patterns: Sequence[re.Pattern[str]]) -> str | None
     return None
 
 
+def _single_name(persona: str) -> str | None:
+    match = _FIRST_NAME.match(persona)
+    name = match["name"] if match else ""
+    # -er, -or, -an and -ist cost some names (Spencer, Susan); occupations that stand in front are commoner.
+    is_word = _NO_FIRST_NAME.match(name) or person_word(name) or name.lower() in _TITLES or name in _NOT_IN_NAMES
+    return None if not name or is_word else name
+
+
 def _is_name(phrase: str) -> bool:
-    parts = re.sub(rf"^{_HONORIFIC}\s", "", phrase).split()
+    parts = [re.sub(r"['’]s?$", "", part) for part in re.sub(rf"^{_HONORIFIC}\s", "", phrase).split()]
     if any(part in _NOT_IN_NAMES for part in parts) or _NATIONAL.match(parts[-1]):
         return False
     return not any(part.lower().removesuffix("s") in _TITLES or _TITLE_FORM.match(part) for part in parts)

@@ -6,7 +6,12 @@
       config: {engine: teacher, hops: 6, breadth: 2, max_new: 100_000}
 
 Each request names `breadth` related personas; they are asked in turn, `hops` times. The output holds
-the input personas and all new ones, each with its parent, relation and hop.
+the input personas and all new ones, each with its parent, relation and hop. With `form: structured`
+the replies are JSON, and each new persona has a profile (occupation, expertise, interests) as well.
+
+The summary tells, for each hop, how many personas there are, by what factor they grew, and what
+share of them says something new: no near-duplicate, by surface form, of a persona of an earlier hop
+or of its own.
 
 Unlimited, one persona grows to breadth + breadth^2 + ... + breadth^hops. `max_new` bounds what is
 added without cutting off the far hops: every input persona is the root of a tree that is expanded at
@@ -17,16 +22,18 @@ alone. Places go to the smallest hashes of ids, so the same personas are asked u
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from personahub.core.config import EngineName, StageConfig, TemplateFolder
+from personahub.core.duplicates import surface
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests
@@ -35,16 +42,17 @@ from personahub.core.identity import content_id, derive_seed, digest
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from personahub.profiles import Profile, parse_profiles, reply_schema
 from personahub.replies import labelled_lines, normalise, require_distinct
-from personahub.text_to_persona import protect
+from personahub.text_to_persona import Form, protect
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("personas",)
 PROMPTS = Path(__file__).parent / "prompts"
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PERSONA_TOKENS = 25
-_PAIR_TOKENS = 45  # a relation and a persona with their labels
+_PAIR_TOKENS: dict[Form, int] = {"plain": 45, "structured": 115}  # a relation and a persona with what is around
 _ROOTS_AT_ONCE = 4096  # of a shard; bounds what a wide tree holds in memory
 
 
@@ -52,20 +60,47 @@ class Config(StageConfig):
     """How far and how wide to expand. The paper makes six iterations: six degrees of separation."""
 
     engine: EngineName
-    template: Annotated[str, TemplateFolder(PROMPTS)] = "persona_to_persona"
+    form: Form = Field(default="plain", description="`structured`: a profile of each persona as well, by JSON replies.")
+    template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
+        default="persona_to_persona", description="By default that of the form."
+    )
     hops: int = Field(default=6, ge=1, le=6)
     breadth: int = Field(default=2, gt=0, description="Related personas that one request asks for.")
     max_new: int | None = Field(default=None, ge=0, description="At most so many personas are added, over all hops.")
+    new_threshold: float | None = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="A persona whose words have this Jaccard similarity with another's is nothing new; null: not counted "
+        "(counting takes some 500 bytes of memory a persona).",
+    )
+    constrain: bool = Field(
+        default=True,
+        description="Structured form: hold the engine to the reply's JSON schema. For an engine that cannot, false.",
+    )
+    max_chars: int | None = Field(
+        default=None,
+        gt=0,
+        description="Structured form: bound on strings in the JSON schema; vLLM knows it, OpenAI not.",
+    )
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
     attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _template_of_the_form(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("form") == "structured":
+            return {"template": "persona_to_persona_structured", **values}
+        return values
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One line of a reply: what the other person is to the one asked about, and who that is."""
+    """One other person: what they are to the one asked about, who that is, and a profile as JSON if one was asked for."""
 
     relation: str
     persona: str
+    profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +125,9 @@ def run(stage: Stage[Config]) -> None:
             await _expand(stage.config, shard, roots, width)
 
     map_completions(stage, process, personas, PERSONA)
-    by_hop = _count_hops(stage.path)
-    stage.log({f"personas/hop_{hop}": number for hop, number in by_hop.items()})
-    stage.report(personas_by_hop={str(hop): number for hop, number in by_hop.items()})
+    hops = growth(stage.path, stage.config.new_threshold)
+    stage.log({f"personas/hop_{hop['hop']}": hop["personas"] for hop in hops})
+    stage.report(personas_by_hop={str(hop["hop"]): hop["personas"] for hop in hops}, growth=hops)
 
 
 def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
@@ -143,8 +178,6 @@ def widths(config: Config, root_ids: Iterable[str]) -> Width:
     """
     if config.max_new is None:
         return lambda _: None
-    import numpy as np
-
     ranks = np.fromiter((_rank(config, root_id) for root_id in root_ids), dtype=np.uint64)
     base, rest = _shares(config, len(ranks))
     last = int(np.partition(ranks, rest - 1)[rest - 1]) if rest else -1
@@ -179,21 +212,32 @@ def select(config: Config, grown: Sequence[_Node], width: Width) -> list[_Node]:
 
 def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
     """The one request about a persona."""
+    schema = None
+    if config.form == "structured" and config.constrain:
+        schema = reply_schema("related", config.breadth, relation=True, max_chars=config.max_chars)
 
     def of_persona(row: Row) -> list[Request]:
         messages = template.render(persona=protect(row["persona"], "persona"), count=config.breadth)
-        return [Request(messages, config.sampling, derive_seed(config.seed, row["id"]), engine=config.engine)]
+        seed = derive_seed(config.seed, row["id"])
+        return [Request(messages, config.sampling, seed, json_schema=schema, engine=config.engine)]
 
     return of_persona
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[list[Pair], str]]:
-    """Parser of a reply into (pairs, model); see `parse_pairs` for the reasons to reject."""
+    """Parser of a reply into (pairs, model); see `parse_pairs` and `parse_profiles` for the reasons to reject."""
 
     def reply(_: Request, completion: Completion) -> tuple[list[Pair], str]:
+        if config.form == "structured":
+            profiles = parse_profiles(completion, "related", config.breadth, relation=True)
+            return [_pair(profile) for profile in profiles], completion.model
         return parse_pairs(completion, config.breadth), completion.model
 
     return reply
+
+
+def _pair(profile: Profile) -> Pair:
+    return Pair(profile.relation, profile.persona, profile.to_json())
 
 
 def parse_pairs(completion: Completion, count: int) -> list[Pair]:
@@ -223,6 +267,8 @@ def _record(parent: Row, pair: Pair, model: str) -> Row:
         "relation": pair.relation,
         "hop": parent["hop"] + 1,
         "mode": parent["mode"],
+        "granularity": None,
+        "profile": pair.profile,
         "source": parent["source"],
         "licence": parent["licence"],
         "model": model,
@@ -230,13 +276,37 @@ def _record(parent: Row, pair: Pair, model: str) -> Row:
     }
 
 
-def _count_hops(folder: Path) -> dict[int, int]:
-    """Personas by hop over all finished shards, so that a resumed run reports the whole."""
-    totals: Counter[int] = Counter()
-    for file in sorted(folder.glob("[0-9]*.parquet")):
-        for entry in pq.read_table(file, columns=["hop"])["hop"].value_counts().to_pylist():
-            totals[entry["values"]] += entry["counts"]
-    return dict(sorted(totals.items()))
+def growth(folder: Path, threshold: float | None) -> list[dict[str, Any]]:
+    """What each hop brought, over all finished shards, so that a resumed run reports the whole.
+
+    Args:
+        folder: the stage's; its shards have the columns `id`, `persona` and `hop`.
+        threshold: Jaccard similarity of the words at which a persona is nothing new; None: not counted.
+
+    Returns:
+        one entry per hop with `hop`, `personas`, `factor` (to the hop before; None at the first), `new` (of them,
+        without near-duplicate in an earlier hop or among its own with a smaller id) and `new_share`.
+    """
+    columns = ["hop"] if threshold is None else ["hop", "id", "persona"]
+    files = sorted(folder.glob("[0-9]*.parquet"))
+    table = pa.concat_tables([pq.read_table(file, columns=columns) for file in files]) if files else None
+    if table is None or not len(table):
+        return []
+    if threshold is not None:
+        table = table.set_column(2, "persona", table["persona"].cast(pa.large_string()))  # sorting joins its chunks
+        table = table.sort_by([("hop", "ascending"), ("id", "ascending")])
+    numbers = table["hop"].to_numpy()
+    hops, counts = np.unique(numbers, return_counts=True)
+    entries: list[dict[str, Any]] = []
+    for hop, count in zip(hops.tolist(), counts.tolist(), strict=True):
+        factor = count / entries[-1]["personas"] if entries else None
+        entries.append({"hop": hop, "personas": count, "factor": factor})
+    if threshold is not None:
+        kept = numbers[surface.deduplicate(table["persona"], threshold).kept]
+        for entry in entries:
+            entry["new"] = int((kept == entry["hop"]).sum())
+            entry["new_share"] = entry["new"] / entry["personas"]
+    return entries
 
 
 def requests_per_hop(config: Config, width: int | None) -> list[int]:
@@ -261,7 +331,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     new = count * config.breadth
     return Forecast(
         rows_out=roots + new,
-        requests={config.engine: Requests(count, count * prompt, new * _PAIR_TOKENS)},
+        requests={config.engine: Requests(count, count * prompt, new * _PAIR_TOKENS[config.form])},
         disk_bytes=(roots + new) * 350,
-        notes=(f"assumes {prompt} tokens in and {_PAIR_TOKENS * config.breadth} out per persona asked",),
+        notes=(f"assumes {prompt} tokens in and {_PAIR_TOKENS[config.form] * config.breadth} out per persona asked",),
     )

@@ -6,15 +6,20 @@
 
     texts:
       run: personahub.sources
-      config:
-        hub: {name: HuggingFaceFW/fineweb, config: sample-10BT, split: train, revision: <commit>}
-        limit: 1_000_000
-        licence: ODC-By 1.0
+      config: {corpus: fineweb, hub: {config: sample-10BT, revision: <commit>}, limit: 1_000_000}
 
-Files are JSON Lines (also gzipped), Parquet, or plain text (a file is a document); a folder is read
-in the order of its files' names. The input is streamed: memory holds one shard's buffer and 16 bytes
-of identity (about 100 in a Python set) for every document seen, against duplicates. An output shard
-covers a fixed range of input rows, so a stopped run goes on with the first shard that is missing.
+    texts:
+      run: personahub.sources
+      config: {corpus: redpajama_v2, redpajama: {snapshot: 2023-14, partition: head}, limit: 1_000_000}
+
+Files are JSON Lines (also gzipped), Parquet, plain text or HTML (a file is a document; of a page only
+its main text is kept); a folder is read in the order of its files' names. `corpus` names a well-known
+data set and fills in what its columns are called, its source and its licence; whatever the config
+says itself comes first, and the whole mapping is written to the artifact's `stage.json`.
+
+The input is streamed: memory holds one shard's buffer and 16 bytes of identity (about 100 in a Python
+set) for every document seen, against duplicates. An output shard covers a fixed range of input rows,
+so a stopped run goes on with the first shard that is missing.
 """
 
 from __future__ import annotations
@@ -24,9 +29,9 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
 from personahub.core.errors import Rejected, UserError
@@ -36,34 +41,79 @@ from personahub.core.progress import Progress
 from personahub.core.records import DOCUMENT, Row
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
-from personahub.documents import RawDocument, count_rows, read_files, read_hub
+from personahub.documents import HubSource, RawDocument, count_rows, extract_pages, read_origin
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ()
 
 
-class HubSource(FrozenModel):
-    """A data set on the Hugging Face hub. The revision is its identity, so it names a commit, not a branch."""
+class RedPajamaSource(FrozenModel):
+    """Shards of RedPajama v2 (release v1.0.0), from its publisher's server.
 
-    name: str
-    revision: str = Field(description="The full commit hash (40 hex digits), from the data set's page.")
-    split: str = "train"
-    config: str | None = None
+    Its hub data set is a loading script around these addresses, and `datasets` no longer runs scripts.
+    """
 
-    @field_validator("revision")
-    @classmethod
-    def _is_a_commit(cls, revision: str) -> str:
-        if not re.fullmatch(r"[0-9a-f]{40}", revision):
-            raise ValueError("give the full commit hash (40 hex digits): a branch or tag can move and change the data")
-        return revision
+    snapshot: str = Field(pattern=r"^\d{4}-\d{2}$", description="Common Crawl snapshot, such as 2023-14.")
+    language: Literal["en", "de", "fr", "es", "it"] = "en"
+    partition: Literal["head", "middle", "tail"] = Field(
+        default="head", description="Third of the perplexity under a model of Wikipedia; head is the lowest."
+    )
+    first_shard: int = Field(default=0, ge=0, le=4999)
+    shards: int = Field(default=1, ge=1, le=5000, description="Of 5,000 per snapshot, some 10,000 to 20,000 rows each.")
+
+    def urls(self) -> list[str]:
+        """Addresses of the shards, in order."""
+        numbers = range(self.first_shard, min(self.first_shard + self.shards, 5000))
+        file = f"{self.language}_{self.partition}.json.gz"
+        return [f"{_REDPAJAMA}/{self.snapshot}/{number:04d}/{file}" for number in numbers]
+
+
+_REDPAJAMA = "https://data.together.xyz/redpajama-data-v2/v1.0.0/documents"
+
+# What the well-known corpora call their columns, and their terms. The texts themselves stay under the
+# terms of the pages they come from.
+CORPORA: dict[str, dict[str, Any]] = {
+    "c4": {
+        "hub": {"name": "allenai/c4", "config": "en"},
+        "text_field": "text",
+        "id_field": "url",
+        "source": "allenai/c4",
+        "licence": "ODC-By 1.0; Common Crawl terms",
+    },
+    "fineweb": {
+        "hub": {"name": "HuggingFaceFW/fineweb"},
+        "text_field": "text",
+        "id_field": "id",
+        "source": "HuggingFaceFW/fineweb",
+        "licence": "ODC-By 1.0; Common Crawl terms",
+    },
+    "redpajama_v2": {
+        "text_field": "raw_content",
+        "id_field": "url",
+        "source": "togethercomputer/RedPajama-Data-V2",
+        "licence": "Common Crawl terms",
+    },
+}
 
 
 class Config(StageConfig):
     """Where the texts are, which column holds them, and what becomes of long and short ones."""
 
+    corpus: Literal["c4", "fineweb", "redpajama_v2"] | None = Field(
+        default=None, description="Fills in the columns, source and licence of this data set; see CORPORA."
+    )
     path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
     pattern: str = Field(default="**/*", description="Which files of a folder to read, such as '*.jsonl.gz'.")
     hub: HubSource | None = None
+    redpajama: RedPajamaSource | None = None
+    urls: tuple[str, ...] = Field(
+        default=(),
+        description="https addresses of JSON Lines or Parquet files. The address is their identity, so it should "
+        "name a version.",
+    )
+    text_is_html: bool = Field(
+        default=False, description="The column `text_field` holds HTML pages, of which the main text is taken."
+    )
     text_field: str = "text"
     id_field: str | None = Field(
         default=None, description="A column with the origin's own id; it is appended to `source` as #id."
@@ -76,10 +126,21 @@ class Config(StageConfig):
     max_chars: int = Field(default=6000, ge=100, description="Longer texts are cut at the end of a sentence.")
     rows_per_shard: int = Field(default=10_000, gt=0, description="Input rows that one output shard covers.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_corpus(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("corpus") not in CORPORA:
+            return values
+        known = CORPORA[values["corpus"]]
+        filled = {**{name: value for name, value in known.items() if name != "hub"}, **values}
+        if "hub" in known and isinstance(values.get("hub"), dict):
+            filled["hub"] = {**known["hub"], **values["hub"]}
+        return filled
+
     @model_validator(mode="after")
     def _one_origin(self) -> Config:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give either `path` or `hub`")
+        if sum(map(bool, (self.path, self.hub, self.redpajama, self.urls))) != 1:
+            raise ValueError("give one of `path`, `hub`, `redpajama` and `urls`")
         return self
 
 
@@ -110,7 +171,7 @@ def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
         return Forecast(rows_out=min(rows, config.limit or rows))
     if config.limit is not None:
         return Forecast(rows_out=config.limit)
-    return Forecast(rows_out=0, notes=("the size of the hub data set is not known: set `limit` for a forecast",))
+    return Forecast(rows_out=0, notes=("the size of the data set is not known: set `limit` for a forecast",))
 
 
 def read(config: Config) -> Iterator[RawDocument]:
@@ -119,9 +180,9 @@ def read(config: Config) -> Iterator[RawDocument]:
     Raises:
         UserError: see `personahub.documents`.
     """
-    if config.hub is not None:
-        return read_hub(config.hub.name, config.hub.config, config.hub.split, config.hub.revision)
-    return read_files(Path(config.path or ""), config.pattern, config.text_field)
+    urls = config.urls if config.redpajama is None else config.redpajama.urls()
+    rows = read_origin(config.path, config.pattern, config.hub, urls, config.text_field)
+    return extract_pages(rows, config.text_field) if config.text_is_html else rows
 
 
 def _write_shard(
@@ -205,7 +266,12 @@ def clean_text(text: str) -> str:
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
-_SENTENCE_END = re.compile(r"[.!?…]['\"”’)\]]*(?=\s)|[。！？]|\n")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])['\"”’»)\]]*(?=\s)|(?<=[。！？])|\n")
+# A full stop behind one of these, or behind a single capital, ends no sentence.
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Sen|Rep|Rev|Hon|No|Nos|Vol|Fig|Figs|Eq|Eqs|Sec|Ref|Refs"
+    r"|pp?|vs|cf|ca|al|e\.g|i\.e|approx|Inc|Ltd|Co|[A-Z]\.[A-Z])\.$"
+)
 
 
 def cut_text(text: str, max_chars: int) -> str:
@@ -217,10 +283,17 @@ def cut_text(text: str, max_chars: int) -> str:
         return text
     head = text[: max_chars + 1]  # one more, to see that a word or sentence ends right at the limit
     ends = [match.end() for match in _SENTENCE_END.finditer(head) if max_chars // 2 <= match.end() <= max_chars]
-    if ends:
-        return head[: ends[-1]].rstrip()
+    for end in reversed(ends):
+        if _ends_sentence(head, end):
+            return head[:end].rstrip()
     space = max(head.rfind(" "), head.rfind("\n"))
     return head[: space if space >= max_chars // 2 else max_chars].rstrip()
+
+
+def _ends_sentence(head: str, end: int) -> bool:
+    """Whether a mark before `end` closes a sentence: no abbreviation, and no lower case behind it."""
+    following = head[end:].lstrip()[:1]
+    return not following.islower() and not _ABBREVIATION.search(head[max(0, end - 12) : end])
 
 
 def _require_documents(stage: Stage[Config]) -> None:

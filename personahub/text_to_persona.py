@@ -5,17 +5,24 @@
       inputs: {documents: documents}
       config: {engine: teacher, modes: [read, write], granularity: fine, personas_per_text: 2}
 
-One request per text and mode. The reply is one persona per line; a reply that breaks the contract is
-asked for again and finally kept among the rejected, with its text.
+One request per text and mode. A plain reply is one persona per line, a structured one (`form:
+structured`) JSON with occupation, expertise, interests and, where the text supports them,
+demographics for each; those go into the column `profile`. A reply that breaks the contract is asked
+for again and finally kept among the rejected, with its text.
+
+    config: {engine: teacher, modes_per_text: 1, mode_shares: {read: 0.5, write: 0.3, like: 0.2},
+             granularity: [coarse, medium, fine], form: structured}
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,34 +35,61 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from personahub.profiles import Demographic, Profile, parse_profiles, reply_schema, split_by_evidence
 from personahub.replies import labelled_lines, require_distinct
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("documents",)
 PROMPTS = Path(__file__).parent / "prompts"
 
 Mode = Literal["read", "write", "like", "dislike"]
+Granularity = Literal["coarse", "medium", "fine"]
+Form = Literal["plain", "structured"]
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _TEXT_TOKENS = 500  # web pages of C4 and Common Crawl, cut at 6,000 characters, average 470 to 510
-_PERSONA_TOKENS = 35  # a sentence of 10 to 30 words and its label
+_PERSONA_TOKENS: dict[Form, int] = {"plain": 35, "structured": 110}  # a sentence of 10 to 30 words, and what is around
 
 
 class Config(StageConfig):
     """Whom to ask for, how, and of which engine."""
 
     engine: EngineName
-    template: Annotated[str, TemplateFolder(PROMPTS)] = "text_to_persona"
+    form: Form = Field(default="plain", description="`structured`: a profile of each persona as well, by JSON replies.")
+    template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
+        default="text_to_persona", description="By default that of the form."
+    )
     modes: tuple[Mode, ...] = Field(default=("read", "write", "like", "dislike"), min_length=1)
     modes_per_text: int | None = Field(
         default=None, gt=0, description="Ask each text in so many of `modes`, drawn for it; by default in all of them."
     )
-    granularity: Literal["coarse", "fine"] = Field(
-        default="fine", description="`coarse`: an occupation; `fine`: as specific as the text allows."
+    mode_shares: dict[Mode, float] | None = Field(
+        default=None, description="How often each mode is drawn, relative to the others; by default equally often."
+    )
+    granularity: Granularity | tuple[Granularity, ...] = Field(
+        default="fine",
+        description="`coarse`: an occupation; `medium`: with its field; `fine`: as specific as the text allows. "
+        "Of several, one is drawn for each text and mode.",
     )
     personas_per_text: int = Field(default=2, gt=0, description="Personas asked for per text and mode, in one request.")
+    constrain: bool = Field(
+        default=True,
+        description="Structured form: hold the engine to the reply's JSON schema. For an engine that cannot, false.",
+    )
+    max_chars: int | None = Field(
+        default=None,
+        gt=0,
+        description="Structured form: bound on strings in the JSON schema; vLLM knows it, OpenAI not.",
+    )
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
     attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _template_of_the_form(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("form") == "structured":
+            return {"template": "text_to_persona_structured", **values}
+        return values
 
     @model_validator(mode="after")
     def _modes_to_draw_from(self) -> Config:
@@ -63,6 +97,15 @@ class Config(StageConfig):
             raise ValueError("`modes` names a mode twice")
         if self.modes_per_text is not None and self.modes_per_text > len(self.modes):
             raise ValueError(f"modes_per_text is {self.modes_per_text}, but there are {len(self.modes)} modes")
+        if self.mode_shares is not None:
+            if self.modes_per_text is None:
+                raise ValueError("`mode_shares` needs `modes_per_text`: without it every text is asked in all modes")
+            if set(self.mode_shares) != set(self.modes):
+                raise ValueError("`mode_shares` has a share for each of `modes` and for no other")
+            if not all(0 < share < math.inf for share in self.mode_shares.values()):
+                raise ValueError("a share is a number above 0; leave a mode out of `modes` instead")
+        if not self.granularity:
+            raise ValueError("`granularity` names at least one")
         return self
 
 
@@ -75,13 +118,32 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
     asking = prompts(config, load_template(config.template, PROMPTS))
     async for document, results in shard.generate(shard.rows(), asking, parse(config), config.attempts):
-        for mode, result in zip(modes_of(config, document["id"]), results, strict=True):
+        for (mode, granularity), result in zip(asked_of(config, document["id"]), results, strict=True):
             if isinstance(result, Failure):
-                shard.reject({**document, "mode": mode}, result.error, result.raw)
+                shard.reject({**document, "mode": mode, "granularity": granularity}, result.error, result.raw)
                 continue
-            personas, model = result
-            for persona in personas:
-                shard.write(_record(document, mode, persona, model))
+            profiles, model = result
+            for profile in profiles:
+                profile, guessed = split_by_evidence(profile, document["text"])
+                record = _record(config, document, mode, granularity, profile, model)
+                shard.write(record)
+                for guess in guessed:
+                    shard.reject(record, _unsupported(guess))
+
+
+def _unsupported(guess: Demographic) -> Rejected:
+    """The persona stays, without the attribute; what was left out is kept here."""
+    entry = {"attribute": guess.attribute, "value": guess.value, "evidence": guess.evidence}
+    return Rejected("unsupported_demographic", json.dumps(entry, ensure_ascii=False))
+
+
+def asked_of(config: Config, document_id: str) -> list[tuple[Mode, Granularity]]:
+    """The modes that a text is asked in, in the order of the config, each with its granularity."""
+    modes = modes_of(config, document_id)
+    if isinstance(config.granularity, str):
+        return [(mode, config.granularity) for mode in modes]
+    levels = config.granularity
+    return [(mode, levels[derive_seed(config.seed, "granularity", document_id, mode) % len(levels)]) for mode in modes]
 
 
 def modes_of(config: Config, document_id: str) -> list[Mode]:
@@ -89,28 +151,32 @@ def modes_of(config: Config, document_id: str) -> list[Mode]:
     if config.modes_per_text is None:
         return list(config.modes)
     draw = Random(derive_seed(config.seed, "modes", document_id))  # noqa: S311 - not for secrets
-    drawn = draw.sample(config.modes, config.modes_per_text)
+    if config.mode_shares is None:
+        drawn = draw.sample(config.modes, config.modes_per_text)
+    else:  # weighted, without replacement (Efraimidis and Spirakis 2006): the earliest of exponential clocks
+        clocks = {mode: draw.expovariate(config.mode_shares[mode]) for mode in config.modes}
+        drawn = sorted(config.modes, key=lambda mode: clocks[mode])[: config.modes_per_text]
     return [mode for mode in config.modes if mode in drawn]
 
 
 def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
     """The requests of one document, one per mode."""
+    schema = None
+    if config.form == "structured" and config.constrain:
+        schema = reply_schema("personas", config.personas_per_text, demographics=True, max_chars=config.max_chars)
 
     def of_document(row: Row) -> list[Request]:
+        text = protect(row["text"], "text")
         return [
             Request(
-                template.render(
-                    text=protect(row["text"], "text"),
-                    mode=mode,
-                    granularity=config.granularity,
-                    count=config.personas_per_text,
-                ),
+                template.render(text=text, mode=mode, granularity=granularity, count=config.personas_per_text),
                 config.sampling,
                 derive_seed(config.seed, row["id"], mode),
                 sample,
+                json_schema=schema,
                 engine=config.engine,
             )
-            for sample, mode in enumerate(modes_of(config, row["id"]))
+            for sample, (mode, granularity) in enumerate(asked_of(config, row["id"]))
         ]
 
     return of_document
@@ -121,11 +187,14 @@ def protect(text: str, tag: str) -> str:
     return re.sub(rf"<(/?\s*{tag}\s*)>", r"[\1]", text, flags=re.IGNORECASE)
 
 
-def parse(config: Config) -> Callable[[Request, Completion], tuple[list[str], str]]:
-    """Parser of a reply into (personas, model); see `parse_personas` for the reasons to reject."""
+def parse(config: Config) -> Callable[[Request, Completion], tuple[Sequence[Profile], str]]:
+    """Parser of a reply into (profiles, model); see `parse_personas` and `parse_profiles` for the reasons to reject."""
 
-    def reply(_: Request, completion: Completion) -> tuple[list[str], str]:
-        return parse_personas(completion, config.personas_per_text), completion.model
+    def reply(_: Request, completion: Completion) -> tuple[Sequence[Profile], str]:
+        if config.form == "structured":
+            return parse_profiles(completion, "personas", config.personas_per_text), completion.model
+        personas = parse_personas(completion, config.personas_per_text)
+        return [Profile(persona, "", "", (), ()) for persona in personas], completion.model
 
     return reply
 
@@ -146,15 +215,17 @@ def parse_personas(completion: Completion, count: int) -> list[str]:
     return personas
 
 
-def _record(document: Row, mode: Mode, persona: str, model: str) -> Row:
+def _record(config: Config, document: Row, mode: Mode, granularity: Granularity, profile: Profile, model: str) -> Row:
     return {
-        "id": content_id("persona", persona, document["id"], mode),
-        "persona": persona,
+        "id": content_id("persona", profile.persona, document["id"], mode),
+        "persona": profile.persona,
         "document_id": document["id"],
         "parent_id": None,
         "relation": None,
         "hop": 0,
         "mode": mode,
+        "granularity": granularity,
+        "profile": profile.to_json() if config.form == "structured" else None,
         "source": document.get("source"),
         "licence": document.get("licence"),
         "model": model,
@@ -164,15 +235,17 @@ def _record(document: Row, mode: Mode, persona: str, model: str) -> Row:
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per text and mode; replies that have to be asked for again are not foreseen."""
+    granularity = config.granularity if isinstance(config.granularity, str) else config.granularity[0]
     messages = load_template(config.template, PROMPTS).render(
-        text="", mode=config.modes[0], granularity=config.granularity, count=config.personas_per_text
+        text="", mode=config.modes[0], granularity=granularity, count=config.personas_per_text
     )
+    tokens = _PERSONA_TOKENS[config.form]
     prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN + _TEXT_TOKENS
     count = rows_in["documents"] * (config.modes_per_text or len(config.modes))
     rows_out = count * config.personas_per_text
     return Forecast(
         rows_out=rows_out,
-        requests={config.engine: Requests(count, count * prompt, rows_out * _PERSONA_TOKENS)},
+        requests={config.engine: Requests(count, count * prompt, rows_out * tokens)},
         disk_bytes=rows_out * 300,
-        notes=(f"assumes {prompt} tokens in per text and {_PERSONA_TOKENS} out per persona",),
+        notes=(f"assumes {prompt} tokens in per text and {tokens} out per persona",),
     )

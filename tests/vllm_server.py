@@ -21,7 +21,7 @@ import sys
 import time
 import urllib.request
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +91,8 @@ class Server:
             time.sleep(0.2)
 
 
-def command(model: Path, port: int, name: str = "tiny") -> list[str]:
-    """The server's command line."""
+def command(model: Path, port: int, name: str = "tiny", more: Sequence[str] = ()) -> list[str]:
+    """The server's command line; `more` are options of vLLM's."""
     options = {
         "--model": model,
         "--served-model-name": name,
@@ -102,7 +102,7 @@ def command(model: Path, port: int, name: str = "tiny") -> list[str]:
         "--max-num-seqs": 64,
     }
     words = [str(word) for option in options.items() for word in option]
-    return [str(environment_folder() / "bin" / "python"), "-m", MODULE, *words, "--enforce-eager"]
+    return [str(environment_folder() / "bin" / "python"), "-m", MODULE, *words, "--enforce-eager", *more]
 
 
 def environment() -> dict[str, str]:
@@ -113,7 +113,7 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serve(model: Path, log: Path, name: str = "tiny") -> Iterator[Server]:
+def serve(model: Path, log: Path, name: str = "tiny", more: Sequence[str] = ()) -> Iterator[Server]:
     """Run the server until the block ends; its output goes to `log`.
 
     Raises:
@@ -123,7 +123,7 @@ def serve(model: Path, log: Path, name: str = "tiny") -> Iterator[Server]:
     started = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
-            command(model, port, name), env=environment(), stdout=output, stderr=output, start_new_session=True
+            command(model, port, name, more), env=environment(), stdout=output, stderr=output, start_new_session=True
         )
     try:
         while not _is_healthy(port):

@@ -45,6 +45,7 @@ def render_page(
     found = [
         results.accuracy(summary),
         pipeline.funnel(summary, examples),
+        pipeline.personas(summary),
         pipeline.verification(summary),
         pipeline.training(summary, metrics),
         results.breakdown(summary),

@@ -53,6 +53,29 @@ def _funnel_entry(stage: Mapping[str, Any], widest: int, examples: Mapping[str, 
     }
 
 
+def personas(summary: Mapping[str, Any]) -> Section | None:
+    """How the personas grew hop by hop, and what share of each hop says something new."""
+    panels = [
+        Panel(f"{stage['stage']}: personas by hop", table=_growth_table(stage["hops"]))
+        for stage in summary["personas"]
+        if stage["hops"]
+    ]
+    lead = (
+        "Hop 0 are the personas from text, each further hop people related to those of the hop before. "
+        "New: no near-duplicate, by surface form, of a persona of an earlier hop or of its own."
+    )
+    return Section("personas", "Personas", "Personas hop by hop", lead, panels=panels) if panels else None
+
+
+def _growth_table(hops: Sequence[Mapping[str, Any]]) -> Table:
+    rows = []
+    for hop in hops:
+        factor = "" if hop["factor"] is None else f"{hop['factor']:.2f}"
+        new = (f"{hop['new']:,}", percent(hop["new_share"])) if "new" in hop else ("", "")
+        rows.append((str(hop["hop"]), f"{hop['personas']:,}", factor, *new))
+    return Table(("hop", "personas", "factor", "new", "share new"), rows)
+
+
 def verification(summary: Mapping[str, Any]) -> Section | None:
     """How the samples of each problem agreed."""
     panels = []

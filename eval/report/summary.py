@@ -50,6 +50,7 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "benchmarks": benchmarks,
         "comparisons": [_comparisons(artifact) for artifact in made_by(ordered, "eval.compare")],
         "data": [_data(artifact) for artifact in made_by(ordered, "synth.sft_data")],
+        "personas": [_growth(artifact) for artifact in made_by(ordered, "personahub.persona_to_persona")],
         "verification": [_votes(artifact) for artifact in made_by(ordered, "synth.verify")],
         "training": [_training(artifact) for artifact in made_by(ordered, "train.sft")],
         "diversity": [_diversity(artifact) for artifact in made_by(ordered, "eval.diversity")],
@@ -231,6 +232,11 @@ def _votes(artifact: Artifact) -> dict[str, Any]:
         "statuses": {kind: dict(sorted(counter.items())) for kind, counter in sorted(statuses.items())},
         "summary": artifact.manifest.summary,
     }
+
+
+def _growth(artifact: Artifact) -> dict[str, Any]:
+    """Personas by hop: how many, by what factor more than the hop before, and what share is new."""
+    return {"stage": artifact.manifest.stage, "hops": artifact.manifest.summary.get("growth", [])}
 
 
 def _counted(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:

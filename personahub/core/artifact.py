@@ -147,21 +147,21 @@ def read_rows(file: Path, columns: Sequence[str] | None = None, batch_rows: int 
         UserError: the file is missing or is no Parquet file.
     """
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             for batch in parquet.iter_batches(batch_size=batch_rows, columns=list(columns) if columns else None):
                 yield from batch.to_pylist()
     except FileNotFoundError:
         raise UserError(f"{file}: shard is missing though the manifest lists it; rebuild it with run --redo") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says some damage as OSError
         raise UserError(f"{file}: not a readable Parquet file ({error}); rebuild it with run --redo") from None
 
 
 def _read_table(file: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
-        return pq.read_table(file, columns=list(columns) if columns else None)
+        return pq.read_table(file, columns=list(columns) if columns else None, page_checksum_verification=True)
     except FileNotFoundError:
         raise UserError(f"{file}: shard is missing though the manifest lists it; rebuild it with run --redo") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says some damage as OSError
         raise UserError(f"{file}: not a readable Parquet file ({error}); rebuild it with run --redo") from None
 
 

@@ -26,6 +26,11 @@ PERSONA = pa.schema(
         ("relation", _TEXT),  # null at hop 0
         ("hop", pa.int32()),  # 0 = Text-to-Persona, 1..6 = Persona-to-Persona
         ("mode", _TEXT),  # read, write, like or dislike
+        ("granularity", _TEXT),  # coarse, medium or fine; null where none was asked for
+        (
+            "profile",
+            _TEXT,
+        ),  # occupation, expertise, interests, ... as JSON; null where only a description was asked for
         ("source", _TEXT),
         ("licence", _TEXT),
         ("model", _TEXT),

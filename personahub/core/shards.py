@@ -46,7 +46,7 @@ class _ParquetFile:
     def _open(self) -> pq.ParquetWriter:
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._temporary, self.schema, compression="zstd")
+            self._writer = pq.ParquetWriter(self._temporary, self.schema, compression="zstd", write_page_checksum=True)
         return self._writer
 
     def _flush(self) -> None:

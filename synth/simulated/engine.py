@@ -32,6 +32,7 @@ from synth.simulated.grammar import Difficulty
 from synth.simulated.persona import Mode, persona_to_persona, text_to_persona
 from synth.simulated.persona_faults import PersonaRates
 from synth.simulated.problems import family_names, judge, make_problem, solve
+from synth.simulated.profiles import as_profiles
 from synth.simulated.usecases import WRITERS, answer_use_case
 
 VERSION = "2"  # raise it when the same request gets another answer: it is part of the identity
@@ -79,7 +80,7 @@ class SimulatedEngine:
         """Answer at once, or after `latency_ms`.
 
         Raises:
-            RequestRefused: the request wants JSON of a given schema.
+            RequestRefused: the request wants JSON of another schema than that of profiles.
         """
         self._until_yield -= 1
         if self.config.latency_ms:
@@ -100,11 +101,11 @@ def answer(request: Request, config: Config) -> Completion:
     Tokens are counted as characters / 4, rounded up, which is near the truth for English.
 
     Raises:
-        RequestRefused: the request wants JSON of a given schema.
+        RequestRefused: the request wants JSON of another schema than that of profiles.
     """
-    if request.json_schema is not None:
-        raise RequestRefused("unsupported", "the simulated teacher does not write JSON of a given schema")
     task = read_task(request)
+    if request.json_schema is not None and not task.name.endswith("_profiles"):
+        raise RequestRefused("unsupported", "the simulated teacher writes JSON of no schema but that of profiles")
     seed = request.seed if request.sampling.temperature > 0 else 0
     contents = [[message["role"], message["content"]] for message in request.messages]
     source = int(digest("simulated", config.model, contents, request.sampling.temperature, seed, size=8), 16)
@@ -146,6 +147,8 @@ _BLOCK = re.compile(
 )
 # The first mark found decides: an instruction to box an answer says more than a mention of personas.
 _TASKS = (
+    ('{"personas": [', "text_to_profiles", "text"),
+    ('{"related": [', "persona_to_profiles", "persona"),
     ("Verdict:", "check_problem", "problem"),
     ("tool with this interface", "tool_code", "interface"),
     ("```python", "solve_pot", "problem"),
@@ -209,6 +212,16 @@ def _persona_to_persona(task: Task, source: int, config: Config) -> _Answer:
     return reply.text, reply.truth
 
 
+def _text_to_profiles(task: Task, source: int, config: Config) -> _Answer:
+    text, truth = _text_to_persona(task, source, config)
+    return as_profiles("personas", text, truth, task.source or "", Random(source))  # noqa: S311 - not for secrets
+
+
+def _persona_to_profiles(task: Task, source: int, config: Config) -> _Answer:
+    text, truth = _persona_to_persona(task, source, config)
+    return as_profiles("related", text, truth, None, Random(source))  # noqa: S311 - not for secrets
+
+
 def _math(task: Task, source: int, config: Config) -> _Answer:
     families = _focused(task.instructions.lower(), config) or config.families
     problem = make_problem(
@@ -268,6 +281,8 @@ _ANSWERS: dict[str, Callable[[Task, int, Config], _Answer]] = {
     "math": _math,
     "persona_to_persona": _persona_to_persona,
     "text_to_persona": _text_to_persona,
+    "persona_to_profiles": _persona_to_profiles,
+    "text_to_profiles": _text_to_profiles,
     **dict.fromkeys(WRITERS, _use_case),
     "unknown": _unknown,
 }

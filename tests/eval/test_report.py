@@ -304,3 +304,22 @@ def test_several_samples_and_a_judge_are_shown(build: Any, run: Run, tmp_path: P
     text = _Page((run(tmp_path / "r", "eval.report", {"b": artifact}).path / "index.html").read_text()).text
     assert "50.0% (25.0–75.0)" in text
     assert all(shown in text for shown in ("judge-7b", "321", "17", "43.2%"))
+
+
+def test_personas_are_shown_hop_by_hop(build: Any, run: Run, tmp_path: Path) -> None:
+    growth = [
+        {"hop": 0, "personas": 1234, "factor": None, "new": 1111, "new_share": 0.9003},
+        {"hop": 1, "personas": 2345, "factor": 1.9003, "new": 1876, "new_share": 0.8},
+    ]
+    related = build(tmp_path / "kin", "personahub.persona_to_persona", summary={"growth": growth})
+    path = run(tmp_path / "r", "eval.report", {"kin": related}).path
+    text = _Page((path / "index.html").read_text(encoding="utf-8")).text
+    assert "kin: personas by hop" in text
+    assert all(shown in text for shown in ("1,234", "90.0%", "1.90", "1,876", "80.0%"))
+    assert "| 1 | 2345 | 0.800 |" in (path / "report.md").read_text(encoding="utf-8")
+    uncounted = build(
+        tmp_path / "few",
+        "personahub.persona_to_persona",
+        summary={"growth": [{"hop": 0, "personas": 7, "factor": None}]},
+    )
+    assert 'id="personas"' in (run(tmp_path / "r2", "eval.report", {"few": uncounted}).path / "index.html").read_text()

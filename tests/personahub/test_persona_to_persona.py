@@ -7,13 +7,15 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from personahub.core.artifact import Artifact
 from personahub.core.config import parse_config
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
-from personahub.persona_to_persona import Config, Pair, forecast, parse_pairs, requests_per_hop, widths
+from personahub.persona_to_persona import Config, Pair, forecast, growth, parse_pairs, requests_per_hop, widths
 
 ENGINE = '''
 from typing import Annotated
@@ -144,6 +146,13 @@ def test_every_hop_is_asked_and_every_persona_names_its_parent(tmp_path: Path, r
             assert row["relation"] in ("colleague", "customer")
             assert row["persona"].rpartition(" via ")[2] == parent["persona"].rpartition(" via ")[2]
     assert artifact.manifest.summary["personas_by_hop"] == {"0": 3, "1": 6, "2": 12, "3": 24}
+    growth = artifact.manifest.summary["growth"]
+    assert [(hop["hop"], hop["factor"], hop["new_share"]) for hop in growth] == [
+        (0, None, 1),
+        (1, 2, 1),
+        (2, 2, 1),
+        (3, 2, 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -240,3 +249,19 @@ def test_requests_per_hop() -> None:
     assert requests_per_hop(config, 5) == [1, 3, 5, 5]
     assert requests_per_hop(config, 0) == [0, 0, 0, 0]
     assert forecast(config, {"personas": 0}).rows_out == 0
+
+
+def test_growth_counts_what_is_new(tmp_path: Path) -> None:
+    rows = [(0, "A nurse in Oslo"), (0, "a NURSE in Oslo."), (1, "Oslo: a nurse in it"), (1, "A baker"), (2, "A baker")]
+    for number, part in enumerate((rows[:3], rows[3:])):
+        table = pa.table({"hop": [hop for hop, _ in part], "id": [f"{number}{i}" for i in range(len(part))]})
+        pq.write_table(table.append_column("persona", [[text for _, text in part]]), tmp_path / f"0000{number}.parquet")
+    entries = growth(tmp_path, 0.9)
+    assert [(entry["personas"], entry["new"], entry["factor"]) for entry in entries] == [
+        (2, 1, None),
+        (2, 2, 1),
+        (1, 0, 0.5),
+    ]
+    assert [entry["personas"] for entry in growth(tmp_path, None)] == [2, 2, 1]
+    assert "new" not in growth(tmp_path, None)[0]
+    assert growth(tmp_path / "nowhere", 0.9) == []

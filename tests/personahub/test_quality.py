@@ -103,6 +103,10 @@ BAD = {
         "A person named Greg Peters who enjoys humour",
         "My name is Anna Karlsson and I teach",
         "Name: Anna Karlsson, a teacher",
+        "Sam, a travel blogger who paints",
+        "Dorte is an independent historian",
+        "I am Helga, a woman from a small village",
+        "An old friend and classmate of Takumi Nakano",
         "Jane Smith",
     ],
     "not_a_person": [
@@ -137,6 +141,10 @@ GOOD = [
     "African American, a proud mother of two",
     "South Asian American, who teaches dance",
     "General Practitioner, a mother of two",
+    "Beekeeper, an early riser",
+    "Retired, a widower with a dog",
+    "Norwegian, a sailor and cook",
+    "As a teacher, the day starts early for her",
     "An afghan immigrant in New Hampshire who dreams of becoming a hairdresser",
     "A customer of the Bank of New Zealand",
     "A K-pop fan en route to Seoul",
@@ -212,7 +220,7 @@ def test_languages_choose_what_is_kept() -> None:
 
 
 def test_named_person_mention_also_drops_ties_to_people() -> None:
-    mention = Config(named_person="mention")
+    subject, mention = Config(named_person="subject"), Config()
     for persona in (
         "A patient of Dr. Shirin Agha",
         "A former classmate of Takumi Nakano",
@@ -220,9 +228,15 @@ def test_named_person_mention_also_drops_ties_to_people() -> None:
         "A devoted Sara Lindqvist fan",
         "A coach who admires Linda Page",
     ):
-        assert reason(persona) is None
+        assert reason(persona, subject) is None
         assert reason(persona, mention) == "named_person"
-    for persona in ("A student of New York University", "A fan of South Korea", "A lover of Computer Science"):
+    for persona in (
+        "A student of New York University",
+        "A fan of South Korea",
+        "A lover of Computer Science",
+        "A resident of Örnsköldsvik Municipality",
+        "A meteorologist who watches Tampa Bay's games",
+    ):
         assert reason(persona, mention) is None
 
 
@@ -286,13 +300,16 @@ def test_hostile_input_takes_no_time(persona: str) -> None:
 def test_released_personas_pass(test_data: Path) -> None:
     lines = (test_data / "personas/personahub_tool_personas.jsonl").read_text().splitlines()
     personas = [json.loads(line)["persona"] for line in lines]
-    every_language = Counter(reason(persona, Config(languages=())) for persona in personas)
+    subject = Config(named_person="subject")
+    every_language = Counter(reason(persona, Config(languages=(), named_person="subject")) for persona in personas)
     assert every_language[None] / len(personas) >= 0.98
     for name in ("too_short", "too_long", "vague", "refusal", "markup", "contact_data", "repetition"):
         assert every_language[name] <= 2, name
     english = [persona for persona in personas if detect_language(persona) in ("en", None)]
     assert len(english) > 4800
-    assert sum(reason(persona) is None for persona in english) / len(english) >= 0.98
+    assert sum(reason(persona, subject) is None for persona in english) / len(english) >= 0.98
+    named = sum(reason(persona) == "named_person" for persona in english)
+    assert 0.04 < named / len(english) < 0.08  # fans, friends and colleagues of named people
 
 
 def test_the_stage_counts_reasons_and_keeps_lineage(run: Any, repository: Path) -> None:

@@ -130,8 +130,8 @@ def test_a_missing_path_is_an_error_before_anything_runs(tmp_path: Path, load: A
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "give either `path` or `hub`"),
-        ({"path": "a", "hub": {"name": "x", "revision": "0" * 40}}, "give either `path` or `hub`"),
+        ({}, "give one of `path`, `hub`"),
+        ({"path": "a", "hub": {"name": "x", "revision": "0" * 40}}, "give one of `path`, `hub`"),
         ({"hub": {"name": "x", "revision": "main"}}, r"c\.hub\.revision: .*full commit hash"),
         ({"path": "a", "text_feild": "x"}, "Did you mean 'text_field'"),
     ],

@@ -164,7 +164,7 @@ def test_modes_are_drawn_per_text_evenly_and_repeatably() -> None:
         ({"modes": []}, r"c\.modes: "),
         ({"modes": ["read", "read"]}, "names a mode twice"),
         ({"modes": ["read"], "modes_per_text": 2}, "modes_per_text is 2, but there are 1 modes"),
-        ({"granularity": "medium"}, "'coarse' or 'fine'"),
+        ({"granularity": "finest"}, "'coarse', 'medium' or 'fine'"),
         ({"personas_per_tex": 1}, "Did you mean 'personas_per_text'"),
     ],
 )

@@ -1,0 +1,290 @@
+"""Released personas: collections that others have published, as records with their origin and licence.
+
+    personas:
+      run: personahub.released
+      config: {release: personahub, path: persona.jsonl}
+
+    personas:
+      run: personahub.released
+      config: {release: finepersonas, hub: {revision: <commit>}, limit: 1_000_000}
+
+`release` fills in where the data set is, what its columns are called, and its licence (`RELEASES`);
+what the config says itself comes first, so any other collection is read with `columns`. The whole
+mapping is written to the artifact's `stage.json`. Check the licence of what you make from them:
+PersonaHub's forbids commercial use, FinePersonas' passes on Llama's terms.
+
+Persona-to-Persona, quality and dedup read the output as they read our own personas. Memory grows by
+about 100 bytes for every persona, by which those that come again are known; `unique: false` leaves
+that to dedup.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
+from personahub.core.errors import Rejected, UserError
+from personahub.core.forecast import Forecast
+from personahub.core.identity import content_id
+from personahub.core.records import PERSONA, Row
+from personahub.core.shards import shard_name
+from personahub.core.stage import Stage
+from personahub.documents import HubSource, RawDocument, count_rows, read_origin
+from personahub.sources import clean_text
+
+VERSION = "1"
+INPUTS = ()
+
+
+class Columns(FrozenModel):
+    """What the columns of a collection are called."""
+
+    persona: tuple[str, ...] = Field(
+        default=("persona",),
+        min_length=1,
+        description="Each of these gives a persona. A row may lack some of them, not all.",
+    )
+    id: str | None = Field(default=None, description="The collection's own id of a row; appended to `source` as #id.")
+    document_id: str | None = Field(default=None, description="Id of the text that the persona was inferred from.")
+    profile: dict[str, str] = Field(
+        default={}, description="Part of the profile -> column; kept as JSON in the column `profile`."
+    )
+
+
+_DOMAINS = {
+    "general_domain": "general domain (top 1 percent)",
+    "specific_domain": "specific domain (top 1 percent)",
+    "general_domain_elite": "general domain (top 0.1 percent)",
+    "specific_domain_elite": "specific domain (top 0.1 percent)",
+}
+_POPULATION = ("occupation", "age", "sex", "marital_status", "education_level", "city", "state", "country")
+
+# Column names and licences as their publishers gave them in 2024 and 2025.
+RELEASES: dict[str, dict[str, Any]] = {
+    "personahub": {  # 200,000 personas; "input persona" is the column of the problem and text samples
+        "hub": {"name": "proj-persona/PersonaHub", "config": "persona"},
+        "columns": {"persona": ("persona", "input persona")},
+        "source": "proj-persona/PersonaHub",
+        "licence": "CC BY-NC-SA 4.0",
+    },
+    "elite_personas": {  # 370 million, in 19 files of 16 GB
+        "hub": {"name": "proj-persona/PersonaHub", "files": "ElitePersonas/*.jsonl"},
+        "columns": {"persona": ("persona",), "profile": _DOMAINS},
+        "source": "proj-persona/PersonaHub ElitePersonas",
+        "licence": "CC BY-NC-SA 4.0",
+    },
+    "finepersonas": {  # 21 million, from FineWeb-Edu; `id` is that of its document
+        "hub": {"name": "argilla/FinePersonas-v0.1"},
+        "columns": {"persona": ("persona",), "document_id": "id", "profile": {"labels": "labels"}},
+        "source": "argilla/FinePersonas-v0.1",
+        "licence": "Llama 3 Community License",
+    },
+    "nemotron_personas": {  # 1 million from statistics of the USA; other countries' sets have the same columns
+        "hub": {"name": "nvidia/Nemotron-Personas-USA"},
+        "columns": {
+            "persona": ("persona",),
+            "id": "uuid",
+            "profile": {
+                **{name: name for name in _POPULATION},
+                "expertise": "skills_and_expertise_list",
+                "interests": "hobbies_and_interests_list",
+            },
+        },
+        "source": "nvidia/Nemotron-Personas-USA",
+        "licence": "CC BY 4.0",
+    },
+}
+
+ReleaseName = Literal["personahub", "elite_personas", "finepersonas", "nemotron_personas"]
+
+
+class Config(StageConfig):
+    """Where the collection is and what its columns are called."""
+
+    release: ReleaseName | None = Field(default=None, description="A known collection; see RELEASES.")
+    path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
+    pattern: str = Field(default="**/*", description="Which files of a folder to read, such as '*.jsonl.gz'.")
+    hub: HubSource | None = None
+    urls: tuple[str, ...] = Field(default=(), description="https or hf addresses of JSON Lines or Parquet files.")
+    columns: Columns = Columns()
+    source: str | None = Field(default=None, description="Of rows that have no column `source`.")
+    licence: str | None = Field(default=None, description="Of rows that have no column `licence` or `license`.")
+    model: str | None = Field(default=None, description="That wrote the personas, if known.")
+    machine_generated: bool = True
+    limit: int | None = Field(default=None, gt=0, description="Read this many rows at most.")
+    max_chars: int = Field(default=4000, gt=0, description="Longer personas are rejected as too_long.")
+    unique: bool = Field(default=True, description="Reject personas, and ids, that came before.")
+    rows_per_shard: int = Field(default=50_000, gt=0, description="Input rows that one output shard covers.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_release(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("release") not in RELEASES:
+            return values
+        known = RELEASES[values["release"]]
+        filled = {**{name: value for name, value in known.items() if name != "hub"}, **values}
+        if isinstance(values.get("hub"), dict):
+            filled["hub"] = {**known["hub"], **values["hub"]}
+        return filled
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Config:
+        if sum(map(bool, (self.path, self.hub, self.urls))) != 1:
+            raise ValueError("give one of `path`, `hub` and `urls`")
+        return self
+
+
+class Imported(NamedTuple):
+    """One persona as a record, and why it is not taken, if so."""
+
+    record: Row
+    error: Rejected | None
+
+
+class Seen:
+    """Identities of the personas taken so far: 16 bytes each, about 100 in a Python set."""
+
+    def __init__(self) -> None:
+        self.personas: set[bytes] = set()
+        self.ids: set[bytes] = set()
+
+
+def run(stage: Stage[Config]) -> None:
+    """Read, check and shard the personas.
+
+    Raises:
+        UserError: a file is missing, empty or malformed, or holds no usable persona.
+    """
+    config, seen = stage.config, Seen()
+    numbered = enumerate(itertools.islice(read(config), config.limit))
+    with stage.progress(config.limit) as progress:
+        for index, group in itertools.groupby(numbered, key=lambda pair: pair[0] // config.rows_per_shard):
+            rows = (raw for _, raw in group)
+            if (stage.path / f"{shard_name(index)}.parquet").exists():
+                for raw in rows:  # only to know its personas again
+                    for _ in import_row(raw, config, seen):
+                        pass
+                continue
+            with stage.writer(shard_name(index), PERSONA) as writer:
+                for raw in rows:
+                    writer.rows_in += 1
+                    progress.update(1)
+                    for record, error in import_row(raw, config, seen):
+                        if error is None:
+                            writer.write(record)
+                        else:
+                            writer.reject(record, error)
+    _, counts, _ = stage.totals()
+    if counts.rows_out == 0:
+        raise UserError(f"stages.{stage.name}.config: {none_usable(counts.rows_in, counts.rejected)}")
+
+
+def none_usable(rows: int, rejected: Mapping[str, int]) -> str:
+    """What to say where nothing was taken."""
+    reasons = ", ".join(f"{reason} {number}" for reason, number in rejected.items())
+    return f"none of the {rows} rows has a usable persona ({reasons}); name the right column with `columns`"
+
+
+def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
+    """As many rows as the files hold, at most `limit`; a hub data set's size is not asked for."""
+    if config.path is not None:
+        rows = count_rows(Path(config.path), config.pattern)
+        return Forecast(rows_out=min(rows, config.limit or rows))
+    notes = () if config.limit else ("the size of the data set is not known: set `limit` for a forecast",)
+    return Forecast(rows_out=config.limit or 0, notes=notes)
+
+
+def read(config: Config) -> Iterator[RawDocument]:
+    """Raw rows of the configured origin, streamed.
+
+    Raises:
+        UserError: see `personahub.documents`.
+    """
+    return read_origin(config.path, config.pattern, config.hub, config.urls, config.columns.persona[0])
+
+
+def import_row(raw: RawDocument, config: Config, seen: Seen) -> Iterator[Imported]:
+    """The personas of a row, each with the reason not to take it: `no_persona`, `too_long`, `duplicate_id` or
+    `duplicate_persona`.
+
+    Raises:
+        UserError: the row has none of the columns `columns.persona`.
+    """
+    columns = [name for name in config.columns.persona if name in raw.row]
+    if not columns:
+        wanted = " or ".join(map(repr, config.columns.persona))
+        there = ", ".join(map(repr, raw.row)) or "none"
+        raise UserError(
+            f"{raw.where}: no field {wanted}; there are {there}. Name the one that holds the persona with `columns.persona`"
+        )
+    own_id = _value(raw.row, config.columns.id)
+    repeated = config.unique and own_id is not None and _before(seen.ids, content_id("id", own_id))
+    for name in columns:
+        record, error = _record(raw.row, name, own_id, config, with_column=len(columns) > 1)
+        if error is None and repeated:
+            error = Rejected("duplicate_id", str(own_id))
+        if error is None and config.unique and _before(seen.personas, content_id("text", record["persona"])):
+            error = Rejected("duplicate_persona")
+        yield Imported(record, error)
+
+
+def _before(seen: set[bytes], key: str) -> bool:
+    """Whether the key was there before; from now on it is."""
+    number = len(seen)
+    seen.add(bytes.fromhex(key))
+    return len(seen) == number
+
+
+_SHOWN = 500  # characters of an over-long persona that are kept with its reason
+
+
+def _record(row: Row, column: str, own_id: str | None, config: Config, with_column: bool) -> Imported:
+    value, error = row[column], None
+    persona = clean_text(value) if isinstance(value, str) else ""
+    if not persona:
+        error = Rejected("no_persona", f"field {column!r} is empty or not a string ({type(value).__name__})")
+    elif len(persona) > config.max_chars:
+        error = Rejected("too_long", f"{len(persona)} characters, of which {_SHOWN} are kept here")
+        persona = persona[:_SHOWN]
+    source = _value(row, "source") or config.source
+    if own_id is not None:
+        source = f"{source or ''}#{own_id}"
+    document_id = _value(row, config.columns.document_id)
+    profile = _profile(row, config.columns.profile, column if with_column else None)
+    record = {
+        "id": content_id("persona", persona, source, document_id, column),
+        "persona": persona,
+        "document_id": document_id,
+        "parent_id": None,
+        "relation": None,
+        "hop": 0,
+        "mode": None,
+        "granularity": None,
+        "profile": profile,
+        "source": source,
+        "licence": _value(row, "licence") or _value(row, "license") or config.licence,
+        "model": config.model,
+        "machine_generated": config.machine_generated,
+    }
+    return Imported(record, error)
+
+
+def _value(row: Row, column: str | None) -> str | None:
+    """A column as text; nothing, blanks and the word None (which ElitePersonas writes) are None."""
+    value = row.get(column) if column is not None else None
+    text = "" if value is None else clean_text(value if isinstance(value, str) else json.dumps(value, default=str))
+    return None if text in ("", "None") else text
+
+
+def _profile(row: Row, columns: Mapping[str, str], column: str | None) -> str | None:
+    parts = {part: _value(row, name) for part, name in columns.items()}
+    if column is not None:
+        parts["column"] = column
+    known = {part: value for part, value in parts.items() if value is not None}
+    return json.dumps(known, ensure_ascii=False) if known else None

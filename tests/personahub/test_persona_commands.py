@@ -1,0 +1,201 @@
+"""`personahub personas import | sample | stats | search`, through the command line's own entry."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from personahub.cli import main
+from personahub.core.records import PERSONA
+
+PEOPLE = [
+    "A night-shift nurse who keeps bees on the roof of her hospital",
+    "A baker whose sourdough starter is older than his daughter",
+    "A lighthouse keeper who breeds herring gulls",
+    "A nurse who teaches first aid to fishermen",
+    "A retired bus driver who restores old cameras",
+    "Un boulanger qui fait du pain pour les écoles de la ville",
+]
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def personas(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `personahub personas ...`; returns exit code, stdout and stderr."""
+
+    def command(*words: Any) -> tuple[int, str, str]:
+        code = main(["personas", *map(str, words)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return command
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    file = tmp_path / "people.jsonl"
+    file.write_text("".join(json.dumps({"persona": text}) + "\n" for text in PEOPLE))
+    return file
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz", "out.parquet"])
+def test_import_writes_records_in_every_format(tmp_path: Path, personas: Command, collection: Path, name: str) -> None:
+    target = tmp_path / name
+    code, out, _ = personas("import", collection, target, "--release", "personahub")
+    assert code == 0
+    assert "6 personas from 6 rows" in out
+    assert "CC BY-NC-SA 4.0" in out
+    if name.endswith(".parquet"):
+        table = pq.read_table(target)
+        assert table.schema.equals(PERSONA)
+        rows = table.to_pylist()
+    else:
+        content = target.read_bytes()
+        rows = [
+            json.loads(line) for line in (gzip.decompress(content) if name.endswith("gz") else content).splitlines()
+        ]
+    assert [row["persona"] for row in rows] == PEOPLE
+    assert {row["source"] for row in rows} == {"proj-persona/PersonaHub"}
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["people.jsonl", name])
+    assert personas("stats", target)[0] == 0
+
+
+def test_import_keeps_what_it_rejects_beside(tmp_path: Path, personas: Command) -> None:
+    source = tmp_path / "in.jsonl"
+    rows = [{"who": "A nurse", "n": 1}, {"who": 5, "n": 2}, {"who": "A nurse", "n": 3}, {"who": "A baker", "n": 1}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    target = tmp_path / "out.parquet"
+    code, out, _ = personas("import", source, target, "--field", "who", "--id-field", "n", "--licence", "CC0")
+    assert code == 0
+    assert "3 rejected" in out
+    rejected = [json.loads(line) for line in (tmp_path / "out.rejected.jsonl").read_text().splitlines()]
+    assert Counter(row["reason"] for row in rejected) == {"no_persona": 1, "duplicate_persona": 1, "duplicate_id": 1}
+    assert rejected[0]["where"].endswith("in.jsonl:2")
+    assert pq.read_table(target).to_pylist()[0]["source"] == "in.jsonl#1"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"persona": "A nurse"}\n{"persona": "torn', "in.jsonl:2: not valid JSON"),
+        ('{"persona": "A nurse"}\n{"text": "A baker"}\n', "in.jsonl:2: no field 'persona'; there are 'text'"),
+        ("", "in.jsonl: holds no rows"),
+        ('{"persona": 5}\n', "none of the 1 rows has a usable persona (no_persona 1)"),
+    ],
+)
+def test_a_failed_import_leaves_no_output(tmp_path: Path, personas: Command, content: str, message: str) -> None:
+    (tmp_path / "in.jsonl").write_text(content)
+    for name in ("out.jsonl", "out.parquet"):
+        code, _, error = personas("import", tmp_path / "in.jsonl", tmp_path / name)
+        assert code == 2
+        assert message in error
+        assert error.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_a_corrupt_shard_amid_a_folder_leaves_no_output(tmp_path: Path, personas: Command) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "ab":
+        people = [f"A keeper of {number} {name} gulls" for number in range(5000)]
+        pq.write_table(pa.table({"persona": people}), folder / f"{name}.parquet", write_page_checksum=True)
+    content = bytearray((folder / "b.parquet").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (folder / "b.parquet").write_bytes(bytes(content))
+    code, _, error = personas("import", folder, tmp_path / "out.parquet")
+    assert code == 2
+    assert "b.parquet: not a readable Parquet file" in error
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path, personas: Command, collection: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    assert personas("import", collection, target)[0] == 0
+    before = target.read_bytes()
+    code, _, error = personas("import", collection, target, "--limit", 1)
+    assert code == 2
+    assert "--overwrite" in error
+    assert target.read_bytes() == before
+    assert personas("import", collection, target, "--limit", 1, "--overwrite")[0] == 0
+    assert len(target.read_text().splitlines()) == 1
+    assert "unknown type of file" in personas("import", collection, tmp_path / "out.csv")[2]
+
+
+def test_sample_does_not_depend_on_order_or_division(tmp_path: Path, personas: Command, collection: Path) -> None:
+    drawn = personas("sample", collection, "-n", 3)[1].splitlines()
+    assert len(set(drawn)) == 3
+    assert set(drawn) <= set(PEOPLE)
+    (tmp_path / "two").mkdir()
+    for name, part in (("a", PEOPLE[3:]), ("b", PEOPLE[:3])):
+        pq.write_table(pa.table({"persona": part}), tmp_path / f"two/{name}.parquet")
+    assert personas("sample", tmp_path / "two", "-n", 3)[1].splitlines() == drawn
+    assert personas("sample", collection, "-n", 3, "--seed", 1)[1].splitlines() != drawn
+    assert len(personas("sample", collection, "-n", 99)[1].splitlines()) == 6
+    target = tmp_path / "drawn.parquet"
+    assert personas("sample", collection, "-n", 3, "--out", target)[0] == 0
+    assert pq.read_table(target)["persona"].to_pylist() == drawn
+
+
+def test_stats_count_what_is_there(tmp_path: Path, personas: Command) -> None:
+    rows = [
+        {"persona": text, "hop": number % 2, "id": str(number), "source": f"s#{number}"}
+        for number, text in enumerate(PEOPLE)
+    ]
+    rows += [{**rows[0], "persona": "a night-shift NURSE who keeps bees on the roof of her hospital."}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = json.loads(personas("stats", tmp_path / "p.jsonl", "--json")[1])
+    assert (found["personas"], found["distinct"], found["duplicate_ids"], found["without_id"]) == (7, 6, 1, 0)
+    assert found["languages"] == {"en": 6, "fr": 1}
+    assert found["people"]["nurse"] == 3
+    assert (found["hop"], found["source"]) == ({"0": 4, "1": 3}, {"s": 7})
+    assert found["words"]["min"] == 7
+    assert found["words"]["max"] == 13
+    text = personas("stats", tmp_path / "p.jsonl")[1]
+    assert "personas       7" in text
+
+
+def test_search_by_words_ranks_the_rare_and_the_short_first(personas: Command, collection: Path) -> None:
+    hits = personas("search", collection, "NURSE", "bees")[1].splitlines()
+    assert [hit.partition("  ")[2] for hit in hits] == [PEOPLE[0], PEOPLE[3]]
+    best = json.loads(personas("search", collection, "écoles", "-n", 1, "--json")[1])
+    assert best["persona"] == PEOPLE[5]
+    assert "nothing found" in personas("search", collection, "astronaut")[1]
+    assert "there is no word in it" in personas("search", collection, "...")[2]
+
+
+def test_search_by_embedding(personas: Command, collection: Path) -> None:
+    hits = personas("search", collection, "a keeper of lighthouses", "--embedder", "hashing", "-n", 2)[1].splitlines()
+    assert len(hits) == 2
+    assert hits[0].endswith(PEOPLE[2])
+    scores = [float(hit.split()[0]) for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_artifacts_of_a_run_are_collections_and_half_of_one_is_not(
+    tmp_path: Path, personas: Command, collection: Path, run: Any
+) -> None:
+    stages = {"personas": {"run": "personahub.released", "config": {"path": str(collection)}}}
+    artifact = run(stages)["personas"]
+    assert json.loads(personas("stats", artifact.path, "--json")[1])["personas"] == 6
+    (artifact.path / "manifest.json").rename(artifact.path / "stage.json")  # a stage's folder before it is done
+    code, _, error = personas("stats", artifact.path)
+    assert code == 2
+    assert "half-written" in error
+
+
+def test_other_columns_and_unusable_rows(tmp_path: Path, personas: Command) -> None:
+    (tmp_path / "p.jsonl").write_text('{"who": "A nurse"}\n{"who": null}\n{"who": 5}\n{"who": "A baker"}\n')
+    assert sorted(personas("sample", tmp_path / "p.jsonl", "--field", "who")[1].splitlines()) == ["A baker", "A nurse"]
+    code, _, error = personas("search", tmp_path / "p.jsonl", "nurse")
+    assert code == 2
+    assert "p.jsonl:1: no field 'persona'; there are 'who'" in error
+    assert "no such file" in personas("stats", tmp_path / "nowhere.jsonl")[2]
