@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,3 @@ def solution_lengths(count: int, longest: int, seed: int = 0) -> list[int]:
     mean = 700 * longest / 2048
     drawn = rng.lognormal(np.log(mean) - 0.125, 0.5, size=count)
     return [int(length) for length in np.clip(drawn, 16, longest)]
-
-
-def write_json(path: Path, value: Any) -> None:
-    """For the benchmarks' own files."""
-    path.write_text(json.dumps(value, indent=2), encoding="utf-8")
