@@ -186,7 +186,7 @@ def matrix_rate(size: int) -> float:
         now = time.perf_counter if device == "cuda" else time.process_time
         start = now()
         for _ in range(4):
-            left @ right
+            torch.matmul(left, right)
         if device == "cuda":
             torch.cuda.synchronize()
         best = max(best, 4 * 2 * size**3 / (now() - start))

@@ -224,7 +224,8 @@ def _refuse_leaks(trainer: SFTTrainer) -> dict[str, Any]:
     """Perturb a packed row under this run's attention; sharded weights are not whole before training begins."""
     from train.packing import TOLERANCE, packing_leak
 
-    if not trainer.args.packing or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    args: Any = trainer.args
+    if not args.packing or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return {}
     leak = packing_leak(trainer)
     if leak is None:
@@ -233,7 +234,7 @@ def _refuse_leaks(trainer: SFTTrainer) -> dict[str, Any]:
         attention = getattr(trainer.model.config, "_attn_implementation", "unknown")  # type: ignore[union-attr]
         raise UserError(
             f"sft.packing: {leak.examples} examples share a row and see one another: a token changed in one moved the "
-            f"log-probabilities of another by {leak.others:.2g} (packing_strategy={trainer.args.packing_strategy}, "
+            f"log-probabilities of another by {leak.others:.2g} (packing_strategy={args.packing_strategy}, "
             f"attention {attention}). Use packing_strategy: bfd, another model.attn_implementation, or packing: false"
         )
     return {"packing_leak": leak.others}

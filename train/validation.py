@@ -179,7 +179,7 @@ def solve(
         for start in range(0, len(ordered), config.batch_size):
             batch = ordered[start : start + config.batch_size]
             prompts = [
-                tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+                str(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False))
                 for row in batch
             ]
             inputs = tokenizer(
