@@ -8,7 +8,7 @@ N parameters, T tokens on one device in one forward pass, s sequence length.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,9 +52,26 @@ class ModelShape:
         """Parameters that every token is multiplied with: N without the input embedding, which is a lookup."""
         return self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.hidden_size)
 
-    def adapter_parameters(self, rank: int) -> int:
-        """Parameters of LoRA on PEFT's default targets for Qwen2, q and v: rank * (inputs + outputs) of each."""
-        return self.num_layers * rank * (self.hidden_size * 2 + self.hidden_size + self.kv_size)
+    def adapter_parameters(self, rank: int, targets: str | Sequence[str] | None = None) -> int:
+        """Parameters of LoRA: rank * (inputs + outputs) of every matrix it is laid on.
+
+        Args:
+            rank: r.
+            targets: PEFT's `target_modules`: names of projections, `all-linear` for all seven, or None
+                for its default for Qwen2, q and v.
+        """
+        d, k, i = self.hidden_size, self.kv_size, self.intermediate_size
+        sides = {
+            "q_proj": 2 * d,
+            "k_proj": d + k,
+            "v_proj": d + k,
+            "o_proj": 2 * d,
+            "gate_proj": d + i,
+            "up_proj": d + i,
+            "down_proj": d + i,
+        }
+        names = sides if targets == "all-linear" else targets or ("q_proj", "v_proj")
+        return self.num_layers * rank * sum(sides[name] for name in names if name in sides)
 
     def training_flops(self, tokens: float, sequence_length: float, trains_all: bool = True) -> float:
         """FLOPs of training on `tokens`, without what activation checkpointing computes again.
@@ -126,18 +143,27 @@ Dtype = Literal["float32", "bfloat16"]
 _BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
+# TRL's fused head works on tiles of the logits (trl.kernels.chunked_logprob), in a buffer of this size whatever
+# the vocabulary. Without Triton it takes float32 copies of a tile: at most seven and a mask of bytes at once.
+_HEAD_TOKENS, _HEAD_WIDTH = 4096, 32_768
+_HEAD_TEMPORARIES = 7 * 4 + 1
+
+
 @dataclass(frozen=True)
 class TrainingSetup:
     """What decides the memory besides the shape.
 
     Attributes:
-        weights: dtype of the weights, their gradients and the optimizer's moments. float32 trains
-            with bf16 autocast: the weights stay exact, the matrix products are bf16.
+        weights: dtype of the weights, their gradients and the optimizer's moments. An adapter's are
+            float32 in any case (PEFT's `autocast_adapter_dtype`).
         optimizer: a name of transformers' `optim`.
         tokens_per_device: T, padding included.
         checkpointing: whether activations are computed again in the backward pass.
         shards: devices that weights, gradients and optimizer are spread over (FSDP, ZeRO-3).
         trained_parameters: None for all; with LoRA those of the adapter.
+        adapted: names of the matrices that LoRA is laid on, as `adapter_parameters` takes them.
+        autocast: float32 weights whose matrix products are bf16: exact updates at bf16's speed.
+        triton: whether the fused head runs as Triton kernels (CUDA) or as torch operations (CPU).
     """
 
     weights: Dtype = "float32"
@@ -146,6 +172,19 @@ class TrainingSetup:
     checkpointing: bool = True
     shards: int = 1
     trained_parameters: int | None = None
+    adapted: str | Sequence[str] | None = None
+    autocast: bool = True
+    triton: bool = True
+
+    @property
+    def casts(self) -> bool:
+        """Whether autocast has anything to cast."""
+        return self.autocast and self.weights == "float32"
+
+    @property
+    def compute_bytes(self) -> int:
+        """Of an element in a matrix product."""
+        return 2 if self.casts else _BYTES[self.weights]
 
 
 @dataclass(frozen=True)
@@ -153,25 +192,26 @@ class MemoryPlan:
     """Bytes on each device, by component.
 
     Attributes:
-        copies: bf16 copies of float32 weights that autocast keeps while a forward pass lasts.
+        weights: of the model, and of the adapter.
+        optimizer: its state.
+        gradients: all of them, as the backward pass ends.
+        copies: bf16 copies of float32 weights that autocast makes and the backward pass needs.
         activations: all that the backward pass needs, as it begins.
-        layer: activations of one layer, which are left as the backward pass ends.
+        head: what the loss and the gradient of its logits take, a tile at a time.
+        layer: one layer computed again, or the last one left: its activations and its bf16 copies.
         gathered: whole layers that sharded training holds for a moment.
+        total: the peak, see `plan_memory`.
     """
 
     weights: float
-    gradients: float
     optimizer: float
+    gradients: float
     copies: float
     activations: float
+    head: float
     layer: float
     gathered: float
-
-    @property
-    def total(self) -> float:
-        """Peak. Copies and activations are gone when the gradients are whole, so the larger side counts."""
-        moving = max(self.copies + self.activations, self.gradients + self.layer)
-        return self.weights + self.optimizer + self.gathered + moving
+    total: float
 
     def __str__(self) -> str:
         parts = {
@@ -180,34 +220,80 @@ class MemoryPlan:
             "gradients": self.gradients,
             "bf16 copies": self.copies,
             "activations": self.activations,
+            "one layer": self.layer,
+            "logits and their gradients": self.head,
             "gathered layers": self.gathered,
         }
-        shown = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items() if size)
-        return f"{self.total / 1e9:.1f} GB per GPU at the peak ({shown})"
+        shown = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items() if size >= 5e7)
+        return f"{self.total / 1e9:.1f} GB per GPU at the peak (not all at once: {shown})"
 
 
 def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
     """Memory of a training step on each device.
 
-    Weights and gradients take the bytes of `setup.weights` per parameter, autocast's copies 2 per
-    multiplied parameter; see `optimizer_bytes` and `activation_bytes`. Sharded training holds two
-    whole layers at a time in bf16, the one in use and the one being fetched. Outside the plan: the
-    CUDA context (about 0.5 GB), the allocator's waste, and logits, which TRL's fused head never
-    holds all at once.
+    Weights and optimizer are there all the time. Of the rest the largest of these moments counts:
+
+    * the forward pass ends: copies, activations, a tile of logits;
+    * the loss is differentiated: activations (and without checkpointing copies), the head;
+    * the last layer is differentiated: with checkpointing it has just been computed again, and the
+      gradient of the head is there;
+    * the first layer has been differentiated: all gradients, and that layer; where the embeddings
+      are tied, their two gradients before they are added.
+
+    In between, gradients grow as activations go. Sharded training holds two whole layers at a time in
+    bf16, the one in use and the one being fetched. Outside the plan: the CUDA context (about 0.5 GB)
+    and what the allocator wastes.
     """
     weight_bytes = _BYTES[setup.weights]
-    trained = shape.parameters if setup.trained_parameters is None else setup.trained_parameters
-    added = 0 if setup.trained_parameters is None else trained  # an adapter comes on top of the weights
-    autocast = setup.weights == "float32" and setup.shards == 1
+    lora = setup.trained_parameters is not None
+    trained = setup.trained_parameters if setup.trained_parameters is not None else shape.parameters
+    added = 4 * trained if lora else 0  # an adapter comes on top of the weights
+    grad_bytes = 4 if lora else weight_bytes
+    table = shape.vocab_size * shape.hidden_size
+
+    layer = _layer_bytes(shape, setup) * setup.tokens_per_device + (2.0 * shape.layer_parameters if setup.casts else 0)
+    kept = activation_bytes(shape, setup)
+    copies = 2.0 * shape.multiplied_parameters if setup.casts and setup.shards == 1 else 0.0
+    head = _head_bytes(shape, setup)
+    head_gradient = 0.0 if lora else float(weight_bytes * table)
+    gradients = grad_bytes * trained / setup.shards
+    tied = float(weight_bytes * table) if shape.tied_embeddings and not lora else 0.0
+    buffer = _tile_bytes(shape, setup)
+    # Autocast keeps the copies of what is trained till the forward pass ends; frozen weights it casts each time.
+    forward = (0.0 if lora and setup.checkpointing else copies) + kept + buffer
+    differentiated = kept + (0.0 if setup.checkpointing else copies) + head
+    last_layer = kept + head_gradient + (layer if setup.checkpointing else copies)
+    moments = (forward, differentiated, last_layer, gradients + max(layer, tied))
+
+    weights = (weight_bytes * shape.parameters + added) / setup.shards
+    optimizer = optimizer_bytes(setup.optimizer, grad_bytes) * trained / setup.shards
+    gathered = 2.0 * 2 * shape.layer_parameters if setup.shards > 1 else 0.0
     return MemoryPlan(
-        weights=weight_bytes * (shape.parameters + added) / setup.shards,
-        gradients=weight_bytes * trained / setup.shards,
-        optimizer=optimizer_bytes(setup.optimizer, weight_bytes) * trained / setup.shards,
-        copies=2.0 * shape.multiplied_parameters if autocast else 0.0,
-        activations=activation_bytes(shape, setup),
-        layer=float(_layer_bytes(shape, setup.weights) * setup.tokens_per_device),
-        gathered=2.0 * 2 * shape.layer_parameters if setup.shards > 1 else 0.0,
+        weights=weights,
+        optimizer=optimizer,
+        gradients=gradients,
+        copies=copies,
+        activations=kept,
+        head=head,
+        layer=layer,
+        gathered=gathered,
+        total=weights + optimizer + gathered + max(moments),
     )
+
+
+def _tile_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
+    """A tile of logits: the buffer, and without Triton float32 copies of what is in it."""
+    tokens, width = min(setup.tokens_per_device, _HEAD_TOKENS), min(shape.vocab_size, _HEAD_WIDTH)
+    copies = 0 if setup.triton else _HEAD_TEMPORARIES // 2 * tokens * width
+    return float(setup.compute_bytes * tokens * _HEAD_WIDTH + copies)
+
+
+def _head_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
+    """As the logits are differentiated: a tile, and float32 gradients of the head and of what enters it."""
+    tokens, width = min(setup.tokens_per_device, _HEAD_TOKENS), min(shape.vocab_size, _HEAD_WIDTH)
+    tile = setup.compute_bytes * tokens * _HEAD_WIDTH + (0 if setup.triton else _HEAD_TEMPORARIES * tokens * width)
+    gradient = 0 if setup.trained_parameters is not None else 4 * shape.vocab_size * shape.hidden_size
+    return float(tile + gradient + 4 * setup.tokens_per_device * shape.hidden_size)
 
 
 def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
@@ -234,25 +320,30 @@ def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
     """What one forward pass over T tokens keeps for the backward pass, with flash or sdpa attention.
 
     Without checkpointing: every layer (see `_layer_bytes`) and the final norm. With it: the residual
-    stream that enters each layer, and one layer at a time, computed again.
+    stream that enters each layer, and the final norm.
     """
     d, tokens = shape.hidden_size, setup.tokens_per_device
-    layer = _layer_bytes(shape, setup.weights)
-    if setup.checkpointing:
-        return float(tokens * (d * _BYTES[setup.weights] * shape.num_layers + layer))
+    layer = d * _BYTES[setup.weights] if setup.checkpointing else _layer_bytes(shape, setup)
     return float(tokens * (layer * shape.num_layers + _norm_bytes(d, setup.weights)))
 
 
-def _layer_bytes(shape: ModelShape, weights: Dtype) -> int:
+def _layer_bytes(shape: ModelShape, setup: TrainingSetup) -> int:
     """Bytes per token that autograd keeps for one layer of transformers' Qwen2, counted tensor by tensor.
 
-    Two norms; inputs of the matrices: 2 bf16 copies, or 5 under autocast, which casts anew for each
-    of q, k, v, gate and up; rotated q and the attention's output 2*2*d; k and v 2*2*k; gate, up,
-    activation and product of the MLP 4*2*i.
+    c bytes an element in the products. Two norms; the inputs of trained matrices: 2*c*d, or under
+    autocast, which casts anew for each of q, k, v, gate and up, 5*c*d; rotated q and the attention's
+    output 2*c*d; k and v 2*c*k; gate, up and the activation 3*c*i, and the product of the last two,
+    which enters down, another c*i. Under LoRA only the adapters want inputs: c times the width of
+    each matrix they are laid on (q and v by default), cast for each.
     """
-    d = shape.hidden_size
-    inputs = 2 * d * (5 if weights == "float32" else 2)
-    return 2 * _norm_bytes(d, weights) + inputs + 4 * d + 4 * shape.kv_size + 8 * shape.intermediate_size
+    d, i, c = shape.hidden_size, shape.intermediate_size, setup.compute_bytes
+    if setup.trained_parameters is None:
+        inputs = c * d * (5 if setup.casts else 2) + c * i
+    else:
+        every = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+        names = every if setup.adapted == "all-linear" else setup.adapted or ("q_proj", "v_proj")
+        inputs = sum(c * (i if name == "down_proj" else d) for name in names)
+    return 2 * _norm_bytes(d, setup.weights) + inputs + 2 * c * d + 2 * c * shape.kv_size + 3 * c * i
 
 
 def _norm_bytes(hidden_size: int, weights: Dtype) -> int:

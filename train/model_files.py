@@ -14,23 +14,37 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL = "model"
+BEST = "best"
 
 
-def publish(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make `folder/model` whole or not at all.
+def is_local(name: str) -> bool:
+    """Whether a name is a folder, or can be nothing else: the hub's are `owner/name`."""
+    return Path(name).is_dir() or name.startswith(("/", ".", "~")) or name.count("/") > 1
+
+
+def publish(folder: Path, write: Callable[[Path], None], name: str = MODEL) -> None:
+    """Make `folder/name` whole or not at all.
 
     Args:
         folder: the artifact.
         write: puts the files into the folder it is given.
+        name: of the folder made.
     """
-    partial = folder / f"{MODEL}.partial"
+    partial = folder / f"{name}.partial"
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     write(partial)
-    if (folder / MODEL).exists():
-        shutil.rmtree(folder / MODEL)
-    partial.rename(folder / MODEL)
+    remove(folder / name)
+    partial.rename(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Delete a folder, or the link that stands for it; nothing where there is none."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def save_model(

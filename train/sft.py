@@ -5,37 +5,43 @@
       inputs: {data: sft_data, model: init_model}   # or config: {model: {name_or_path: Qwen/Qwen2-7B}}
       config:
         sft: {learning_rate: 1.0e-5, num_train_epochs: 3, max_length: 2048, eos_token: <|im_end|>}
+        validation: {problems: 64, every_steps: 200}
+      execution: {launcher: [accelerate, launch, --config_file, configs/launch/fsdp2_8_gpus.yaml]}
 
 `sft` goes to trl.SFTConfig and `lora` to peft.LoraConfig untouched; keys that say only how fast or
 how often (saving, logging, data loading, sharding) are left out of the fingerprint. The artifact's
-`model/` holds weights, tokenizer, chat template, generation config and a model card. A run that was
+`model/` holds the last weights with tokenizer, chat template, generation config and a model card;
+with `validation`, `best/` holds those that solved most of a fixed slice of problems. A run that was
 killed goes on from the last whole checkpoint; from there its losses are those of an undisturbed run
 (the mean that is logged is the same, too, where `save_steps` is a multiple of `logging_steps`).
+docs/training.md says what is checked, how to launch on more GPUs, and why which hyperparameters.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+import pyarrow.parquet as pq
 
 from personahub.core.artifact import write_json
-from personahub.core.config import EXECUTION, ContentPath, FrozenModel, ModelName, StageConfig
 from personahub.core.errors import UserError
-from personahub.core.forecast import Forecast
+from personahub.core.records import SFT, Row
 from personahub.core.stage import Stage
 from train.chat_format import ChatFormat
 from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
+from train.config import Config
 from train.environment import is_main_rank, silence_progress_bars, stay_offline
-from train.memory import ModelShape, TrainingSetup, known_shape, plan_memory, shape_of_folder
-from train.model_files import MODEL, greedy_generation, model_card, publish, save_model
+from train.forecast import forecast
+from train.limits import explain_out_of_memory, refuse_full_disk, warn_of_small_gpu
+from train.memory import shape_of_folder
+from train.model_files import BEST, MODEL, greedy_generation, is_local, model_card, publish, remove, save_model
 from train.tokens import TokenStats, load_tokens, write_tokens
-from train.trainer_config import check_lora_keys, check_sft_keys, lora_config, read_numbers, sft_config, split_execution
+from train.trainer import build_trainer, load_tokenizer
+from train.trainer_config import sft_config
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,80 +49,29 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
+__all__ = ["INPUTS", "VERSION", "Config", "forecast", "run"]
+
 VERSION = "1"
 INPUTS = ("data", "model?")
 
 _RESULTS = "train_results.json"
 
 
-class ModelConfig(FrozenModel):
-    """The base model and how it is loaded."""
-
-    name_or_path: ModelName | None = Field(
-        default=None, description="Name on the hub, or folder of a saved model; null: the input `model`."
-    )
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Of the weights. float32 computes in bf16 under autocast and updates exactly."
-    )
-    attn_implementation: Annotated[str | None, EXECUTION] = Field(
-        default=None, description="sdpa, flash_attention_2, eager, ...; null: transformers decides."
-    )
-    chat_template: ContentPath | None = Field(
-        default=None, description="Jinja file for a base model whose tokenizer has no chat template."
-    )
-
-
-class Plan(FrozenModel):
-    """What `personahub plan` supposes."""
-
-    tokens_per_example: float = Field(default=700, gt=0, description="Average, prompt and solution together.")
-    peak_tflops: float = Field(default=790, gt=0, description="Dense bf16 rate of one GPU; 790 measured on an H200.")
-    mfu: float = Field(default=0.4, gt=0, le=1, description="Share of the peak that training reaches.")
-    gpus: int = Field(default=1, gt=0, description="Devices that share weights, gradients and optimizer.")
-
-
-class Config(StageConfig):
-    """See the module's docstring."""
-
-    model: ModelConfig = ModelConfig()
-    sft: dict[str, Any] = Field(default_factory=dict, description="Keys of trl.SFTConfig.")
-    sft_execution: Annotated[dict[str, Any], EXECUTION] = Field(
-        default_factory=dict, description="Filled from `sft`: its keys that do not change the result."
-    )
-    lora: dict[str, Any] | None = Field(default=None, description="Keys of peft.LoraConfig; null trains all weights.")
-    max_train_examples: int | None = Field(default=None, gt=0, description="A nested, seeded subset of the data.")
-    max_truncated_share: float = Field(default=0.01, ge=0, le=1, description="Refuse to cut more examples than this.")
-    device: Annotated[Literal["auto", "cuda", "cpu"], EXECUTION] = "auto"
-    keep_checkpoints: Annotated[bool, EXECUTION] = False
-    plan: Annotated[Plan, EXECUTION] = Plan()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _checked_keys(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or not isinstance(values.get("sft", {}), Mapping):
-            return values  # pydantic says what is wrong
-        sft, execution = split_execution(read_numbers({**values.get("sft_execution", {}), **values.get("sft", {})}))
-        check_sft_keys({**sft, **execution})
-        checked = {**values, "sft": sft, "sft_execution": execution}
-        if isinstance(values.get("lora"), Mapping):
-            check_lora_keys(values["lora"])
-            checked["lora"] = read_numbers(values["lora"])
-        return checked
-
-
 def run(stage: Stage[Config]) -> None:
     """Tokenize, train from the last whole checkpoint, save the model, remove what only resuming needs."""
     base = _base_model(stage)
-    if _is_local(base):
+    _check_data(stage)
+    if is_local(base):
         stay_offline()
     _require_packages(stage.config)
     silence_progress_bars()
     results = _finished_results(stage.path)
     if results is None:
-        results = _train(stage, base)
+        with explain_out_of_memory(stage.config, base):
+            results = _train(stage, base)
     stage.report(**results)
     if is_main_rank():
+        _track(stage, results)
         shutil.rmtree(stage.path / "tokens", ignore_errors=True)
         if not stage.config.keep_checkpoints:
             shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
@@ -131,14 +86,20 @@ def _base_model(stage: Stage[Config]) -> str:
         name = str(stage.input("model").path / MODEL)
     if name is None:
         raise UserError(f"{stage.name}: no base model: give it an input `model`, or set model.name_or_path")
-    if _is_local(name):
+    if is_local(name):
         shape_of_folder(name)  # raises where there is no model
     return name
 
 
-def _is_local(name: str) -> bool:
-    """Whether a name is a folder, or can be nothing else: the hub's are `owner/name`."""
-    return Path(name).is_dir() or name.startswith(("/", ".", "~")) or name.count("/") > 1
+def _check_data(stage: Stage[Config]) -> None:
+    """Another stage's artifact fits no trainer, and would fail on some column after minutes."""
+    data = stage.input("data")
+    found = {name for shard in data.shard_names[:1] for name in pq.read_schema(data.path / f"{shard}.parquet").names}
+    if lacking := [name for name in ("prompt", "completion", "split") if name not in found]:
+        raise UserError(
+            f"{stage.name}: the input `data` is {data.path}, made by {data.manifest.module}: it has no "
+            f"{', '.join(lacking)}. Training takes what synth.sft_data makes (columns {', '.join(SFT.names[:4])}, ...)"
+        )
 
 
 def _require_packages(config: Config) -> None:
@@ -167,38 +128,34 @@ def _finished_results(folder: Path) -> dict[str, Any] | None:
 def _train(stage: Stage[Config], base: str) -> dict[str, Any]:
     import torch
 
+    from train.validation import validation_rows
+
     config = stage.config
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     args = sft_config({**config.sft, **config.sft_execution}, stage.path / "checkpoints", config.seed, on_cpu)
-    tokenizer = _load_tokenizer(base, config.model)
-    # One rank tokenizes, the others wait for it and map the same file.
-    with args.main_process_first(desc="tokenizing"):
-        dataset, stats = _tokens(stage, args, tokenizer)
-    trainer = _build_trainer(stage, base, args, tokenizer, dataset)
+    tokenizer = load_tokenizer(base, config.model)
+    validation = validation_rows(stage.input("data"), config.validation, config.seed)
+    # One rank of all nodes tokenizes, for they share the folder; the others wait and map the same file.
+    with args.main_process_first(local=False, desc="tokenizing"):
+        dataset, stats = _tokens(stage, args, tokenizer, validation)
+    trainer = _trainer(stage, base, args, tokenizer, dataset, stats, validation)
     if is_main_rank():
         remove_partial_checkpoints(stage.path / "checkpoints")
+        refuse_full_disk(config, trainer, stage.path)
+        warn_of_small_gpu(config, base)
     trainer.accelerator.wait_for_everyone()
+    leak = _refuse_leaks(trainer)
     checkpoint = last_whole_checkpoint(stage.path / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    results = _results(trainer, stats)
+    results = {**_results(stage, trainer, stats), **leak}
     _save(stage, trainer, tokenizer, base, results)
     trainer.accelerator.wait_for_everyone()
     return results
 
 
-def _load_tokenizer(base: str, config: ModelConfig) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, revision=config.revision)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{base}: no tokenizer could be loaded: {str(error).splitlines()[0]}") from None
-    if config.chat_template is not None:
-        tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
-    return tokenizer
-
-
-def _tokens(stage: Stage[Config], args: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, TokenStats]:
+def _tokens(
+    stage: Stage[Config], args: SFTConfig, tokenizer: PreTrainedTokenizerBase, validation: list[Row]
+) -> tuple[Dataset, TokenStats]:
     folder = stage.path / "tokens"
     loaded = load_tokens(folder)
     if loaded is None:
@@ -210,50 +167,87 @@ def _tokens(stage: Stage[Config], args: SFTConfig, tokenizer: PreTrainedTokenize
             max_truncated_share=stage.config.max_truncated_share,
             max_examples=stage.config.max_train_examples,
             seed=stage.config.seed,
+            left_out=frozenset(row["id"] for row in validation),
         )
         loaded = load_tokens(folder)
         assert loaded is not None  # noqa: S101  (it was just written)
     return loaded
 
 
-def _build_trainer(
-    stage: Stage[Config], base: str, args: SFTConfig, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+def _trainer(
+    stage: Stage[Config],
+    base: str,
+    args: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    stats: TokenStats,
+    validation: list[Row],
 ) -> SFTTrainer:
-    from transformers import PrinterCallback
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    from train.callbacks import StageLog
+    from train.callbacks import StageLog, Work, mean_context
+    from train.validation import ValidationCallback
 
     config = stage.config
-    if not args.packing:
-        args.max_length = None  # the tokens are cut already; TRL would copy the data set to cut them again
-    loading = {
-        "dtype": config.model.dtype,
-        "attn_implementation": config.model.attn_implementation,
-        "revision": config.model.revision,
-    }
-    args.model_init_kwargs = {key: value for key, value in loading.items() if value is not None}
-    try:
-        trainer = SFTTrainer(
-            base,
-            args=args,
-            train_dataset=dataset,
-            processing_class=tokenizer,
-            peft_config=None if config.lora is None else lora_config(config.lora),
-            callbacks=[StageLog(stage)],
+    shape = shape_of_folder(base) if is_local(base) else None
+    shape = shape or _shape_of_hub_model(base, config)
+    work = None
+    if shape is not None:
+        flops = shape.training_flops(1, mean_context(dataset), trains_all=config.lora is None)
+        work = Work(flops, args.world_size, None if args.use_cpu else config.plan.peak_tflops * 1e12)
+    log = StageLog(stage, work)
+    callbacks: list[Any] = [log]
+    if config.validation is not None:
+        # Before the log, so that the step's rate does not count the time that an evaluation takes.
+        checks = ValidationCallback(
+            stage,
+            config.validation,
+            validation,
+            tokenizer,
+            log,
+            save_best=lambda entry: _save_best(stage, trainer, tokenizer, base, {**asdict(stats), **entry}),
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{base}: no trainer could be built: {str(error).splitlines()[0]}") from None
-    trainer.remove_callback(PrinterCallback)
+        callbacks.insert(0, checks)
+    trainer = build_trainer(base, config.model, config.lora, args, tokenizer, dataset, callbacks)
+    if config.validation is not None:
+        callbacks[0].trainer = trainer
     return trainer
 
 
-def _results(trainer: SFTTrainer, stats: TokenStats) -> dict[str, Any]:
+def _shape_of_hub_model(base: str, config: Config) -> Any:
+    from transformers import AutoConfig
+
+    from train.memory import shape_of_config
+
+    return shape_of_config(AutoConfig.from_pretrained(base, revision=config.model.revision).to_dict())
+
+
+def _refuse_leaks(trainer: SFTTrainer) -> dict[str, Any]:
+    """Perturb a packed row under this run's attention; sharded weights are not whole before training begins."""
+    from train.packing import TOLERANCE, packing_leak
+
+    args: Any = trainer.args
+    if not args.packing or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return {}
+    leak = packing_leak(trainer)
+    if leak is None:
+        return {}
+    if leak.others > TOLERANCE:
+        attention = getattr(trainer.model.config, "_attn_implementation", "unknown")  # type: ignore[union-attr]
+        raise UserError(
+            f"sft.packing: {leak.examples} examples share a row and see one another: a token changed in one moved the "
+            f"log-probabilities of another by {leak.others:.2g} (packing_strategy={args.packing_strategy}, "
+            f"attention {attention}). Use packing_strategy: bfd, another model.attn_implementation, or packing: false"
+        )
+    return {"packing_leak": leak.others}
+
+
+def _results(stage: Stage[Config], trainer: SFTTrainer, stats: TokenStats) -> dict[str, Any]:
+    from train.validation import best_evaluation, evaluations
+
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     last = losses[-max(1, len(losses) // 10) :]
     assert trainer.model is not None  # noqa: S101
     parameters = list(trainer.model.parameters())
-    return {
+    results = {
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch or 0.0, 4),
         "first_loss": round(losses[0], 5) if losses else None,
@@ -262,6 +256,19 @@ def _results(trainer: SFTTrainer, stats: TokenStats) -> dict[str, Any]:
         "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         **asdict(stats),
     }
+    if (best := best_evaluation(stage.path)) is not None:
+        last_one = evaluations(stage.path)[trainer.state.global_step]
+        results |= {"validation_problems": best["problems"], "validation_accuracy": last_one["accuracy"]}
+        results |= {"best_validation_accuracy": best["accuracy"], "best_step": best["step"]}
+    return results
+
+
+def _save_best(
+    stage: Stage[Config], trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, base: str, results: dict[str, Any]
+) -> None:
+    """These weights as `best/`; the last step's are saved as `model/` in a moment anyway."""
+    if trainer.state.global_step < trainer.state.max_steps:
+        _write_model(stage, trainer, tokenizer, base, results, BEST)
 
 
 def _save(
@@ -271,6 +278,21 @@ def _save(
     base: str,
     results: dict[str, Any],
 ) -> None:
+    if is_main_rank() and results.get("best_step") == trainer.state.global_step:
+        remove(stage.path / BEST)
+        (stage.path / BEST).symlink_to(MODEL)
+    _write_model(stage, trainer, tokenizer, base, results, MODEL)
+
+
+def _write_model(
+    stage: Stage[Config],
+    trainer: SFTTrainer,
+    tokenizer: PreTrainedTokenizerBase,
+    base: str,
+    results: dict[str, Any],
+    name: str,
+) -> None:
+    """Whole weights, tokenizer, generation config and card. Under LoRA the adapter, and its sum with the base."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model)  # sharded ones are gathered by all ranks together
     if not is_main_rank():
@@ -280,71 +302,47 @@ def _save(
     card = model_card(stage, base, results)
 
     def write(folder: Path) -> None:
-        if stage.config.lora is None:
-            whole, state = model, weights
-        else:
-            model.save_pretrained(folder / "adapter")
-            whole, state = model.merge_and_unload(), None
+        whole, state = model, weights
+        if stage.config.lora is not None:
+            model.save_pretrained(folder / "adapter", state_dict=weights)
+            whole, state = _merged(folder / "adapter", base, stage.config), None
         whole.generation_config = greedy_generation(tokenizer, ends)
         save_model(folder, whole, tokenizer, card, state)
         write_json(folder / _RESULTS, results)
 
-    publish(stage.path, write)
+    publish(stage.path, write, name)
 
 
-def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Tokens, FLOPs, GPU-hours and memory, from the model's shape and what `plan` supposes.
+def _merged(adapter: Path, base: str, config: Config) -> Any:
+    """Base and adapter as one model, on the CPU: what is being trained stays as it is."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
 
-    `rows_in["data"]` counts both splits, so the forecast is an upper bound.
-    """
-    shape = _known_shape(config.model)
-    examples = min(rows_in["data"], config.max_train_examples or rows_in["data"])
-    tokens = _planned_tokens(config, examples)
-    if shape is None:
-        note = f"about {tokens:.3g} tokens; the base model's size is not known yet, so neither are GPU-hours and memory"
-        return Forecast(rows_out=0, notes=(note,))
-    plan = config.plan
-    flops = shape.training_flops(tokens, plan.tokens_per_example, trains_all=config.lora is None)
-    hours = flops / (plan.mfu * plan.peak_tflops * 1e12) / 3600
-    notes = (
-        f"{tokens:.3g} tokens of {shape.parameters / 1e9:.2f}B parameters = {flops:.3g} FLOPs, {hours:,.1f} GPU-hours "
-        f"at {plan.mfu:.0%} of {plan.peak_tflops:g} TFLOP/s ({hours / plan.gpus:,.1f} h on {plan.gpus} GPUs)",
-        _memory_note(config, shape),
+    whole = AutoModelForCausalLM.from_pretrained(
+        base, revision=config.model.revision, dtype=getattr(torch, config.model.dtype)
     )
-    saved = (config.sft_execution.get("save_total_limit", 2) + 1) * 12 * shape.parameters
-    return Forecast(rows_out=0, gpu_hours=hours, disk_bytes=saved, notes=notes)
+    return PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
 
 
-def _known_shape(config: ModelConfig) -> ModelShape | None:
-    if config.name_or_path is None:
-        return None
-    return shape_of_folder(config.name_or_path) if _is_local(config.name_or_path) else known_shape(config.name_or_path)
-
-
-def _planned_tokens(config: Config, examples: int) -> float:
-    if config.sft.get("max_steps", 0) > 0:
-        batch = config.sft.get("per_device_train_batch_size", 8) * config.sft.get("gradient_accumulation_steps", 1)
-        examples = config.sft["max_steps"] * batch * config.plan.gpus
-        return examples * config.plan.tokens_per_example
-    return examples * config.plan.tokens_per_example * config.sft.get("num_train_epochs", 3)
-
-
-def _memory_note(config: Config, shape: ModelShape) -> str:
-    try:
-        return f"memory: {plan_memory(shape, _setup(config, shape))}"
-    except UserError as error:
-        return f"memory unknown: {error}"
-
-
-def _setup(config: Config, shape: ModelShape) -> TrainingSetup:
-    sft = {**config.sft, **config.sft_execution}
-    rank = (config.lora or {}).get("r", 8)
-    length = sft.get("max_length", 1024) if sft.get("packing") else config.plan.tokens_per_example
-    return TrainingSetup(
-        weights=config.model.dtype,
-        optimizer=sft.get("optim", "adamw_torch_fused"),
-        tokens_per_device=round(sft.get("per_device_train_batch_size", 8) * length),
-        checkpointing=sft.get("gradient_checkpointing", True),
-        shards=config.plan.gpus,
-        trained_parameters=None if config.lora is None else shape.adapter_parameters(rank),
+def _track(stage: Stage[Config], results: dict[str, Any]) -> None:
+    """The data and the model as W&B artifacts, each with what it was made from."""
+    if stage.tracker is None:
+        return
+    data = stage.input("data")
+    names = {key: f"{artifact.manifest.experiment}-{artifact.name}" for key, artifact in stage.inputs.items()}
+    sources = {names[key]: artifact.fingerprint for key, artifact in stage.inputs.items()}
+    stage.tracker.artifact(
+        names["data"],
+        "dataset",
+        data.path,
+        {"fingerprint": data.fingerprint, "module": data.manifest.module, "rows": data.num_rows},
+        {name: reference.fingerprint for name, reference in data.manifest.inputs.items()},
+    )
+    stage.tracker.artifact(
+        f"{stage.spec.experiment}-{stage.name}",
+        "model",
+        stage.path / MODEL,
+        {"fingerprint": stage.spec.fingerprint, **results},
+        sources,
     )

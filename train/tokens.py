@@ -62,6 +62,7 @@ def write_tokens(
     max_truncated_share: float,
     max_examples: int | None,
     seed: int,
+    left_out: frozenset[str] = frozenset(),
 ) -> None:
     """Tokenize the training split of `data` into `folder`.
 
@@ -71,16 +72,18 @@ def write_tokens(
         max_truncated_share: refuse to go on when more than this share of the examples is cut.
         max_examples: train on a seeded subset of this size at the most. Subsets of one seed are nested.
         seed: of the subset.
+        left_out: ids of records that are not trained on.
 
     Raises:
         UserError: nothing to train on, too many examples too long, or a chat template that does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stats = TokenStats()
-    chosen = None if max_examples is None else _subset(data, max_examples, seed)
+    chosen = None if max_examples is None else _subset(data, max_examples, seed, left_out)
     temporary = folder / ".train.arrow.tmp"
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
-        rows = (row for row in _train_rows(data) if chosen is None or row["id"] in chosen)
+        rows = (row for row in _train_rows(data) if row["id"] not in left_out)
+        rows = (row for row in rows if chosen is None or row["id"] in chosen)
         while batch := list(islice(rows, _BATCH)):
             writer.write_batch(_encode(batch, chat, max_length, stats))
     _check(stats, data, max_length, max_truncated_share)
@@ -93,9 +96,10 @@ def _train_rows(data: Artifact) -> Iterator[Row]:
     return (row for row in data.rows(columns) if row["split"] == "train")
 
 
-def _subset(data: Artifact, size: int, seed: int) -> set[str]:
+def _subset(data: Artifact, size: int, seed: int, left_out: frozenset[str]) -> set[str]:
     """The ids that come first in an order drawn from the seed: a smaller subset lies in a larger one."""
-    ids = (row["id"] for row in data.rows(["id", "split"]) if row["split"] == "train")
+    rows = (row for row in data.rows(["id", "split"]) if row["split"] == "train")
+    ids = (row["id"] for row in rows if row["id"] not in left_out)
     return set(heapq.nsmallest(size, ids, key=lambda record_id: digest("subset", seed, record_id)))
 
 

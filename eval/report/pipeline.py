@@ -16,7 +16,7 @@ _COLOURS = 6  # CSS classes c0 to c5
 _NO_DATA = ("train.", "eval.")  # packages whose stages make no records on the way to training data
 _CURVES = {
     "train/loss": "training loss",
-    "eval/loss": "evaluation loss",
+    "eval/accuracy": "accuracy on the validation slice",
     "train/learning_rate": "learning rate",
 }
 

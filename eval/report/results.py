@@ -12,6 +12,7 @@ from typing import Any
 from eval.report import paper
 from eval.report.blocks import Fold, Legend, Panel, Section, Table
 from eval.report.charts import BoxGroup, BoxRow, IntervalRow, Line, box_chart, interval_chart, line_chart, percent
+from eval.report.scaling import scaling_panels
 
 _PAPER_TABLES = {"synthetic_test": ("table 1", paper.SYNTHETIC_TEST), "math": ("table 2", paper.MATH)}
 _PAPER_SHOWN = (paper.STUDENT, "Qwen2-7B-Instruct", "Qwen2-72B-Instruct", "gpt-4o-2024-05-13")
@@ -24,7 +25,7 @@ def accuracy(summary: Mapping[str, Any]) -> Section | None:
     names = list(dict.fromkeys(name for stage in summary["benchmarks"] for name in stage["results"]))
     panels = [_benchmark_panel(name, summary["benchmarks"]) for name in names]
     panels += _comparison_panels(summary)
-    panels += _scaling_panel(summary)
+    panels += scaling_panels(summary)
     remarks = _remarks(summary["benchmarks"])
     if not panels and not remarks:
         return None
@@ -157,22 +158,6 @@ def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
         if stage["asked_as_trained"] is False:
             remarks.append(f"{stage['stage']} asks under another prompt than the training data has")
     return remarks
-
-
-def _scaling_panel(summary: Mapping[str, Any]) -> list[Panel]:
-    """Figure 9 with this run's student, where it took MATH and the number of its problems is known."""
-    if summary["math"]["status"] != "measured" or len(summary["data"]) != 1 or not summary["data"][0]["train"]:
-        return []
-    ours = (float(summary["data"][0]["train"]), summary["math"]["accuracy"])
-    chart = line_chart(
-        [Line("paper, Qwen2-7B", paper.SCALING, "paper"), Line("this run", [ours], "after", points_only=True)],
-        x_title="training problems",
-        y_title="MATH accuracy",
-        log_x=True,
-        y_from_zero=True,
-        y_shown=lambda value: f"{100 * value:.0f}%",
-    )
-    return [Panel("MATH by number of training problems", "The curve is figure 9 of the paper.", chart, wide=True)]
 
 
 def breakdown(summary: Mapping[str, Any]) -> Section | None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from eval.regrade import GRADERS
 from eval.report import paper
+from eval.report.scaling import scaling_series
 from personahub.core.artifact import Artifact, Usage
 
 SIMULATED_NOTICE = (
@@ -37,6 +38,7 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
     """
     ordered = in_order(artifacts)
     benchmarks = [_benchmark(artifact, ordered) for artifact in made_by(ordered, *GRADERS)]
+    trainings = [_training(artifact) for artifact in made_by(ordered, "train.sft")]
     simulated = [artifact.manifest.stage for artifact in ordered if _is_simulated(artifact.manifest.identity)]
     return {
         "experiment": experiment,
@@ -52,7 +54,8 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "data": [_data(artifact) for artifact in made_by(ordered, "synth.sft_data")],
         "personas": [_growth(artifact) for artifact in made_by(ordered, "personahub.persona_to_persona")],
         "verification": [_votes(artifact) for artifact in made_by(ordered, "synth.verify")],
-        "training": [_training(artifact) for artifact in made_by(ordered, "train.sft")],
+        "training": trainings,
+        "scaling": scaling_series(benchmarks, trainings),
         "diversity": [_diversity(artifact) for artifact in made_by(ordered, "eval.diversity")],
         "versions": _versions(ordered),
         "commands": list(dict.fromkeys(artifact.manifest.command for artifact in ordered)),

@@ -96,7 +96,7 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     assert stage.spec is not None  # noqa: S101  (adopted stages are always cached)
     stage.path.mkdir(parents=True, exist_ok=True)
     write_json(stage.path / SPEC, stage.spec.model_dump(mode="json"))
-    worker = [*(stage.entry.execution.launcher or [sys.executable]), "-m", "personahub.core.worker"]
+    worker = [*_launcher(stage), "-m", "personahub.core.worker"]
     # An interrupt waits until the stage's process can handle it, for it inherits that SIGINT is held: one amid
     # Python's own start would end in a traceback. A launcher would pass the hold on to what never lifts it.
     held = signal.pthread_sigmask(signal.SIG_BLOCK, () if stage.entry.execution.launcher else {signal.SIGINT})
@@ -120,6 +120,21 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     if manifest is None:
         raise StageFailedError(f"stage {stage.name} ended without a manifest", 1)
     return manifest
+
+
+def _launcher(stage: PlannedStage) -> list[str]:
+    """The command in front of the stage; programs installed beside this Python are found without activation."""
+    if not stage.entry.execution.launcher:
+        return [sys.executable]
+    program, *words = stage.entry.execution.launcher
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(program) or shutil.which(program, path=beside)
+    if found is None:
+        raise UserError(
+            f"stages.{stage.name}.execution.launcher: no program {program!r} on the PATH or in {beside}; "
+            "install it, or set the launcher to [] to run one process"
+        )
+    return [found, *words]
 
 
 @contextmanager

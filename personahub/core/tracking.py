@@ -6,6 +6,7 @@ Offline runs and W&B's own files stay below the stage's folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -50,12 +51,37 @@ class Tracker:
         if self._run is not None:
             self._run.summary.update(dict(values))
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int | None = None) -> None:
         """A table of samples, shown in W&B; the artifact itself holds them anyway."""
         if self._run is not None:
             import wandb
 
-            self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+            self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}, step=step)
+
+    def artifact(
+        self, name: str, kind: str, folder: Path, metadata: Mapping[str, Any], uses: Mapping[str, str]
+    ) -> None:
+        """A W&B artifact that points at `folder` and at what it was made from; nothing is uploaded.
+
+        Args:
+            name: of the artifact, without a version.
+            kind: W&B's type, such as `dataset` or `model`.
+            folder: the files, which stay where they are.
+            metadata: such as the fingerprint.
+            uses: fingerprint by name of the artifacts it was made from. Online they become edges of the
+                lineage graph; offline W&B allows no such edge, and the metadata alone holds them.
+        """
+        if self._run is None:
+            return
+        import wandb
+
+        if not self._run.offline:
+            for used in uses:
+                with contextlib.suppress(wandb.errors.CommError, ValueError):  # type: ignore[attr-defined]
+                    self._run.use_artifact(f"{used}:latest")
+        made = wandb.Artifact(name, type=kind, metadata={**metadata, "made_from": dict(uses)})
+        made.add_reference(folder.resolve().as_uri(), checksum=False)
+        self._run.log_artifact(made)
 
     def finish(self, failed: bool = False) -> None:
         """Close the metrics file and end the W&B run."""

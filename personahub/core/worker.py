@@ -45,6 +45,12 @@ def run_stage(spec: StageSpec, path: Path) -> Artifact:
     Raises:
         UserError: an input is missing or changed, or the stage itself says so.
     """
+    _run(spec, path)
+    return open_artifact(path)
+
+
+def _run(spec: StageSpec, path: Path) -> None:
+    """The manifest is the first rank's to write, so no other rank may look for it."""
     started = time.monotonic()
     module = load_stage_module(spec.module, f"stages.{spec.stage}")
     stage = Stage(
@@ -70,7 +76,6 @@ def run_stage(spec: StageSpec, path: Path) -> Artifact:
     finally:
         if stage.tracker is not None:
             stage.tracker.finish(failed=not finished)
-    return open_artifact(path)
 
 
 def _is_main_rank() -> bool:
@@ -135,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     path = Path(spec_file)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `runner`: one may be waiting
-        run_stage(StageSpec.model_validate(json.loads(path.read_text(encoding="utf-8"))), path.parent)
+        _run(StageSpec.model_validate(json.loads(path.read_text(encoding="utf-8"))), path.parent)
     except UserError as error:
         print(f"error: {path.parent.name}: {error}", file=sys.stderr)
         return 2

@@ -20,6 +20,9 @@ class Config(StageConfig):
 def run(stage):
     for step in range(1, stage.config.steps + 1):
         stage.log({"loss": 1.0 / step}, step)
+    if stage.tracker is not None:
+        stage.tracker.table("samples", ("problem", "verdict"), [["1 + 1?", "correct"]], step=stage.config.steps)
+        stage.tracker.artifact("toy-sft", "model", stage.path, {"fingerprint": "f"}, {"toy-data": "d"})
     with stage.writer("00000", pa.schema([("id", pa.string())])) as writer:
         writer.write({"id": "a"})
     stage.report(final_loss=1.0 / stage.config.steps)
@@ -74,19 +77,28 @@ def test_offline_run_holds_group_job_type_config_and_metrics(tmp_path: Path) -> 
     assert result.returncode == 0, result.stderr
     (file,) = tmp_path.rglob("*.wandb")
     assert file.is_relative_to(tmp_path / "runs/toy/sft")
-    runs, history, summary = [], [], {}
+    runs, history, artifacts, summary = [], [], [], {}
     for record in wandb_records(file):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             runs.append(record.run)
         elif kind == "history":
             history.append({(item.key or ".".join(item.nested_key)): item.value_json for item in record.history.item})
+        elif kind == "request" and record.request.HasField("log_artifact"):
+            artifacts.append(record.request.log_artifact.artifact)
+        elif kind == "artifact":
+            artifacts.append(record.artifact)
         elif kind == "summary":
             summary.update({(i.key or ".".join(i.nested_key)): i.value_json for i in record.summary.update})
     assert (runs[0].run_group, runs[0].job_type, runs[0].project) == ("toy", "sft", "trial")
     assert {update.key: update.value_json for update in runs[0].config.update}["steps"] == "3"
     assert [json.loads(row["loss"]) for row in history if "loss" in row] == [1.0, 0.5, 1 / 3]
     assert json.loads(summary["final_loss"]) == 1 / 3
+    (table,) = (tmp_path / "runs/toy/sft").rglob("samples_*.table.json")
+    assert json.loads(table.read_text())["data"] == [["1 + 1?", "correct"]]
+    (artifact,) = [artifact for artifact in artifacts if artifact.name == "toy-sft"]
+    assert artifact.type == "model"
+    assert json.loads(artifact.metadata) == {"fingerprint": "f", "made_from": {"toy-data": "d"}}
     # Tracking is no identity: turning it off later leaves the artifact as it is.
     assert "cached" in run(tmp_path).stdout
 

@@ -15,6 +15,15 @@ USER = [{"role": "user", "content": "What is 12 + 30?"}]
 ASSISTANT = [{"role": "assistant", "content": "12 + 30 = 42. \\boxed{42}"}]
 
 
+# The `chat_template` of https://huggingface.co/Qwen/Qwen2-7B, tokenizer_config.json (Apache-2.0), as it is.
+QWEN2_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
 @pytest.fixture
 def tokenizer(base_model: Artifact) -> Any:
     from transformers import AutoTokenizer
@@ -28,7 +37,9 @@ def encode_one(tokenizer: Any, prompt: list[dict[str, str]], completion: list[di
     return example
 
 
-def test_prompt_is_masked_and_the_end_of_turn_is_trained(tokenizer: Any) -> None:
+@pytest.mark.parametrize("template", [CHATML_TEMPLATE, QWEN2_TEMPLATE], ids=["ours", "qwen2"])
+def test_prompt_is_masked_and_the_end_of_turn_is_trained(tokenizer: Any, template: str) -> None:
+    tokenizer.chat_template = template
     example = encode_one(tokenizer, USER, ASSISTANT)
     pieces = [
         (tokenizer.decode([token]), label) for token, label in zip(example.input_ids, example.labels, strict=True)
@@ -85,10 +96,11 @@ def test_trl_makes_the_same_of_the_same_records(
 def test_template_renders_like_the_published_one(tokenizer: Any, turns: list[dict[str, str]], generation: bool) -> None:
     import trl
 
-    published = (Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja").read_text(encoding="utf-8")
+    qwen2_5 = (Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja").read_text(encoding="utf-8")
     render = tokenizer.apply_chat_template
     ours = render(turns, tokenize=False, add_generation_prompt=generation, chat_template=CHATML_TEMPLATE)
-    assert ours == render(turns, tokenize=False, add_generation_prompt=generation, chat_template=published)
+    for published in (QWEN2_TEMPLATE, qwen2_5):
+        assert ours == render(turns, tokenize=False, add_generation_prompt=generation, chat_template=published)
 
 
 def test_special_token_in_a_text_is_rejected(tokenizer: Any) -> None:

@@ -259,6 +259,7 @@ def test_sigkill_and_the_same_command_again(train: Make, write_stage: Make, tmp_
         "max_length": 192,
         "logging_steps": 1,
         "save_steps": 5,
+        "learning_rate": 1e-3,  # as the fixture has it
     }
     undisturbed = train("undisturbed", sft=settings)
     command = [sys.executable, "-m", "personahub.core.worker"]

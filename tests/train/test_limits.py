@@ -1,0 +1,90 @@
+"""Full disks, memory that runs out, and what the plan says to change."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personahub.core.artifact import Artifact
+from personahub.core.config import parse_config
+from personahub.core.errors import UserError
+from train import sft
+from train.config import Config
+from train.limits import explain_out_of_memory
+
+Make = Callable[..., Any]
+
+SEVEN_B = {"model": {"name_or_path": "Qwen/Qwen2-7B"}}
+
+
+def config(**values: Any) -> Config:
+    return parse_config(Config, {**SEVEN_B, **values}, "config")
+
+
+def notes(**values: Any) -> str:
+    return "\n".join(sft.forecast(config(**values), {"data": 1_070_000}).notes)
+
+
+def test_disk_too_small_for_the_checkpoints_is_found_before_training(
+    train: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(UserError, match=r"0\.0 GB are free .* needs .* 3 checkpoints of") as caught:
+        train()
+    assert "save_total_limit" in str(caught.value)
+    assert not list((tmp_path / "sft" / "checkpoints").glob("*"))
+
+
+def test_allocators_error_becomes_one_line_with_what_to_change(base_model: Artifact) -> None:
+    import torch
+
+    base = str(base_model.path / "model")
+    with (
+        pytest.raises(UserError, match=r"out of memory \(.*\)\. The plan for 5,600 tokens at a time") as caught,
+        explain_out_of_memory(config(sft={"gradient_checkpointing": False}), base),
+    ):
+        torch.empty(2**50, dtype=torch.uint8)
+    assert "per_device_train_batch_size=4 with gradient_accumulation_steps=2" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_pass(base_model: Artifact) -> None:
+    with (
+        pytest.raises(RuntimeError, match="something else"),
+        explain_out_of_memory(config(), str(base_model.path / "model")),
+    ):
+        raise RuntimeError("something else")
+
+
+def test_plan_warns_of_what_does_not_fit_and_says_what_would() -> None:
+    adam = {"per_device_train_batch_size": 4, "packing": True, "max_length": 2048}
+    told = notes(sft=adam, plan={"memory_gb": 96})
+    assert "WARNING: does not fit: " in told
+    assert "sft.optim=adamw_bnb_8bit (" in told
+    assert "WARNING" not in notes(sft={**adam, "optim": "adamw_bnb_8bit"}, plan={"memory_gb": 96})
+    assert "WARNING" not in notes(sft=adam, plan={"gpus": 8, "memory_gb": 80})
+    small = notes(sft={**adam, "optim": "adamw_bnb_8bit"}, plan={"memory_gb": 24})
+    assert "sharding over 8 GPUs" in small
+    assert "WARNING" in notes(sft={**adam, "gradient_checkpointing": False})
+
+
+def test_plan_names_every_component() -> None:
+    told = notes(sft={"per_device_train_batch_size": 4, "packing": True, "max_length": 2048})
+    for part in ("weights", "optimizer", "gradients", "bf16 copies", "activations", "one layer", "logits"):
+        assert part in told
+
+
+def test_data_of_another_kind_is_refused(train: Make, write_sft_data: Make, sft_row: Make, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    other = write_sft_data(tmp_path / "problems", [sft_row(1)])
+    shard = other.path / "00000.parquet"
+    pq.write_table(pq.read_table(shard).drop_columns(["prompt", "completion"]), shard)
+    with pytest.raises(UserError, match=r"problems, made by synth\.sft_data: it has no prompt, completion"):
+        train(data=other)

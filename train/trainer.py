@@ -1,0 +1,70 @@
+"""TRL's SFTTrainer over tokens that are made already: the trainer of the stage, and of what measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personahub.core.errors import UserError
+from train.config import ModelConfig
+from train.trainer_config import lora_config
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+
+def load_tokenizer(base: str, config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer, with the chat template that the config names, if any.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, revision=config.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{base}: no tokenizer could be loaded: {str(error).splitlines()[0]}") from None
+    if config.chat_template is not None:
+        tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+    return tokenizer
+
+
+def build_trainer(
+    base: str,
+    model: ModelConfig,
+    lora: Mapping[str, Any] | None,
+    args: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> SFTTrainer:
+    """A trainer of the model `base` on `dataset`, rows of `input_ids` and `labels` cut to `max_length` already.
+
+    Raises:
+        UserError: the model cannot be loaded, or TRL refuses the combination.
+    """
+    from transformers import PrinterCallback
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    if not args.packing:
+        args.max_length = None  # the tokens are cut already; TRL would copy the data set to cut them again
+    loading = {"dtype": model.dtype, "attn_implementation": model.attn_implementation, "revision": model.revision}
+    args.model_init_kwargs = {key: value for key, value in loading.items() if value is not None}
+    try:
+        trainer = SFTTrainer(
+            base,
+            args=args,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=None if lora is None else lora_config(lora),
+            callbacks=list(callbacks),
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{base}: no trainer could be built: {str(error).splitlines()[0]}") from None
+    trainer.remove_callback(PrinterCallback)
+    return trainer
