@@ -140,9 +140,7 @@ def _collections(stage: Stage[Config]) -> tuple[list[Collection], dict[str, Topi
             part = slice(start, start := start + len(samples[name]))
             total = stage.input(name).num_rows
             collections.append(
-                Collection(
-                    name, column, total, samples[name], vectors[part], topics.labels[part], len(topics.names)
-                )
+                Collection(name, column, total, samples[name], vectors[part], topics.labels[part], len(topics.names))
             )
     return collections, found
 
@@ -195,7 +193,13 @@ def measure_curve(collection: Collection, config: Config) -> list[Row]:
         for name in MEASURES:
             values = [each[name] for each in found]
             rows.append(
-                {"size": size, "measure": name, "value": sum(values) / len(values), "low": min(values), "high": max(values)}
+                {
+                    "size": size,
+                    "measure": name,
+                    "value": sum(values) / len(values),
+                    "low": min(values),
+                    "high": max(values),
+                }
             )
     return rows
 

@@ -37,7 +37,12 @@ INPUTS = ("personas",)
 
 PAIRS = "pairs.parquet"
 PAIR = pa.schema(
-    [("level", pa.float64()), ("similarity", pa.float64()), ("persona_id_a", pa.string()), ("persona_id_b", pa.string())]
+    [
+        ("level", pa.float64()),
+        ("similarity", pa.float64()),
+        ("persona_id_a", pa.string()),
+        ("persona_id_b", pa.string()),
+    ]
 )
 
 

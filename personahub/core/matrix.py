@@ -103,7 +103,11 @@ def _named(name: str, over: Sequence[str], choice: Choice) -> str:
 
 
 def _instance(
-    name: str, entry: Any, choice: Choice, repeated: Mapping[str, tuple[str, ...]], axes: Mapping[str, Mapping[str, Any]]
+    name: str,
+    entry: Any,
+    choice: Choice,
+    repeated: Mapping[str, tuple[str, ...]],
+    axes: Mapping[str, Mapping[str, Any]],
 ) -> Any:
     """One stage of those that an entry gives."""
     if not isinstance(entry, Mapping):
@@ -155,6 +159,8 @@ def _meaning(reference: str, choice: Choice, axes: Mapping[str, Mapping[str, Any
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
             known = value if isinstance(value, Mapping) else ()
-            raise UserError(f"matrix.{axis}.{choice[axis]}: no {part!r}, which {where} asks for. {suggest(part, known)}")
+            raise UserError(
+                f"matrix.{axis}.{choice[axis]}: no {part!r}, which {where} asks for. {suggest(part, known)}"
+            )
         value = value[part]
     return value

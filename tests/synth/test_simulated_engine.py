@@ -55,7 +55,16 @@ def related_prompt(persona: str, count: int = 2):
 
 def synth_prompt(name: str, **values):
     if name == "math":
-        values = {"persona": None, "persona_kind": None, "focus": None, "difficulty": None, "examples": [], "key_points": [], "words": [], **values}
+        values = {
+            "persona": None,
+            "persona_kind": None,
+            "focus": None,
+            "difficulty": None,
+            "examples": [],
+            "key_points": [],
+            "words": [],
+            **values,
+        }
     return load_template(name, ROOT / "synth" / "prompts").render(**values)
 
 
