@@ -54,7 +54,7 @@ class Config(StageConfig):
     tolerance: float = Field(default=0.01, gt=0, le=1, description="A pair is at level L within L +- tolerance.")
     pairs_per_level: int = Field(default=100, gt=0, description="Pairs compared at each level.")
     spare_pairs: int = Field(
-        default=10, ge=0, description="More pairs of each level, for personas whose problem the teacher fails to write."
+        default=25, ge=0, description="More pairs of each level, for personas whose problem the teacher fails to write."
     )
     max_personas: int = Field(default=50_000, gt=1, description="A seeded sample of this size is searched.")
     max_comparisons: int = Field(default=2_000_000_000, gt=0, description="The search ends after these.")

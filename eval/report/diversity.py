@@ -22,6 +22,7 @@ MEASURE_TITLES = {
 _SHARES = ("duplicate_rate", "topics_covered")
 _SERIES = ("after", "other", "c2", "c0", "c3", "c5", "c4", "before")
 _TOPICS_SHOWN = 15
+_FEW_PAIRS = 20  # fewer make no median to speak of
 
 
 def shown_value(measure: str, value: float) -> str:
@@ -40,10 +41,10 @@ def similarity(summary: Mapping[str, Any]) -> Section | None:
         colours = {series["name"]: _SERIES[i % len(_SERIES)] for i, series in enumerate(stage["series"])}
         chart = box_chart([_level(level, stage, colours) for level in stage["levels"]])
         note = ". ".join(_search_notes(stage["search"])) + "."
-        findings = [_finding(series) for series in stage["series"]]
         fold = Fold("Quartiles", _quartile_table(stage))
         panels.append(Panel(f"{stage['stage']}: cosine of two problems", note, chart, folds=[fold], wide=True))
-        panels.append(Panel("The paper's two claims, here", "", table=_claims(findings), wide=True))
+        note = f"By medians, of levels with {_FEW_PAIRS} pairs at least."
+        panels.append(Panel("The paper's claims, here", note, table=_claims(stage), wide=True))
         legend += [
             Legend(colour, _series_name(series))
             for series, colour in zip(stage["series"], colours.values(), strict=True)
@@ -100,20 +101,32 @@ def _search_notes(search: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _finding(series: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Whether the medians rise with the personas' cosine, and stay below it."""
-    medians = [(level["level"], level["median"]) for level in series["levels"] if level["pairs"]]
-    medians.sort()
-    name = series["name"].replace("_", " ")
-    if len(medians) < 2:
-        return name, "one level only", ""
-    rises = all(a[1] < b[1] for a, b in itertools.pairwise(medians))
-    above = [f"{level:g}" for level, median in medians if median >= level]
-    return name, "yes" if rises else "not at each level", "yes" if not above else f"not at {', '.join(above)}"
+def _claims(stage: Mapping[str, Any]) -> Table:
+    """Whether the medians rise with the personas' cosine, stay below it, and rise with a focus; levels with few pairs aside."""
+    header = ("series", "levels", "rises with the personas' cosine", "stays below it", "above that without focus")
+    return Table(header, [_claim(series, stage["series"]) for series in stage["series"]])
 
 
-def _claims(findings: Sequence[tuple[str, str, str]]) -> Table:
-    return Table(("series", "median rises with the personas' cosine", "median stays below it"), findings)
+def _claim(series: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    medians = _medians(series)
+    rises = [a[0] < b[0] for a, b in itertools.pairwise(medians.values())]
+    below = [level for level, (median, _) in medians.items() if median >= level]
+    plain = next((_medians(each) for each in others if not each["focus"] and each["model"] == series["model"]), {})
+    common = [level for level in medians if level in plain]
+    raised = [level for level in common if medians[level][0] <= plain[level][0]]
+    return (
+        series["name"].replace("_", " "),
+        ", ".join(f"{level:g}" for level in medians) or "none",
+        "" if not rises else "yes" if all(rises) else "no",
+        "" if not medians else "yes" if not below else f"not at {', '.join(f'{level:g}' for level in below)}",
+        "" if not series["focus"] or not common else "yes" if not raised else "no",
+    )
+
+
+def _medians(series: Mapping[str, Any]) -> dict[float, tuple[float, int]]:
+    """Median and number of pairs by level, of the levels that have enough pairs for a median to mean something."""
+    levels = sorted(series["levels"], key=lambda level: level["level"])
+    return {level["level"]: (level["median"], level["pairs"]) for level in levels if level["pairs"] >= _FEW_PAIRS}
 
 
 def _quartile_table(stage: Mapping[str, Any]) -> Table:
