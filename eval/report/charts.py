@@ -313,7 +313,7 @@ def _axes(x_scale: Scale, y_scale: Scale, y_shown: Callable[[float], str]) -> li
 def _line(line: Line, x_scale: Scale, y_scale: Scale, x_title: str, y_shown: Callable[[float], str]) -> list[Markup]:
     places = [(x_scale.percent(x), _y(y_scale, y)) for x, y in line.points]
     parts = []
-    if not line.points_only:
+    if not line.points_only and len(places) > 1:
         path = " ".join(f"{10 * x:.1f},{y:.1f}" for x, y in places)
         curve = tag("polyline", points=path, class_=f"curve {line.series}")
         # a drawing of its own that is stretched to the width of the chart; the stroke keeps its width
