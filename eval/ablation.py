@@ -60,6 +60,12 @@ class Config(StageConfig):
     """What is compared with what."""
 
     baseline: str = Field(description="The arm that all others are compared with.")
+    most_left_out: float = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="Share of a test's problems that need not be in all runs; they are left out.",
+    )
     alpha: float = Field(default=0.05, gt=0, lt=1, description="Level at which a difference is called one.")
 
 
@@ -124,7 +130,7 @@ def _scores(stage: Stage[Config], arms: Arms) -> tuple[dict[str, dict[str, NDArr
     """Scores (seeds, problems) by benchmark and arm, and the problems' ids by benchmark."""
     baseline = arms[stage.config.baseline]
     first_name = next(iter(baseline.values()))
-    runs = {name: _read(stage.input(name)) for by_seed in arms.values() for name in by_seed.values()}
+    runs = _common(stage, {name: _read(stage.input(name)) for each in arms.values() for name in each.values()})
     for name, found in runs.items():
         refuse_different_grading(stage, first_name, name)
         refuse_different_problems(stage, runs[first_name], found, (first_name, name))
@@ -138,6 +144,30 @@ def _scores(stage: Stage[Config], arms: Arms) -> tuple[dict[str, dict[str, NDArr
                 rows.append([score[id_] for id_ in order])
             scores.setdefault(benchmark, {})[arm] = np.array(rows, dtype=np.float64)
     return scores, ids
+
+
+def _common(stage: Stage[Config], runs: Mapping[str, Run]) -> dict[str, Run]:
+    """The runs on the problems that all of them have: dropping near duplicates can differ by one or two from seed to seed.
+
+    Raises:
+        UserError: in some benchmark, more than `most_left_out` of a run's problems are not in all runs.
+    """
+    shared: dict[str, set[str]] = {}
+    for run in runs.values():
+        for benchmark, problems in run.items():
+            ids = {problem.id for problem in problems}
+            shared[benchmark] = shared.get(benchmark, ids) & ids
+    for name, run in runs.items():
+        for benchmark, problems in run.items():
+            if len(problems) - len(shared[benchmark]) > stage.config.most_left_out * len(problems):
+                raise UserError(
+                    f"stages.{stage.name}: only {len(shared[benchmark]):,} of the {len(problems):,} problems of {benchmark}"
+                    f" in {name} are in all runs, so they are not runs on the same problems"
+                )
+    return {
+        name: {key: [problem for problem in found if problem.id in shared[key]] for key, found in run.items()}
+        for name, run in runs.items()
+    }
 
 
 def _read(artifact: Artifact) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.report.blocks import Fold, Legend, Panel, Section, Table
+from eval.report.blocks import Fold, Legend, Listing, Panel, Section, Table
 from eval.report.charts import (
     DifferenceRow,
     IntervalRow,
@@ -41,11 +41,13 @@ def ablation(summary: Mapping[str, Any]) -> list[Section]:
 def _section(stage: Mapping[str, Any], simulated: bool) -> Section:
     conclusions = stage["conclusions"]
     remarks = [_SIMULATED] if simulated else []
-    remarks += [f"Shown: {sentence}" for sentence in conclusions["shown"]]
-    remarks += [f"Not shown: {sentence}" for sentence in conclusions["not_shown"]]
-    remarks += conclusions["limits"]
     series = arm_series(stage)
-    panels = [panel for name, result in stage["benchmarks"].items() for panel in _accuracy(name, result, stage, series)]
+    said = (("Shown", "shown"), ("Not shown", "not_shown"), ("Beyond these data", "limits"))
+    listings = [Listing(title, conclusions[key]) for title, key in said if conclusions[key]]
+    panels = [Panel("What these data show, and what they do not", listings=listings, wide=True)]
+    panels += [
+        panel for name, result in stage["benchmarks"].items() for panel in _accuracy(name, result, stage, series)
+    ]
     if stage["diversity"]:
         panels.append(_measures(stage))
         panels += _curves(stage["diversity"], series)
