@@ -207,7 +207,7 @@ def measure_curve(collection: Collection, config: Config) -> list[Row]:
 def measure(collection: Collection, chosen: NDArray[np.int64], duplicate_threshold: float) -> dict[str, float]:
     """All measures of the chosen texts."""
     vectors = collection.vectors[chosen]
-    texts = [collection.texts[number] for number in chosen]
+    texts = [collection.texts[int(number)] for number in chosen]
     nearest = nearest_cosine(vectors)
     covered, effective = coverage(collection.labels[chosen], collection.topics)
     return {
