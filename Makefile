@@ -9,7 +9,7 @@ TEST_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 
 MATH_TEST ?= $(shell $(PYTHON) tests/local_data.py math/test.jsonl)
 QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math.config.path=$(MATH_TEST))
 
-.PHONY: install system-packages quickstart test test-slow lint bench docs clean
+.PHONY: install system-packages quickstart ablation test test-slow lint bench docs clean
 
 install: $(STAMP)
 
@@ -26,6 +26,9 @@ system-packages:
 
 quickstart: install
 	$(BIN)/personahub run configs/quickstart.yaml $(QUICKSTART_OVERRIDES)
+
+ablation: install
+	$(BIN)/personahub run configs/ablation_persona.yaml
 
 test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow and not gpu and not network' -n 2 --dist loadfile

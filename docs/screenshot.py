@@ -1,26 +1,46 @@
-"""Pictures of a report for the README: `python docs/screenshot.py runs/quickstart/report/index.html docs/report.png`."""
+"""Pictures of a report: `python docs/screenshot.py runs/quickstart/report/index.html docs/report.png`.
+
+--phone           at the width of a phone
+--section NAME    from the section with this id on (accuracy, ablation, similarity, diversity, ...)
+--height PIXELS   how much of the page; 0: all of it
+--dark            in the dark scheme
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-_WIDTH, _HEIGHT = 1200, 1255  # the head, the cards and the accuracy section
+_DESKTOP, _PHONE = 1200, 390
+_HEIGHT = 1255  # at desktop width: the head, the cards and the accuracy section
 
 
-def main(page: str, picture: str) -> None:
-    """Photograph the top of `page` with a Chromium that is installed."""
+def main() -> None:
+    """Photograph a page with a Chromium that is installed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("page")
+    parser.add_argument("picture")
+    parser.add_argument("--phone", action="store_true")
+    parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--section")
+    parser.add_argument("--height", type=int, default=_HEIGHT)
+    words = parser.parse_args()
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light")
-        opened.goto(Path(page).resolve().as_uri())
-        opened.screenshot(path=picture)
+        opened = browser.new_page(
+            viewport={"width": _PHONE if words.phone else _DESKTOP, "height": words.height or _HEIGHT},
+            color_scheme="dark" if words.dark else "light",
+        )
+        opened.goto(Path(words.page).resolve().as_uri())
+        if words.section:
+            opened.evaluate("id => document.getElementById(id).scrollIntoView({behavior: 'instant'})", words.section)
+        opened.screenshot(path=words.picture, full_page=words.height == 0)
         browser.close()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

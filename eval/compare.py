@@ -55,8 +55,8 @@ def run(stage: Stage[Config]) -> None:
     runs = {name: _read_run(stage, artifact) for name, artifact in stage.inputs.items()}
     pairs = list(_pairs(stage))
     for a, b in pairs:
-        _refuse_different_grading(stage, a, b)
-        _refuse_different_problems(stage, runs[a], runs[b], (a, b))
+        refuse_different_grading(stage, a, b)
+        refuse_different_problems(stage, runs[a], runs[b], (a, b))
     benchmarks = list(next(iter(runs.values())))
     results = {name: _compare_all(stage.config, name, runs, pairs) for name in benchmarks}
     with stage.writer(shard_name(0), DISCORDANT) as writer:
@@ -103,7 +103,8 @@ def _pairs(stage: Stage[Config]) -> Iterator[tuple[str, str]]:
     return ((baseline, name) for name in stage.inputs if name != baseline)
 
 
-def _refuse_different_grading(stage: Stage[Config], a: str, b: str) -> None:
+def refuse_different_grading(stage: Stage[Any], a: str, b: str) -> None:
+    """Raise a UserError unless the inputs `a` and `b` are graded under one policy by one checker."""
     first, second = (stage.input(name).manifest.summary["grading"] for name in (a, b))
     if differences := describe_differences(first, second):
         raise UserError(
@@ -112,7 +113,8 @@ def _refuse_different_grading(stage: Stage[Config], a: str, b: str) -> None:
         )
 
 
-def _refuse_different_problems(stage: Stage[Config], first: Run, second: Run, names: tuple[str, str]) -> None:
+def refuse_different_problems(stage: Stage[Any], first: Run, second: Run, names: tuple[str, str]) -> None:
+    """Raise a UserError unless two runs have the same benchmarks, problems and references."""
     where = f"stages.{stage.name}: {names[0]} and {names[1]} are not runs on the same problems"
     for run, other, name in ((first, second, names[0]), (second, first, names[1])):
         if alone := sorted(set(run) - set(other)):

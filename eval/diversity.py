@@ -1,42 +1,46 @@
-"""Diversity of problems, and how it follows from that of personas (figure 10 of the paper).
+"""Diversity of collections of texts, each measure against the number of texts, so that saturation shows.
 
     diversity:
       run: eval.diversity
-      inputs: {personas: personas, problems: problems}
-      config: {embedder: {kind: minilm}, pairs_per_level: 100}
+      inputs: {personas: personas, problems: problems, solutions: verified}
+      config: {embedder: {kind: minilm}, max_texts: 2000}
 
-The protocol: find pairs of personas whose cosine is 0.4, 0.6, 0.8 or 0.9, each within 0.01, and
-take the cosine of the two problems that were made with them, one problem per persona. The paper
-decodes greedily, so its problems differ by their persona alone; `greedy` in the summary says
-whether these were. Cosines of different embedding models are not comparable in absolute terms.
+What is measured of an input is told by its name up to a dash: the column `persona` of `personas`, `problem` of
+`problems` or `problems-with-0`, `solution` of `solutions`; `columns:` says otherwise. Of each collection a
+seeded sample of `max_texts` is measured, and random subsets of it at every size.
 
-The records are the pairs. The summary holds the quartiles of each level beside the paper's, mean
-pairwise and nearest-neighbour similarity of the problems, their duplicate rate and distinct-n.
+The records are the measures by collection and size, the mean over `draws` subsets with their range. The
+summary holds the same by collection, with the duplicate rate at every threshold, distinct-1 to 4, bootstrap
+intervals of the mean cosines, and the topics: clusters that all collections of one column share, named by
+their words. docs/experiments.md has the formulae. Figure 10 of the paper is `eval.similarity`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field
 
 from eval.measures import (
     Interval,
     bootstrap_mean,
     bootstrap_pairwise_cosine,
+    compression_ratio,
     distinct_n,
     mean_pairwise_cosine,
     nearest_cosine,
-    quartiles,
+    vendi_score,
 )
-from eval.pair_search import PairSearch, find_pairs
+from eval.topics import Topics, coverage, find_topics
 from personahub.core.artifact import Artifact
-from personahub.core.config import StageConfig
+from personahub.core.config import StageConfig, suggest
 from personahub.core.embedding import EmbedderConfig, describe, embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
@@ -44,178 +48,222 @@ from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.stage import Stage
 
-VERSION = "1"
-INPUTS = ("personas", "problems")
+VERSION = "2"
+INPUTS = ("*",)
 
-PAIR = pa.schema(
+MEASURES = (
+    *("mean_cosine", "nearest_cosine", "duplicate_rate", "vendi", "distinct_2", "compression_ratio"),
+    *("topics_covered", "effective_topics"),
+)
+CURVE = pa.schema(
     [
-        ("level", pa.float64()),
-        ("persona_similarity", pa.float64()),
-        ("problem_similarity", pa.float64()),
-        ("persona_id_a", pa.string()),
-        ("persona_id_b", pa.string()),
-        ("problem_id_a", pa.string()),
-        ("problem_id_b", pa.string()),
-        ("persona_a", pa.string()),
-        ("persona_b", pa.string()),
-        ("problem_a", pa.string()),
-        ("problem_b", pa.string()),
+        ("collection", pa.string()),
+        ("column", pa.string()),
+        ("size", pa.int64()),
+        ("measure", pa.string()),
+        ("value", pa.float64()),  # mean over the draws
+        ("low", pa.float64()),  # the least and the largest of the draws
+        ("high", pa.float64()),
     ]
 )
+_SMALLEST = 25
 
 
 class Config(StageConfig):
-    """What is compared, and how much of it."""
+    """What is measured, and on how much of it."""
 
-    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of personas and problems.")
-    levels: tuple[float, ...] = Field(default=(0.4, 0.6, 0.8, 0.9), description="Persona similarities to look at.")
-    tolerance: float = Field(default=0.01, gt=0, le=1, description="A pair is at level L within L +- tolerance.")
-    pairs_per_level: int = Field(default=100, gt=0, description="Persona pairs wanted at each level.")
-    max_personas: int = Field(default=50_000, gt=1, description="A seeded sample of this size is searched for pairs.")
-    max_comparisons: int = Field(default=2_000_000_000, gt=0, description="The search for pairs ends after these.")
-    max_problems: int = Field(default=5_000, gt=1, description="Diversity is measured on a seeded sample of this size.")
+    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of all texts.")
+    columns: dict[str, str] = Field(default_factory=dict, description="Column by input, where its name does not tell.")
+    max_texts: int = Field(default=2_000, gt=1, description="A seeded sample of each collection of this size.")
+    draws: int = Field(default=5, gt=0, description="Random subsets measured at every size below the sample's.")
+    topics: int = Field(default=50, gt=1, description="Clusters of the texts of all collections of one column.")
+    duplicate_threshold: float = Field(default=0.9, gt=0, le=1, description="Of the curve of duplicates.")
     duplicate_thresholds: tuple[float, ...] = Field(
-        default=(0.7, 0.8, 0.85, 0.9, 0.95, 0.99), description="Cosines to the nearest problem that count as duplicate."
+        default=(0.7, 0.8, 0.85, 0.9, 0.95, 0.99), description="Cosines to the nearest text that count as duplicate."
     )
     bootstrap_samples: int = Field(default=200, gt=0, description="Resamples behind each interval.")
 
 
+@dataclass(frozen=True)
+class Collection:
+    """The sample of one input: texts and their embeddings in the same order, and their topics."""
+
+    name: str
+    column: str
+    total: int
+    texts: Sequence[str]
+    vectors: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    topics: int
+
+
 def run(stage: Stage[Config]) -> None:
-    """Embed, search, compare, and measure."""
+    """Sample, embed, cluster, measure."""
     config = stage.config
-    problems = list(stage.input("problems").rows(["id", "problem", "persona_id"]))
-    if len(problems) < 2:
-        raise UserError(f"{stage.input('problems').path}: diversity needs two problems at least, not {len(problems)}")
-    personas = _personas_of(problems, stage.input("personas"), config)
-    search = find_pairs(
-        _embed(stage, [row["persona"] for row in personas]),
-        config.levels,
-        config.tolerance,
-        config.pairs_per_level,
-        config.seed,
-        config.max_comparisons,
-    )
-    measured = _sample(problems, config.max_problems, config.seed)
-    texts = {row["id"]: row["problem"] for row in measured}
-    paired = [personas[number]["problem"] for pairs in search.pairs.values() for a, b, _ in pairs for number in (a, b)]
-    texts |= {row["id"]: row["problem"] for row in paired}
-    vectors = dict(zip(texts, _embed(stage, list(texts.values())), strict=True))
-    pairs = _pairs(search, personas, vectors)
-    with stage.writer("00000", PAIR) as writer:
-        writer.rows_in = len(problems)
-        for pair in pairs:
-            writer.write(pair)
+    collections, topics = _collections(stage)
+    results = {}
+    with stage.writer("00000", CURVE) as writer, stage.progress(len(collections), "collections") as progress:
+        for collection in collections:
+            curve = measure_curve(collection, config)
+            for row in curve:
+                writer.write({"collection": collection.name, "column": collection.column, **row})
+            results[collection.name] = _summary(collection, curve, config)
+            progress.update()
+        writer.rows_in = sum(collection.total for collection in collections)
     stage.report(
-        similarity=_similarity(pairs, search, config),
-        greedy=_greedy(stage.input("problems")),
-        personas=len(personas),
+        collections=results,
+        topics={column: _topic_table(found, collections, column) for column, found in topics.items()},
+        duplicate_threshold=config.duplicate_threshold,
+        draws=config.draws,
         embedder=describe(config.embedder),
-        diversity=_diversity(
-            [row["problem"] for row in measured], np.stack([vectors[r["id"]] for r in measured]), config
-        ),
     )
 
 
-def _embed(stage: Stage[Config], texts: Sequence[str]) -> np.ndarray:
-    with stage.progress(len(texts), "texts") as progress:
-        return embed(texts, stage.config.embedder, progress.update)
+def _collections(stage: Stage[Config]) -> tuple[list[Collection], dict[str, Topics]]:
+    if not stage.inputs:
+        raise UserError(f"stages.{stage.name}.inputs: name what to measure, as in {{personas: personas}}")
+    columns = {name: _column(stage, name, artifact) for name, artifact in stage.inputs.items()}
+    samples = {name: _texts(stage, artifact, columns[name]) for name, artifact in stage.inputs.items()}
+    distinct = list(dict.fromkeys(text for texts in samples.values() for text in texts))
+    with stage.progress(len(distinct), "texts") as progress:
+        embedded = dict(zip(distinct, embed(distinct, stage.config.embedder, progress.update), strict=True))
+    found: dict[str, Topics] = {}
+    collections = []
+    for column in dict.fromkeys(columns.values()):
+        names = [name for name in columns if columns[name] == column]
+        texts = [text for name in names for text in samples[name]]
+        vectors = np.stack([embedded[text] for text in texts])
+        topics = find_topics(vectors, texts, stage.config.topics, derive_seed(stage.config.seed, "topics", column))
+        found[column] = topics
+        start = 0
+        for name in names:
+            part = slice(start, start := start + len(samples[name]))
+            total = stage.input(name).num_rows
+            collections.append(
+                Collection(name, column, total, samples[name], vectors[part], topics.labels[part], len(topics.names))
+            )
+    return collections, found
 
 
-def _personas_of(problems: Sequence[Row], personas: Artifact, config: Config) -> list[Row]:
-    """Personas (id, persona) that have a problem, each with its first `problem`."""
-    first: dict[str, Row] = {}
-    for problem in problems:
-        first.setdefault(problem["persona_id"], problem)
-    rows = [{**row, "problem": first[row["id"]]} for row in personas.rows(["id", "persona"]) if row["id"] in first]
-    if not rows:
-        raise UserError(f"{personas.path}: holds none of the personas that the problems were made with")
-    return _sample(rows, config.max_personas, config.seed)
+def _column(stage: Stage[Config], name: str, artifact: Artifact) -> str:
+    column = stage.config.columns.get(name) or name.partition("-")[0].removesuffix("s")
+    shard = artifact.shard_names[0] if artifact.shard_names else None
+    names = pq.read_schema(artifact.path / f"{shard}.parquet").names if shard else []
+    if column not in names:
+        raise UserError(
+            f"stages.{stage.name}.config.columns: {artifact.path} has no column {column!r}; say which one holds the texts"
+            f" of the input {name!r}. {suggest(column, names)}"
+        )
+    return column
 
 
-def _sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
-    """`size` rows chosen by their ids, so that neither order nor sharding matters; in their order."""
-    if len(rows) <= size:
-        return list(rows)
-    numbers = heapq.nsmallest(
-        size, range(len(rows)), key=lambda number: derive_seed(seed, "sample", rows[number]["id"])
-    )
-    return [rows[number] for number in sorted(numbers)]
+def _texts(stage: Stage[Config], artifact: Artifact, column: str) -> list[str]:
+    rows = [row for row in artifact.rows(["id", column]) if row[column]]
+    if len(rows) < 2:
+        raise UserError(f"{artifact.path}: diversity needs two texts at least, not {len(rows)}")
+    return [row[column] for row in sample(rows, stage.config.max_texts, stage.config.seed)]
 
 
-def _pairs(search: PairSearch, personas: Sequence[Row], vectors: Mapping[str, np.ndarray]) -> list[Row]:
+def sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
+    """`size` rows chosen by their ids, so that neither order nor sharding matters; in the order of the choice."""
+    numbers = heapq.nsmallest(size, range(len(rows)), key=lambda i: derive_seed(seed, "sample", rows[i]["id"]))
+    return [rows[number] for number in numbers]
+
+
+def sizes_up_to(total: int) -> list[int]:
+    """25, 50, 100, ... and the total."""
+    sizes = []
+    size = _SMALLEST
+    while size < total:
+        sizes.append(size)
+        size *= 2
+    return [*sizes, total]
+
+
+def measure_curve(collection: Collection, config: Config) -> list[Row]:
+    """Every measure at every size: mean, least and largest over random subsets."""
+    generator = np.random.default_rng(derive_seed(config.seed, "curve", collection.column))
+    total = len(collection.texts)
+    orders = [generator.permutation(total) for _ in range(config.draws)]
     rows = []
-    for level, pairs in search.pairs.items():
-        for a, b, similarity in pairs:
-            first, second = personas[a], personas[b]
-            problems = float(vectors[first["problem"]["id"]] @ vectors[second["problem"]["id"]])
-            rows.append(_pair(level, similarity, problems, first, second))
+    for size in sizes_up_to(total):
+        # the whole sample is the same in any order, but for compression, which looks back a limited way
+        drawn = orders[:1] if size == total else orders
+        found = [measure(collection, order[:size], config.duplicate_threshold) for order in drawn]
+        for name in MEASURES:
+            values = [each[name] for each in found]
+            rows.append(
+                {
+                    "size": size,
+                    "measure": name,
+                    "value": sum(values) / len(values),
+                    "low": min(values),
+                    "high": max(values),
+                }
+            )
     return rows
 
 
-def _pair(level: float, personas: float, problems: float, a: Row, b: Row) -> Row:
-    row: Row = {"level": level, "persona_similarity": personas, "problem_similarity": problems}
-    for side, persona in (("a", a), ("b", b)):
-        row[f"persona_id_{side}"] = persona["id"]
-        row[f"persona_{side}"] = persona["persona"]
-        row[f"problem_id_{side}"] = persona["problem"]["id"]
-        row[f"problem_{side}"] = persona["problem"]["problem"]
-    return row
-
-
-def _similarity(pairs: Sequence[Row], search: PairSearch, config: Config) -> dict[str, Any]:
-    levels = []
-    for level in config.levels:
-        here = [pair for pair in pairs if pair["level"] == level]
-        values = [pair["problem_similarity"] for pair in here]
-        entry: dict[str, Any] = {"level": level, "pairs": len(here)}
-        if here:
-            entry["distinct_personas"] = len({pair[f"persona_id_{side}"] for pair in here for side in "ab"})
-            entry |= _rounded(dataclasses.asdict(quartiles(values)))
-            entry["mean_interval"] = _ends(bootstrap_mean(values, config.seed, config.bootstrap_samples))
-        levels.append(entry)
+def measure(collection: Collection, chosen: NDArray[np.int64], duplicate_threshold: float) -> dict[str, float]:
+    """All measures of the chosen texts."""
+    vectors = collection.vectors[chosen]
+    texts = [collection.texts[int(number)] for number in chosen]
+    nearest = nearest_cosine(vectors)
+    covered, effective = coverage(collection.labels[chosen], collection.topics)
     return {
-        "levels": levels,
-        "tolerance": config.tolerance,
-        "wanted_per_level": config.pairs_per_level,
-        "compared_pairs": search.compared,
-        "possible_pairs": search.possible,
-        "exhaustive": search.exhaustive,
+        "mean_cosine": mean_pairwise_cosine(vectors),
+        "nearest_cosine": float(nearest.mean()),
+        "duplicate_rate": float(np.mean(nearest >= duplicate_threshold)),
+        "vendi": vendi_score(vectors),
+        "distinct_2": distinct_n(texts, 2),
+        "compression_ratio": compression_ratio(texts),
+        "topics_covered": covered,
+        "effective_topics": effective,
     }
 
 
-def _diversity(texts: Sequence[str], vectors: np.ndarray, config: Config) -> dict[str, Any]:
-    nearest = nearest_cosine(vectors)
+def _summary(collection: Collection, curve: Sequence[Row], config: Config) -> dict[str, Any]:
+    nearest = nearest_cosine(collection.vectors)
     samples = config.bootstrap_samples
+    points: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
+    for row in curve:
+        points[row["measure"]].append([row["size"], *(round(row[key], 4) for key in ("value", "low", "high"))])
     return {
-        "problems": len(texts),
-        "mean_pairwise": round(mean_pairwise_cosine(vectors), 4),
-        "mean_pairwise_interval": _ends(bootstrap_pairwise_cosine(vectors, config.seed, samples)),
-        "mean_nearest": round(float(nearest.mean()), 4),
-        "mean_nearest_interval": _ends(bootstrap_mean(nearest.tolist(), config.seed, samples)),
-        "duplicate_rate": [
+        "column": collection.column,
+        "total": collection.total,
+        "texts": len(collection.texts),
+        "mean_cosine_interval": _ends(bootstrap_pairwise_cosine(collection.vectors, config.seed, samples)),
+        "nearest_cosine_interval": _ends(bootstrap_mean(nearest.tolist(), config.seed, samples)),
+        "duplicate_rates": [
             {"threshold": threshold, "rate": round(float(np.mean(nearest >= threshold)), 4)}
             for threshold in config.duplicate_thresholds
         ],
-        "distinct": {str(n): round(distinct_n(texts, n), 4) for n in (1, 2, 3, 4)},
+        "distinct": {str(n): round(distinct_n(collection.texts, n), 4) for n in (1, 2, 3, 4)},
+        "curves": points,
     }
 
 
-def _greedy(problems: Artifact) -> bool | None:
-    """Whether the problems were decoded greedily; None when their stage has no sampling."""
-    sampling = problems.manifest.config.get("sampling")
-    return sampling.get("temperature") == 0 if isinstance(sampling, dict) else None
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {key: round(value, 4) for key, value in values.items()}
+def _topic_table(topics: Topics, collections: Sequence[Collection], column: str) -> list[dict[str, Any]]:
+    """Topics, most frequent first, with the number of texts that each collection has in them."""
+    counts = {
+        collection.name: np.bincount(collection.labels, minlength=len(topics.names))
+        for collection in collections
+        if collection.column == column
+    }
+    total: Callable[[int], int] = lambda topic: sum(int(count[topic]) for count in counts.values())  # noqa: E731
+    order = sorted(range(len(topics.names)), key=lambda topic: (-total(topic), topic))
+    return [
+        {"words": topics.names[topic], "texts": {name: int(count[topic]) for name, count in counts.items()}}
+        for topic in order
+    ]
 
 
 def _ends(interval: Interval) -> list[float]:
     return [round(interval.low, 4), round(interval.high, 4)]
 
 
-def forecast(config: Config, rows_in: dict[str, int]) -> Forecast:
-    """At most `pairs_per_level` pairs a level; embedding runs here and is charged to no engine."""
-    texts = min(rows_in["personas"], config.max_personas) + min(rows_in["problems"], config.max_problems)
-    pairs = len(config.levels) * config.pairs_per_level
-    return Forecast(rows_out=pairs, disk_bytes=1000 * pairs, notes=(f"embeds about {texts:,} texts",))
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """Embedding runs here and is charged to no engine."""
+    texts = sum(min(rows, config.max_texts) for rows in rows_in.values())
+    rows = sum(len(MEASURES) * len(sizes_up_to(min(rows, config.max_texts))) for rows in rows_in.values() if rows)
+    return Forecast(rows_out=rows, disk_bytes=60 * rows, notes=(f"embeds about {texts:,} texts",))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -205,3 +206,37 @@ def distinct_n(texts: Iterable[str], n: int) -> float:
         total += len(grams)
         seen.update(grams)
     return len(seen) / total if total else 0.0
+
+
+def vendi_score(vectors: FloatArray) -> float:
+    """Effective number of different rows: 1 if all are the same, their number if all are orthogonal.
+
+    Friedman & Dieng 2023 (arXiv 2210.02410): the exponential of the entropy of the eigenvalues of K / n,
+    K the matrix of cosines. They are those of X^T X / n, too, so the smaller of the two is decomposed. The
+    authors' package (vendi-score 0.0.3) needs scikit-learn and parts of SciPy that go with SciPy 2; this gives
+    the same numbers.
+
+    Args:
+        vectors: (rows, dimensions), unit norm.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    rows, dimensions = vectors.shape
+    if rows == 0:
+        raise ValueError("the Vendi score of nothing")
+    matrix = np.asarray(vectors, dtype=np.float64)
+    gram = matrix @ matrix.T if rows < dimensions else matrix.T @ matrix
+    eigenvalues = np.linalg.eigvalsh(gram / rows)
+    present = eigenvalues[eigenvalues > 1e-12]  # rounding leaves tiny and negative ones, which have no entropy
+    return float(np.exp(-(present * np.log(present)).sum()))
+
+
+def compression_ratio(texts: Iterable[str]) -> float:
+    """Bytes of the texts over bytes of the same compressed: the more they repeat one another, the higher.
+
+    zlib at its highest level, texts joined by line breaks, as in Shaib et al. 2024 (arXiv 2403.00553) with
+    gzip. zlib looks back 32 KiB, so what it sees repeated is repeated nearby. 0 without text.
+    """
+    joined = "\n".join(texts).encode()
+    return len(joined) / len(zlib.compress(joined, 9)) if joined else 0.0

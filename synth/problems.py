@@ -7,21 +7,27 @@
 
 The no-persona arm of an ablation is the same stage with `persona: false`: the same persona ids and
 the same seed for each of them, the template rendered with `persona=None`. The two arms differ in
-nothing but the persona's text.
+nothing but the persona's text. Two more arms put something else in its place, drawn for each persona
+from a file with one entry a line:
+
+      config: {engine: teacher, persona: false, key_points: {path: configs/data/key_points.txt, count: 2}}
+      config: {engine: teacher, persona: false, words: {path: configs/data/words.txt, count: 4}}
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Annotated
 
 from pydantic import Field
 
-from personahub.core.config import TemplateFolder
+from personahub.core.config import ContentPath, FrozenModel, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
-from personahub.core.errors import Rejected
+from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast, Requests
 from personahub.core.generate import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
@@ -33,12 +39,19 @@ from synth.examples import PROMPTS, Example, PromptingConfig, draw_examples, loa
 from synth.refusal import is_refusal
 from synth.validity import MOST_PARTS, count_parts
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("personas", "example_personas?")
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30
 _PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
+
+
+class Drawn(FrozenModel):
+    """Entries drawn for each persona from a list of ours or yours."""
+
+    path: ContentPath = Field(description="A text file with one entry a line; lines that begin with # are none.")
+    count: int = Field(default=2, gt=0, description="Entries per prompt.")
 
 
 class Config(PromptingConfig):
@@ -51,6 +64,8 @@ class Config(PromptingConfig):
         default=3, gt=0, description="How often one problem is asked for, when replies do not qualify."
     )
     persona_kind: str | None = Field(default=None, description="`general` or `professional` in the math template.")
+    key_points: Drawn | None = Field(default=None, description="Mathematics that the problem shall need.")
+    words: Drawn | None = Field(default=None, description="Words that the problem shall have to do with.")
     focus: str | None = Field(default=None, description="Field of mathematics, such as `geometry`.")
     difficulty: str | None = Field(default=None, description="Such as `Olympiad-level`.")
     min_chars: int = Field(default=20, gt=0)
@@ -65,7 +80,8 @@ def run(stage: Stage[Config]) -> None:
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
     examples = load_examples(config, stage.inputs.get("example_personas"))
-    asking = prompts(config, load_template(config.template, PROMPTS), examples)
+    lists = Lists.read(config)
+    asking = prompts(config, load_template(config.template, PROMPTS), examples, lists)
     parsing = parse(config)
     async for persona, results in shard.generate(shard.rows(), asking, parsing, config.attempts):
         for sample, result in enumerate(results):
@@ -73,16 +89,59 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
                 shard.reject({**persona, "sample": sample}, result.error, result.raw)
             else:
                 problem, model = result
-                shard.write(_record(config, persona, sample, problem, model))
+                shard.write(_record(config, persona, sample, problem, model, lists))
 
 
-def prompts(config: Config, template: Template, examples: Sequence[Example] = ()) -> Callable[[Row], list[Request]]:
+@dataclass(frozen=True)
+class Lists:
+    """What prompts draw from beside the persona; empty where the config names no file."""
+
+    key_points: Sequence[str] = ()
+    words: Sequence[str] = ()
+
+    @classmethod
+    def read(cls, config: Config) -> Lists:
+        """The lists of `config`.
+
+        Raises:
+            UserError: a file cannot be read, or holds fewer entries than a prompt takes.
+        """
+        return cls(*(_entries(drawn) if drawn else () for drawn in (config.key_points, config.words)))
+
+    def draw(self, config: Config, persona_id: str) -> dict[str, list[str]]:
+        """The entries shown for one persona, by the name that templates know them under."""
+        found = {}
+        for name, entries, drawn in (
+            ("key_points", self.key_points, config.key_points),
+            ("words", self.words, config.words),
+        ):
+            chance = Random(derive_seed(config.seed, name, persona_id))  # noqa: S311 - not for secrets
+            found[name] = chance.sample(entries, drawn.count) if drawn else []
+        return found
+
+
+def _entries(drawn: Drawn) -> list[str]:
+    try:
+        lines = Path(drawn.path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{drawn.path}: the list cannot be read: {error}") from None
+    entries = list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
+    if len(entries) < drawn.count:
+        raise UserError(f"{drawn.path}: {len(entries)} entries, but `count` asks for {drawn.count} in a prompt")
+    return entries
+
+
+def prompts(
+    config: Config, template: Template, examples: Sequence[Example] = (), lists: Lists | None = None
+) -> Callable[[Row], list[Request]]:
     """The requests of one persona, one per sample."""
+    drawn_from = lists or Lists.read(config)
 
     def of_persona(row: Row) -> list[Request]:
         messages = template.render(
             persona=row["persona"] if config.persona else None,
             examples=draw_examples(config, examples, row["id"]),
+            **drawn_from.draw(config, row["id"]),
             persona_kind=config.persona_kind,
             focus=config.focus,
             difficulty=config.difficulty,
@@ -142,12 +201,14 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
     return problem
 
 
-def _record(config: Config, persona: Row, sample: int, problem: str, model: str) -> Row:
+def _record(config: Config, persona: Row, sample: int, problem: str, model: str, lists: Lists) -> Row:
+    drawn = [entry for entries in lists.draw(config, persona["id"]).values() for entry in entries]
     return {
         "id": content_id("problem", problem, persona["id"], sample),
         "problem": problem,
         "persona_id": persona["id"],
         "persona": persona["persona"] if config.persona else None,
+        "drawn": drawn or None,
         "document_id": persona.get("document_id"),
         "template": Path(config.template).stem,
         "sample": sample,
@@ -163,6 +224,8 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     messages = load_template(config.template, PROMPTS).render(
         persona="x" if config.persona else None,  # an empty one would render as the other arm
         examples=[] if config.prompting == "zero_shot" else [Example(text="x" * 400, persona="x" * 100)] * config.shots,
+        key_points=["x" * 30] * config.key_points.count if config.key_points else [],
+        words=["x" * 7] * config.words.count if config.words else [],
         persona_kind=config.persona_kind,
         focus=config.focus,
         difficulty=config.difficulty,

@@ -39,7 +39,7 @@ Below, each is rendered zero-shot for the persona "{persona}". This page is made
 
 # Why each is worded as it is.
 REASONS = {
-    "math": "Solvable from the text alone and with one answer that a program can compare: verification and grading have nothing else. `focus`, `difficulty` and `persona_kind: professional` are those of the paper's section 4.1; a professional's specialty makes harder problems than any adjective does.",
+    "math": "Solvable from the text alone and with one answer that a program can compare: verification and grading have nothing else. `focus`, `difficulty` and `persona_kind: professional` are those of the paper's section 4.1; a professional's specialty makes harder problems than any adjective does. `key_points` and `words` are for the other arms of an ablation ([experiments](experiments.md)): each puts its list where the persona was.",
     "logic_general": "Counting is the most calculation that is allowed, else models fall back on word problems. One answer that is a word or a short list keeps votes comparable.",
     "logic_spatial": "Who looks in which direction is what such problems forget most often, so it is asked for by name.",
     "logic_ruozhiba": "The style is defined in the prompt, as few models know it by its name: six kinds of wrong step, one of them per question, and nothing that points at it. The Chinese terms are there because the tricks are tricks of Chinese. The parser wants Chinese characters.",
@@ -82,6 +82,8 @@ def render(name: str, **more: Any) -> list[tuple[str, str]]:
     values = {
         "persona": PERSONA,
         "partner": PARTNER,
+        "key_points": [],
+        "words": [],
         "persona_kind": None,
         "focus": None,
         "difficulty": None,

@@ -30,14 +30,23 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """Sentences under a heading."""
+
+    title: str
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Panel:
-    """A titled chart, table or both."""
+    """A titled chart, table, listings, or several of them."""
 
     title: str
     note: str = ""
     chart: Markup | str = ""
     table: Table | None = None
     folds: Sequence[Fold] = ()
+    listings: Sequence[Listing] = ()
     wide: bool = False
 
 

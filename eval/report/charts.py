@@ -103,6 +103,45 @@ def _interval_row(row: IntervalRow) -> Markup:
 
 
 @dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """A difference of two shares with its interval."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    series: str
+    note: str = ""
+
+
+def difference_chart(rows: Sequence[DifferenceRow]) -> Markup:
+    """One line per row around a dashed zero: a dot on its interval, the points. The scale fits the intervals."""
+    if not rows:
+        return Markup("")
+    reach = max(0.01, *(abs(end) for row in rows for end in (row.low, row.high)))
+    scale = Scale(-reach, reach)
+    return tag(
+        "div",
+        *(_difference_row(row, scale) for row in rows),
+        _row_axis(lambda at: f"{100 * reach * (2 * at - 1):+.0f}" if at != 0.5 else "0"),
+        class_="rows",
+    )
+
+
+def _difference_row(row: DifferenceRow, scale: Scale) -> Markup:
+    left, middle, right = (scale.percent(value) for value in (row.low, row.value, row.high))
+    marks = [
+        tag("line", class_="reference", x1="50%", x2="50%", y1=-6, y2=28),
+        tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4),
+        tag("circle", class_="dot", cx=f"{middle}%", cy=11, r=5),
+    ]
+    interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+    title = f"{row.label}: {100 * row.value:+.1f} points, 95% interval {interval}"
+    value = tag("b", f"{100 * row.value:+.1f}") + tag("span", interval, class_="range-text")
+    return _row(row.label, row.note, marks, value, title, row.series)
+
+
+@dataclass(frozen=True, slots=True)
 class BoxRow:
     """Quartiles of a sample; `low` and `high` are its extremes, None where only quartiles are known."""
 
@@ -274,7 +313,7 @@ def _axes(x_scale: Scale, y_scale: Scale, y_shown: Callable[[float], str]) -> li
 def _line(line: Line, x_scale: Scale, y_scale: Scale, x_title: str, y_shown: Callable[[float], str]) -> list[Markup]:
     places = [(x_scale.percent(x), _y(y_scale, y)) for x, y in line.points]
     parts = []
-    if not line.points_only:
+    if not line.points_only and len(places) > 1:
         path = " ".join(f"{10 * x:.1f},{y:.1f}" for x, y in places)
         curve = tag("polyline", points=path, class_=f"curve {line.series}")
         # a drawing of its own that is stretched to the width of the chart; the stroke keeps its width

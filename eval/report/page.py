@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from eval.report import pipeline, results
+from eval.report import ablation, diversity, pipeline, results
 from eval.report.blocks import SAMPLE_KINDS
 from eval.report.charts import percent, tag
 from personahub.core.progress import format_number, format_seconds
@@ -43,14 +43,15 @@ def render_page(
         metrics: logged steps of each training stage by its name.
     """
     found = [
+        *ablation.ablation(summary),
         results.accuracy(summary),
         pipeline.funnel(summary, examples),
         pipeline.personas(summary),
         pipeline.verification(summary),
         pipeline.training(summary, metrics),
         results.breakdown(summary),
-        results.similarity(summary),
-        results.diversity(summary),
+        diversity.similarity(summary),
+        diversity.diversity(summary),
         pipeline.samples(samples),
         pipeline.cost(summary),
         pipeline.repeat(summary),
@@ -131,22 +132,32 @@ def _facts(summary: Mapping[str, Any]) -> list[str]:
 
 def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     cards = []
+    if found := ablation.card(summary["ablations"]):
+        cards.append(found)
     if summary["student"]:
         cards.append(_student_card(summary["student"]))
-    cards.append(_math_card(summary["math"]))
+    if summary["benchmarks"]:
+        cards.append(_math_card(summary["math"]))
     for data in summary["data"][-1:]:
         texts = sum(stage["rows_out"] for stage in summary["stages"] if stage["module"] == "personahub.sources")
         source = f", from {texts:,} web texts" if texts else ""
         text = f"{data['train']:,} for training, {data['test']:,} for the test{source}"
         cards.append({"title": "Verified problems", "value": f"{data['train'] + data['test']:,}", "text": text})
-    levels = [
-        level for run in summary["diversity"] for level in run["similarity"]["levels"] if level["pairs"] >= _FEW_PAIRS
-    ]
-    if levels:
-        last = levels[-1]
-        text = f"median cosine of problems whose personas are at {last['level']:g} ({last['pairs']:,} pairs)"
-        cards.append({"title": "Problem similarity", "value": f"{last['median']:.2f}", "text": text})
+    cards += _similarity_cards(summary["similarity"])
+    for stage in summary["diversity"][:1]:
+        name, found = list(stage["collections"].items())[-1]
+        text = f"effective number of different {name.replace('_', ' ')} among {found['texts']:,}"
+        cards.append({"title": "Vendi score", "value": f"{found['curves']['vendi'][-1][1]:.1f}", "text": text})
     return cards
+
+
+def _similarity_cards(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    levels = [level for stage in stages for level in stage["series"][0]["levels"] if level["pairs"] >= _FEW_PAIRS]
+    if not levels:
+        return []
+    last = levels[-1]
+    text = f"median cosine of problems whose personas are at {last['level']:g} ({last['pairs']:,} pairs)"
+    return [{"title": "Problem similarity", "value": f"{last['median']:.2f}", "text": text}]
 
 
 def _student_card(student: Mapping[str, Any]) -> dict[str, str]:

@@ -1,17 +1,16 @@
-"""The page's sections about results: accuracy, similarity and diversity, beside the paper's numbers.
+"""The page's sections about accuracy, beside the paper's numbers.
 
 A section without anything to show is None and left out of the page.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.report import paper
 from eval.report.blocks import Fold, Legend, Panel, Section, Table
-from eval.report.charts import BoxGroup, BoxRow, IntervalRow, Line, box_chart, interval_chart, line_chart, percent
+from eval.report.charts import IntervalRow, Line, interval_chart, line_chart, percent
 from eval.report.scaling import scaling_panels
 
 _PAPER_TABLES = {"synthetic_test": ("table 1", paper.SYNTHETIC_TEST), "math": ("table 2", paper.MATH)}
@@ -187,103 +186,3 @@ def breakdown(summary: Mapping[str, Any]) -> Section | None:
 
 def _group(part: str, key: str) -> str:
     return f"Level {key}" if part == "level" else key
-
-
-def similarity(summary: Mapping[str, Any]) -> Section | None:
-    """Figure 10: problem similarity at levels of persona similarity, beside the paper's quartiles."""
-    panels = []
-    for stage in summary["diversity"]:
-        chart = box_chart([_level(level) for level in stage["similarity"]["levels"]])
-        panels.append(Panel(f"{stage['stage']}: cosine of two problems", _similarity_note(stage), chart, wide=True))
-    lead = (
-        "Pairs of personas at a given cosine, and the cosine of the problems made with them. The paper finds that "
-        "problems grow alike with their personas but stay below them, that is, left of the dashed line. It measured "
-        "with text-embedding-3-small; cosines of other embedding models differ in level, so compare the trend."
-    )
-    legend = (
-        Legend("after", "this run"),
-        Legend("paper", "figure 10 of the paper"),
-        Legend("dashed", "cosine of the personas"),
-    )
-    title = "Persona similarity against problem similarity"
-    return Section("similarity", "Similarity", title, lead, legend=legend, panels=panels) if panels else None
-
-
-def _level(level: Mapping[str, Any]) -> BoxGroup:
-    rows = []
-    if level["pairs"]:
-        quartiles = (level["q1"], level["median"], level["q3"])
-        rows.append(BoxRow("this run", *quartiles, "after", level["low"], level["high"], f"{level['pairs']:,} pairs"))
-    rows += [
-        BoxRow("paper", row["q1"], row["median"], row["q3"], "paper", note=row["prompt"]) for row in level["paper"]
-    ]
-    note = "" if level["pairs"] else "this run has no such pair"
-    return BoxGroup(f"Personas at {level['level']:g}", level["level"], rows, note)
-
-
-def _similarity_note(stage: Mapping[str, Any]) -> str:
-    found = stage["similarity"]
-    notes = [
-        f"Embedded by {stage['embedder']}. {stage['personas']:,} personas, within {found['tolerance']:g} of each level"
-    ]
-    if any(level["pairs"] < found["wanted_per_level"] for level in found["levels"]):
-        why = "the collection holds no more" if found["exhaustive"] else "the search ended at its budget of comparisons"
-        notes.append(f"Where there are fewer than {found['wanted_per_level']:,} pairs, {why}")
-    if stage["greedy"] is False:
-        notes.append("The problems were sampled, where the paper decodes greedily")
-    return ". ".join([*notes, *_findings(found["levels"])]) + "."
-
-
-def _findings(levels: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Whether the paper's two claims hold for the medians found."""
-    medians = [
-        (level["level"], level["median"])
-        for level in sorted(levels, key=lambda level: level["level"])
-        if level["pairs"]
-    ]
-    if len(medians) < 2:
-        return []
-    rises = all(a[1] < b[1] for a, b in itertools.pairwise(medians))
-    below = [f"{level:g}" for level, median in medians if median >= level]
-    return [
-        f"Here the median {'rises' if rises else 'does not rise'} from each level to the next",
-        f"It is not below the personas' cosine at {', '.join(below)}"
-        if below
-        else "It stays below the personas' cosine",
-    ]
-
-
-def diversity(summary: Mapping[str, Any]) -> Section | None:
-    """Similarity among the problems, their duplicates and their distinct n-grams."""
-    panels = []
-    for stage in summary["diversity"]:
-        found = stage["diversity"]
-        rows = [
-            ("mean cosine of two problems", f"{found['mean_pairwise']:.3f}", _range(found["mean_pairwise_interval"])),
-            (
-                "mean cosine to the nearest problem",
-                f"{found['mean_nearest']:.3f}",
-                _range(found["mean_nearest_interval"]),
-            ),
-            *((f"distinct-{n}", f"{value:.3f}", "") for n, value in found["distinct"].items()),
-        ]
-        title = f"{stage['stage']}: {found['problems']:,} problems"
-        panels.append(
-            Panel(
-                title, "Intervals: 95%, bootstrap over problems.", table=Table(("measure", "value", "interval"), rows)
-            )
-        )
-        rates = [(entry["threshold"], entry["rate"]) for entry in found["duplicate_rate"]]
-        chart = line_chart(
-            [Line("duplicates", rates, "after")],
-            "cosine that counts as duplicate",
-            "problems with a duplicate",
-            y_from_zero=True,
-            y_shown=percent,
-        )
-        panels.append(Panel("Duplicates by threshold", "A problem's duplicate is its nearest other problem.", chart))
-    return Section("diversity", "Diversity", "Diversity of the problems", panels=panels) if panels else None
-
-
-def _range(ends: Sequence[float]) -> str:
-    return f"{ends[0]:.3f}–{ends[1]:.3f}"

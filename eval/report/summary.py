@@ -56,7 +56,9 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "verification": [_votes(artifact) for artifact in made_by(ordered, "synth.verify")],
         "training": trainings,
         "scaling": scaling_series(benchmarks, trainings),
-        "diversity": [_diversity(artifact) for artifact in made_by(ordered, "eval.diversity")],
+        "ablations": [_own_summary(artifact) for artifact in made_by(ordered, "eval.ablation")],
+        "similarity": [_similarity(artifact) for artifact in made_by(ordered, "eval.similarity")],
+        "diversity": [_own_summary(artifact) for artifact in made_by(ordered, "eval.diversity")],
         "versions": _versions(ordered),
         "commands": list(dict.fromkeys(artifact.manifest.command for artifact in ordered)),
     }
@@ -264,10 +266,13 @@ def read_metrics(artifact: Artifact) -> list[dict[str, Any]]:
     return [steps[step] for step in sorted(steps)]
 
 
-def _diversity(artifact: Artifact) -> dict[str, Any]:
-    """A diversity stage's results with the paper's quartiles at each level."""
+def _own_summary(artifact: Artifact) -> dict[str, Any]:
+    return {"stage": artifact.manifest.stage, **artifact.manifest.summary}
+
+
+def _similarity(artifact: Artifact) -> dict[str, Any]:
+    """A similarity stage's results with the paper's quartiles at each level."""
     summary = artifact.manifest.summary
-    similarity = summary.get("similarity", {})
     levels = [
         {
             **level,
@@ -276,9 +281,9 @@ def _diversity(artifact: Artifact) -> dict[str, Any]:
                 for row in paper.paper_similarity(level["level"])
             ],
         }
-        for level in similarity.get("levels", [])
+        for level in summary["search"]["levels"]
     ]
-    return {"stage": artifact.manifest.stage, **summary, "similarity": {**similarity, "levels": levels}}
+    return {**_own_summary(artifact), "levels": levels}
 
 
 def _versions(artifacts: Sequence[Artifact]) -> dict[str, list[str]]:

@@ -13,6 +13,8 @@
         execution: {executor: process, workers: 4}
       problems: {adopt: runs/other/problems} # an artifact of another experiment
 
+A stage with `foreach` stands for one per arm, seed or whatever else `matrix` lists (`core.matrix`).
+
 A stage's fingerprint covers its module, that module's `VERSION`, the identity of its config and
 the fingerprints of its inputs: what decides the records, and nothing of how or where they are made.
 """
@@ -42,6 +44,7 @@ from personahub.core.config import (
 from personahub.core.engines import engine_config, engine_identity
 from personahub.core.errors import StaleArtifactError, UserError
 from personahub.core.identity import digest
+from personahub.core.matrix import expand_matrix
 from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking import TrackingConfig
 
@@ -145,7 +148,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str |
     Raises:
         UserError: anything wrong in the YAML, with the key's path.
     """
-    config = parse_config(ExperimentConfig, load_yaml(path, overrides), str(path))
+    config = parse_config(ExperimentConfig, expand_matrix(load_yaml(path, overrides)), str(path))
     engines = {name: engine_config(values, f"engines.{name}") for name, values in config.engines.items()}
     identities = {name: engine_identity(engine) for name, engine in engines.items()}
     folder = Path(runs) / config.experiment

@@ -44,6 +44,7 @@ PROBLEM = pa.schema(
         ("problem", _TEXT),
         ("persona_id", _TEXT),  # also in the no-persona arm: the same ids, the text unused
         ("persona", _TEXT),  # as shown to the model; null in the no-persona arm
+        ("drawn", pa.list_(_TEXT)),  # key points or words shown to the model; null without
         ("document_id", _TEXT),
         ("template", _TEXT),
         ("sample", pa.int32()),

@@ -50,6 +50,9 @@ class Config(EngineConfig):
     persona_rates: PersonaRates = PersonaRates()
     difficulty: Difficulty = Field(default="easy", description="Of its problems: easy, medium or hard.")
     families: tuple[str, ...] | None = Field(default=None, description="Problem families that it knows; null: all.")
+    heeds_conditions: bool = Field(
+        default=True, description="False: its math problems ignore persona, key points and words: a planted null."
+    )
     latency_ms: Annotated[float, EXECUTION] = Field(default=0.0, ge=0, description="Time that an answer takes.")
 
     @model_validator(mode="after")
@@ -140,10 +143,13 @@ class Task:
     source: str | None
     instructions: str
     persona: str | None = None
+    key_points: str | None = None
+    words: str | None = None
 
 
 _BLOCK = re.compile(
-    r"<(text|persona|problem|example|background|conversation|interface|partner)>\n?(.*?)\n?</\1>", re.DOTALL
+    r"<(text|persona|problem|example|background|conversation|interface|partner|key_points|words)>\n?(.*?)\n?</\1>",
+    re.DOTALL,
 )
 # The first mark found decides: an instruction to box an answer says more than a mention of personas.
 _TASKS = (
@@ -184,7 +190,8 @@ def read_task(request: Request) -> Task:
             source = blocks.get(tag)
             if source is None and tag == "problem":
                 source = request.messages[-1]["content"]
-            return Task(name, source, instructions, blocks.get("persona"))
+            shown = (blocks.get(tag) for tag in ("persona", "key_points", "words"))
+            return Task(name, source, instructions, *shown)
     return Task("unknown", None, instructions)
 
 
@@ -224,8 +231,15 @@ def _persona_to_profiles(task: Task, source: int, config: Config) -> _Answer:
 
 def _math(task: Task, source: int, config: Config) -> _Answer:
     families = _focused(task.instructions.lower(), config) or config.families
+    heeded = task if config.heeds_conditions else Task("math", None, "")
     problem = make_problem(
-        task.source or None, source, difficulty=config.difficulty, families=families, rates=config.rates
+        heeded.persona or None,
+        source,
+        key_points=heeded.key_points,
+        words=heeded.words,
+        difficulty=config.difficulty,
+        families=families,
+        rates=config.rates,
     )
     return problem.reply, problem.truth
 

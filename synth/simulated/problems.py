@@ -62,6 +62,8 @@ def make_problem(
     persona: str | None,
     seed: int,
     *,
+    key_points: str | None = None,
+    words: str | None = None,
     difficulty: Difficulty = "easy",
     families: tuple[str, ...] | None = None,
     rates: FaultRates,
@@ -71,6 +73,8 @@ def make_problem(
     Args:
         persona: gives the theme and the preferred families; None takes both from the seed, out of few themes.
         seed: gives the numbers, the wording and the faults.
+        key_points: give the preferred families where there is no persona.
+        words: give the theme where there is no persona.
         difficulty: sizes of the numbers, and what is asked beyond the plain result.
         families: names to choose from; those that do not exist at `difficulty` are passed over.
 
@@ -84,9 +88,10 @@ def make_problem(
     if fault == "near_duplicate":  # all but the theme comes from a seed that many share
         slots, instance = neutral_slots(rng), _instance(seeded("canonical", canonical), None, choices, difficulty)
     else:
-        theme = theme_of(persona[:_PERSONA_LENGTH]) if persona else None
-        slots = theme.slots if theme else neutral_slots(rng)
-        instance = _instance(rng, theme.preferences if theme else None, choices, difficulty)
+        world, mathematics = persona or words, persona or key_points
+        slots = theme_of(world[:_PERSONA_LENGTH]).slots if world else neutral_slots(rng)
+        preferences = theme_of(mathematics[:_PERSONA_LENGTH]).preferences if mathematics else None
+        instance = _instance(rng, preferences, choices, difficulty)
     if fault == "unsolvable":
         instance = _spoiled(instance, rng)
     text = instance.text(slots)

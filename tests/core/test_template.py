@@ -112,7 +112,15 @@ def test_a_template_may_lie_anywhere_and_its_identity_is_its_text(write, tmp_pat
     assert load_template(str(path), SYNTH).fingerprint != first.fingerprint
 
 
-MATH = {"persona": None, "persona_kind": None, "focus": None, "difficulty": None, "examples": ()}
+MATH = {
+    "persona": None,
+    "persona_kind": None,
+    "focus": None,
+    "difficulty": None,
+    "examples": (),
+    "key_points": (),
+    "words": (),
+}
 SHIPPED = [
     (PERSONAS, "text_to_persona", {"text": "T", "count": 3, "mode": "read", "granularity": "fine"}),
     (PERSONAS, "persona_to_persona", {"persona": "P", "count": 2}),

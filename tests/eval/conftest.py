@@ -254,7 +254,7 @@ def solved(problem: records.Row, answers: Sequence[str]) -> records.Row:
         }
         for i, answer in enumerate(answers)
     ]
-    return {key: problem[key] for key in records.PROBLEM.names} | {"samples": samples}
+    return {key: problem.get(key) for key in records.PROBLEM.names} | {"samples": samples}
 
 
 def verified(problem: records.Row, answers: Sequence[str]) -> records.Row:
@@ -268,7 +268,7 @@ def verified(problem: records.Row, answers: Sequence[str]) -> records.Row:
         }
         for i, answer in enumerate(answers)
     ]
-    return {key: problem[key] for key in records.PROBLEM.names} | {
+    return {key: problem.get(key) for key in records.PROBLEM.names} | {
         "answer": problem["answer"],
         "solution": f"First multiply, then add. \\boxed{{{problem['answer']}}}",
         "solution_model": "simulated-teacher",
@@ -322,9 +322,13 @@ def experiment(tmp_path_factory: pytest.TempPathFactory, build: Build, run: Any,
     for name, model in (("before", "base_model"), ("after", "model")):
         inputs = {key: made[key] for key in ("data", "math", "gsm8k")} | {"model": made[model]}
         made[name] = run(root / name, "eval.benchmark", inputs, {"engine": "student", "rows_per_shard": 40}, engines)
+    hashing = {"embedder": {"kind": "hashing"}}
+    levels = {"levels": [0.2, 0.4, 0.6, 0.8, 0.9], "tolerance": 0.04}
+    made["pairs"] = run(root / "pairs", "eval.persona_pairs", {"personas": made["personas"]}, hashing | levels)
+    inputs = {"pairs": made["pairs"], "problems": made["problems"]}
+    made["similarity"] = run(root / "similarity", "eval.similarity", inputs, hashing)
     inputs = {key: made[key] for key in ("personas", "problems")}
-    config = {"embedder": {"kind": "hashing"}, "levels": [0.2, 0.4, 0.6, 0.8, 0.9], "tolerance": 0.04}
-    made["similarity"] = run(root / "similarity", "eval.diversity", inputs, config)
+    made["diversity"] = run(root / "diversity", "eval.diversity", inputs, hashing | {"topics": 5})
     made["comparison"] = run(
         root / "comparison", "eval.compare", {name: made[name] for name in ("before", "after")}, {}
     )

@@ -1,8 +1,7 @@
-"""The figure-10 protocol on known personas, and what the stage says when it cannot follow it."""
+"""Diversity by number of texts: what a curve says of collections whose diversity is known."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,119 +9,107 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.diversity import Config, forecast
+from eval.diversity import MEASURES, Config, forecast, sizes_up_to
 from personahub.core import records
 from personahub.core.artifact import Artifact
-from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import UserError
 
 HASHING: dict[str, Any] = {"embedder": {"kind": "hashing"}}
 
 
-def test_pairs_lie_at_their_level_and_the_summary_follows_from_them(experiment: dict[str, Artifact]) -> None:
-    artifact = experiment["similarity"]
-    pairs = list(artifact.rows())
-    config = EmbedderConfig.model_validate({"kind": "hashing"})
-    assert pairs
-    for pair in pairs:
-        assert abs(pair["persona_similarity"] - pair["level"]) <= 0.04 + 1e-6
-        for kind in ("persona", "problem"):
-            a, b = embed([pair[f"{kind}_a"], pair[f"{kind}_b"]], config)
-            assert pair[f"{kind}_similarity"] == pytest.approx(float(a @ b), abs=1e-5)
-    for level in artifact.manifest.summary["similarity"]["levels"]:
-        here = [pair["problem_similarity"] for pair in pairs if pair["level"] == level["level"]]
-        assert level["pairs"] == len(here)
-        if here:
-            expected = np.quantile(here, (0.25, 0.5, 0.75))
-            assert [level["q1"], level["median"], level["q3"]] == pytest.approx(expected, abs=1e-4)
-            assert level["mean_interval"][0] <= level["mean"] <= level["mean_interval"][1]
-
-
-def test_every_persona_stands_for_its_first_problem(experiment: dict[str, Artifact]) -> None:
-    first: dict[str, str] = {}
-    for problem in experiment["problems"].rows():
-        first.setdefault(problem["persona_id"], problem["id"])
-    for pair in experiment["similarity"].rows():
-        for side in ("a", "b"):
-            assert pair[f"problem_id_{side}"] == first[pair[f"persona_id_{side}"]]
-
-
-def test_the_summary_says_what_was_not_found_and_not_greedy(experiment: dict[str, Artifact]) -> None:
-    summary = experiment["similarity"].manifest.summary
-    assert summary["similarity"]["exhaustive"] is True
-    assert [level["pairs"] for level in summary["similarity"]["levels"] if level["level"] == 0.9] == [0]
-    assert summary["greedy"] is False
-    assert "hashed words" in summary["embedder"]
-    assert summary["personas"] == 15
-
-
 @pytest.fixture
-def collection(build: Callable[..., Artifact], tmp_path: Path) -> Callable[..., dict[str, Artifact]]:
-    """Personas and one problem for each, from texts."""
-
-    def make(personas: list[str], problems: list[str], sampling: Any = None) -> dict[str, Artifact]:
-        rows = [{"id": f"p{i}", "persona": text} for i, text in enumerate(personas)]
-        asked = [{"id": f"q{i}", "problem": text, "persona_id": f"p{i}"} for i, text in enumerate(problems)]
-        config = {"sampling": sampling} if sampling else {}
-        return {
-            "personas": build(tmp_path / "personas", "personahub.dedup", rows, records.PERSONA),
-            "problems": build(tmp_path / "problems", "synth.problems", asked, records.PROBLEM, config=config),
-        }
+def problems(build: Callable[..., Artifact], tmp_path: Path) -> Callable[..., Artifact]:
+    def make(name: str, texts: list[str]) -> Artifact:
+        rows = [{"id": f"{name}{i}", "problem": text} for i, text in enumerate(texts)]
+        return build(tmp_path / name, "synth.problems", rows, records.PROBLEM)
 
     return make
 
 
-def test_duplicates_are_measured(collection: Any, run: Any, tmp_path: Path) -> None:
-    problems = ["How many apples are left?", "How many apples are left?", "Integrate the cosine of x over a period."]
-    inputs = collection(["a miner", "a nurse", "a smith"], problems, {"temperature": 0.0})
-    summary = run(tmp_path / "diversity", "eval.diversity", inputs, HASHING).manifest.summary
-    rates = {entry["threshold"]: entry["rate"] for entry in summary["diversity"]["duplicate_rate"]}
-    assert rates[0.99] == pytest.approx(2 / 3, abs=1e-4)
-    assert summary["diversity"]["problems"] == 3
-    assert summary["greedy"] is True
+def last(summary: dict[str, Any], collection: str, measure: str) -> float:
+    return summary["collections"][collection]["curves"][measure][-1][1]
 
 
-def test_samples_do_not_depend_on_sharding(collection: Any, run: Any, tmp_path: Path) -> None:
-    texts = [f"a keeper of {i} bees and {i * 7} goats" for i in range(30)]
-    inputs = collection(texts, [f"What is {i} times {i}?" for i in range(30)])
-    config = HASHING | {"max_problems": 10, "max_personas": 12}
-    once = run(tmp_path / "once", "eval.diversity", inputs, config)
-    again = run(tmp_path / "again", "eval.diversity", inputs, config)
-    assert once.manifest.summary["diversity"]["problems"] == 10
-    assert once.manifest.summary["personas"] == 12
-    assert once.manifest.summary == again.manifest.summary
-    assert list(once.rows()) == list(again.rows())
-
-
-def test_too_little_to_compare_is_one_clear_line(collection: Any, run: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="two problems at least, not 1"):
-        run(tmp_path / "d1", "eval.diversity", collection(["a", "b"], ["only one"]), HASHING)
-
-
-def test_personas_of_another_run_are_refused(
-    collection: Any, run: Any, build: Any, experiment: dict[str, Artifact], tmp_path: Path
+def test_a_collection_that_repeats_itself_is_told_from_one_that_does_not(
+    problems: Any, run: Any, tmp_path: Path
 ) -> None:
-    inputs = collection(["a", "b"], ["one", "two"]) | {"personas": experiment["personas"]}
-    with pytest.raises(UserError, match="none of the personas"):
-        run(tmp_path / "d2", "eval.diversity", inputs, HASHING)
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
+    varied = [" ".join(words[(7 * i + 11 * j) % len(words)] for j in range(9)) for i in range(120)]
+    repeated = [f"{text} {i % 3}" for i, text in enumerate(varied[:4] * 30)]
+    inputs = {"problems-varied": problems("varied", varied), "problems-repeated": problems("repeated", repeated)}
+    summary = run(tmp_path / "d", "eval.diversity", inputs, HASHING | {"topics": 12}).manifest.summary
+    for measure in ("vendi", "distinct_2", "topics_covered", "effective_topics"):
+        assert last(summary, "problems-varied", measure) > last(summary, "problems-repeated", measure), measure
+    for measure in ("mean_cosine", "nearest_cosine", "duplicate_rate", "compression_ratio"):
+        assert last(summary, "problems-varied", measure) < last(summary, "problems-repeated", measure), measure
+    saturated = [point[1] for point in summary["collections"]["problems-repeated"]["curves"]["vendi"]]
+    rising = [point[1] for point in summary["collections"]["problems-varied"]["curves"]["vendi"]]
+    assert saturated[-1] / saturated[0] < 1.2 < 1.5 < rising[-1] / rising[0]
+
+
+def test_records_and_summary_hold_the_same_curves(experiment: dict[str, Artifact]) -> None:
+    artifact = experiment["diversity"]
+    rows = list(artifact.rows())
+    for name, found in artifact.manifest.summary["collections"].items():
+        for measure in MEASURES:
+            here = [row for row in rows if (row["collection"], row["measure"]) == (name, measure)]
+            assert [row["size"] for row in here] == sizes_up_to(found["texts"])
+            assert found["curves"][measure] == [
+                [row["size"], *(round(row[key], 4) for key in ("value", "low", "high"))] for row in here
+            ]
+            assert all(row["low"] <= row["value"] <= row["high"] for row in here)
+
+
+def test_duplicates_are_measured(problems: Any, run: Any, tmp_path: Path) -> None:
+    texts = ["How many apples are left?", "How many apples are left?", "Integrate the cosine of x over a period."]
+    summary = run(tmp_path / "d", "eval.diversity", {"problems": problems("p", texts)}, HASHING).manifest.summary
+    rates = {entry["threshold"]: entry["rate"] for entry in summary["collections"]["problems"]["duplicate_rates"]}
+    assert rates[0.99] == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_topics_are_shared_and_named_by_their_words(problems: Any, run: Any, tmp_path: Path) -> None:
+    bread = [f"The baker sells loaf number {i} of rye bread at dawn" for i in range(30)]
+    ships = [f"A tanker leaves the harbour with pilot {i} at slack water" for i in range(30)]
+    inputs = {"problems-one": problems("one", bread), "problems-both": problems("both", bread[:15] + ships[:15])}
+    summary = run(tmp_path / "d", "eval.diversity", inputs, HASHING | {"topics": 2}).manifest.summary
+    topics = summary["topics"]["problem"]
+    assert [topic["texts"] for topic in topics] == [
+        {"problems-one": 30, "problems-both": 15},
+        {"problems-one": 0, "problems-both": 15},
+    ]
+    assert set(topics[0]["words"].split(", ")) <= set(" ".join(bread).lower().split())
+    assert last(summary, "problems-one", "topics_covered") == 0.5
+    assert last(summary, "problems-both", "effective_topics") == pytest.approx(2, abs=0.01)
+
+
+def test_samples_do_not_depend_on_the_order_of_rows(build: Any, run: Any, tmp_path: Path) -> None:
+    rows = [{"id": f"p{i}", "problem": f"What is {i} times {i + 3} eggs?"} for i in range(60)]
+    found = []
+    for name, order in (("once", rows), ("again", rows[::-1])):
+        artifact = build(tmp_path / name, "synth.problems", order, records.PROBLEM)
+        config = HASHING | {"max_texts": 40, "topics": 4}
+        found.append(run(tmp_path / f"d_{name}", "eval.diversity", {"problems": artifact}, config))
+    assert found[0].manifest.summary["collections"]["problems"]["texts"] == 40
+    assert found[0].manifest.summary == found[1].manifest.summary
+
+
+def test_what_cannot_be_measured_is_one_clear_line(problems: Any, run: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="two texts at least, not 1"):
+        run(tmp_path / "d1", "eval.diversity", {"problems": problems("p", ["one"])}, HASHING)
+    with pytest.raises(UserError, match=r"config\.columns: .* no column 'solution'"):
+        run(tmp_path / "d2", "eval.diversity", {"solutions": problems("q", ["one", "two"])}, HASHING)
+    with pytest.raises(UserError, match="name what to measure"):
+        run(tmp_path / "d3", "eval.diversity", {}, HASHING)
 
 
 def test_the_forecast_counts_texts() -> None:
-    found = forecast(Config.model_validate({"max_personas": 100}), {"personas": 5000, "problems": 40})
-    assert found.rows_out == 400
+    found = forecast(Config.model_validate({"max_texts": 100}), {"personas": 5000, "problems": 40})
     assert "140 texts" in found.notes[0]
+    assert found.rows_out == len(MEASURES) * (len(sizes_up_to(100)) + len(sizes_up_to(40)))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_figure_10_on_real_personas(test_data: Path, collection: Any, run: Any, tmp_path: Path) -> None:
-    """5,000 real personas and what a model wrote for them: a hundred pairs at every level that has them."""
-    file = test_data / "personas" / "personahub_tool_samples.jsonl"
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    inputs = collection([row["input persona"] for row in rows], [row["synthesized text"] for row in rows])
-    config = {"max_problems": 200}
-    summary = run(tmp_path / "real", "eval.diversity", inputs, config).manifest.summary
-    levels = {level["level"]: level for level in summary["similarity"]["levels"]}
-    assert levels[0.4]["pairs"] == levels[0.6]["pairs"] == 100
-    assert levels[0.4]["median"] < levels[0.6]["median"]
-    assert summary["similarity"]["exhaustive"] or levels[0.9]["pairs"] == 100
+def test_sizes_double_up_to_the_whole() -> None:
+    assert sizes_up_to(20) == [20]
+    assert sizes_up_to(25) == [25]
+    assert sizes_up_to(130) == [25, 50, 100, 130]
+    assert np.diff(sizes_up_to(5000)).min() > 0

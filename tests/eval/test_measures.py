@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from eval.measures import (
     bootstrap_mean,
     bootstrap_pairwise_cosine,
+    compression_ratio,
     distinct_n,
     mean_pairwise_cosine,
     nearest_cosine,
     quartiles,
+    vendi_score,
     wilson_interval,
 )
 
@@ -112,3 +114,21 @@ def test_distinct_n_counts_within_texts() -> None:
     assert distinct_n(texts, 2) == pytest.approx(2 / 4)  # ab ba ab | ba
     assert distinct_n(texts, 5) == 0.0
     assert distinct_n([], 1) == 0.0
+
+
+def test_vendi_counts_what_is_different() -> None:
+    assert vendi_score(np.eye(7)) == pytest.approx(7)
+    assert vendi_score(np.tile([[1.0, 0.0]], (9, 1))) == pytest.approx(1)
+    assert vendi_score(np.repeat(np.eye(3), 4, axis=0)) == pytest.approx(3)
+    rows = np.random.default_rng(0).standard_normal((50, 20))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert vendi_score(rows) == pytest.approx(16.218931274152226)  # vendi_score.vendi.score_dual of vendi-score 0.0.3
+    with pytest.raises(ValueError, match="nothing"):
+        vendi_score(np.empty((0, 3)))
+
+
+def test_what_repeats_is_compressed() -> None:
+    assert compression_ratio(["the same words again"] * 50) > 20
+    chance = np.random.default_rng(0)
+    assert compression_ratio("".join(map(chr, chance.integers(97, 123, 40))) for _ in range(50)) < 2
+    assert compression_ratio([]) == 0

@@ -72,7 +72,7 @@ def test_the_charts_are_drawn(page: Any) -> None:
         ("training", "polyline.curve"),
         ("subjects", "rect.range"),
         ("similarity", "rect.box"),
-        ("diversity", "polyline.curve"),
+        ("diversity", "circle.point"),
     ):
         boxes = page.eval_on_selector_all(
             f"#{section} {marks}",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from personahub.core.engines import Completion
-from personahub.core.errors import Rejected
+from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA
 from synth.problems import Config, forecast, parse_problem
 
@@ -148,3 +148,22 @@ def test_forecast_is_near_what_a_run_asks_for(make_artifact, run_module, persona
     expected = forecast(Config(**config), {"personas": len(PERSONAS)})
     assert expected.rows_out == expected.requests["teacher"].count == usage.requests == 3 * len(PERSONAS)
     assert expected.requests["teacher"].prompt_tokens == pytest.approx(usage.prompt_tokens, rel=0.15)
+
+
+def test_key_points_and_words_take_the_personas_place(make_artifact, run_module, tmp_path) -> None:
+    personas = make_artifact("personas", PERSONA, PERSONAS)
+    points = tmp_path / "points.txt"
+    points.write_text("# one a line\nsimilar triangles\n\nmodular arithmetic\nratios\nratios\n")
+    config = {"engine": "teacher", "persona": False, "key_points": {"path": str(points), "count": 2}}
+    rows = list(run_module("synth.problems", config, "points", personas=personas).rows())
+    assert {row["persona_id"] for row in rows} == {persona["id"] for persona in PERSONAS}
+    for row in rows:
+        assert row["persona"] is None
+        assert len(set(row["drawn"])) == 2
+        assert set(row["drawn"]) <= {"similar triangles", "modular arithmetic", "ratios"}
+    assert len({tuple(row["drawn"]) for row in rows}) > 1
+    other = list(run_module("synth.problems", {**config, "seed": 5}, "other", personas=personas).rows())
+    assert [row["drawn"] for row in other] != [row["drawn"] for row in rows]
+    wanted = {**config, "key_points": {"path": str(points), "count": 4}}
+    with pytest.raises(UserError, match=r"points\.txt: 3 entries, but `count` asks for 4"):
+        run_module("synth.problems", wanted, "too_few", personas=personas)

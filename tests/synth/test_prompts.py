@@ -48,7 +48,7 @@ def render(name: str, persona: str | None, examples: list[Example], **more: obje
     values = {
         "persona": persona, "partner": persona and "A bookbinder", "examples": examples, "turns": TURNS,
         "speaker": "Person A", "other": "Person B", "background": "A world of tides.", "fields": TOOL_FIELDS,
-        "persona_kind": None, "focus": None, "difficulty": None, **more,
+        "persona_kind": None, "focus": None, "difficulty": None, "key_points": [], "words": [], **more,
     }  # fmt: skip
     (message,) = load_template(name, PROMPTS).render(**values)
     return message["content"]

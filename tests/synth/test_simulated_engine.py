@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import os
 import random
@@ -55,7 +56,16 @@ def related_prompt(persona: str, count: int = 2):
 
 def synth_prompt(name: str, **values):
     if name == "math":
-        values = {"persona": None, "persona_kind": None, "focus": None, "difficulty": None, "examples": [], **values}
+        values = {
+            "persona": None,
+            "persona_kind": None,
+            "focus": None,
+            "difficulty": None,
+            "examples": [],
+            "key_points": [],
+            "words": [],
+            **values,
+        }
     return load_template(name, ROOT / "synth" / "prompts").render(**values)
 
 
@@ -425,3 +435,42 @@ def test_real_web_texts_give_varied_personas(test_data):
             on_topic += all(word.lower() in document["text"].lower() for word in told["topic"].split())
     assert len(set(personas)) == len(personas) == 600
     assert on_topic > 560
+
+
+def families(config: Config, **conditions) -> collections.Counter:
+    """How often each family comes up in 400 problems."""
+    found = collections.Counter()
+    for seed in range(400):
+        shown = {name: value[seed % len(value)] for name, value in conditions.items()}
+        completion = ask(synth_prompt("math", **shown), seed, config, temperature=1.0)
+        assert completion.truth is not None
+        found[completion.truth["family"]] += 1
+    return found
+
+
+PERSONA_TEXTS = [f"A {noun} who {verb} every day" for noun in ("baker", "judge", "diver") for verb in ("sings", "rows")]
+POINTS = [[f"{a} of {b}", "ratios"] for a in ("sums", "areas", "roots") for b in ("circles", "numbers", "cubes")]
+NOUNS = [["anchor", "violin"], ["walrus", "kettle"], ["orchid", "rocket"], ["tapestry", "glacier"]]
+
+
+def test_conditions_change_what_they_stand_for():
+    plain = families(FAULTLESS)
+    pointed = families(FAULTLESS, key_points=POINTS)
+    worded = families(FAULTLESS, words=NOUNS)
+    favourite = plain.most_common(1)[0][0]
+    assert pointed[favourite] < plain[favourite] / 2  # key points lead away from the favourites
+    assert abs(worded[favourite] - plain[favourite]) < 60  # words do not
+    for nouns in NOUNS:
+        text = ask(synth_prompt("math", words=nouns), 3).text
+        assert any(noun in text.lower() for noun in nouns)
+
+
+def test_a_teacher_told_to_ignores_the_conditions():
+    """The planted null: what the arms get has the same distribution, whatever stands in the prompt."""
+    deaf = FAULTLESS.model_copy(update={"heeds_conditions": False})
+    plain = families(deaf)
+    favourite = plain.most_common(1)[0][0]
+    for shown in ({"persona": PERSONA_TEXTS}, {"key_points": POINTS}, {"words": NOUNS}):
+        found = families(deaf, **shown)
+        assert abs(found[favourite] - plain[favourite]) < 60, shown
+    assert "baker" not in ask(synth_prompt("math", persona="A baker who bakes"), 5, deaf).text

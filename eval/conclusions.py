@@ -1,0 +1,77 @@
+"""What an ablation's numbers show and do not show, in plain sentences made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def conclude(
+    baseline: str, alpha: float, benchmarks: Mapping[str, Any], diversity: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Sentences: `shown`, `not_shown` and `limits`.
+
+    Args:
+        baseline: the arm that the others are compared with.
+        alpha: the level at which a difference counts as one, after Holm's correction.
+        benchmarks: results by name, as `eval.ablation` reports them.
+        diversity: likewise; may be empty.
+    """
+    shown, not_shown = [], []
+    for name, result in benchmarks.items():
+        for arm, difference in result["differences"].items():
+            sentence = _accuracy(name, baseline, arm, difference, alpha)
+            (shown if difference["p_holm"] < alpha else not_shown).append(sentence)
+    if diversity:
+        for arm, difference in diversity["measures"]["vendi"].items():
+            if arm != baseline:
+                sentence = _vendi(baseline, arm, difference, diversity["texts"], alpha)
+                (shown if difference["p_holm"] < alpha else not_shown).append(sentence)
+    return {"shown": shown, "not_shown": not_shown, "limits": _limits(benchmarks)}
+
+
+def _accuracy(benchmark: str, baseline: str, arm: str, found: Mapping[str, Any], alpha: float) -> str:
+    points, low, high = (100 * found[key] for key in ("mean", "low", "high"))
+    interval = f"95% interval {low:+.1f} to {high:+.1f}, p {_p(found['p_holm'])} after Holm's correction"
+    name = benchmark.replace("_", " ")
+    if found["p_holm"] < alpha:
+        verb = "better" if points > 0 else "worse"
+        return f"On the {name}, {_arm(arm)} is {abs(points):.1f} points {verb} than {_arm(baseline)} ({interval})."
+    return (
+        f"On the {name}, {_arm(arm)} comes out {points:+.1f} points against {_arm(baseline)} ({interval}): no difference is"
+        f" shown, and none of up to {max(abs(low), abs(high)):.1f} points is ruled out."
+    )
+
+
+def _vendi(baseline: str, arm: str, found: Mapping[str, Any], texts: int, alpha: float) -> str:
+    start = f"{texts:,} problems of {_arm(arm)} are as diverse as"
+    numbers = f"a Vendi score {found['difference']:+.1f} against {_arm(baseline)}"
+    if found["low"] is None:
+        return f"{_arm(arm)} has {numbers} at {texts:,} problems; with one seed there is no telling what chance does."
+    interval = f"95% interval {found['low']:+.1f} to {found['high']:+.1f} by seeds, p {_p(found['p_holm'])}"
+    if found["p_holm"] < alpha:
+        more = "more" if found["difference"] > 0 else "less"
+        return f"{texts:,} problems of {_arm(arm)} are {more} diverse: {numbers} ({interval})."
+    return f"Whether {start} those of {_arm(baseline)} is open: {numbers} ({interval})."
+
+
+def _limits(benchmarks: Mapping[str, Any]) -> list[str]:
+    result = next(iter(benchmarks.values()))
+    seeds = result["seeds"]
+    limits = [
+        f"The intervals cover the choice of the {result['n']:,} test problems and of {seeds} seed{'s' * (seeds > 1)}"
+        + ("" if seeds > 1 else ", which is to say of no other: one seed does not tell an arm from its luck")
+        + ". They know nothing of other teachers, personas, prompts, students or sizes."
+    ]
+    best = max(arm["mean"] for each in benchmarks.values() for arm in each["accuracy"].values())
+    if best < 0.1:
+        limits.append("No arm solves a tenth of the test: where hardly anything is learnt, arms can hardly differ.")
+    return limits
+
+
+def _arm(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}" if value < 0.1 else f"= {value:.2f}"

@@ -1,0 +1,166 @@
+"""Scores on the same problems under several seeds: estimates and tests that take both for samples.
+
+    accuracies = arm_means({"with": scores, "without": other})         # each (seeds, problems)
+    differences = arm_differences({"with": ..., "without": ...}, "with")   # paired by seed and problem
+
+Problems are a sample of those that one might ask, and seeds a sample of the data sets and trainings that one
+might make. A test that takes seeds for fixed mistakes a lucky training for an effect of the arm; one that
+averages over problems knows nothing of how few they are. Here both vary, in the two-way layout of Clark
+(1973, J. Verbal Learning 12:335-359): with mean squares MS of seeds, problems and their interaction,
+
+    variance of the mean = (MS_seeds + MS_problems - MS_interaction) / (seeds * problems)
+
+whose degrees of freedom follow Satterthwaite (1946, Biometrics 2:110-114). Three seeds say little about how
+much seeds matter, so MS_seeds is pooled over all arms, as in an analysis of variance of arms by seeds:
+five arms and three seeds give it 8 degrees of freedom where one pair of arms has 2.
+`benchmarks/ablation_power.py` measures how often the test is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import mpmath
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over seeds and problems. `p`: two-sided, that the true mean is 0."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    error: float  # standard error
+    freedom: float  # degrees of freedom
+    by_seed: tuple[float, ...]  # mean over problems under each seed
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Variance of the mean over problems from seed to seed, and the degrees of freedom that it rests on."""
+
+    variance: float
+    freedom: float
+
+
+def arm_means(scores: Mapping[str, FloatArray], confidence: float = 0.95) -> dict[str, Estimate]:
+    """Mean score of every arm; the spread over seeds is pooled over arms.
+
+    Args:
+        scores: by arm (seeds, problems), the same seeds and problems in each.
+    """
+    means = np.stack([each.mean(axis=1) for each in scores.values()])  # (arms, seeds)
+    arms, seeds = means.shape
+    spread = None
+    if seeds > 1:
+        spread = Spread(float(means.var(axis=1, ddof=1).mean()), arms * (seeds - 1))
+    return {arm: crossed_mean(each, spread, confidence) for arm, each in scores.items()}
+
+
+def arm_differences(scores: Mapping[str, FloatArray], baseline: str, confidence: float = 0.95) -> dict[str, Estimate]:
+    """Every other arm minus the baseline, paired by seed and problem; the spread over seeds is pooled over arms.
+
+    Args:
+        scores: by arm (seeds, problems), the same seeds and problems in each.
+
+    Returns:
+        Estimates by arm, without the baseline.
+    """
+    means = np.stack([each.mean(axis=1) for each in scores.values()])
+    arms, seeds = means.shape
+    spread = None
+    if seeds > 1:
+        rest = means - means.mean(axis=0) - means.mean(axis=1)[:, None] + means.mean()
+        freedom = (arms - 1) * (seeds - 1)
+        spread = Spread(2 * float((rest**2).sum()) / freedom, freedom)  # a difference has the variance of two arms
+    return {
+        arm: crossed_mean(each - scores[baseline], spread, confidence)
+        for arm, each in scores.items()
+        if arm != baseline
+    }
+
+
+def crossed_mean(scores: FloatArray, spread: Spread | None = None, confidence: float = 0.95) -> Estimate:
+    """Mean of scores whose seeds and problems are both sampled.
+
+    With one seed the problems alone are taken for a sample: the estimate then says nothing of other seeds.
+
+    Args:
+        scores: (seeds, problems).
+        spread: over seeds, where more is known of it than these scores tell.
+
+    Raises:
+        ValueError: fewer than two problems.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.shape[1] < 2:
+        raise ValueError("an estimate of its own error needs two problems")
+    if spread is None and len(scores) > 1:
+        spread = Spread(float(scores.mean(axis=1).var(ddof=1)), len(scores) - 1)
+    variance, freedom = _variance(scores, spread)
+    return _estimate(float(scores.mean()), math.sqrt(variance), freedom, scores.mean(axis=1), confidence)
+
+
+def _estimate(mean: float, error: float, freedom: float, by_seed: FloatArray, confidence: float) -> Estimate:
+    seeds = tuple(float(value) for value in by_seed)
+    if error == 0:
+        return Estimate(mean, mean, mean, 1.0 if mean == 0 else 0.0, error, freedom, seeds)
+    reach = t_quantile(confidence, freedom) * error
+    return Estimate(mean, mean - reach, mean + reach, t_p_value(mean / error, freedom), error, freedom, seeds)
+
+
+def _variance(scores: FloatArray, spread: Spread | None) -> tuple[float, float]:
+    """Variance of the grand mean, and its degrees of freedom."""
+    seeds, problems = scores.shape
+    of_problems = seeds * float(scores.mean(axis=0).var(ddof=1))
+    if spread is None:
+        return of_problems / problems, problems - 1.0
+    of_seeds = problems * spread.variance
+    rest = scores - scores.mean(axis=0) - scores.mean(axis=1)[:, None] + scores.mean()
+    freedom_of_rest = (seeds - 1) * (problems - 1)
+    interaction = float((rest**2).sum()) / freedom_of_rest
+    # what is left of either sample when the interaction is taken off may come out below nothing
+    total = max(of_seeds + of_problems - interaction, of_problems, of_seeds)
+    squares = of_seeds**2 / spread.freedom + of_problems**2 / (problems - 1) + interaction**2 / freedom_of_rest
+    if total == 0 or squares == 0:
+        return 0.0, problems - 1.0
+    return total / (seeds * problems), total**2 / squares
+
+
+def t_p_value(t: float, freedom: float) -> float:
+    """Two-sided p of Student's t, by the regularized incomplete beta function."""
+    return float(mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True))
+
+
+@lru_cache(maxsize=256)
+def t_quantile(confidence: float, freedom: float) -> float:
+    """Two-sided quantile of Student's t, by bisection: 2.776 for 0.95 and 4 degrees of freedom."""
+    low, high = 0.0, 1.0
+    while t_p_value(high, freedom) > 1 - confidence:
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_p_value(middle, freedom) > 1 - confidence else (low, middle)
+    return high
+
+
+def paired_by_seed(differences: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean of one number per seed, such as a difference in diversity, by Student's paired t.
+
+    With one seed there is no telling how far it could be off: the interval is infinite and p is 1.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    mean, seeds = float(values.mean()), len(values)
+    if seeds < 2:
+        return Estimate(mean, -math.inf, math.inf, 1.0, math.inf, 0.0, tuple(map(float, values)))
+    error = float(values.std(ddof=1)) / math.sqrt(seeds)
+    return _estimate(mean, error, seeds - 1.0, values, confidence)

@@ -1,0 +1,132 @@
+"""Pairs of personas at given similarities, found by search over the whole collection (figure 10 of the paper).
+
+    pairs:
+      run: eval.persona_pairs
+      inputs: {personas: personas}
+      config: {levels: [0.4, 0.6, 0.8, 0.9], pairs_per_level: 100, tolerance: 0.01}
+
+The records are the personas of the pairs, so that `synth.problems` asks for no more problems than
+`eval.similarity` compares; the pairs themselves lie beside them in `pairs.parquet`. The summary says how
+many were found at each level, and whether the search went through all pairs that there are.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from eval.pair_search import PairSearch, find_pairs
+from personahub.core.artifact import Artifact
+from personahub.core.config import StageConfig
+from personahub.core.embedding import EmbedderConfig, describe, embed
+from personahub.core.errors import UserError
+from personahub.core.forecast import Forecast
+from personahub.core.identity import derive_seed
+from personahub.core.records import PERSONA, Row
+from personahub.core.shards import shard_name
+from personahub.core.stage import Stage
+
+VERSION = "1"
+INPUTS = ("personas",)
+
+PAIRS = "pairs.parquet"
+PAIR = pa.schema(
+    [
+        ("level", pa.float64()),
+        ("similarity", pa.float64()),
+        ("persona_id_a", pa.string()),
+        ("persona_id_b", pa.string()),
+    ]
+)
+
+
+class Config(StageConfig):
+    """Which pairs are wanted. The defaults are the paper's protocol."""
+
+    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of the personas.")
+    levels: tuple[float, ...] = Field(default=(0.4, 0.6, 0.8, 0.9), min_length=1, description="Cosines to look at.")
+    tolerance: float = Field(default=0.01, gt=0, le=1, description="A pair is at level L within L +- tolerance.")
+    pairs_per_level: int = Field(default=100, gt=0, description="Pairs compared at each level.")
+    spare_pairs: int = Field(
+        default=25, ge=0, description="More pairs of each level, for personas whose problem the teacher fails to write."
+    )
+    max_personas: int = Field(default=50_000, gt=1, description="A seeded sample of this size is searched.")
+    max_comparisons: int = Field(default=2_000_000_000, gt=0, description="The search ends after these.")
+
+
+def run(stage: Stage[Config]) -> None:
+    """Embed, search, and write whom the pairs are made of.
+
+    Raises:
+        UserError: there are fewer than two personas, or no pair at any level.
+    """
+    config, source = stage.config, stage.input("personas")
+    personas = _sample(list(source.rows(PERSONA.names)), config.max_personas, config.seed)
+    if len(personas) < 2:
+        raise UserError(f"{source.path}: a pair needs two personas")
+    with stage.progress(len(personas), "personas") as progress:
+        vectors = embed([row["persona"] for row in personas], config.embedder, progress.update)
+    wanted = config.pairs_per_level + config.spare_pairs
+    search = find_pairs(vectors, config.levels, config.tolerance, wanted, config.seed, config.max_comparisons)
+    if not any(search.pairs.values()):
+        raise UserError(
+            f"{source.path}: no pair of its personas is within {config.tolerance:g} of a level {list(config.levels)};"
+            " set `levels` or `tolerance` in the config"
+        )
+    _write(stage, personas, search)
+    stage.report(
+        levels=[{"level": level, "found": len(pairs)} for level, pairs in search.pairs.items()],
+        personas=len(personas),
+        pairs_per_level=config.pairs_per_level,
+        tolerance=config.tolerance,
+        compared_pairs=search.compared,
+        possible_pairs=search.possible,
+        exhaustive=search.exhaustive,
+        embedder=describe(config.embedder),
+    )
+
+
+def _sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
+    """`size` rows chosen by their ids, so that neither order nor sharding matters."""
+    chosen = heapq.nsmallest(size, range(len(rows)), key=lambda i: derive_seed(seed, "sample", rows[i]["id"]))
+    return [rows[number] for number in sorted(chosen)]
+
+
+def _write(stage: Stage[Config], personas: Sequence[Row], search: PairSearch) -> None:
+    pairs = [
+        {"level": level, "similarity": cosine, "persona_id_a": personas[a]["id"], "persona_id_b": personas[b]["id"]}
+        for level, found in search.pairs.items()
+        for a, b, cosine in found
+    ]
+    pq.write_table(pa.Table.from_pylist(pairs, PAIR), stage.path / PAIRS)
+    used = {pair[side] for pair in pairs for side in ("persona_id_a", "persona_id_b")}
+    with stage.writer(shard_name(0), PERSONA) as writer:
+        writer.rows_in = stage.input("personas").num_rows
+        for row in personas:
+            if row["id"] in used:
+                writer.write(row)
+
+
+def read_pairs(artifact: Artifact) -> list[dict[str, Any]]:
+    """The pairs beside an artifact of this stage, level by level.
+
+    Raises:
+        UserError: there are none.
+    """
+    file = Path(artifact.path) / PAIRS
+    if not file.exists():
+        raise UserError(f"{artifact.path}: has no {PAIRS}; the input has to be an artifact of eval.persona_pairs")
+    return pq.read_table(file).to_pylist()
+
+
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """At most two personas a pair; embedding runs here and is charged to no engine."""
+    personas = min(rows_in["personas"], config.max_personas)
+    out = min(personas, 2 * len(config.levels) * (config.pairs_per_level + config.spare_pairs))
+    return Forecast(rows_out=out, disk_bytes=400 * out, notes=(f"embeds about {personas:,} personas",))

@@ -1,0 +1,189 @@
+"""The page's section about an ablation: what the arms' numbers show, what they do not, and the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.report.blocks import Fold, Legend, Listing, Panel, Section, Table
+from eval.report.charts import (
+    DifferenceRow,
+    IntervalRow,
+    Line,
+    difference_chart,
+    interval_chart,
+    line_chart,
+    percent,
+)
+from eval.report.diversity import MEASURE_TITLES, shown_value
+
+_SIMULATED = (
+    "The teacher was simulated. That proves the machinery, not the claim: whether personas help a real model is as open"
+    " after this run as before it."
+)
+_BASELINE = "after"  # the accent colour
+_ARMS = ("other", "paper", "c2", "c0", "c3", "c5", "c4", "before")
+_CURVES = ("vendi", "nearest_cosine", "topics_covered", "distinct_2")
+_HAD = {
+    "problems": "problems made",
+    "problem_tokens": "tokens of them",
+    "training_problems": "training problems",
+    "model_steps": "training steps",
+    "model_tokens": "tokens in training",
+}
+
+
+def ablation(summary: Mapping[str, Any]) -> list[Section]:
+    """One section per ablation stage."""
+    return [_section(stage, summary["simulated_teacher"]["used"]) for stage in summary["ablations"]]
+
+
+def _section(stage: Mapping[str, Any], simulated: bool) -> Section:
+    conclusions = stage["conclusions"]
+    remarks = [_SIMULATED] if simulated else []
+    series = arm_series(stage)
+    said = (("Shown", "shown"), ("Not shown", "not_shown"), ("Beyond these data", "limits"))
+    listings = [Listing(title, conclusions[key]) for title, key in said if conclusions[key]]
+    panels = [Panel("What these data show, and what they do not", listings=listings, wide=True)]
+    panels += [
+        panel for name, result in stage["benchmarks"].items() for panel in _accuracy(name, result, stage, series)
+    ]
+    if stage["diversity"]:
+        panels.append(_measures(stage))
+        panels += _curves(stage["diversity"], series)
+    seeds = len(stage["seeds"])
+    lead = (
+        f"{len(stage['arms'])} arms, {seeds} seed{'s' * (seeds > 1)} each: the same persona ids and request seeds, as many"
+        f" problems, the same teacher, verification, training and test. Every arm is compared with {arm_name(stage['baseline'])}"
+        " under the same seeds and on the same problems."
+    )
+    legend = [Legend(colour, arm_name(arm)) for arm, colour in series.items()]
+    section_id = "ablation" if stage["stage"] == "ablation" else f"ablation-{stage['stage']}"
+    return Section(section_id, "Ablation", "Ablation", lead, remarks, legend, panels)
+
+
+def arm_name(arm: str) -> str:
+    """`no_persona` -> `no persona`."""
+    return arm.replace("_", " ")
+
+
+def arm_series(stage: Mapping[str, Any]) -> dict[str, str]:
+    """Colour class by arm, the baseline in the accent colour and first."""
+    others = [arm for arm in stage["arms"] if arm != stage["baseline"]]
+    return {stage["baseline"]: _BASELINE} | {arm: _ARMS[i % len(_ARMS)] for i, arm in enumerate(others)}
+
+
+def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], series: Mapping[str, str]) -> list[Panel]:
+    title = name.replace("_", " ")
+    rows = []
+    for arm, colour in series.items():
+        found = result["accuracy"][arm]
+        low, high = max(found["low"], 0.0), min(found["high"], 1.0)
+        rows.append(IntervalRow(arm_name(arm), found["mean"], low, high, colour))
+    note = f"{result['n']:,} problems, mean over {result['seeds']} seeds. 95% intervals over problems and seeds."
+    accuracy = Panel(f"Accuracy on the {title}", note, interval_chart(rows), folds=_folds(name, result, stage, series))
+    differences = [
+        DifferenceRow(
+            arm_name(arm), found["mean"], found["low"], found["high"], series[arm], f"p {_p(found['p_holm'])}"
+        )
+        for arm, found in result["differences"].items()
+    ]
+    against = arm_name(stage["baseline"])
+    note = "Points of accuracy, paired by seed and problem. p after Holm's correction for all arms."
+    header = ("arm", "difference", "95% interval", "p (Holm)", "better", "worse", "equal")
+    table = Table(
+        header,
+        [
+            (
+                arm_name(arm),
+                f"{100 * found['mean']:+.1f}",
+                f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}",
+                _p(found["p_holm"]),
+                *(f"{found[key]:,}" for key in ("better", "worse", "equal")),
+            )
+            for arm, found in result["differences"].items()
+        ],
+    )
+    fold = Fold("Problems solved by more seeds, by fewer, by as many", table)
+    return [accuracy, Panel(f"Against {against}", note, difference_chart(differences), folds=[fold])]
+
+
+def _folds(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], series: Mapping[str, str]) -> list[Fold]:
+    seeds = [f"seed {seed}" for seed in stage["seeds"]]
+    by_seed = Table(
+        ("arm", *seeds),
+        [(arm_name(arm), *map(percent, result["accuracy"][arm]["by_seed"])) for arm in series],
+    )
+    folds = [Fold("Seed by seed", by_seed)]
+    if origins := stage["by_origin"].get(name):
+        columns = list(next(iter(origins.values())))
+        table = Table(
+            ("trained on", *(f"asked like {arm_name(origin)}" for origin in columns)),
+            [(arm_name(arm), *(percent(origins[arm][origin]) for origin in columns)) for arm in series],
+        )
+        folds.append(Fold("By the way in which the test's problems were made", table))
+    had = [key for key in _HAD if any(key in numbers for numbers in stage["arms"].values())]
+    if had:
+        rows = [(arm_name(arm), *(f"{stage['arms'][arm].get(key, 0):,.0f}" for key in had)) for arm in series]
+        folds.append(Fold("What every arm had", Table(("arm", *(_HAD[key] for key in had)), rows)))
+    return folds
+
+
+def _measures(stage: Mapping[str, Any]) -> Panel:
+    found = stage["diversity"]
+    header = ("arm", *(MEASURE_TITLES[measure] for measure in found["measures"]))
+    rows = [
+        (
+            arm_name(arm),
+            *(_with_difference(measure, by_arm[arm], stage["alpha"]) for measure, by_arm in found["measures"].items()),
+        )
+        for arm in arm_series(stage)
+    ]
+    note = (
+        f"{found['texts']:,} problems of each arm and seed, mean over seeds. In brackets the difference from"
+        f" {arm_name(stage['baseline'])}, with a star where p is below {stage['alpha']:g} in a paired t test over seeds,"
+        " after Holm's correction for all arms."
+    )
+    return Panel(
+        "Diversity of the problems", note, table=Table(header, rows, (arm_name(stage["baseline"]),)), wide=True
+    )
+
+
+def _with_difference(measure: str, entry: Mapping[str, Any], alpha: float) -> str:
+    value = shown_value(measure, entry["mean"])
+    if "difference" not in entry:
+        return value
+    sign = "+" if entry["difference"] >= 0 else "−"
+    star = "*" if entry["p_holm"] < alpha else ""
+    return f"{value} ({sign}{shown_value(measure, abs(entry['difference']))}{star})"
+
+
+def _curves(found: Mapping[str, Any], series: Mapping[str, str]) -> list[Panel]:
+    panels = []
+    for measure in _CURVES:
+        lines = [
+            Line(arm_name(arm), [(point[0], point[1]) for point in found["curves"][measure][arm]], colour)
+            for arm, colour in series.items()
+        ]
+        title = MEASURE_TITLES[measure]
+        chart = line_chart(lines, "problems", title, y_shown=lambda value, m=measure: shown_value(m, value))
+        panels.append(Panel(f"{title[:1].upper()}{title[1:]} by number of problems", "Mean over seeds.", chart))
+    return panels
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def card(stages: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """The ablation in a headline: how many comparisons show a difference in accuracy."""
+    if not stages:
+        return None
+    stage = stages[0]
+    compared = [entry for result in stage["benchmarks"].values() for entry in result["differences"].values()]
+    found = sum(entry["p_holm"] < stage["alpha"] for entry in compared)
+    return {
+        "title": "Arms that differ",
+        "value": f"{found} of {len(compared)}",
+        "text": f"from {arm_name(stage['baseline'])} in accuracy, {len(stage['seeds'])} seeds",
+    }

@@ -1,0 +1,230 @@
+"""The page's sections about diversity: figure 10 beside the paper's, and every measure by number of texts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.report.blocks import Fold, Legend, Panel, Section, Table
+from eval.report.charts import BoxGroup, BoxRow, Line, box_chart, line_chart, percent
+
+MEASURE_TITLES = {
+    "mean_cosine": "mean cosine",
+    "nearest_cosine": "cosine to the nearest",
+    "duplicate_rate": "duplicates",
+    "vendi": "Vendi score",
+    "distinct_2": "distinct-2",
+    "compression_ratio": "compression ratio",
+    "topics_covered": "topics covered",
+    "effective_topics": "effective topics",
+}
+_SHARES = ("duplicate_rate", "topics_covered")
+_SERIES = ("after", "other", "c2", "c0", "c3", "c5", "c4", "before")
+_TOPICS_SHOWN = 15
+_FEW_PAIRS = 20  # fewer make no median to speak of
+
+
+def shown_value(measure: str, value: float) -> str:
+    """A measure's value as text."""
+    if measure in _SHARES:
+        return percent(value)
+    if measure in ("vendi", "effective_topics"):
+        return f"{value:.1f}"
+    return f"{value:.2f}" if measure == "compression_ratio" else f"{value:.3f}"
+
+
+def similarity(summary: Mapping[str, Any]) -> Section | None:
+    """Figure 10: problem similarity at levels of persona similarity, beside the paper's quartiles."""
+    panels, legend = [], []
+    for stage in summary["similarity"]:
+        colours = {series["name"]: _SERIES[i % len(_SERIES)] for i, series in enumerate(stage["series"])}
+        chart = box_chart([_level(level, stage, colours) for level in stage["levels"]])
+        note = ". ".join(_search_notes(stage["search"])) + "."
+        fold = Fold("Quartiles", _quartile_table(stage))
+        panels.append(Panel(f"{stage['stage']}: cosine of two problems", note, chart, folds=[fold], wide=True))
+        note = f"By medians, of levels with {_FEW_PAIRS} pairs at least."
+        panels.append(Panel("The paper's claims, here", note, table=_claims(stage), wide=True))
+        legend += [
+            Legend(colour, _series_name(series))
+            for series, colour in zip(stage["series"], colours.values(), strict=True)
+        ]
+    if not panels:
+        return None
+    lead = (
+        "Pairs of personas at a given cosine, and the cosine of the problems made with them. The paper finds that "
+        "problems grow alike with their personas but stay below them, that is, left of the dashed line, and that a fixed "
+        "focus raises them. It measured with text-embedding-3-small; cosines of other embedding models differ in level, "
+        "so compare the trend."
+    )
+    legend += [Legend("paper", "figure 10 of the paper"), Legend("dashed", "cosine of the personas")]
+    title = "Persona similarity against problem similarity"
+    return Section("similarity", "Similarity", title, lead, legend=legend, panels=panels)
+
+
+def _series_name(series: Mapping[str, Any]) -> str:
+    focus = f"focus on {series['focus']}" if series["focus"] else "no focus"
+    greedy = {True: "greedy", False: "sampled", None: ""}[series["greedy"]]
+    details = ", ".join(part for part in (focus, series["model"], greedy) if part)
+    return f"{series['name'].replace('_', ' ')} ({details})"
+
+
+def _level(level: Mapping[str, Any], stage: Mapping[str, Any], colours: Mapping[str, str]) -> BoxGroup:
+    rows = []
+    for series in stage["series"]:
+        found = next(each for each in series["levels"] if each["level"] == level["level"])
+        if found["pairs"]:
+            values = (found["q1"], found["median"], found["q3"])
+            note = f"{found['pairs']:,} pairs"
+            colour = colours[series["name"]]
+            rows.append(BoxRow(series["name"].replace("_", " "), *values, colour, found["low"], found["high"], note))
+    rows += [
+        BoxRow("paper", row["q1"], row["median"], row["q3"], "paper", note=row["prompt"]) for row in level["paper"]
+    ]
+    note = "" if level["found"] else "this collection has no such pair"
+    return BoxGroup(f"Personas at {level['level']:g}", level["level"], rows, note)
+
+
+def _search_notes(search: Mapping[str, Any]) -> list[str]:
+    notes = [
+        f"Embedded by {search['embedder']}. {search['personas']:,} personas, pairs within {search['tolerance']:g} of each level"
+    ]
+    short = [entry for entry in search["levels"] if entry["found"] < search["pairs_per_level"]]
+    if short:
+        listed = ", ".join(f"{entry['found']:,} at {entry['level']:g}" for entry in short)
+        why = (
+            f"all {search['possible_pairs']:,} pairs were compared, so the collection holds no more"
+            if search["exhaustive"]
+            else f"the search ended at its budget, {search['compared_pairs']:,} of {search['possible_pairs']:,} pairs"
+        )
+        notes.append(f"Fewer than {search['pairs_per_level']:,} pairs: {listed}; {why}")
+    return notes
+
+
+def _claims(stage: Mapping[str, Any]) -> Table:
+    """Whether the medians rise with the personas' cosine, stay below it, and rise with a focus; levels with few pairs aside."""
+    header = ("series", "levels", "rises with the personas' cosine", "stays below it", "above that without focus")
+    return Table(header, [_claim(series, stage["series"]) for series in stage["series"]])
+
+
+def _claim(series: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    medians = _medians(series)
+    rises = [a[0] < b[0] for a, b in itertools.pairwise(medians.values())]
+    below = [level for level, (median, _) in medians.items() if median >= level]
+    plain = next((_medians(each) for each in others if not each["focus"] and each["model"] == series["model"]), {})
+    common = [level for level in medians if level in plain]
+    raised = [level for level in common if medians[level][0] <= plain[level][0]]
+    return (
+        series["name"].replace("_", " "),
+        ", ".join(f"{level:g}" for level in medians) or "none",
+        "" if not rises else "yes" if all(rises) else "no",
+        "" if not medians else "yes" if not below else f"not at {', '.join(f'{level:g}' for level in below)}",
+        "" if not series["focus"] or not common else "yes" if not raised else "no",
+    )
+
+
+def _medians(series: Mapping[str, Any]) -> dict[float, tuple[float, int]]:
+    """Median and number of pairs by level, of the levels that have enough pairs for a median to mean something."""
+    levels = sorted(series["levels"], key=lambda level: level["level"])
+    return {level["level"]: (level["median"], level["pairs"]) for level in levels if level["pairs"] >= _FEW_PAIRS}
+
+
+def _quartile_table(stage: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            f"{series['name'].replace('_', ' ')} at {level['level']:g}",
+            f"{level['pairs']:,}",
+            *(f"{level[key]:.2f}" if level["pairs"] else "" for key in ("q1", "median", "q3", "mean")),
+            _range(level["mean_interval"]) if level["pairs"] else "",
+        )
+        for series in stage["series"]
+        for level in series["levels"]
+    ]
+    return Table(("personas", "pairs", "Q1", "median", "Q3", "mean", "95% interval of the mean"), rows)
+
+
+def diversity(summary: Mapping[str, Any]) -> Section | None:
+    """Every measure by number of texts, one line per collection, with what the whole sample has."""
+    panels: list[Panel] = []
+    legend: list[Legend] = []
+    for stage in summary["diversity"]:
+        colours = {name: _SERIES[i % len(_SERIES)] for i, name in enumerate(stage["collections"])}
+        legend = [Legend(colour, _collection_name(name)) for name, colour in colours.items()]
+        panels.append(Panel(f"{stage['stage']}: in numbers", _note(stage), table=_table(stage), wide=True))
+        for measure, title in MEASURE_TITLES.items():
+            lines = [
+                Line(
+                    _collection_name(name), [(point[0], point[1]) for point in found["curves"][measure]], colours[name]
+                )
+                for name, found in stage["collections"].items()
+            ]
+            shown = f"{title} (cosine ≥ {stage['duplicate_threshold']:g})" if measure == "duplicate_rate" else title
+            chart = line_chart(
+                lines, "texts", shown, log_x=True, y_shown=lambda value, m=measure: shown_value(m, value)
+            )
+            panels.append(Panel(f"{shown[:1].upper()}{shown[1:]}", chart=chart))
+        panels.append(_thresholds(stage, colours))
+        panels.append(_topics(stage))
+    if not panels:
+        return None
+    lead = (
+        "Each measure against the number of texts: a curve that has gone flat is saturated, and more texts of the same "
+        "kind add little. Similarity, duplicates, compression: less is more diverse. Vendi score, distinct-2, topics: "
+        "more is. All of them depend on the number of texts and on their length, so compare at equal numbers and kinds."
+    )
+    return Section("diversity", "Diversity", "Diversity", lead, legend=legend, panels=panels)
+
+
+def _collection_name(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ")
+
+
+def _note(stage: Mapping[str, Any]) -> str:
+    return (
+        f"Embedded by {stage['embedder']}. Samples of each collection; 95% intervals by bootstrap over texts. Curves: the"
+        f" mean over {stage['draws']} random subsets of the sample."
+    )
+
+
+def _table(stage: Mapping[str, Any]) -> Table:
+    header = ("", *(_collection_name(name) for name in stage["collections"]))
+    found = list(stage["collections"].values())
+    rows = [("texts measured, of", *(f"{each['texts']:,} of {each['total']:,}" for each in found))]
+    for measure, title in MEASURE_TITLES.items():
+        values = [shown_value(measure, each["curves"][measure][-1][1]) for each in found]
+        if measure in ("mean_cosine", "nearest_cosine"):
+            values = [
+                f"{value} ({_range(each[f'{measure}_interval'])})" for value, each in zip(values, found, strict=True)
+            ]
+        rows.append((title, *values))
+    rows += [(f"distinct-{n}", *(f"{each['distinct'][n]:.3f}" for each in found)) for n in ("1", "3", "4")]
+    return Table(header, rows)
+
+
+def _thresholds(stage: Mapping[str, Any], colours: Mapping[str, str]) -> Panel:
+    lines = [
+        Line(
+            _collection_name(name),
+            [(each["threshold"], each["rate"]) for each in found["duplicate_rates"]],
+            colours[name],
+        )
+        for name, found in stage["collections"].items()
+    ]
+    chart = line_chart(
+        lines, "cosine that counts as duplicate", "texts with a duplicate", y_from_zero=True, y_shown=percent
+    )
+    return Panel("Duplicates by threshold", "A text's duplicate is its nearest other text.", chart)
+
+
+def _topics(stage: Mapping[str, Any]) -> Panel:
+    folds = []
+    for column, topics in stage["topics"].items():
+        names = list(topics[0]["texts"])
+        rows = [(topic["words"], *(f"{topic['texts'][name]:,}" for name in names)) for topic in topics[:_TOPICS_SHOWN]]
+        title = f"Topics by {column}: the {min(_TOPICS_SHOWN, len(topics))} largest of {len(topics)}"
+        folds.append(Fold(title, Table(("words", *map(_collection_name, names)), rows)))
+    return Panel("Topics", "Clusters of all texts of a kind, named by the words that set them apart.", folds=folds)
+
+
+def _range(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.3f}–{ends[1]:.3f}"

@@ -1,0 +1,166 @@
+"""Repetition in an experiment's YAML: one entry of `stages:` for all arms and seeds.
+
+    matrix:
+      arm:
+        without: {persona: false}
+        with: {persona: true}
+      seed: [0, 1, 2]
+    stages:
+      problems:
+        foreach: [arm, seed]              # problems-without-0, problems-without-1, ... problems-with-2
+        run: synth.problems
+        inputs: {personas: personas}
+        config: {engine: teacher, persona: "${arm.persona}", seed: "${seed}"}
+      solutions:
+        foreach: [arm, seed]
+        run: synth.solutions
+        inputs: {problems: problems}      # of the same arm and seed
+      summary:
+        run: eval.diversity
+        inputs: {made: problems}          # all of them: made-without-0, made-without-1, ...
+
+An axis is a list of values, or a mapping from names to what `${axis.key}` stands for; `${axis}` is the
+value or the name. A reference that is a whole string keeps the type of what it stands for. An input
+that is repeated along axes which the stage itself is not comes in once for every value of those.
+
+This is a rewriting of the YAML before it is read: the stages it gives are like any others, so two of
+them share an artifact exactly if they both name it, and an override of `stages.problems.config.x`
+reaches all arms.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from personahub.core.config import suggest
+from personahub.core.errors import UserError
+
+_REFERENCE = re.compile(r"\$\{([^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z0-9_]+")  # no dash: it parts the names, and readers of inputs part them again
+
+Choice = dict[str, str]  # name of the chosen value by axis
+
+
+def expand_matrix(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An experiment's YAML without `matrix` and `foreach`.
+
+    Raises:
+        UserError: an axis or a reference that does not exist, or one that is malformed.
+    """
+    values = dict(values)
+    axes = _axes(values.pop("matrix", {}))
+    stages = values.get("stages")
+    if not isinstance(stages, Mapping):
+        return values  # pydantic says what is wrong
+    repeated = {name: _foreach(name, entry, axes) for name, entry in stages.items()}
+    expanded: dict[str, Any] = {}
+    for name, entry in stages.items():
+        for choice in _choices(repeated[name], axes):
+            instance = _named(name, repeated[name], choice)
+            if instance in expanded:
+                raise UserError(f"stages.{name}.foreach: gives {instance!r}, which is the name of another stage")
+            expanded[instance] = _instance(name, entry, choice, repeated, axes)
+    return {**values, "stages": expanded}
+
+
+def _axes(matrix: Any) -> dict[str, dict[str, Any]]:
+    """What `${axis}` and `${axis.key}` stand for, by axis and name."""
+    if not isinstance(matrix, Mapping):
+        raise UserError("matrix: a mapping from the name of each axis to its values")
+    axes: dict[str, dict[str, Any]] = {}
+    for axis, values in matrix.items():
+        if isinstance(values, list):
+            values = {str(value): value for value in values}
+        if not isinstance(values, Mapping) or not values:
+            raise UserError(f"matrix.{axis}: a list of values, or a mapping from names to their settings")
+        for name in (axis, *values):
+            if not _NAME.fullmatch(str(name)):
+                raise UserError(f"matrix.{axis}: {name!r} is part of stages' names: letters, digits and _ only")
+        axes[str(axis)] = {str(name): value for name, value in values.items()}
+    return axes
+
+
+def _foreach(name: str, entry: Any, axes: Mapping[str, Any]) -> tuple[str, ...]:
+    wanted = entry.get("foreach", []) if isinstance(entry, Mapping) else []
+    where = f"stages.{name}.foreach"
+    if not isinstance(wanted, list) or len(set(map(str, wanted))) < len(wanted):
+        raise UserError(f"{where}: a list of axes of the matrix, each once")
+    for axis in wanted:
+        if axis not in axes:
+            raise UserError(f"{where}: the matrix has no axis {axis!r}. {suggest(str(axis), axes)}")
+    return tuple(wanted)
+
+
+def _choices(over: Sequence[str], axes: Mapping[str, Mapping[str, Any]]) -> list[Choice]:
+    return [dict(zip(over, names, strict=True)) for names in itertools.product(*(axes[axis] for axis in over))]
+
+
+def _named(name: str, over: Sequence[str], choice: Choice) -> str:
+    return "-".join([name, *(choice[axis] for axis in over)])
+
+
+def _instance(
+    name: str,
+    entry: Any,
+    choice: Choice,
+    repeated: Mapping[str, tuple[str, ...]],
+    axes: Mapping[str, Mapping[str, Any]],
+) -> Any:
+    """One stage of those that an entry gives."""
+    if not isinstance(entry, Mapping):
+        return entry
+    inputs = entry.get("inputs")
+    rest = {key: value for key, value in entry.items() if key not in ("foreach", "inputs")}
+    found = _filled(rest, choice, axes, f"stages.{name}")
+    if isinstance(inputs, Mapping):
+        found["inputs"] = {
+            key: stage for part in inputs.items() for key, stage in _inputs(*part, choice, repeated, axes).items()
+        }
+    elif inputs is not None:
+        found["inputs"] = inputs
+    return found
+
+
+def _inputs(
+    key: str, stage: Any, choice: Choice, repeated: Mapping[str, tuple[str, ...]], axes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The stages that one input stands for: along the axes of the choice the chosen one, along others all."""
+    over = repeated.get(stage, ()) if isinstance(stage, str) else ()
+    free = [axis for axis in over if axis not in choice]
+    return {
+        _named(key, free, more): _named(stage, over, {**choice, **more}) if over else stage
+        for more in _choices(free, axes)
+    }
+
+
+def _filled(value: Any, choice: Choice, axes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
+    """`value` with its references replaced."""
+    if isinstance(value, Mapping):
+        return {key: _filled(below, choice, axes, f"{where}.{key}") for key, below in value.items()}
+    if isinstance(value, list):
+        return [_filled(below, choice, axes, f"{where}.{number}") for number, below in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    if whole := _REFERENCE.fullmatch(value):
+        return _meaning(whole[1], choice, axes, where)
+    return _REFERENCE.sub(lambda match: str(_meaning(match[1], choice, axes, where)), value)
+
+
+def _meaning(reference: str, choice: Choice, axes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
+    axis, _, key = reference.partition(".")
+    if axis not in choice:
+        raise UserError(f"{where}: ${{{reference}}}: the stage is not repeated over {axis!r}. {suggest(axis, choice)}")
+    value = axes[axis][choice[axis]]
+    if not key:
+        return choice[axis] if isinstance(value, Mapping) or value is None else value
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            known = value if isinstance(value, Mapping) else ()
+            raise UserError(
+                f"matrix.{axis}.{choice[axis]}: no {part!r}, which {where} asks for. {suggest(part, known)}"
+            )
+        value = value[part]
+    return value

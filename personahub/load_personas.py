@@ -1,0 +1,127 @@
+"""Personas that exist already: a file of yours, or a data set of the hub such as Persona Hub's release.
+
+    personas:
+      run: personahub.load_personas
+      config: {path: personas.jsonl}
+
+    personas:
+      run: personahub.load_personas
+      config:
+        hub: {name: proj-persona/PersonaHub, config: persona, split: train, revision: <commit>}
+        limit: 100_000
+        licence: CC BY-NC-SA 4.0
+
+Files are those that `personahub.sources` reads. The records have no web text at their root, so `document_id`
+is null; a persona that comes twice is rejected the second time. The whole collection is one shard a
+`rows_per_shard` input rows; memory holds 100 bytes for every persona seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from personahub.core.config import CONTENT_PATH, StageConfig
+from personahub.core.errors import Rejected, UserError
+from personahub.core.forecast import Forecast
+from personahub.core.identity import content_id
+from personahub.core.records import PERSONA, Row
+from personahub.core.shards import shard_name
+from personahub.core.stage import Stage
+from personahub.documents import RawDocument, count_rows, read_files, read_hub
+from personahub.sources import HubSource, clean_text
+
+VERSION = "1"
+INPUTS = ()
+
+
+class Config(StageConfig):
+    """Where the personas are and which column holds them."""
+
+    path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
+    pattern: str = Field(default="**/*", description="Which files of a folder to read.")
+    hub: HubSource | None = None
+    persona_field: str = "persona"
+    source: str | None = Field(default=None, description="Where they come from, kept with each.")
+    licence: str | None = Field(default=None, description="Their licence, kept with each.")
+    model: str | None = Field(default=None, description="The model that wrote them, if one did.")
+    machine_generated: bool = Field(default=True, description="False for personas that people wrote.")
+    limit: int | None = Field(default=None, gt=0, description="Read this many rows at most.")
+    min_chars: int = Field(default=5, ge=1, description="Shorter ones are rejected.")
+    rows_per_shard: int = Field(default=50_000, gt=0)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Config:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give either `path` or `hub`")
+        return self
+
+
+def run(stage: Stage[Config]) -> None:
+    """Write the personas in their own order.
+
+    Raises:
+        UserError: a file is missing, empty or malformed, or holds no usable persona.
+    """
+    config = stage.config
+    seen: set[str] = set()
+    numbered = enumerate(itertools.islice(_read(config), config.limit))
+    for index, group in itertools.groupby(numbered, key=lambda pair: pair[0] // config.rows_per_shard):
+        with stage.writer(shard_name(index), PERSONA) as writer:
+            for _, raw in group:
+                writer.rows_in += 1
+                persona = _persona(raw, config)
+                try:
+                    _check(persona, config, seen)
+                except Rejected as error:
+                    writer.reject(persona, error)
+                else:
+                    writer.write(persona)
+    if not seen:
+        raise UserError(f"stages.{stage.name}.config: none of the rows holds a usable persona; see `persona_field`")
+
+
+def _read(config: Config) -> Iterator[RawDocument]:
+    if config.hub is not None:
+        return read_hub(config.hub.name, config.hub.config, config.hub.split, config.hub.revision)
+    return read_files(Path(config.path or ""), config.pattern, config.persona_field)
+
+
+def _persona(raw: RawDocument, config: Config) -> Row:
+    if config.persona_field not in raw.row:
+        raise UserError(
+            f"{raw.where}: no field {config.persona_field!r}; there are {', '.join(map(repr, raw.row)) or 'none'}. "
+            "Name the one that holds the persona with `persona_field`"
+        )
+    value = raw.row[config.persona_field]
+    text = " ".join(clean_text(value).split()) if isinstance(value, str) else ""
+    return {
+        **dict.fromkeys(PERSONA.names),
+        "id": content_id("persona", text),
+        "persona": text,
+        "hop": 0,
+        "source": config.source,
+        "licence": config.licence,
+        "model": config.model,
+        "machine_generated": config.machine_generated,
+    }
+
+
+def _check(persona: Row, config: Config, seen: set[str]) -> None:
+    if len(persona["persona"]) < config.min_chars:
+        raise Rejected("too_short", f"{len(persona['persona'])} characters")
+    if persona["id"] in seen:
+        raise Rejected("duplicate_persona")
+    seen.add(persona["id"])
+
+
+def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
+    """As many rows as the files hold, at most `limit`; a hub data set's size is not asked for."""
+    if config.path is not None:
+        rows = count_rows(Path(config.path), config.pattern)
+        return Forecast(rows_out=min(rows, config.limit or rows))
+    return Forecast(rows_out=config.limit or 0)

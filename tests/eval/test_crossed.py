@@ -1,0 +1,75 @@
+"""Statistics of seeds by problems: against known values, and against what happens when an effect is planted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.ablation_power import rejections
+from eval.crossed import arm_differences, arm_means, crossed_mean, paired_by_seed, t_p_value, t_quantile
+
+
+def test_students_t_is_that_of_tables() -> None:
+    assert t_quantile(0.95, 4) == pytest.approx(2.776, abs=1e-3)
+    assert t_quantile(0.95, 2) == pytest.approx(4.303, abs=1e-3)
+    assert t_quantile(0.99, 1000) == pytest.approx(2.581, abs=1e-3)
+    assert t_p_value(2.228, 10) == pytest.approx(0.05, abs=1e-4)
+    assert t_p_value(0, 5) == 1
+
+
+def test_one_seed_is_a_paired_t_test_over_problems() -> None:
+    differences = np.array([[1.0, 0.0, -1.0, 1.0, 1.0, 0.0, 1.0, 0.0]])
+    found = crossed_mean(differences)
+    error = differences.std(ddof=1) / math.sqrt(8)
+    assert found.freedom == 7
+    assert found.error == pytest.approx(error)
+    assert found.p == pytest.approx(t_p_value(differences.mean() / error, 7))
+
+
+def test_seeds_that_differ_widen_the_interval_however_many_problems_there_are() -> None:
+    chance = np.random.default_rng(0)
+    alike = (chance.random((3, 5000)) < 0.5).astype(float)
+    different = (chance.random((3, 5000)) < np.array([[0.4], [0.5], [0.6]])).astype(float)
+    narrow, wide = crossed_mean(alike), crossed_mean(different)
+    assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
+    assert wide.freedom < 3
+    assert wide.error == pytest.approx(np.std([0.4, 0.5, 0.6], ddof=1) / math.sqrt(3), rel=0.1)
+
+
+def test_arms_are_paired_by_seed() -> None:
+    """What a seed does to all arms alike is in none of the differences."""
+    chance = np.random.default_rng(1)
+    luck = np.array([[0.2], [0.5], [0.7]])
+    points = chance.random((3, 400))
+    scores = {arm: (points < luck + gain).astype(float) for arm, gain in (("a", 0.0), ("b", 0.05), ("c", 0.0))}
+    differences = arm_differences(scores, "a")
+    assert set(differences) == {"b", "c"}
+    assert differences["b"].low > 0
+    assert (differences["c"].mean, differences["c"].p) == (0, pytest.approx(1))
+    means = arm_means(scores)
+    assert means["a"].low < 0.3 < 0.6 < means["a"].high  # an arm's own accuracy depends on the seed all the same
+    assert means["a"].by_seed == pytest.approx(scores["a"].mean(axis=1))
+
+
+def test_one_number_per_seed_is_compared_by_t() -> None:
+    found = paired_by_seed([1.0, 2.0, 3.0])
+    assert found.mean == 2
+    assert found.high - found.mean == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+    assert paired_by_seed([1.5]).p == 1
+    assert math.isinf(paired_by_seed([1.5]).high)
+    assert paired_by_seed([0.5, 0.5]).p == 0
+
+
+def test_a_planted_null_is_not_found() -> None:
+    for luck in (0.0, 0.02):
+        one, _, any_of = rejections(100, problems=400, seeds=3, effect=0.0, luck=luck, seed=7)
+        assert one <= 0.1
+        assert any_of <= 0.1
+
+
+def test_a_planted_effect_is_found() -> None:
+    one, corrected, _ = rejections(100, problems=400, seeds=3, effect=0.1, luck=0.01, seed=7)
+    assert one > 0.9
+    assert corrected > 0.9
