@@ -10,7 +10,7 @@ from typing import Any
 
 from eval.report import paper
 from eval.report.blocks import Fold, Legend, Panel, Section, Table
-from eval.report.charts import IntervalRow, Line, interval_chart, line_chart, percent
+from eval.report.charts import IntervalRow, interval_chart, percent
 from eval.report.scaling import scaling_panels
 
 _PAPER_TABLES = {"synthetic_test": ("table 1", paper.SYNTHETIC_TEST), "math": ("table 2", paper.MATH)}
