@@ -5,8 +5,9 @@
 Runs the stages of benchmarks/verification.yaml (personas -> problems -> solutions -> verified) with
 simulated teachers at the rates below, and compares what each policy kept with the teachers' own truth,
 which no stage sees. Three of ten wrong solutions are the mistake that the problem invites, the same in
-all of them (`correlated` in `synth.simulated.faults`). In `checked_majority_with_pot` an LLM has read the
-problems before they are solved (`synth.check_problems`).
+all of them (`correlated` in `synth.simulated.faults`). What the variants of `majority` differ in stands
+in the YAML; for `checked_majority_with_pot` an LLM has read the problems before they are solved
+(`synth.check_problems`).
 
 * kept: share of all problems.
 * wrong: kept records whose answer is wrong, invalid problems included (whatever is answered is wrong).
@@ -34,7 +35,10 @@ POLICIES = {
     "none": "one",
     "two_of_three": "three",
     "majority": "five",
+    "majority_with_any_pot": "five",
     "majority_with_pot": "five",
+    "majority_with_pot_no_rules": "five",
+    "judged_majority_with_pot": "five",
     "checked_majority_with_pot": "five_of_sound",
     "unanimous": "five",
 }
@@ -58,10 +62,11 @@ def main() -> None:
     """Run and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--correlated", type=float, default=0.3, help="share of wrong solutions that err alike")
+    parser.add_argument("--seed", type=int, default=0, help="of the whole experiment")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     rates = {**RATES, "correlated": options.correlated}
-    overrides = [f"experiment=verification-{options.correlated:g}"]
+    overrides = [f"experiment=verification-{options.correlated:g}-seed{options.seed}", f"seed={options.seed}"]
     overrides += [
         f"engines.{engine}.rates.{name}={rate}"
         for engine in ("author", "solver_a", "solver_b")
@@ -118,7 +123,7 @@ def judge(stages: dict[str, Artifact], policy: str) -> Outcome:
             wrong[_cause(row, answers[row["id"]], known)] += 1
     firsts = _truths(stages["one"])  # also of problems that were not sent to be solved five times
     right = {problem for (problem, _), truth in firsts.items() if truth["correct"]}
-    made = ["problems", POLICIES[policy]] + (["sound"] if POLICIES[policy] == "five_of_sound" else [])
+    made = ["problems", POLICIES[policy], policy] + (["sound"] if POLICIES[policy] == "five_of_sound" else [])
     usages = [stages[name].manifest.usage for name in made]
     return Outcome(
         len(kept),

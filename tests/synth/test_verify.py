@@ -10,7 +10,8 @@ import pytest
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, REFERENCE, SOLUTIONS
 from synth.sandbox import ProgramResult, Sandbox
-from synth.verify import Config, Policy, Vote, cast_votes, decide, program_of
+from synth.verify import Config, Policy, decide
+from synth.votes import Vote, cast_votes, program_of
 
 
 def sandbox_works() -> str:
@@ -142,7 +143,7 @@ def test_votes_are_cast_by_boxes_and_printed_lines() -> None:
             ProgramResult("error", "7\n", "ZeroDivisionError", 0.1),
         ]
     )
-    votes = cast_votes(samples, results)
+    votes = cast_votes(samples, results, "What is 1 / 2?")
     assert [(vote.answer, vote.status) for vote in votes] == [
         (r"\frac12", "answered"),
         (None, "truncated"),
