@@ -32,7 +32,7 @@ Below, each is rendered zero-shot for the persona "{persona}". This page is made
 
 ## Prompting modes
 
-`prompting: few_shot` puts examples in front of the persona, `persona_few_shot` gives each its persona. They come from a file of yours (`examples: FILE.jsonl`, lines with `text` and maybe `persona`) or from a few of our own in `synth/prompts/examples`; `shots` of them are drawn for each persona. A missing persona is inferred by Text-to-Persona (see `synth/examples.py`). Examples show the form; the prompt says to take neither subject nor wording from them, because models copy both. Benchmarks named as further inputs of the stage (`inputs: {personas: personas, math: math}`) are compared with the examples before anything is asked; one that matches stops the stage. This is what `persona_few_shot` adds to the math prompt:
+`prompting: few_shot` puts examples in front of the persona, `persona_few_shot` gives each its persona. They come from a file of yours (`examples: FILE.jsonl`, lines with `text` and maybe `persona`) or from a few of our own in `synth/prompts/examples`; `shots` of them are drawn for each persona. A missing persona is inferred by Text-to-Persona (see `synth/examples.py`). Examples show the form; the prompt says to take neither subject nor wording from them, because models copy both. Benchmarks named as further inputs of the stage (`inputs: {{personas: personas, math: math}}`) are compared with the examples before anything is asked; one that matches stops the stage. This is what `persona_few_shot` adds to the math prompt:
 
 {modes}
 """
