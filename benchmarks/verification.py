@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from personahub.core.answers import check
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.experiment import load_experiment
 from personahub.core.runner import run_experiment
@@ -115,12 +116,13 @@ def judge(stages: dict[str, Artifact], policy: str) -> Outcome:
     wrong: Counter[str] = Counter()
     kept: set[str] = set()
     without = 0
-    for row in stages[policy].rows(["id", "problem", "answer"]):
+    for row in stages[policy].rows(["id", "problem", "answer", "votes"]):
         kept.add(row["id"])
+        truth = answers[row["id"]]
         if row["answer"] is None:
             without += 1
-        elif row["answer"] != answers[row["id"]]:
-            wrong[_cause(row, answers[row["id"]], known)] += 1
+        elif truth is None or not (row["answer"] == truth or check(truth, row["answer"]).correct):
+            wrong[_cause(row, truth, known)] += 1
     firsts = _truths(stages["one"])  # also of problems that were not sent to be solved five times
     right = {problem for (problem, _), truth in firsts.items() if truth["correct"]}
     made = ["problems", POLICIES[policy], policy] + (["sound"] if POLICIES[policy] == "five_of_sound" else [])
@@ -153,9 +155,8 @@ def _cause(row: dict[str, Any], answer: str | None, known: dict[tuple[str, int],
     """Why a wrong answer was kept."""
     if answer is None:
         return "contradictory problem" if "It is known that" in row["problem"] else "incomplete problem"
-    faults = {
-        known[row["id"], i]["fault"] for i in range(5) if known.get((row["id"], i), {}).get("given") == row["answer"]
-    }
+    cluster = next(vote["cluster"] for vote in row["votes"] if vote["answer"] == row["answer"])
+    faults = {known[row["id"], i]["fault"] for i, vote in enumerate(row["votes"]) if vote["cluster"] == cluster}
     return "/".join(sorted(str(fault) for fault in faults))
 
 

@@ -131,7 +131,9 @@ def _settle(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
         if config.check_problems and config.policy != "none":
             check_problem(row["problem"])
         chosen, share = decide(config, samples, votes)
-        answer = votes[chosen].answer if share is None else answer_of(votes, votes[chosen].cluster)
+        answer = votes[chosen].answer
+        if answer is None and share is not None:  # a vote that the judge has read has no answer of its own
+            answer = answer_of(votes, votes[chosen].cluster)
         if config.check_problems and share is not None:
             check_answer(row["problem"], answer or "")
     except Rejected as error:
