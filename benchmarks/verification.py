@@ -5,8 +5,9 @@
 Runs the stages of benchmarks/verification.yaml (personas -> problems -> solutions -> verified) with
 simulated teachers at the rates below, and compares what each policy kept with the teachers' own truth,
 which no stage sees. Three of ten wrong solutions are the mistake that the problem invites, the same in
-all of them (`correlated` in `synth.simulated.faults`). In `checked_majority_with_pot` an LLM has read the
-problems before they are solved (`synth.check_problems`).
+all of them (`correlated` in `synth.simulated.faults`). What the variants of `majority` differ in stands
+in the YAML; for `checked_majority_with_pot` an LLM has read the problems before they are solved
+(`synth.check_problems`).
 
 * kept: share of all problems.
 * wrong: kept records whose answer is wrong, invalid problems included (whatever is answered is wrong).
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from personahub.core.answers import check
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.experiment import load_experiment
 from personahub.core.runner import run_experiment
@@ -34,7 +36,10 @@ POLICIES = {
     "none": "one",
     "two_of_three": "three",
     "majority": "five",
+    "majority_with_any_pot": "five",
     "majority_with_pot": "five",
+    "majority_with_pot_no_rules": "five",
+    "judged_majority_with_pot": "five",
     "checked_majority_with_pot": "five_of_sound",
     "unanimous": "five",
 }
@@ -58,10 +63,11 @@ def main() -> None:
     """Run and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--correlated", type=float, default=0.3, help="share of wrong solutions that err alike")
+    parser.add_argument("--seed", type=int, default=0, help="of the whole experiment")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     rates = {**RATES, "correlated": options.correlated}
-    overrides = [f"experiment=verification-{options.correlated:g}"]
+    overrides = [f"experiment=verification-{options.correlated:g}-seed{options.seed}", f"seed={options.seed}"]
     overrides += [
         f"engines.{engine}.rates.{name}={rate}"
         for engine in ("author", "solver_a", "solver_b")
@@ -110,15 +116,16 @@ def judge(stages: dict[str, Artifact], policy: str) -> Outcome:
     wrong: Counter[str] = Counter()
     kept: set[str] = set()
     without = 0
-    for row in stages[policy].rows(["id", "problem", "answer"]):
+    for row in stages[policy].rows(["id", "problem", "answer", "votes"]):
         kept.add(row["id"])
+        truth = answers[row["id"]]
         if row["answer"] is None:
             without += 1
-        elif row["answer"] != answers[row["id"]]:
-            wrong[_cause(row, answers[row["id"]], known)] += 1
+        elif truth is None or not (row["answer"] == truth or check(truth, row["answer"]).correct):
+            wrong[_cause(row, truth, known)] += 1
     firsts = _truths(stages["one"])  # also of problems that were not sent to be solved five times
     right = {problem for (problem, _), truth in firsts.items() if truth["correct"]}
-    made = ["problems", POLICIES[policy]] + (["sound"] if POLICIES[policy] == "five_of_sound" else [])
+    made = ["problems", POLICIES[policy], policy] + (["sound"] if POLICIES[policy] == "five_of_sound" else [])
     usages = [stages[name].manifest.usage for name in made]
     return Outcome(
         len(kept),
@@ -148,9 +155,8 @@ def _cause(row: dict[str, Any], answer: str | None, known: dict[tuple[str, int],
     """Why a wrong answer was kept."""
     if answer is None:
         return "contradictory problem" if "It is known that" in row["problem"] else "incomplete problem"
-    faults = {
-        known[row["id"], i]["fault"] for i in range(5) if known.get((row["id"], i), {}).get("given") == row["answer"]
-    }
+    cluster = next(vote["cluster"] for vote in row["votes"] if vote["answer"] == row["answer"])
+    faults = {known[row["id"], i]["fault"] for i, vote in enumerate(row["votes"]) if vote["cluster"] == cluster}
     return "/".join(sorted(str(fault) for fault in faults))
 
 

@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff | check | complete | cache | personas`.
+"""The command line: `personahub plan | run | show | diff | check | complete | cache | personas | push`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -127,6 +127,16 @@ def _parser() -> argparse.ArgumentParser:
 
     add_persona_commands(commands)
 
+    push = commands.add_parser("push", help="publish an artifact with its dataset card on the Hugging Face hub")
+    push.add_argument("artifact", help="its folder, such as runs/quickstart/problems")
+    where = push.add_mutually_exclusive_group(required=True)
+    where.add_argument("--repo", metavar="OWNER/NAME", help="the data set; needs a token in HF_TOKEN")
+    where.add_argument(
+        "--dry-run", type=Path, metavar="FOLDER", help="write what would be uploaded, and upload nothing"
+    )
+    push.add_argument("--private", action="store_true", help="if the data set is made now")
+    push.set_defaults(command=_push)
+
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
     diff.add_argument("a")
     diff.add_argument("b")
@@ -247,6 +257,19 @@ def _cache(options: argparse.Namespace) -> int:
             f"{completions:,} completions, {megabytes:,.1f} MB, would go with --yes. The stages stay as they are; "
             "only `run --redo` would ask, and pay, for these completions again"
         )
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    from personahub.push import push, write_upload
+
+    artifact = open_artifact(options.artifact)
+    if options.dry_run is None:
+        print(push(artifact, options.repo, private=options.private))
+        return 0
+    for file in write_upload(artifact, options.dry_run):
+        print(f"{file} ({file.stat().st_size:,} bytes)")
+    print("nothing was uploaded; with --repo OWNER/NAME instead of --dry-run it would be")
     return 0
 
 

@@ -17,30 +17,37 @@ compared with every problem of each under these rules; the first that matches re
 * `embedding`: with an `embedder`, the cosine of their embeddings is at least `cosine`.
 
 What counts as a word is in `synth.overlap.words_of`: LaTeX spacing, delimiters, case and, unless
-`mask_numbers` is off, the numbers do not tell two problems apart.
+`mask_numbers` is off, the numbers do not tell two problems apart. With a `judge`, a model decides
+about the problems just below `words` or `cosine` (`synth.overlap_judge`). Few-shot examples are checked where
+they are used, before anything is asked: see `synth.examples`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.config import StageConfig
 from personahub.core.duplicates.embedding import nearest
 from personahub.core.embedding import EmbedderConfig, embed
+from personahub.core.engines import Request
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Requests
+from personahub.core.generate import CompletionShard, map_completions
 from personahub.core.records import Row
 from personahub.core.stage import Shard, Stage
-from synth.overlap import BenchmarkIndex, Item, Match
+from synth.overlap import BenchmarkIndex, Item, Match, read_items
+from synth.overlap_judge import PROMPT_TOKENS, REPLY_TOKENS, OverlapJudge, overlap_request, read_same
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("problems", "*")
 
 
@@ -55,6 +62,21 @@ class Config(StageConfig):
     )
     embedder: EmbedderConfig | None = Field(default=None, description="Null: no comparison by meaning.")
     cosine: float = Field(default=0.9, gt=-1, le=1)
+    judge: OverlapJudge | None = Field(default=None, description="Decides the grey zone; null: it passes.")
+
+    @model_validator(mode="after")
+    def _there_is_a_grey_zone(self) -> Config:
+        if self.judge is None:
+            return self
+        if self.words and self.judge.words >= self.words:
+            raise ValueError(f"judge.words is {self.judge.words:g}: the grey zone lies below words ({self.words:g})")
+        if self.embedder is not None and self.judge.cosine >= self.cosine:
+            raise ValueError(
+                f"judge.cosine is {self.judge.cosine:g}: the grey zone lies below cosine ({self.cosine:g})"
+            )
+        if not self.words and self.embedder is None:
+            raise ValueError("judge: without `words` and `embedder` there is no similarity to have a grey zone")
+        return self
 
 
 _ROWS_AT_A_TIME = 1024
@@ -67,7 +89,11 @@ def run(stage: Stage[Config]) -> None:
     stage.report(benchmarks={name: artifact.num_rows for name, artifact in benchmarks.items()})
     if source.shard_names:
         schema = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").remove_metadata()
-        stage.map_shards(_process, source, schema)  # problems pass in whatever state they are
+        # problems pass in whatever state they are
+        if stage.config.judge is None:
+            stage.map_shards(_process, source, schema)
+        else:
+            map_completions(stage, functools.partial(_process_with_judge, stage.config.judge), source, schema)
 
 
 def _benchmarks(stage: Stage[Config]) -> dict[str, Artifact]:
@@ -81,19 +107,56 @@ def _benchmarks(stage: Stage[Config]) -> dict[str, Artifact]:
 
 
 def _process(stage: Stage[Config], shard: Shard) -> None:
-    config = stage.config
-    paths = tuple(str(artifact.path) for artifact in _benchmarks(stage).values())
-    index = _index(paths, config.ngram, config.words, config.mask_numbers, config.boilerplate)
     rows = shard.rows()
     while batch := list(islice(rows, _ROWS_AT_A_TIME)):
-        matches = [index.find(row["problem"]) for row in batch]
-        if config.embedder is not None:
-            matches = _by_meaning(batch, matches, paths, config.embedder, config.cosine)
-        for row, match in zip(batch, matches, strict=True):
-            if match is None:
-                shard.write(row)
-            else:
-                shard.reject(row, Rejected("contaminated", str(match)))
+        for row, match in zip(batch, _matches(stage, batch), strict=True):
+            _settle(shard, row, match)
+
+
+async def _process_with_judge(judge: OverlapJudge, stage: Stage[Config], shard: CompletionShard) -> None:
+    config, rows = stage.config, shard.rows()
+
+    def asking(row: Row) -> list[Request]:
+        match: Match | None = row["match"]
+        grey = match is not None and not _is_certain(config, match)
+        return [overlap_request(judge, config.seed, row, match)] if match and grey else []
+
+    while batch := list(islice(rows, _ROWS_AT_A_TIME)):
+        matches = await asyncio.to_thread(_matches, stage, batch)
+        matched = [{**row, "match": match} for row, match in zip(batch, matches, strict=True)]
+        async for row, results in shard.generate(matched, asking, read_same, judge.attempts):
+            match = row.pop("match")
+            if results == [False]:
+                match = None
+            elif results:
+                match = replace(match, rule=f"{match.rule}, {'judge' if results == [True] else 'judge not readable'}")
+            _settle(shard, row, match)
+
+
+def _settle(shard: Shard, row: Row, match: Match | None) -> None:
+    if match is None:
+        shard.write(row)
+    else:
+        shard.reject(row, Rejected("contaminated", str(match)))
+
+
+def _is_certain(config: Config, match: Match) -> bool:
+    threshold = {"words": config.words, "embedding": config.cosine}.get(match.rule)
+    return threshold is None or match.score >= threshold
+
+
+def _matches(stage: Stage[Config], batch: Sequence[Row]) -> list[Match | None]:
+    """The benchmark item that each row is too close to, or may be where there is a judge."""
+    config = stage.config
+    paths = tuple(str(artifact.path) for artifact in _benchmarks(stage).values())
+    words, cosine = config.words, config.cosine
+    if config.judge is not None:
+        words, cosine = min(words, config.judge.words), config.judge.cosine
+    index = _index(paths, config.ngram, words, config.mask_numbers, config.boilerplate)
+    matches = [index.find(row["problem"]) for row in batch]
+    if config.embedder is None:
+        return matches
+    return _by_meaning(config, batch, matches, paths, config.embedder, cosine)
 
 
 # One index and one matrix per process, however many shards it works on.
@@ -109,28 +172,39 @@ def _vectors(paths: tuple[str, ...], embedder: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _items(paths: tuple[str, ...]) -> list[Item]:
-    return [
-        Item(row["benchmark"], row["item"], row["problem"])
-        for path in paths
-        for row in open_artifact(path).rows(["benchmark", "item", "problem"])
-    ]
+    return read_items([open_artifact(path) for path in paths])
 
 
 def _by_meaning(
-    rows: Sequence[Row], matches: list[Match | None], paths: tuple[str, ...], embedder: EmbedderConfig, cosine: float
+    config: Config,
+    rows: Sequence[Row],
+    matches: list[Match | None],
+    paths: tuple[str, ...],
+    embedder: EmbedderConfig,
+    cosine: float,
 ) -> list[Match | None]:
-    """Look up by embedding what was not found by its words."""
-    items, open_rows = _items(paths), [i for i, match in enumerate(matches) if match is None]
+    """Look up by embedding what its words do not decide."""
+    items = _items(paths)
+    open_rows = [i for i, match in enumerate(matches) if match is None or not _is_certain(config, match)]
     if not items or not open_rows:
         return matches
     vectors = embed([rows[i]["problem"] for i in open_rows], embedder)
     cosines, found = nearest(vectors, _vectors(paths, embedder.model_dump_json()))
     for i, score, item in zip(open_rows, cosines[:, 0], found[:, 0], strict=True):
-        if score >= cosine:
-            matches[i] = Match(items[item], "embedding", round(float(score), 3))
+        match = Match(items[item], "embedding", round(float(score), 3))
+        if score >= cosine and (matches[i] is None or _is_certain(config, match)):
+            matches[i] = match
     return matches
 
 
-def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """Asks no engine. Few synthetic problems match a benchmark, so all are expected to stay."""
-    return Forecast(rows_out=rows_in["problems"], disk_bytes=rows_in["problems"] * 3000)
+_GREY = 0.02  # share of synthetic problems in the grey zone (assumed)
+
+
+def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
+    """Asks the judge at the most. Few synthetic problems match a benchmark, so all are expected to stay."""
+    rows, requests, notes = rows_in["problems"], {}, ()
+    if config.judge is not None:
+        count = round(rows * _GREY)
+        requests[config.judge.engine] = Requests(count, count * PROMPT_TOKENS, count * REPLY_TOKENS)
+        notes = (f"assumes that {_GREY:.0%} of the problems are in the judge's grey zone",)
+    return Forecast(rows_out=rows, requests=requests, disk_bytes=rows * 3000, notes=notes)

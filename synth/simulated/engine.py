@@ -29,13 +29,14 @@ from personahub.core.engines.base import Completion, Request, RequestRefused
 from personahub.core.identity import digest
 from synth.simulated.faults import FaultRates
 from synth.simulated.grammar import Difficulty
+from synth.simulated.judging import same_answer, same_problem
 from synth.simulated.persona import Mode, persona_to_persona, text_to_persona
 from synth.simulated.persona_faults import PersonaRates
 from synth.simulated.problems import family_names, judge, make_problem, solve
 from synth.simulated.profiles import as_profiles
 from synth.simulated.usecases import WRITERS, answer_use_case
 
-VERSION = "2"  # raise it when the same request gets another answer: it is part of the identity
+VERSION = "3"  # raise it when the same request gets another answer: it is part of the identity
 
 _CHARACTERS_PER_TOKEN = 4
 _YIELD_EVERY = 32  # answers given before the event loop gets its turn
@@ -145,16 +146,20 @@ class Task:
     persona: str | None = None
     key_points: str | None = None
     words: str | None = None
+    reference: str | None = None
 
 
 _BLOCK = re.compile(
-    r"<(text|persona|problem|example|background|conversation|interface|partner|key_points|words)>\n?(.*?)\n?</\1>",
+    r"<(text|persona|problem|example|background|conversation|interface|partner|key_points|words|reference|candidate)>"
+    r"\n?(.*?)\n?</\1>",
     re.DOTALL,
 )
 # The first mark found decides: an instruction to box an answer says more than a mention of personas.
 _TASKS = (
     ('{"personas": [', "text_to_profiles", "text"),
     ('{"related": [', "persona_to_profiles", "persona"),
+    ("Judgement:", "judgement", "candidate"),
+    ("Same problem:", "same_problem", "candidate"),
     ("Verdict:", "check_problem", "problem"),
     ("tool with this interface", "tool_code", "interface"),
     ("```python", "solve_pot", "problem"),
@@ -190,7 +195,7 @@ def read_task(request: Request) -> Task:
             source = blocks.get(tag)
             if source is None and tag == "problem":
                 source = request.messages[-1]["content"]
-            shown = (blocks.get(tag) for tag in ("persona", "key_points", "words"))
+            shown = (blocks.get(tag) for tag in ("persona", "key_points", "words", "reference"))
             return Task(name, source, instructions, *shown)
     return Task("unknown", None, instructions)
 
@@ -278,6 +283,16 @@ def _check_problem(task: Task, source: int, config: Config) -> _Answer:
     return verdict.text, verdict.truth
 
 
+def _judgement(task: Task, source: int, config: Config) -> _Answer:
+    rng = Random(source)  # noqa: S311 - not for secrets
+    return same_answer(task.reference or "", task.source or "", rng, config.rates)
+
+
+def _same_problem(task: Task, source: int, config: Config) -> _Answer:
+    rng = Random(source)  # noqa: S311 - not for secrets
+    return same_problem(task.reference or "", task.source or "", rng, config.rates)
+
+
 def _use_case(task: Task, source: int, config: Config) -> _Answer:
     rng = Random(source)  # noqa: S311 - not for secrets
     reply = answer_use_case(task.name, task.persona, task.source or "", rng, config.rates)
@@ -289,6 +304,8 @@ def _unknown(_task: Task, _source: int, _config: Config) -> _Answer:
 
 
 _ANSWERS: dict[str, Callable[[Task, int, Config], _Answer]] = {
+    "judgement": _judgement,
+    "same_problem": _same_problem,
     "check_problem": _check_problem,
     "solve_pot": _solve("pot"),
     "solve_cot": _solve("cot"),

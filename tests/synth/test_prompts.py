@@ -169,7 +169,7 @@ def test_missing_example_personas_come_from_text_to_persona(make_artifact, tmp_p
         load_examples(config)
     inferred = [{"id": "p", "persona": "A ferryman", "document_id": content_id("document", text)}]
     personas = make_artifact("example_personas", PERSONA, inferred, shards=1)
-    assert load_examples(config, personas) == [{"text": text, "persona": "A ferryman"}]
+    assert load_examples(config, {"example_personas": personas}) == [{"text": text, "persona": "A ferryman"}]
 
 
 def test_the_page_shows_every_prompt_as_it_is(repository: Path) -> None:

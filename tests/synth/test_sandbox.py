@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.sandbox_tools import as_ordinary_user
 from personahub.core.errors import UserError
 from synth.sandbox import Limits, Sandbox
 
@@ -319,3 +322,21 @@ def test_a_bubblewrap_that_cannot_make_namespaces_is_refused(monkeypatch: pytest
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     with pytest.raises(UserError, match=r"No permissions to create new namespace.*never run outside of a sandbox"):
         Sandbox()
+
+
+@pytest.mark.slow
+def test_the_hostile_suite_holds_for_an_ordinary_user_too(repository: Path) -> None:
+    """Root runs this file again as `nobody`; whoever is no root has run it as an ordinary user already."""
+    if os.geteuid() != 0:
+        pytest.skip("this test session is not root's: its own run is that of an ordinary user")
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone
+        scratch = Path(folder)
+        scratch.chmod(0o777)
+        tests = [str(Path(__file__)), "-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={scratch / 'pytest'}"]
+        command = as_ordinary_user([sys.executable, "-m", "pytest", "-q", *tests])
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(repository), "HOME": folder}
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > len(HOSTILE) + 20

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, REFERENCE, SOLUTIONS
 from synth.sandbox import ProgramResult, Sandbox
-from synth.verify import Config, Policy, Vote, cast_votes, decide, program_of
+from synth.simulated.faults import FaultRates
+from synth.verify import Config, Policy, decide
+from synth.votes import Vote, cast_votes, program_of
 
 
 def sandbox_works() -> str:
@@ -142,7 +145,7 @@ def test_votes_are_cast_by_boxes_and_printed_lines() -> None:
             ProgramResult("error", "7\n", "ZeroDivisionError", 0.1),
         ]
     )
-    votes = cast_votes(samples, results)
+    votes = cast_votes(samples, results, "What is 1 / 2?")
     assert [(vote.answer, vote.status) for vote in votes] == [
         (r"\frac12", "answered"),
         (None, "truncated"),
@@ -326,3 +329,72 @@ def test_kept_records_say_why_and_how_hard_the_problem_was(make_artifact, run_mo
     assert kept["hard"]["reason"] == "3 CoT and 0 PoT agree, of 5 samples"
     (plain, *_) = run_module("synth.verify", {"policy": "none"}, "none", solutions=solutions).rows()
     assert (plain["difficulty"], plain["reason"]) == (None, "first whole CoT, nothing compared")
+
+
+JUDGE = {"judge": {"engine": "judge"}, "policy": "majority", "workers": 1}
+SPOKEN = ("cot", "We compute. So the answer is 7.")
+
+
+def test_a_judge_reads_the_votes_that_have_no_box_and_no_others(make_artifact, run_module) -> None:
+    rows = [
+        solved(cot("7"), SPOKEN, cot("8"), SPOKEN, cot("9")) | {"id": "joined"},
+        solved(cot("7"), cot("8"), ("cot", "It is 8."), cot("9")) | {"id": "apart"},
+        solved(SPOKEN, SPOKEN) | {"id": "nobody leads"},
+        solved(cot("7"), cot("7"), cot("8")) | {"id": "nothing to ask"},
+    ]
+    solutions = make_artifact("s", SOLUTIONS, rows, shards=1)
+    engines = {"judge": {"kind": "simulated", "model": "judge", "rates": {"malformed": 0.0}}}
+    verified = run_module("synth.verify", JUDGE, engines=engines, solutions=solutions)
+    kept = {row["id"]: row for row in verified.rows()}
+    assert kept.keys() == {"joined", "nothing to ask"}
+    assert [vote["status"] for vote in kept["joined"]["votes"]] == [
+        "answered", "judged", "answered", "judged", "answered",
+    ]  # fmt: skip
+    assert (kept["joined"]["answer"], kept["joined"]["solution"]) == ("7", rows[0]["samples"][0]["text"])
+    assert kept["joined"]["vote_share"] == pytest.approx(3 / 5)
+    assert verified.manifest.usage.requests == 3  # two of `joined`, one of `apart`
+    assert {row["id"]: row["reason"] for row in verified.rejected()} == {
+        "apart": "no_agreement",
+        "nobody leads": "no_answer",
+    }
+    without = run_module("synth.verify", {**JUDGE, "judge": None}, "without", solutions=solutions)
+    assert [row["id"] for row in without.rows()] == ["nothing to ask"]
+
+
+def test_a_judge_that_cannot_be_read_changes_nothing(make_artifact, run_module) -> None:
+    solutions = make_artifact("s", SOLUTIONS, [solved(cot("7"), SPOKEN, SPOKEN)], shards=1)
+    rates = {**dict.fromkeys(FaultRates.model_fields, 0.0), "malformed": 1.0}
+    engines = {"judge": {"kind": "simulated", "model": "judge", "rates": rates}}
+    verified = run_module("synth.verify", JUDGE, engines=engines, solutions=solutions)
+    assert [row["reason"] for row in verified.rejected()] == ["no_agreement"]
+
+
+def test_policy_none_has_nothing_to_judge() -> None:
+    with pytest.raises(UserError, match="policy none compares no votes"):
+        parse_config(Config, {"policy": "none", "judge": {"engine": "e"}}, "test")
+
+
+@needs_sandbox
+def test_a_program_that_computes_nothing_is_no_evidence(make_artifact, run_module) -> None:
+    def pot(code: str) -> tuple[str, str]:
+        return "pot", f"```python\n{code}\n```"
+
+    problem = {"problem": "A crate holds 12 jars. How many do 7 crates hold?"}
+    rows = [
+        solved(cot("84"), pot("print(12 * 7)"), cot("84")) | {"id": "computed", **problem},
+        solved(cot("84"), pot("print(84)"), cot("84")) | {"id": "printed", **problem},
+        solved(cot("108"), pot("print(12 * 9)"), cot("108")) | {"id": "invented", **problem},
+    ]
+    solutions = make_artifact("s", SOLUTIONS, rows, shards=1)
+    config = {"require_pot": True, "workers": 1}
+    verified = run_module("synth.verify", config, solutions=solutions)
+    assert [row["id"] for row in verified.rows()] == ["computed"]
+    rejected = {row["id"]: row for row in verified.rejected()}
+    assert {name: row["reason"] for name, row in rejected.items()} == {
+        "printed": "pot_computes_nothing",
+        "invented": "pot_invents_number",
+    }
+    votes = json.loads(rejected["invented"]["record"])["votes"]
+    assert [vote["flaw"] for vote in votes] == [None, "9 is not in the problem", None]
+    any_program = run_module("synth.verify", {**config, "pot_computes": False}, "any", solutions=solutions)
+    assert any_program.num_rows == 3

@@ -1,0 +1,39 @@
+"""Commands run as an ordinary user, for whoever is root: the sandbox has to hold, and to work, for both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+NOBODY = 65534
+
+# In a mount namespace of its own the interpreter's folder, which may lie in a home that nobody else can enter,
+# is put below an empty home; then the user changes, for good.
+_SCRIPT = """
+set -e
+home=$1; python=$2; shift 2
+kept=$(mktemp -d); mount --bind "$python" "$kept"
+mount -t tmpfs -o mode=755 none "$home"
+mkdir -p "$python"; mount --move "$kept" "$python"
+exec "$@"
+"""
+
+
+def as_ordinary_user(command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` as the user `nobody`; for root only.
+
+    Raises:
+        RuntimeError: this is not root, or util-linux is not installed.
+    """
+    if os.geteuid() != 0:
+        raise RuntimeError("only root can become another user")
+    if not shutil.which("setpriv") or not shutil.which("unshare"):
+        raise RuntimeError("setpriv and unshare of util-linux are not installed")
+    changed = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+    home, python = Path.home().resolve(), Path(sys.base_prefix).resolve()
+    if not python.is_relative_to(home):
+        return changed
+    return ["unshare", "--mount", "sh", "-c", _SCRIPT, "sh", str(home), str(python), *changed]

@@ -1,0 +1,163 @@
+"""Publishing an artifact: the card says what the manifests say, and nothing of this machine leaves it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from personahub.card import card, hub_licence, upstream
+from personahub.core.artifact import Artifact, open_artifact
+from personahub.core.errors import UserError
+from personahub.push import push, write_upload
+
+
+def stages(folder: Path) -> dict:
+    texts = [
+        {
+            "text": f"Notes of a {trade} on how to keep {thing} in good order through a long, wet winter. " * 3,
+            "licence": licence,
+            "source": f"archive {i % 2}",
+        }
+        for i, (trade, thing, licence) in enumerate(
+            [("beekeeper", "hives", "CC BY-NC-SA 4.0"), ("sailor", "ropes", "MIT"), ("miller", "stones", None)]
+        )
+    ]
+    file = folder / "texts.jsonl"
+    file.write_text("\n".join(json.dumps(text) for text in texts))
+    return {
+        "texts": {"run": "personahub.sources", "config": {"path": str(file)}},
+        "personas": {
+            "run": "personahub.text_to_persona",
+            "inputs": {"documents": "texts"},
+            "config": {"engine": "teacher", "personas_per_text": 2},
+        },
+        "related": {
+            "run": "personahub.persona_to_persona",
+            "inputs": {"personas": "personas"},
+            "config": {"engine": "teacher", "hops": 2},
+        },
+        "problems": {
+            "run": "synth.problems",
+            "inputs": {"personas": "related"},
+            "config": {"engine": "teacher", "problems_per_persona": 2},
+        },
+    }
+
+
+@pytest.fixture
+def problems(run, tmp_path: Path) -> Artifact:
+    return run(stages(tmp_path))["problems"]
+
+
+def test_a_dry_run_writes_what_would_be_uploaded(problems: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "upload"
+    command = [sys.executable, "-m", "personahub", "push", str(problems.path), "--dry-run", str(folder)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "nothing was uploaded" in done.stdout
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    shards = {
+        f"data/train-{i:05d}-of-{len(problems.shard_names):05d}.parquet" for i in range(len(problems.shard_names))
+    }
+    assert files == {"README.md", "provenance.json"} | shards
+    published = [row for file in sorted(shards) for row in pq.read_table(folder / file).to_pylist()]
+    assert published == list(problems.rows())
+
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert [stage["stage"] for stage in provenance] == ["texts", "personas", "related", "problems"]
+    assert provenance[0]["config"]["path"] == "texts.jsonl"
+    for file in ("README.md", "provenance.json"):
+        assert str(tmp_path) not in (folder / file).read_text()
+
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (again.returncode, again.stderr) == (
+        2,
+        f"error: {folder}: there is something in it already; name a new or empty folder\n",
+    )
+
+
+def test_the_card_tells_counts_models_prompts_licences_cost_and_lineage(problems: Artifact) -> None:
+    text = card(problems, "me/problems")
+    head = yaml.safe_load(text.split("---")[1])
+    assert head["license"] == "cc-by-nc-sa-4.0"
+    assert head["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
+    licences = Counter(row["licence"] or "not stated" for row in problems.rows())
+    assert len(licences) == 3
+    usage = [open_artifact(problems.path.parent / name).manifest.usage for name in ("personas", "related", "problems")]
+    hops = Counter(row["hop"] for row in open_artifact(problems.path.parent / "related").rows())
+    assert set(hops) == {0, 1, 2}
+    for said in (
+        "# me/problems",
+        "**Machine-generated.**",
+        "**Simulated.**",
+        f"{problems.num_rows:,} records",
+        "simulated-teacher (`simulated`)",
+        "- `math`, content ",
+        "- `persona_to_persona`, content ",
+        "| problems | synth.problems version",
+        "`document_id`: the web text at the root",
+        f"hop 0: {hops[0]}, hop 1: {hops[1]}, hop 2: {hops[2]}.",
+        f"- CC BY-NC-SA 4.0: {licences['CC BY-NC-SA 4.0']:,} records",
+        f"- not stated: {licences['not stated']:,} records",
+        "archive 0 (",
+        "non-commercial purposes only",
+        f"{sum(u.requests for u in usage):,} requests",
+    ):
+        assert said in text, said
+
+
+def test_a_moved_experiment_still_finds_its_stages_and_a_missing_one_is_named(problems: Artifact) -> None:
+    moved = problems.path.parent.with_name("moved")
+    shutil.copytree(problems.path.parent, moved)
+    shutil.rmtree(problems.path.parent)
+    there = open_artifact(moved / "problems")
+    assert [stage.name for stage in upstream(there) if stage.artifact] == ["texts", "personas", "related"]
+    shutil.rmtree(moved / "personas")
+    assert [(stage.name, stage.artifact is None) for stage in upstream(there)] == [
+        ("personas", True),
+        ("related", False),
+    ]
+    assert "Not at hand when this card was made: personas (" in card(there)
+
+
+@pytest.mark.parametrize(
+    ("licences", "expected"),
+    [
+        ({"MIT": 3}, "mit"),
+        ({"ODC-By 1.0": 3, "odc-by": 1}, "odc-by"),
+        ({"MIT": 3, "CC BY 4.0": 1}, "other"),
+        ({"MIT": 3, "CC BY-NC-SA 4.0": 1}, "cc-by-nc-sa-4.0"),
+        ({"not stated": 1}, "other"),
+        ({}, "other"),
+    ],
+)
+def test_the_licence_that_binds_all(licences: dict[str, int], expected: str) -> None:
+    assert hub_licence(licences) == expected
+
+
+def test_without_a_token_nothing_is_tried(problems: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(UserError, match="HF_TOKEN is not set"):
+        push(problems, "me/problems")
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    with pytest.raises(UserError, match="OWNER/NAME"):
+        push(problems, "problems")
+
+
+def test_what_has_no_records_is_not_published(run, tmp_path: Path) -> None:
+    made = stages(tmp_path)
+    made["problems"]["config"] |= {"min_chars": 3999, "attempts": 1}
+    empty = run(made)["problems"]
+    assert empty.num_rows == 0
+    with pytest.raises(UserError, match="no records to publish"):
+        write_upload(empty, tmp_path / "upload")
+    assert not os.path.lexists(tmp_path / "upload")
