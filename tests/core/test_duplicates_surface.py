@@ -203,3 +203,16 @@ def test_every_character_counts_as_it_does_alone_in_python() -> None:
     assert (similarities == 1).all()
     found = [set(spelled[match].split()) for match in matches.tolist()]
     assert found == [set(text.split()) for text in spelled]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.lists(st.text(st.sampled_from("abcXYZ089_@[`{/: -'éÉßﬁ北😀\u0301\x00\x7f"), max_size=40), max_size=8),
+)
+def test_words_are_found_wherever_they_lie_in_the_eight_bytes_read_at_once(rows: list[str]) -> None:
+    spelled = [" ".join(words_of(row)) for row in rows]
+    wordless = np.array([not text for text in spelled], bool)
+    matches, similarities = nearest(rows, spelled, 1.0)
+    assert (wordless | (similarities == 1)).all()
+    for text, match in zip(spelled, matches.tolist(), strict=True):
+        assert not text or set(spelled[match].split()) == set(text.split())

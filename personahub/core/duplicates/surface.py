@@ -39,6 +39,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from personahub.core.duplicates import compiled
 from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.result import Deduplication, visiting_order
 from personahub.core.errors import UserError
@@ -159,8 +160,6 @@ def _array(texts: Texts) -> pa.Array:
 
 
 def _word_sets(texts: Texts) -> _WordSets:
-    from personahub.core.duplicates import kernels
-
     array = _array(texts)
     rows = len(array)
     _, offset_buffer, data_buffer = array.buffers()
@@ -180,8 +179,8 @@ def _word_sets(texts: Texts) -> _WordSets:
         at = (offsets[first] - offsets[0] + first + 1) // 2
         starts, ends = offsets[first:last], offsets[first + 1 : last + 1]
         start, sizes, sum1, sum2 = sets.columns(first, last)
-        return kernels.hash_words(
-            data, starts, ends, False, table, words, at, start, sizes, sum1, sum2, left[first:last]
+        return compiled.hash_words(
+            data, starts, ends, False, table, words, at, start, sizes, sum1, sum2, left[first:last], _stamps()
         )
 
     free = _in_threads(rows, hash_rows)[-1]
@@ -193,8 +192,6 @@ def _word_sets(texts: Texts) -> _WordSets:
 
 def _with_rewritten(sets: _WordSets, array: pa.Array, rows: np.ndarray, free: int, room: int) -> _WordSets:
     """Normalise rows that need it as a whole, and add their words: between `free` and `room` if they fit."""
-    from personahub.core.duplicates import kernels
-
     texts = [" ".join(words_of(_text(array, row))).encode() for row in rows.tolist()]
     ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
     starts = ends - np.diff(ends, prepend=0)
@@ -204,10 +201,14 @@ def _with_rewritten(sets: _WordSets, array: pa.Array, rows: np.ndarray, free: in
         words, free = np.concatenate([words, np.empty(needed, np.uint64)]), len(words)
     start, sizes, sum1, sum2 = (column[rows] for column in sets.columns(0, len(array)))
     left = np.empty(len(rows), np.bool_)
-    kernels.hash_words(data, starts, ends, True, _folding(), words, free, start, sizes, sum1, sum2, left)
+    compiled.hash_words(data, starts, ends, True, _folding(), words, free, start, sizes, sum1, sum2, left, _stamps())
     for column, values in zip(sets.columns(0, len(array)), (start, sizes, sum1, sum2), strict=True):
         column[rows] = values
     return dataclasses.replace(sets, words=words)
+
+
+def _stamps() -> np.ndarray:
+    return np.full(4096, -1, np.int64)  # one for each upper 12 bits of a hash
 
 
 @functools.cache
@@ -267,10 +268,8 @@ class _Groups:
 
 
 def _group(sets: _WordSets, order: np.ndarray) -> _Groups:
-    from personahub.core.duplicates import kernels
-
     groups = _Groups(np.empty(len(order), np.int32), np.full(_power_of_two(2 * len(order)), -1, np.int32))
-    kernels.group_identical(order, sets.sum1, sets.sum2, groups.slots, groups.leader)
+    compiled.group_identical(order, sets.sum1, sets.sum2, groups.slots, groups.leader)
     return groups
 
 
@@ -278,8 +277,6 @@ def _join(
     sets: _WordSets, order: np.ndarray, groups: _Groups, threshold: float, references: int, keep_rest: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Survivor (int32, -1: none) and similarity (float64) of each row; see `kernels.keep_first`."""
-    from personahub.core.duplicates import kernels
-
     rows = len(order)
     plan = make_plan(threshold, int(sets.sizes.max(initial=1)))
     edge_start, edges = _edges(sets, groups, plan)
@@ -287,31 +284,29 @@ def _join(
     rank = np.empty(rows, np.int32)
     rank[order] = np.arange(rows, dtype=np.int32)
     survivor, similarity = np.full(rows, -1, np.int32), np.zeros(rows, np.float64)
-    kernels.keep_first(
+    compiled.keep_first(
         order, rank, references, keep_rest, threshold, groups.leader,
         sets.words, sets.start, sets.sizes, sketches,
         edge_start, edges, signature_start, signatures,
         np.full(_power_of_two(len(signatures)), -1, np.int64), np.empty((len(signatures), 3), np.int32),
-        survivor, similarity,
+        np.zeros(rows, np.bool_), np.full(rows, -1, np.int32), survivor, similarity,
     )  # fmt: skip
     return survivor, similarity
 
 
 def _edges(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """Leaders one word away from each leader: `edges[edge_start[i] : edge_start[i + 1]]`."""
-    from personahub.core.duplicates import kernels
-
     rows, (least, most) = len(sets.sizes), plan.one_word_apart
     if least > most:
         return np.zeros(rows + 1, np.int64), np.empty(0, np.int32)
     bloom = np.zeros(_power_of_two(rows // 4), np.uint64)
-    kernels.fill_bloom(sets.sizes, sets.sum1, groups.leader, least - 1, most - 1, bloom)
+    compiled.fill_bloom(sets.sizes, sets.sum1, groups.leader, least - 1, most - 1, bloom)
 
     def find(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         sizes = sets.sizes[first:last]
         room = int(sizes[(sizes >= least) & (sizes <= most)].sum())
         larger, smaller = np.empty(room, np.int32), np.empty(room, np.int32)
-        found = kernels.one_word_apart(
+        found = compiled.one_word_apart(
             first, last, sets.words, sets.start, sets.sizes, sets.sum1, sets.sum2, groups.leader, groups.slots,
             bloom, least, most, larger, smaller,
         )  # fmt: skip
@@ -326,8 +321,6 @@ def _edges(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np
 
 def _signatures(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sketches of the sets, and those signatures of each leader that it may share with another."""
-    from personahub.core.duplicates import kernels
-
     rows = len(sets.sizes)
     sketches, start = np.zeros(rows, np.uint64), np.zeros(rows + 1, np.int64)
     leaders = np.bincount(sets.sizes[groups.leader == np.arange(rows)], minlength=len(plan.signatures))
@@ -336,15 +329,27 @@ def _signatures(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarra
         return sketches, start, np.empty(0, np.uint64)
     counts = np.zeros(_power_of_two(min(len(sets.words) // 16, 1 << 18)), np.int32)
     if (plan.schemes > 0).any():
-        kernels.count_words(sets.words, sets.start, sets.sizes, groups.leader, plan.least, counts)
+        compiled.count_words(sets.words, sets.start, sets.sizes, groups.leader, plan.least, counts)
     once, twice = (np.zeros(_power_of_two(room // 4), np.uint64) for _ in range(2))
     signatures = np.empty(room, np.uint64)
-    kernels.sign(
+    compiled.sign(
         sets.words, sets.start, sets.sizes, groups.leader, counts, plan.scheme_start, plan.schemes, plan.spare,
-        int(plan.signatures.max()), once, twice, start, signatures,
+        once, twice, *_scratch(plan), start, signatures,
     )  # fmt: skip
-    kernels.sort_and_sketch(sets.words, sets.start, sets.sizes, start, sketches)
+    compiled.sort_and_sketch(sets.words, sets.start, sets.sizes, start, sketches)
     return sketches, start, signatures[: start[-1]]
+
+
+def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
+    """Arrays for `kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
+    most, rarest = int(plan.signatures.max()), len(plan.spare) + 64
+    return (
+        np.empty(most, np.uint64),
+        np.empty(rarest, np.uint64),
+        np.empty(rarest, np.int32),
+        np.empty(64, np.int64),
+        np.empty(64, np.uint64),
+    )
 
 
 def _power_of_two(at_least: int) -> int:
