@@ -5,9 +5,9 @@
 
 numba compiles `kernels` once (some 5 s of CPU) and the machine code is kept in a file. Later
 processes load that file with llvmlite, numba's own loader, in 0.05 s; numba itself, which would
-need about 1 s to import and to set up its types, is not imported. The file is in `__pycache__`
-beside the kernels, or in the folder NUMBA_CACHE_DIR names, or in the user's cache; its name holds
-a hash of all that the code depends on: source, signatures, versions and processor.
+need about 1 s to import and to set up its types, is not imported. The file is in the folder that
+NUMBA_CACHE_DIR names, or else in `__pycache__` beside the kernels or in the user's cache; its name
+holds a hash of all that the code depends on: source, signatures, versions and processor.
 
 A kernel is called as numba calls its own functions: `int status(return*, exception*, arguments...)`,
 each array spread out into owner, parent, items, item size, address, shape and strides. ctypes
@@ -97,9 +97,10 @@ def _load_or_compile(processor: str) -> dict[str, dict[str, str]]:
 
 
 def _folders() -> list[Path]:
-    named = os.environ.get("NUMBA_CACHE_DIR")
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        return [Path(named)]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [*([Path(named)] if named else []), _SOURCE.parent / "__pycache__", cache / "personahub"]
+    return [_SOURCE.parent / "__pycache__", cache / "personahub"]
 
 
 def _write(file: Path, text: str) -> None:
