@@ -147,7 +147,8 @@ def test_results_do_not_depend_on_threads_or_on_how_a_column_is_stored(monkeypat
     assert as_mapping(deduplicate(column, 0.6)) == expected
     chunks = pa.chunked_array([pa.array(rows[:7], pa.large_string()), pa.array(rows[7:], pa.large_string())])
     assert as_mapping(deduplicate(chunks, 0.6)) == expected
-    monkeypatch.setattr(surface, "_MIN_ROWS_PER_THREAD", 1)
+    assert as_mapping(deduplicate(iter(chunks.chunks), 0.6)) == expected
+    monkeypatch.setattr(surface, "_ROWS_PER_PIECE", 3)
     monkeypatch.setattr(surface, "_processors", lambda: 7)
     assert as_mapping(deduplicate(rows, 0.6)) == expected
 

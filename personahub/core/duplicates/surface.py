@@ -28,11 +28,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -44,13 +46,14 @@ from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.result import Deduplication, visiting_order
 from personahub.core.errors import UserError
 
-Texts = Sequence[str] | pa.Array | pa.ChunkedArray
+Texts = Sequence[str] | pa.Array | pa.ChunkedArray | Iterator[pa.Array]
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _WORD = re.compile(r"\w+")
 _FOLDED = 0x3100  # characters in the folding table
 _OFFSETS = {pa.string(): np.int32, pa.binary(): np.int32, pa.large_string(): np.int64, pa.large_binary(): np.int64}
-_MIN_ROWS_PER_THREAD = 20_000
+_ROWS_PER_PIECE = 65_536  # their arrays are large enough for huge pages
 
 
 def words_of(text: str) -> list[str]:
@@ -71,7 +74,8 @@ def deduplicate(texts: Texts, threshold: float = 0.9, priority: np.ndarray | Non
     """Drop each text that has `jaccard >= threshold` with a text kept before it.
 
     Args:
-        texts: strings of any kind; a pyarrow string column is read in place.
+        texts: strings of any kind; a pyarrow string column is read in place. An iterator of
+            pyarrow arrays is consumed as it comes, and only the words' hashes stay in memory.
         threshold: in (0, 1].
         priority: one number per text, the lowest is visited first; by default the order given.
 
@@ -102,8 +106,16 @@ def nearest(queries: Texts, corpus: Texts, threshold: float = 0.9) -> tuple[np.n
         (float64, 0 where there is none).
     """
     _check(threshold)
-    references = len(corpus)
-    sets = _word_sets(pa.chunked_array([_array(texts).cast(pa.large_binary()) for texts in (corpus, queries)]))
+    rows = 0
+
+    def counted() -> Iterator[pa.Array]:
+        nonlocal rows
+        for piece in _pieces(corpus):
+            rows += len(piece)
+            yield piece
+
+    sets = _word_sets(itertools.chain(counted(), _pieces(queries)))
+    references = rows
     order = np.arange(len(sets.sizes), dtype=np.int64)
     survivor, similarity = _join(sets, order, _group(sets, order), threshold, references, keep_rest=False)
     return survivor[references:].astype(np.int64), similarity[references:]
@@ -132,79 +144,91 @@ class _WordSets:
     sum1: np.ndarray  # uint64
     sum2: np.ndarray  # uint64
 
-    def columns(self, first: int, last: int) -> tuple[np.ndarray, ...]:
-        """What is known of some of the rows, for a kernel to fill in."""
-        return tuple(column[first:last] for column in (self.start, self.sizes, self.sum1, self.sum2))
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """What a kernel fills in, row by row."""
+        return self.start, self.sizes, self.sum1, self.sum2
 
 
-def _array(texts: Texts) -> pa.Array:
-    """The texts as one Arrow array of UTF-8 strings or bytes, in place where they are one already."""
-    chunks: list[Any]
-    if isinstance(texts, (pa.Array, pa.ChunkedArray)):
+def _pieces(texts: Texts) -> Iterator[pa.Array]:
+    """The texts as Arrow arrays of UTF-8 strings or bytes, in place where they are that already."""
+    if isinstance(texts, pa.Array):
+        chunks: Iterable[Any] = [texts]
+    elif isinstance(texts, pa.ChunkedArray):
         column: Any = texts
-        chunks = column.chunks if isinstance(texts, pa.ChunkedArray) else [column]
+        chunks = column.chunks
+    elif isinstance(texts, Sequence):
+        chunks = (_encoded(texts[first : first + _ROWS_PER_PIECE]) for first in range(0, len(texts), _ROWS_PER_PIECE))
     else:
-        try:
-            chunks = [pa.array(texts, pa.large_string())]
-        except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
-            chunks = [pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())]
-    if len(chunks) == 1 and chunks[0].type in _OFFSETS:
-        array = chunks[0]
-    else:
-        array = pa.concat_arrays(
-            [pa.array([], pa.large_binary()), *(chunk.cast(pa.large_binary()) for chunk in chunks)]
-        )
-    if array.null_count:
-        raise UserError(f"text {array.is_null().index(True).as_py()} is null: every row needs a text")
-    return array
+        chunks = texts
+    row = 0
+    for chunk in chunks:
+        array = chunk if chunk.type in _OFFSETS else chunk.cast(pa.large_binary())
+        if array.null_count:
+            raise UserError(f"text {row + array.is_null().index(True).as_py()} is null: every row needs a text")
+        row += len(array)
+        for first in range(0, len(array), _ROWS_PER_PIECE):
+            yield array.slice(first, _ROWS_PER_PIECE)
+
+
+def _encoded(texts: Sequence[str]) -> Any:
+    try:
+        return pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
+        return pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())
 
 
 def _word_sets(texts: Texts) -> _WordSets:
-    array = _array(texts)
+    """Hash all words. Pieces are hashed in threads as they come; the texts are not kept."""
+    pieces = _in_threads(_hash_piece, _pieces(texts))
+    words = np.empty(sum(len(piece.words) for piece in pieces), np.uint64)
+    sizes, sum1, sum2 = (
+        np.concatenate([np.empty(0, kind), *(getattr(piece, name) for piece in pieces)])
+        for name, kind in (("sizes", np.int32), ("sum1", np.uint64), ("sum2", np.uint64))
+    )
+    start, row, at = np.empty(len(sizes), np.int64), 0, 0
+    pieces.reverse()
+    while pieces:  # each is freed once it is copied, so words are hardly ever in memory twice
+        piece = pieces.pop()
+        np.add(piece.start, at, out=start[row : row + len(piece.start)])
+        words[at : at + len(piece.words)] = piece.words
+        row, at = row + len(piece.start), at + len(piece.words)
+    return _WordSets(words, start, sizes, sum1, sum2)
+
+
+def _hash_piece(array: pa.Array) -> _WordSets:
     rows = len(array)
     _, offset_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer or bytes(8), _OFFSETS[array.type])
     offsets = offsets[array.offset : array.offset + rows + 1].astype(np.int64, copy=False)
     data = np.frombuffer(data_buffer or b"", np.uint8)
 
-    # A text of n bytes has at most (n + 1) / 2 words, which tells every thread where it may write,
-    # and one slot a row is for texts without words. Pages that are never written cost no memory.
-    room = (int(offsets[-1] - offsets[0]) + rows) // 2 + 1
-    words = np.empty(room + rows, np.uint64)
+    # A text of n bytes has at most (n + 1) / 2 words. Pages that are never written cost no memory.
+    words = np.empty((int(offsets[-1] - offsets[0]) + rows) // 2 + 1, np.uint64)
     sets = _WordSets(words, *(np.empty(rows, kind) for kind in (np.int64, np.int32, np.uint64, np.uint64)))
     left = np.empty(rows, np.bool_)
-    table = _folding()
-
-    def hash_rows(first: int, last: int) -> int:
-        at = (offsets[first] - offsets[0] + first + 1) // 2
-        starts, ends = offsets[first:last], offsets[first + 1 : last + 1]
-        start, sizes, sum1, sum2 = sets.columns(first, last)
-        return compiled.hash_words(
-            data, starts, ends, False, table, words, at, start, sizes, sum1, sum2, left[first:last], _stamps()
-        )
-
-    free = _in_threads(rows, hash_rows)[-1]
-    if left.any():
-        sets = _with_rewritten(sets, array, np.flatnonzero(left), free, room)
-    _hash_wordless(sets, array, room)
-    return sets
+    used = compiled.hash_words(
+        data, offsets[:-1], offsets[1:], False, _folding(), words, 0, *sets.columns(), left, _stamps()
+    )
+    added = [_rewrite(sets, array, np.flatnonzero(left), used)] if left.any() else []
+    used_in_all = used + sum(map(len, added))
+    added.append(_hash_wordless(sets, array, used_in_all))
+    return dataclasses.replace(sets, words=np.concatenate([words[:used], *added]))
 
 
-def _with_rewritten(sets: _WordSets, array: pa.Array, rows: np.ndarray, free: int, room: int) -> _WordSets:
-    """Normalise rows that need it as a whole, and add their words: between `free` and `room` if they fit."""
+def _rewrite(sets: _WordSets, array: pa.Array, rows: np.ndarray, at: int) -> np.ndarray:
+    """Normalise rows that need it as a whole; return their words, which are to stand from `at` on."""
     texts = [" ".join(words_of(_text(array, row))).encode() for row in rows.tolist()]
     ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
     starts = ends - np.diff(ends, prepend=0)
     data = np.frombuffer(b"".join(texts), np.uint8)
-    words, needed = sets.words, (len(data) + len(texts)) // 2 + 1
-    if free + needed > room:
-        words, free = np.concatenate([words, np.empty(needed, np.uint64)]), len(words)
-    start, sizes, sum1, sum2 = (column[rows] for column in sets.columns(0, len(array)))
+    words = np.empty((len(data) + len(texts)) // 2 + 1, np.uint64)
+    columns = [column[rows] for column in sets.columns()]
     left = np.empty(len(rows), np.bool_)
-    compiled.hash_words(data, starts, ends, True, _folding(), words, free, start, sizes, sum1, sum2, left, _stamps())
-    for column, values in zip(sets.columns(0, len(array)), (start, sizes, sum1, sum2), strict=True):
+    used = compiled.hash_words(data, starts, ends, True, _folding(), words, 0, *columns, left, _stamps())
+    columns[0] += at
+    for column, values in zip(sets.columns(), columns, strict=True):
         column[rows] = values
-    return dataclasses.replace(sets, words=words)
+    return words[:used]
 
 
 def _stamps() -> np.ndarray:
@@ -229,13 +253,15 @@ def _folding() -> np.ndarray:
     return table
 
 
-def _hash_wordless(sets: _WordSets, array: pa.Array, at: int) -> None:
+def _hash_wordless(sets: _WordSets, array: pa.Array, at: int) -> np.ndarray:
     """A text without words counts as one word of its own: its normalised self."""
-    for i, row in enumerate(np.flatnonzero(sets.sizes == 0).tolist()):
+    rows = np.flatnonzero(sets.sizes == 0)
+    words = np.empty(len(rows), np.uint64)
+    for i, row in enumerate(rows.tolist()):
         squeezed = _squeeze(_text(array, row)).encode("utf-8", "surrogatepass")
-        hash1, hash2 = np.frombuffer(hashlib.blake2b(squeezed, digest_size=16).digest(), np.uint64)
-        sets.words[at + i] = sets.sum1[row] = hash1
-        sets.start[row], sets.sizes[row], sets.sum2[row] = at + i, 1, hash2
+        words[i], sets.sum2[row] = np.frombuffer(hashlib.blake2b(squeezed, digest_size=16).digest(), np.uint64)
+    sets.start[rows], sets.sizes[rows], sets.sum1[rows] = at + np.arange(len(rows)), 1, words
+    return words
 
 
 def _text(array: pa.Array, row: int) -> str:
@@ -243,14 +269,17 @@ def _text(array: pa.Array, row: int) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
-def _in_threads(rows: int, work: Callable[[int, int], Result]) -> list[Result]:
-    """Results of `work(first, last)` on slices of the rows, in order; the compiled kernels release the GIL."""
-    threads = max(1, min(_processors(), rows // _MIN_ROWS_PER_THREAD))
-    bounds = [rows * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        return [work(0, rows)]
+def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results in the order of the items, of which few are taken ahead; the kernels release the GIL."""
+    threads, results = _processors(), []
+    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, bounds[:-1], bounds[1:]))
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * threads:
+                results.append(waiting.popleft().result())
+        results += [future.result() for future in waiting]
+    return results
 
 
 def _processors() -> int:
@@ -302,7 +331,8 @@ def _edges(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np
     bloom = np.zeros(_power_of_two(rows // 4), np.uint64)
     compiled.fill_bloom(sets.sizes, sets.sum1, groups.leader, least - 1, most - 1, bloom)
 
-    def find(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    def find(first: int) -> tuple[np.ndarray, np.ndarray]:
+        last = min(first + _ROWS_PER_PIECE, rows)
         sizes = sets.sizes[first:last]
         room = int(sizes[(sizes >= least) & (sizes <= most)].sum())
         larger, smaller = np.empty(room, np.int32), np.empty(room, np.int32)
@@ -310,11 +340,12 @@ def _edges(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np
             first, last, sets.words, sets.start, sets.sizes, sets.sum1, sets.sum2, groups.leader, groups.slots,
             bloom, least, most, larger, smaller,
         )  # fmt: skip
-        return larger[:found], smaller[:found]
+        return larger[:found].copy(), smaller[:found].copy()
 
-    found = _in_threads(rows, find)
-    ends = np.concatenate([larger for larger, _ in found] + [smaller for _, smaller in found])
-    others = np.concatenate([smaller for _, smaller in found] + [larger for larger, _ in found])
+    found = _in_threads(find, range(0, rows, _ROWS_PER_PIECE))
+    none = np.empty(0, np.int32)
+    ends = np.concatenate([none, *(larger for larger, _ in found), *(smaller for _, smaller in found)])
+    others = np.concatenate([none, *(smaller for _, smaller in found), *(larger for larger, _ in found)])
     edge_start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=rows))])
     return edge_start, others[np.argsort(ends, kind="stable")]
 
