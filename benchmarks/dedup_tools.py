@@ -49,7 +49,7 @@ def rensa_r_8_bands(file: pq.ParquetFile) -> np.ndarray:
 
 
 def _rensa(file: pq.ParquetFile, bands: int | None) -> np.ndarray:
-    from rensa import RMinHashDeduplicator  # pyright: ignore[reportMissingImports]
+    from rensa import RMinHashDeduplicator  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     tool = RMinHashDeduplicator(threshold=THRESHOLD, num_perm=PERMUTATIONS, use_lsh=True, num_bands=bands)
     return np.array(tool.add_pairs((str(i), text.split()) for i, text in enumerate(_texts(file))))
@@ -57,7 +57,7 @@ def _rensa(file: pq.ParquetFile, bands: int | None) -> np.ndarray:
 
 def rensa_rho(file: pq.ParquetFile) -> np.ndarray:
     """Its bulk filter. It flags both members of a pair, so the first of a crowd is lost as well."""
-    from rensa import RMinHash, RMinHashLSH  # pyright: ignore[reportMissingImports]
+    from rensa import RMinHash, RMinHashLSH  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     matrix = RMinHash.digest_matrix_from_token_sets_rho([t.split() for t in _texts(file)], PERMUTATIONS, 42)
     index = RMinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, num_bands=8)

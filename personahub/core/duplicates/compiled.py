@@ -35,7 +35,7 @@ import numpy as np
 
 # Result and arguments of each kernel. `[]` marks an array, `[,]` one with two axes; all are contiguous.
 SIGNATURES = {
-    "hash_words": "i8(u1[], i8[], i8[], i8, i4[], u8[], i8, i8[], i4[], u8[], u8[], b1[], i8[])",
+    "hash_words": "i8(u1[], i8[], i8[], i8, i8, i4[], u8[], i8, i8[], i4[], u8[], u8[], b1[], i8[])",
     "group_identical": "void(i8[], u8[], u8[], i4[], i4[])",
     "fill_bloom": "void(i4[], u8[], i4[], i8, i8, u8[])",
     "one_word_apart": "i8(i8, i8, u8[], i8[], i4[], u8[], u8[], i4[], i4[], u8[], i8, i8, i4[], i4[])",

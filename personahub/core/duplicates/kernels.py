@@ -83,13 +83,14 @@ def at_least(value, byte):
     return (value + (U(0x80) - U(byte)) * ONES) & TOPS
 
 
-def hash_words(data, starts, ends, verbatim, table, words, at, word_start, sizes, sum1, sum2, left, stamps):
+def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start, sizes, sum1, sum2, left, stamps):
     """Hash the words of UTF-8 texts; flag in `left` the rows that need more than a character at a time.
 
     With `verbatim`, texts are folded already, and all characters beyond ASCII belong to words.
     A hash takes the bytes of the folded word eight at a time, so words of up to seven bytes never
     collide. `sum1` and `sum2` become the 128-bit hash of the set: a sum, so that leaving out a
-    word is a subtraction. `at` is where in `words` to begin; where it ended is returned. `stamps`
+    word is a subtraction. With `ngram` above 1, runs of so many words take the place of words; a
+    text of fewer is one run. `at` is where in `words` to begin; where it ended is returned. `stamps`
     is scratch, all -1.
 
     ASCII is classified and folded eight bytes at a time; what else there is, a character at a time.
@@ -171,6 +172,14 @@ def hash_words(data, starts, ends, verbatim, table, words, at, word_start, sizes
         elif pending != ZERO or state != SEED:
             words[at] = mix(state ^ pending)
             at += 1
+        if ngram > 1 and at > begin:
+            run = min(ngram, at - begin)
+            at -= run - 1
+            for j in range(begin, at):
+                state = SEED
+                for k in range(run):
+                    state = mix(state ^ words[j + k])
+                words[j] = state
         at = begin + distinct(words[begin:at], stamps, row)
         word_start[row], sizes[row] = begin, at - begin
         first, upper = ZERO, ZERO
