@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from personahub.core.duplicates.result import Deduplication, visiting_order
+from personahub.core.duplicates.result import Deduplication, Priority, visiting_order
 from personahub.core.errors import UserError
 
 _BLOCK = 1024  # rows visited at once; 1024 x 16384 products of 4 bytes are 64 MB
@@ -35,13 +35,17 @@ _BOUND_FROM_ROWS = 32_768  # with fewer, the basis costs more than it saves
 _MOST_CANDIDATES = 1 / 400  # of all pairs: beyond, computing all products is faster than looking at each candidate
 
 
-def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarray | None = None) -> Deduplication:
+def deduplicate(
+    vectors: np.ndarray, threshold: float = 0.9, priority: Priority | None = None, references: int = 0
+) -> Deduplication:
     """Drop each row whose cosine with a row kept before it is above `threshold`.
 
     Args:
         vectors: float32 [rows, dimensions] of norm 1.
         threshold: in [-1, 1).
         priority: one number per row, the lowest is visited first; by default the order given.
+        references: how many of the rows, at the end, all stay and come before all others: an
+            existing collection, which is not compared with itself and is not in the result.
 
     Raises:
         UserError: the threshold is out of range, or the rows do not have norm 1.
@@ -49,14 +53,15 @@ def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarra
     if not -1 <= threshold < 1:
         raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
     _check_unit(vectors)
-    rows = len(vectors)
+    rows = len(vectors) - references
     order = visiting_order(rows, priority)
-    bounds = _bounds(vectors) if rows >= _BOUND_FROM_ROWS else None
-    few = np.arange(0, rows, max(1, rows // 1024))
+    bounds = _bounds(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
+    few = np.arange(0, len(vectors), max(1, len(vectors) // 1024))
     if bounds is not None and _candidates(bounds, few, few, threshold) is None:
         bounds = None  # at this threshold they tell too little
     survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
-    kept, kept_count = np.empty(rows, np.int64), 0
+    kept, kept_count = np.empty(len(vectors), np.int64), references
+    kept[:references] = np.arange(rows, len(vectors))
     for first in range(0, rows, _BLOCK):
         visited = order[first : first + _BLOCK]
         survivor, similarity = _cover_by_kept(vectors, bounds, visited, kept[:kept_count], threshold)
@@ -68,7 +73,7 @@ def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarra
     return Deduplication.from_survivors(threshold, survivor_of, similarity_of)
 
 
-def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: np.ndarray | None = None) -> list[Deduplication]:
+def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: Priority | None = None) -> list[Deduplication]:
     """`deduplicate` at several thresholds. Lower ones cost less, because they keep fewer rows to compare with."""
     return [deduplicate(vectors, threshold, priority) for threshold in thresholds]
 

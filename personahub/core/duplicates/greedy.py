@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from personahub.core.duplicates import compiled
-from personahub.core.duplicates.result import visiting_order
+from personahub.core.duplicates.result import Priority, visiting_order
 from personahub.core.duplicates.word_sets import WordSets
 
 
@@ -35,7 +35,7 @@ class Groups:
     slots: np.ndarray  # int32, a power of two long
 
     @classmethod
-    def of(cls, sets: WordSets, rows: int, priority: np.ndarray | None) -> Groups:
+    def of(cls, sets: WordSets, rows: int, priority: Priority | None) -> Groups:
         """Group equal sets; `priority` says in which order the first `rows` are visited."""
         everything = len(sets.sizes)
         order = np.concatenate([np.arange(rows, everything, dtype=np.int64), visiting_order(rows, priority)])

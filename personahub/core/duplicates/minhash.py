@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from personahub.core.duplicates.greedy import Groups, Lists
-from personahub.core.duplicates.result import Deduplication
+from personahub.core.duplicates.result import Deduplication, Priority
 from personahub.core.duplicates.surface import check_threshold
 from personahub.core.duplicates.word_sets import Texts, read
 from personahub.core.errors import UserError
@@ -33,7 +33,7 @@ _ROWS_AT_ONCE = 8192  # rensa hands signatures out as Python numbers
 def deduplicate(
     texts: Texts,
     threshold: float = 0.9,
-    priority: np.ndarray | None = None,
+    priority: Priority | None = None,
     against: Texts | None = None,
     *,
     ngram: int = 1,
@@ -56,7 +56,7 @@ def deduplicate(
 def sweep(
     texts: Texts,
     thresholds: Sequence[float],
-    priority: np.ndarray | None = None,
+    priority: Priority | None = None,
     against: Texts | None = None,
     *,
     ngram: int = 1,

@@ -32,7 +32,7 @@ import numpy as np
 from personahub.core.duplicates import compiled
 from personahub.core.duplicates.greedy import Groups, Lists, power_of_two
 from personahub.core.duplicates.plan import Plan, make_plan
-from personahub.core.duplicates.result import Deduplication
+from personahub.core.duplicates.result import Deduplication, Priority
 from personahub.core.duplicates.word_sets import Texts, in_threads, read, squeeze, words_of
 from personahub.core.errors import UserError
 
@@ -49,7 +49,7 @@ def jaccard(a: str, b: str) -> float:
 
 
 def deduplicate(
-    texts: Texts, threshold: float = 0.9, priority: np.ndarray | None = None, against: Texts | None = None
+    texts: Texts, threshold: float = 0.9, priority: Priority | None = None, against: Texts | None = None
 ) -> Deduplication:
     """Drop each text that has `jaccard >= threshold` with a text kept before it.
 
@@ -68,7 +68,7 @@ def deduplicate(
 
 
 def sweep(
-    texts: Texts, thresholds: Sequence[float], priority: np.ndarray | None = None, against: Texts | None = None
+    texts: Texts, thresholds: Sequence[float], priority: Priority | None = None, against: Texts | None = None
 ) -> list[Deduplication]:
     """`deduplicate` at several thresholds, reading the texts once."""
     for threshold in thresholds:
@@ -126,7 +126,7 @@ def _one_word_apart(groups: Groups, plan: Plan) -> Lists:
         )  # fmt: skip
         return larger[:found].copy(), smaller[:found].copy()
 
-    found = in_threads(find, range(0, rows, _ROWS_AT_ONCE))
+    found = list(in_threads(find, range(0, rows, _ROWS_AT_ONCE)))
     none = np.empty(0, np.int32)
     ends = np.concatenate([none, *(larger for larger, _ in found), *(smaller for _, smaller in found)])
     others = np.concatenate([none, *(smaller for _, smaller in found), *(larger for larger, _ in found)])

@@ -96,20 +96,19 @@ def _encoded(texts: Sequence[str]) -> Any:
 
 def word_sets(texts: Texts, ngram: int = 1) -> WordSets:
     """Hash all words, or runs of `ngram` words. Pieces are hashed in threads as they come; the texts are not kept."""
-    read = in_threads(functools.partial(_hash_piece, ngram), pieces(texts))
-    words = np.empty(sum(len(piece.words) for piece in read), np.uint64)
-    sizes, sum1, sum2 = (
-        np.concatenate([np.empty(0, kind), *(getattr(piece, name) for piece in read)])
-        for name, kind in (("sizes", np.int32), ("sum1", np.uint64), ("sum2", np.uint64))
-    )
-    start, row, at = np.empty(len(sizes), np.int64), 0, 0
-    read.reverse()
-    while read:  # each is freed once it is copied, so words are hardly ever in memory twice
-        piece = read.pop()
-        np.add(piece.start, at, out=start[row : row + len(piece.start)])
+    words, at = np.empty(0, np.uint64), 0
+    start, *others = ([np.empty(0, kind)] for kind in (np.int64, np.int32, np.uint64, np.uint64))
+    for piece in in_threads(functools.partial(_hash_piece, ngram), pieces(texts)):
+        if at + len(piece.words) > len(words):
+            larger = np.empty(2 * len(words) + len(piece.words), np.uint64)  # costs no memory before it is written
+            larger[:at] = words[:at]
+            words = larger
         words[at : at + len(piece.words)] = piece.words
-        row, at = row + len(piece.start), at + len(piece.words)
-    return WordSets(words, start, sizes, sum1, sum2)
+        start.append(piece.start + at)
+        for held, column in zip(others, piece.columns()[1:], strict=True):
+            held.append(column)
+        at += len(piece.words)
+    return WordSets(words[:at], np.concatenate(start), *(np.concatenate(held) for held in others))
 
 
 def read(texts: Texts, against: Texts | None, ngram: int = 1) -> tuple[int, WordSets]:
@@ -200,17 +199,17 @@ def _text(array: pa.Array, row: int) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in the order of the items, of which few are taken ahead; the kernels release the GIL."""
-    threads, results = _processors(), []
+    threads = _processors()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > 2 * threads:
-                results.append(waiting.popleft().result())
-        results += [future.result() for future in waiting]
-    return results
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _processors() -> int:
