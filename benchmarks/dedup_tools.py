@@ -23,7 +23,7 @@ def personahub(file: pq.ParquetFile) -> np.ndarray:
     """Streams the texts, as `personahub dedup` does."""
     from personahub.core.duplicates import surface
 
-    batches = file.iter_batches(65_536, columns=["text"], use_threads=False)
+    batches = file.iter_batches(16_384, columns=["text"], use_threads=False)
     result = surface.deduplicate((batch.column(0) for batch in batches), THRESHOLD)
     kept = np.zeros(result.rows, bool)
     kept[result.kept] = True

@@ -41,7 +41,7 @@ from personahub.core.errors import UserError
 from personahub.core.progress import Progress
 
 MOST_CHARACTERS = 1_000_000  # in one text; longer ones are no persona
-_ROWS = 65_536  # read at once
+_ROWS = 16_384  # read at once
 _EMBEDDED = 16_384
 
 

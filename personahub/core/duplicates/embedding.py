@@ -2,6 +2,7 @@
 
     vectors = embed(texts, config)              # personahub.core.embedding
     result = deduplicate(vectors, threshold=0.9)
+    rows, cosines = pairs(vectors, threshold=0.9)
     cosines, rows = nearest(queries, corpus)
 
 The paper (arXiv 2406.20094, section 2) drops a persona whose cosine with another exceeds 0.9, or
@@ -52,7 +53,7 @@ def deduplicate(
     """
     if not -1 <= threshold < 1:
         raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
-    _check_unit(vectors)
+    check_unit(vectors)
     rows = len(vectors) - references
     order = visiting_order(rows, priority)
     bounds = _bounds(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
@@ -78,6 +79,32 @@ def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: Priority |
     return [deduplicate(vectors, threshold, priority) for threshold in thresholds]
 
 
+def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of rows whose cosine is above `threshold`, exactly; for thresholds at which they fit into memory.
+
+    Returns:
+        Rows (int64 [pairs, 2], the lower first, ascending) and cosines (float64).
+    """
+    check_unit(vectors)
+    rows = len(vectors)
+    bounds = _bounds(vectors) if rows >= _BOUND_FROM_ROWS else None
+    found = [np.empty((0, 2), np.int64)]
+    for first in range(0, rows, _BLOCK):
+        block = np.arange(first, min(first + _BLOCK, rows))
+        for start in range(first, rows, _KEPT_BLOCK):
+            part = np.arange(start, min(start + _KEPT_BLOCK, rows))
+            near = _candidates(bounds, block, part, threshold) if bounds is not None else None
+            if near is None:
+                near = np.nonzero(vectors[block] @ vectors[part].T > threshold - _ROUNDING)
+            some = np.stack([near[0] + first, near[1] + start], axis=1)
+            found.append(some[some[:, 0] < some[:, 1]])
+    rows_of = np.concatenate(found)
+    cosine = cosines(vectors, rows_of[:, 0], rows_of[:, 1])
+    above = np.flatnonzero(cosine > threshold)
+    above = above[np.lexsort((rows_of[above, 1], rows_of[above, 0]))]
+    return rows_of[above], cosine[above]
+
+
 def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The `k` most similar rows of `corpus` for each query.
 
@@ -93,10 +120,10 @@ def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.nda
     Raises:
         UserError: the rows do not have norm 1.
     """
-    _check_unit(queries)
-    _check_unit(corpus)
+    check_unit(queries)
+    check_unit(corpus)
     k = min(k, len(corpus))
-    cosines, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    best_cosines, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     for first in range(0, len(queries), _BLOCK):
         block = queries[first : first + _BLOCK]
         best, best_rows = np.empty((len(block), 0), np.float32), np.empty((len(block), 0), np.int64)
@@ -107,8 +134,8 @@ def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.nda
             best_rows = np.hstack([best_rows, top + start])
             top = _top(best, k)
             best, best_rows = np.take_along_axis(best, top, axis=1), np.take_along_axis(best_rows, top, axis=1)
-        cosines[first : first + len(block)], found[first : first + len(block)] = best, best_rows
-    return cosines, found
+        best_cosines[first : first + len(block)], found[first : first + len(block)] = best, best_rows
+    return best_cosines, found
 
 
 def _top(products: np.ndarray, k: int) -> np.ndarray:
@@ -122,7 +149,8 @@ def _top(products: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-products, axis=1, kind="stable")[:, :k]
 
 
-def _check_unit(vectors: np.ndarray) -> None:
+def check_unit(vectors: np.ndarray) -> None:
+    """Raises UserError unless the rows are float32 of norm 1."""
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         raise UserError(f"vectors: a float32 matrix is needed (got {vectors.dtype} of shape {vectors.shape})")
     off = np.flatnonzero(~(np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 1e-3))
@@ -163,7 +191,7 @@ def _cover_by_kept(
         pairs_row.append(pairs[0])
         pairs_kept.append(pairs[1] + start)
     row, position = np.concatenate(pairs_row), np.concatenate(pairs_kept)
-    cosine = _cosines(vectors, visited[row], kept[position])
+    cosine = cosines(vectors, visited[row], kept[position])
     survivor, similarity = np.full(len(visited), -1, np.int64), np.full(len(visited), threshold, np.float64)
     above = np.flatnonzero(cosine > threshold)
     # Last of each row in this order: the highest cosine, the earliest kept among equals.
@@ -194,14 +222,14 @@ def _cover_within(
         earlier = np.flatnonzero(near[i] & is_kept)
         earlier = earlier[earlier < i]
         if len(earlier):
-            cosine = _cosines(vectors, np.repeat(visited[i], len(earlier)), visited[earlier])
+            cosine = cosines(vectors, np.repeat(visited[i], len(earlier)), visited[earlier])
             best = int(cosine.argmax())
             if cosine[best] > similarity[i]:
                 survivor[i], similarity[i], is_kept[i] = visited[earlier[best]], cosine[best], False
     return is_kept
 
 
-def _cosines(vectors: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosines(vectors: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosines of row pairs in float64, at most 16 MB of rows at a time."""
     cosine = np.empty(len(a), np.float64)
     step = max(1, (1 << 21) // max(vectors.shape[1], 1))
