@@ -445,7 +445,7 @@ def similarity_above(words, word_start, sizes, sketches, a, b, least):
 def keep_first(
     order, rank, references, keep_rest, threshold, leader,
     words, word_start, sizes, sketches,
-    edge_start, edges, signature_start, signatures, heads, entries,
+    edge_start, edges, signature_start, signatures, heads, entries, entry_sketches,
     kept, seen, survivor, similarity,
 ):  # fmt: skip
     """Visit rows in `order`; set `survivor` (-1: none) and `similarity` of each.
@@ -453,7 +453,8 @@ def keep_first(
     The first `references` rows are kept unseen; the rest are compared with the kept rows and, if
     `keep_rest`, kept where nothing covers them. `edges` lists, for each leader, the leaders one
     word away. Kept rows are entered under their signatures: `heads[signature & mask]` is the
-    latest of a chain of `entries` (previous entry, row, tag). `kept` starts all False, `seen`
+    latest of a chain of `entries` (previous entry, row, tag, size of the set), whose sketches stand
+    beside them: most of what a chain holds is too different, and is passed without looking further. `kept` starts all False, `seen`
     (which row last looked at this one) all -1. Returns how many rows are kept.
     """
     count = 0
@@ -468,6 +469,7 @@ def keep_first(
             continue
         if visit >= references:
             best, best_value = -1, threshold
+            size, sketch = np.int64(sizes[lead]), sketches[lead]
             for e in range(edge_start[lead], edge_start[lead + 1]):
                 other = edges[e]
                 if kept[other]:
@@ -479,7 +481,10 @@ def keep_first(
                 entry = heads[signatures[s] & mask]
                 while entry >= 0:
                     other = entries[entry, 1]
-                    if entries[entry, 2] == tag and seen[other] != row:
+                    total = size + np.int64(entries[entry, 3])
+                    needed = np.int64(np.ceil(best_value / (1.0 + best_value) * total - 1e-6))
+                    apart = popcount(sketch ^ entry_sketches[entry])  # pyright: ignore[reportCallIssue]
+                    if entries[entry, 2] == tag and apart <= total - 2 * needed and seen[other] != row:
                         seen[other] = row
                         value = similarity_above(words, word_start, sizes, sketches, lead, other, best_value)
                         if value > best_value or (value == best_value and (best < 0 or rank[other] < rank[best])):
@@ -495,7 +500,8 @@ def keep_first(
         for s in range(signature_start[row], signature_start[row + 1]):
             slot = signatures[s] & mask
             entries[used, 0], entries[used, 1] = heads[slot], row
-            entries[used, 2] = np.int32(signatures[s] >> U(33))
+            entries[used, 2], entries[used, 3] = np.int32(signatures[s] >> U(33)), sizes[row]
+            entry_sketches[used] = sketches[row]
             heads[slot] = used
             used += 1
     return count
