@@ -9,7 +9,7 @@ TEST_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 
 MATH_TEST ?= $(shell $(PYTHON) tests/local_data.py math/test.jsonl)
 QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math.config.path=$(MATH_TEST))
 
-.PHONY: install system-packages quickstart test test-slow lint bench clean
+.PHONY: install system-packages quickstart test test-slow lint bench docs clean
 
 install: $(STAMP)
 
@@ -42,6 +42,11 @@ lint: install
 # All benchmarks with their defaults, or some: make bench BENCH="dedup answer_checker"
 bench: install
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# The documentation as a site, in build/site.
+docs: install
+	$(BIN)/python docs/make_configuration.py
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -26,11 +26,22 @@ EXPERIMENTS = [
 ]
 
 
+STAGE_OPTIONS = {"--redo", "--only"}
+
+
+def example_template() -> str:
+    """The prompt of a user's own that the guide shows."""
+    page = (ROOT / "docs" / "use_case.md").read_text(encoding="utf-8")
+    return page.partition("```markdown\n")[2].partition("```")[0]
+
+
 @pytest.mark.parametrize("words", EXPERIMENTS, ids=" ".join)
 def test_experiments_can_be_planned(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "my_texts.jsonl").write_text('{"text": "A text of mine."}\n')
-    plan = [word for word in words[2:] if word not in ("--redo", "--only")]
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "geometry.md").write_text(example_template())
+    plan = [word for word, before in zip(words[2:], words[1:], strict=False) if not {word, before} & STAGE_OPTIONS]
     called = [sys.executable, "-m", "personahub", "plan", *plan]
     result = subprocess.run(called, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,9 +196,14 @@ def read_manifest(path: Path) -> Manifest | None:
         ) from None
 
 
+def temporary_name(path: Path) -> Path:
+    """Where a file is written before it is renamed to `path`; unique across the nodes of a cluster."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all: to a temporary name, synced, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, sort_keys=False)
         file.write("\n")

@@ -33,6 +33,11 @@ _ENVIRONMENT = {
 }
 
 
+def _environment() -> dict[str, str]:
+    """The libraries' progress bars are for terminals; in a log they are noise."""
+    return _ENVIRONMENT if sys.stderr.isatty() else {**_ENVIRONMENT, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
 class StageFailedError(Exception):
     """A stage's process ended badly; it has already said why on stderr. `code` is the exit code to use."""
 
@@ -98,7 +103,7 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     try:
         # The lock travels: should this process die alone, a second run still sees that the stage is being made.
         process = subprocess.Popen(  # noqa: S603
-            [*worker, str(stage.path / SPEC)], pass_fds=[lock], env={**_ENVIRONMENT, **os.environ}
+            [*worker, str(stage.path / SPEC)], pass_fds=[lock], env={**_environment(), **os.environ}
         )
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import Counts, Usage
+from personahub.core.artifact import Counts, Usage, temporary_name
 from personahub.core.errors import Rejected
 from personahub.core.records import REJECTED, TRUTH, Row
 
@@ -33,7 +33,7 @@ class _ParquetFile:
         self.path = path
         self.schema = schema
         self.rows = 0
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = temporary_name(path)
         self._buffer: list[Row] = []
         self._writer: pq.ParquetWriter | None = None
 

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import pyarrow as pa
 from pydantic import Field
 
+from personahub.core import ray_cluster
 from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
@@ -50,8 +51,12 @@ C = TypeVar("C", bound=StageConfig)
 class Execution(FrozenModel):
     """How a stage runs; never part of a fingerprint."""
 
-    executor: Literal["serial", "process"] = "serial"
-    workers: int = Field(default=1, gt=0, description="Processes of the `process` executor.")
+    executor: Literal["serial", "process", "ray"] = Field(
+        default="serial",
+        description="Of stages that work shard by shard. Those that ask engines have one process, which is enough for "
+        "thousands of requests a second; what multiplies there are the engine's `replicas`.",
+    )
+    workers: int = Field(default=1, gt=0, description="Shards under way at once, under `process` and `ray`.")
     shards_in_flight: int = Field(default=2, gt=0, description="Shards whose requests share one engine at a time.")
     launcher: tuple[str, ...] = Field(
         default=(), description="Command in front of the stage, such as [accelerate, launch]."
@@ -151,30 +156,22 @@ class Stage(Generic[C]):
         pending = self.pending(source)
         done = source.num_rows - sum(source.manifest.shards[name] for name in pending)
         with self.progress(source.num_rows, done=done) as progress:
-            if self.spec.execution.executor == "serial" or len(pending) <= 1:
+            execution = self.spec.execution
+            if execution.executor == "serial" or (execution.executor == "process" and len(pending) <= 1):
                 for name in pending:
                     _map_shard(self, process, source, name, schema, progress.update)
-            else:
-                self._map_in_processes(process, source, pending, schema, progress)
-
-    def _map_in_processes(
-        self, process: Any, source: Artifact, pending: list[str], schema: pa.Schema, progress: Progress
-    ) -> None:
-        # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
-        context = multiprocessing.get_context("spawn")
-        tracker, self.tracker = self.tracker, None  # open files do not travel
-        try:
-            with concurrent.futures.ProcessPoolExecutor(self.spec.execution.workers, context) as pool:
-                futures = {pool.submit(_map_shard, self, process, source, n, schema, _no_progress): n for n in pending}
-                for future in concurrent.futures.as_completed(futures):
-                    try:
-                        future.result()
-                    except BaseException:
-                        pool.shutdown(wait=False, cancel_futures=True)
-                        raise
-                    progress.update(source.manifest.shards[futures[future]])
-        finally:
-            self.tracker = tracker
+                return
+            tracker, self.tracker = self.tracker, None  # open files do not travel
+            try:
+                map_tasks = ray_cluster.map_tasks if execution.executor == "ray" else _map_in_processes
+                map_tasks(
+                    _map_shard,
+                    [(name, (self, process, source, name, schema, _no_progress)) for name in pending],
+                    execution.workers,
+                    lambda name: progress.update(source.manifest.shards[name]),
+                )
+            finally:
+                self.tracker = tracker
 
     def totals(self) -> tuple[dict[str, int], Counts, Usage]:
         """Rows by shard, counts and usage over all committed shards."""
@@ -188,8 +185,28 @@ class Stage(Generic[C]):
         return rows, counts, usage
 
 
+def _map_in_processes(
+    function: Callable[..., object],
+    jobs: Sequence[tuple[str, tuple[Any, ...]]],
+    workers: int,
+    on_done: Callable[[str], object],
+) -> None:
+    """As `ray_cluster.map_tasks`, in processes of this machine."""
+    # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        futures = {pool.submit(function, *arguments): name for name, arguments in jobs}
+        for future in concurrent.futures.as_completed(futures):
+            try:
+                future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            on_done(futures[future])
+
+
 def _no_progress(_: int) -> None:
-    """Workers of the process executor report by finishing."""
+    """Workers report by finishing."""
 
 
 def _map_shard(

@@ -220,8 +220,9 @@ def test_a_wrong_model_stops_the_run(server: tuple[str, str]) -> None:
     assert "check model: other" in str(outcome)
 
 
-def test_the_vllm_engine_in_process(tmp_path: Path, repository: Path) -> None:
-    """Our own engine on vLLM's CPU build, in its interpreter."""
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_vllm_engine_in_process(tmp_path: Path, repository: Path, replicas: int) -> None:
+    """Our own engine on vLLM's CPU build, in its interpreter; two replicas are two actors of a Ray of this machine."""
     python = interpreter("PERSONAHUB_VLLM_PYTHON")
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(repository)}
     subprocess.run([python, "-c", MAKE_MODEL, str(repository), str(tmp_path)], check=True, env=environment)
@@ -229,7 +230,11 @@ def test_the_vllm_engine_in_process(tmp_path: Path, repository: Path) -> None:
     script.write_text(ASK_IN_PROCESS)
     output = tmp_path / "said.json"
     done = subprocess.run(
-        [python, str(script), str(tmp_path), str(output)], env=environment, capture_output=True, text=True, timeout=400
+        [python, str(script), str(tmp_path), str(output), str(replicas)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(output.read_text())
@@ -248,7 +253,8 @@ import asyncio, json, sys
 from pathlib import Path
 from personahub.core.engines import Request, Sampling, engine_config, open_engine
 async def main():
-    values = {"kind": "vllm", "model": sys.argv[1], "max_model_len": 512, "max_num_seqs": 16, "enforce_eager": True}
+    values = {"kind": "vllm", "model": sys.argv[1], "max_model_len": 512, "max_num_seqs": 16, "enforce_eager": True,
+              "replicas": int(sys.argv[3])}
     engine = open_engine(engine_config(values, "engines.e"))
     def ask(text="How many?", seed=1, schema=None, **sampling):
         messages = ({"role": "user", "content": text},)

@@ -73,6 +73,12 @@ def open_engine(config: EngineConfig) -> Engine:
     Raises:
         EngineUnavailable: the key is missing, or the model or its package is not there.
     """
+    replicas = getattr(config, "replicas", 1)
+    if replicas > 1:
+        from personahub.core.engines.replicas import open_replicas
+
+        single = config.model_copy(update={"replicas": 1})
+        return open_replicas(single, replicas, getattr(config, "gpus_per_replica", 1))
     return _module(config.kind, "engine").open_engine(config)
 
 

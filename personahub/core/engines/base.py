@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from personahub.core.errors import UserError
 from personahub.core.template import Message
 
-__all__ = ["Completion", "Engine", "EngineUnavailable", "Message", "Request", "RequestRefused", "Sampling"]
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineDied",
+    "EngineUnavailable",
+    "Message",
+    "Request",
+    "RequestRefused",
+    "Sampling",
+]
 
 
 class Sampling(BaseModel):
@@ -94,6 +103,10 @@ class RequestRefused(Exception):
 
 class EngineUnavailable(UserError):
     """The engine cannot serve any request: bad key, unknown model, unreachable endpoint."""
+
+
+class EngineDied(EngineUnavailable):
+    """The process or device behind the engine is gone; another one could go on."""
 
 
 class Engine(Protocol):

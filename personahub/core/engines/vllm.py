@@ -10,8 +10,8 @@ batch, so a sampled answer may differ between runs where two tokens are almost a
 
 `sampling.extra` may hold whatever `SamplingParams` takes (`top_k`, `min_p`, `repetition_penalty`,
 `logprobs`, ...). `engine_args` hold further arguments of vLLM's `AsyncEngineArgs`. Tensor and
-pipeline parallelism may span the nodes of a Ray cluster with `executor: ray`. Code that comes with
-a model is never run.
+pipeline parallelism may span the nodes of a Ray cluster with `executor: ray`; `replicas` puts whole
+engines on them (`personahub.core.engines.replicas`). Code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jinja2
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from personahub.core.config import EXECUTION, EngineConfig
-from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
+from personahub.core.engines.base import Completion, EngineDied, EngineUnavailable, Request, RequestRefused
 
 
 class Config(EngineConfig):
@@ -44,6 +44,9 @@ class Config(EngineConfig):
     executor: Annotated[Literal["auto", "mp", "ray"], EXECUTION] = Field(
         default="auto", description="ray: over the nodes of a Ray cluster."
     )
+    replicas: Annotated[int, EXECUTION] = Field(
+        default=1, gt=0, description="Whole engines over the nodes of a Ray cluster, each on one node."
+    )
     gpu_memory_utilization: Annotated[float, EXECUTION] = Field(default=0.9, gt=0, le=1)
     max_num_seqs: Annotated[int, EXECUTION] = Field(default=256, gt=0, description="Sequences decoded together.")
     enable_prefix_caching: Annotated[bool, EXECUTION] = True
@@ -51,6 +54,17 @@ class Config(EngineConfig):
     concurrency: Annotated[int, EXECUTION] = Field(
         default=512, gt=0, description="Requests in flight; more than max_num_seqs keeps its batch full."
     )
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one whole engine."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @model_validator(mode="after")
+    def _replicas_stay_on_a_node(self) -> Config:
+        if self.replicas > 1 and self.executor == "ray":
+            raise ValueError("replicas live on one node each: leave executor out, or have one replica over all nodes")
+        return self
 
 
 def open_engine(config: Config) -> VllmEngine:
@@ -129,7 +143,7 @@ class VllmEngine:
             ):
                 final = output
         except EngineDeadError as error:
-            raise EngineUnavailable(f"{self.config.model}: vLLM has died: {_line(error)}") from None
+            raise EngineDied(f"{self.config.model}: vLLM has died: {_line(error)}") from None
         except ValueError as error:  # what vLLM says of a request that it will not take
             raise RequestRefused("bad_request", _line(error)) from None
         assert final is not None  # noqa: S101

@@ -1,0 +1,65 @@
+# %% [markdown]
+# # A tour of a run
+#
+# A run is a folder of artifacts: Parquet shards, rejected records with their reasons, and a manifest. Nothing else
+# is needed to analyse it, and nothing here changes it.
+#
+# Start Jupyter in the repository's root after `make quickstart`, or set `PERSONAHUB_RUN` to the folder of another run.
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from personahub.core.artifact import open_artifact
+
+run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
+if not run.is_dir():
+    run = ".." / run  # the notebook's own folder is the working directory
+artifacts = {path.parent.name: open_artifact(path.parent) for path in sorted(run.glob("*/manifest.json"))}
+for name, artifact in artifacts.items():
+    counts = artifact.manifest.counts
+    print(f"{name:18} {artifact.manifest.module:32} {counts.rows_in:>8,} in {counts.rows_out:>8,} out")
+    for reason, number in counts.rejected.items():
+        print(f"{'':18} {'rejected, ' + reason:32} {number:>8,}")
+
+# %% [markdown]
+# ## Where a problem comes from
+#
+# Every record names what it was made from: a problem its persona, a persona its parent and its web text.
+
+# %%
+personas = {row["id"]: row for row in artifacts["related_personas"].rows()}
+documents = {row["id"]: row for row in artifacts["sources"].rows()}
+problem = next(row for row in artifacts["verified"].rows() if personas[row["persona_id"]]["hop"] > 1)
+
+print("problem  ", problem["problem"])
+print("answer   ", problem["answer"], "by", [vote["answer"] for vote in problem["votes"]])
+persona = personas[problem["persona_id"]]
+while True:
+    print(f"hop {persona['hop']}    ", persona["persona"], f"({persona['relation']})" if persona["relation"] else "")
+    if persona["parent_id"] is None:
+        break
+    persona = personas[persona["parent_id"]]
+print("web text ", documents[persona["document_id"]]["text"][:200], "...")
+
+# %% [markdown]
+# ## How sure the votes are
+
+# %%
+shares = [row["vote_share"] for row in artifacts["verified"].rows(["vote_share"])]
+figure, axes = plt.subplots(figsize=(5, 2.5))
+axes.hist(shares, bins=12)
+axes.set(xlabel="share of the votes for the accepted answer", ylabel="problems")
+plt.show()
+
+# %% [markdown]
+# ## What was dropped, and why
+#
+# The model's raw text is kept beside the reason.
+
+# %%
+for row in list(artifacts["good_personas"].rejected())[:5]:
+    print(row["reason"], "|", row["detail"], "|", json.loads(row["record"])["persona"])

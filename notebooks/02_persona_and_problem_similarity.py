@@ -1,0 +1,48 @@
+# %% [markdown]
+# # Do similar personas give similar problems?
+#
+# Figure 10 of the paper (section 4.1.1): pairs of personas at a similarity of 0.4, 0.6, 0.8 and 0.9, and how similar
+# the problems are that were made with them. `eval.diversity` finds the pairs and keeps each with its texts; its numbers
+# are in the manifest. After `make quickstart`; `PERSONAHUB_RUN` names the folder of another run.
+
+# %%
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from personahub.core.artifact import open_artifact
+
+run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
+if not run.is_dir():
+    run = ".." / run  # the notebook's own folder is the working directory
+similarity = open_artifact(run / "similarity")
+pairs = list(similarity.rows())
+summary = similarity.manifest.summary
+print(summary["embedder"])
+for level in summary["similarity"]["levels"]:
+    median = level.get("median", "no pair found")
+    print(f"personas at {level['level']}: {level['pairs']} pairs, median similarity of their problems {median}")
+
+# %%
+levels = [level["level"] for level in summary["similarity"]["levels"] if level["pairs"]]
+figure, axes = plt.subplots(figsize=(5, 3))
+axes.boxplot(
+    [[pair["problem_similarity"] for pair in pairs if pair["level"] == level] for level in levels],
+    tick_labels=[str(level) for level in levels],
+)
+axes.set(xlabel="similarity of the personas", ylabel="similarity of the problems")
+plt.show()
+
+# %% [markdown]
+# ## Two pairs to read
+#
+# The one whose problems are most alike, and the one whose problems are least alike, among the most similar personas.
+
+# %%
+nearest = sorted((pair for pair in pairs if pair["level"] == levels[-1]), key=lambda pair: pair["problem_similarity"])
+for pair in (nearest[-1], nearest[0]):
+    print(f"personas {pair['persona_similarity']:.2f}, problems {pair['problem_similarity']:.2f}")
+    for side in "ab":
+        print("   persona", pair[f"persona_{side}"])
+        print("   problem", pair[f"problem_{side}"])

@@ -1,0 +1,107 @@
+"""Work on a Ray cluster: one task per shard.
+
+    stages:
+      verified: {run: synth.verify, execution: {executor: ray, workers: 64}, ...}
+
+The cluster is the one that `RAY_ADDRESS` names, else one that runs on this machine, else a new one of this
+machine alone. `runs/` has to be the same directory on all its nodes, and this package installed on them.
+
+A task writes its shard under a temporary name and renames it, so a lost worker or node costs the shards
+that it had begun: Ray gives them to others. A shard that was done twice is the same twice, because seeds
+come from the records.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from personahub.core.errors import UserError
+
+_RETRIES = 5  # of a shard whose worker was lost; one that takes all of a node's memory fails on each
+
+
+def connect() -> Any:
+    """The package `ray`, connected to a cluster.
+
+    Raises:
+        UserError: the package is missing, or no cluster answers at `RAY_ADDRESS`.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without GPUs are no reason to hide them
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UserError("Ray is not installed: pip install 'persona-hub-harness[ray]'") from None
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS", "")
+        _knock(address)
+        try:
+            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=True)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = address or "this machine"
+            raise UserError(f"no Ray cluster at {where}: {' '.join(str(error).split())[:300]}") from None
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit():  # `auto`, `local`, or a URL of Ray Client
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster at {address}, which RAY_ADDRESS names: {error}") from None
+
+
+def map_tasks(
+    function: Callable[..., object],
+    jobs: Sequence[tuple[str, tuple[Any, ...]]],
+    workers: int,
+    on_done: Callable[[str], object],
+) -> None:
+    """Call `function(*arguments)` for each named job, `workers` of them at once, anywhere on the cluster.
+
+    Args:
+        function: importable on the nodes; what it returns is dropped.
+        jobs: (name, arguments) of each.
+        workers: jobs under way at once, one CPU each.
+        on_done: called with the name of each finished job.
+
+    Raises:
+        What `function` raised first, after the others are cancelled.
+        UserError: a job lost its worker again and again.
+    """
+    ray = connect()
+    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+    waiting, running = deque(jobs), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                name, arguments = waiting.popleft()
+                running[task.remote(*arguments)] = name
+            (done, *_), _ = ray.wait(list(running))
+            name = running[done]
+            _result(ray, done, name)
+            del running[done]
+            on_done(name)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _result(ray: Any, reference: Any, name: str) -> None:
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"shard {name}: Ray lost its worker {_RETRIES + 1} times: {first}") from None

@@ -1,0 +1,212 @@
+"""A Ray cluster of three nodes on this machine: the same artifacts as without, whatever is lost meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personahub.core import ray_cluster
+from personahub.core.artifact import Artifact, open_artifact
+from personahub.core.engines import engine_config, open_engine
+from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused, Sampling
+from personahub.core.errors import UserError
+from personahub.core.experiment import load_experiment
+from personahub.core.worker import run_stage
+from tests.core.test_engine_transformers import save_model
+
+ray = pytest.importorskip("ray")
+psutil = pytest.importorskip("psutil")
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+SLOW_STAGE = '''
+"""Doubles numbers, slowly; the number in `fail_at` is an error."""
+import os
+import time
+import pyarrow as pa
+from pydantic import Field
+from personahub.core.config import StageConfig
+from personahub.core.errors import Rejected, UserError
+
+VERSION = "1"
+INPUTS = ("numbers?",)
+SCHEMA = pa.schema([("id", pa.string()), ("number", pa.int64())])
+
+class Config(StageConfig):
+    shards: int = 0
+    fail_at: int = -1
+    seconds: float = 0.0
+
+def run(stage):
+    if "numbers" in stage.inputs:
+        stage.map_shards(process, stage.input("numbers"), SCHEMA)
+        return
+    for shard in range(stage.config.shards):
+        with stage.writer(f"{shard:05d}", SCHEMA) as writer:
+            for number in range(10 * shard, 10 * shard + 10):
+                writer.rows_in += 1
+                writer.write({"id": str(number), "number": number})
+
+def process(stage, shard):
+    time.sleep(stage.config.seconds)
+    for row in shard.rows():
+        if row["number"] == stage.config.fail_at:
+            raise UserError(f"row {row['id']}: cannot be doubled")
+        if row["number"] % 7 == 0:
+            shard.reject(row, Rejected("seven"))
+        else:
+            shard.write({**row, "number": 2 * row["number"]})
+'''
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head without room for work and two nodes with one CPU each, on which `doubling` can be imported."""
+    folder = tmp_path_factory.mktemp("stages")
+    (folder / "doubling.py").write_text(SLOW_STAGE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.syspath_prepend(folder)
+        memory = 80 << 20
+        head = {"num_cpus": 0, "object_store_memory": memory, "include_dashboard": False}
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=memory)
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def run(folder: Path, executor: str, shards: int = 8, **config: Any) -> Artifact:
+    """The doubled numbers, made under `executor`."""
+    execution = {"executor": executor, "workers": 2}
+    stages = {
+        "numbers": {"run": "doubling", "config": {"shards": shards}},
+        "doubled": {"run": "doubling", "inputs": {"numbers": "numbers"}, "config": config, "execution": execution},
+    }
+    file = folder / f"{executor}.json"
+    file.write_text(json.dumps({"experiment": executor, "stages": stages}))
+    for name in stages:
+        planned = load_experiment(file, runs=folder).stage(name)
+        assert planned.spec is not None
+        run_stage(planned.spec, planned.path)
+    return open_artifact(folder / executor / "doubled")
+
+
+def contents(artifact: Artifact) -> Any:
+    rejected = sorted((row["id"], row["reason"]) for row in artifact.rejected())
+    return list(artifact.rows()), rejected, artifact.manifest.counts, artifact.manifest.shards
+
+
+def workers(title: str) -> list[Any]:
+    """Processes of the cluster that are at work on `title`."""
+    return [p for p in psutil.process_iter() if title in " ".join(_command(p))]
+
+
+def _command(process: Any) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def meanwhile(action: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=action)
+    thread.start()
+    return thread
+
+
+def test_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"^no Ray cluster at 127\.0\.0\.1:1, which RAY_ADDRESS names"):
+        ray_cluster.connect()
+
+
+def test_error_of_a_shard_is_the_run_s(cluster: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^row 33: cannot be doubled$"):
+        run(tmp_path, "ray", fail_at=33)
+    again = run(tmp_path, "ray", fail_at=-2)  # shards that were whole stay
+    assert len(list(again.rows())) == 80 - 12
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
+    return save_model(tmp_path_factory.mktemp("tiny"), max_position_embeddings=1024)
+
+
+def replicas(model: Path) -> dict[str, Any]:
+    return {"kind": "transformers", "model": str(model), "concurrency": 4, "replicas": 2}
+
+
+def ask(number: int, max_tokens: int) -> Request:
+    message = {"role": "user", "content": f"prompt {number}"}
+    return Request((message,), Sampling(temperature=1.0, max_tokens=max_tokens), seed=number)  # pyright: ignore
+
+
+async def complete_all(engine: Any, requests: list[Request]) -> list[Completion]:
+    try:
+        return await asyncio.gather(*map(engine.complete, requests))
+    finally:
+        await engine.close()
+
+
+def test_lost_replica_costs_nothing(cluster: Any, model: Path) -> None:
+    """One of two is killed with requests under way, which the other answers; answers are those of a single engine."""
+    requests = [ask(number, max_tokens=200) for number in range(40)]
+
+    async def on_replicas() -> list[Completion]:
+        engine = open_engine(engine_config(replicas(model), "engines.e"))
+        too_long = asyncio.create_task(engine.complete(ask(0, max_tokens=2000)))
+        answers = asyncio.create_task(complete_all(engine, requests))
+        while len(busy := workers("ray::_Replica.complete")) < 2:
+            await asyncio.sleep(0.1)
+        os.kill(busy[0].pid, signal.SIGKILL)
+        with pytest.raises(RequestRefused, match="prompt_too_long"):
+            await too_long
+        return await answers
+
+    async def on_one() -> list[Completion]:
+        return await complete_all(open_engine(engine_config({**replicas(model), "replicas": 1}, "engines.e")), requests)
+
+    assert [c.text for c in asyncio.run(on_replicas())] == [c.text for c in asyncio.run(on_one())]
+    assert not workers("ray::_Replica.complete")
+
+
+@pytest.mark.slow
+def test_model_that_no_replica_can_load_is_one_line(cluster: Any, tmp_path: Path) -> None:
+    async def unavailable() -> None:
+        engine = open_engine(engine_config(replicas(tmp_path), "engines.e"))
+        with pytest.raises(EngineUnavailable, match="not a model folder"):
+            await complete_all(engine, [ask(0, max_tokens=2)])
+
+    asyncio.run(unavailable())
+
+
+def test_lost_worker_and_node_change_nothing(cluster: Any, tmp_path: Path) -> None:
+    lost = []
+
+    def lose() -> None:
+        while not (found := workers("ray::_map_shard")):
+            time.sleep(0.05)
+        os.kill(found[0].pid, signal.SIGKILL)
+        lost.append(found[0].pid)
+        time.sleep(1)
+        cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
+
+    thread = meanwhile(lose)
+    on_ray = run(tmp_path, "ray", seconds=0.7)
+    thread.join()
+    assert lost
+    assert contents(on_ray) == contents(run(tmp_path, "serial", seconds=0.0))
+    assert not list(on_ray.path.rglob(".*.tmp"))
