@@ -9,12 +9,13 @@
           - {method: embedding, threshold: 0.9, embedder: {kind: minilm}}
 
 The thresholds are the paper's (arXiv 2406.20094, section 2); where it approximates with MinHash,
-`surface` is exact. `minhash` is there for comparison and for long texts. Each method reads what the one before kept and looks at all of it at once, so
-its memory grows with the input: about 500 bytes a persona for `surface`, and 4 bytes for each
-dimension of its vector for `embedding`. Which of two near-duplicates survives is decided by
+`surface` is exact. `minhash` is there for comparison and for long texts. Each method reads what
+the one before kept and looks at all of it at once, so its memory grows with the input: about 500
+bytes a persona for `surface`, and 4 bytes for each dimension of its vector for `embedding`. Which of two near-duplicates survives is decided by
 `keep`, and depends neither on shards nor on order unless it says `first`.
 
-A dropped persona is in `rejected/` under `near_duplicate_METHOD`; its detail names the similarity and the survivor, which a later method may have dropped in turn.
+A dropped persona is in `rejected/` under `near_duplicate_METHOD`; its detail names the similarity
+and the survivor, which a later method may have dropped in turn.
 The summary holds a sweep over thresholds and the most doubtful drops of each method: read these
 before you trust a threshold. `field` makes the stage serve other records, such as problems.
 """
