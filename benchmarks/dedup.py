@@ -1,25 +1,27 @@
 """Surface dedup against its peers: time, memory, recall and precision on personas with planted near-duplicates.
 
     python -m benchmarks.dedup PERSONAS.jsonl --rows 1000000
+    python -m benchmarks.dedup --rows 1000000 10000000 --tools personahub      # growth
 
-Personas are recombined from the heads and tails of the real ones given, and every eighth row is a
-near-duplicate of an earlier one: its words shuffled, one word left out, put in or replaced. Texts
-are lower case and bare of punctuation, so that all tools see the same words. Each tool is a whole
-process, from start to written result, in an environment where the peers are installed on first
-use. Time is the best of `--repeats`, taken in turns.
+`dedup_truth` makes the personas and finds all true near-duplicates without our code. Each tool is a
+whole process, from start to written result, in an environment where the peers are installed on
+first use. Time is the best of `--repeats`, taken in turns; those that take minutes run once.
+`personahub_first_start` compiles its kernels, as happens once on a machine.
 
-Recall: planted pairs at Jaccard >= 0.9 of which one member at least is dropped; `near` counts only
-pairs whose word sets differ. Precision: dropped rows that have a kept row at >= 0.9.
+Recall: pairs at Jaccard >= 0.9 of which one member at least is dropped; `near` counts only pairs
+whose word sets differ. Precision: dropped rows that have a kept row at >= 0.9. The run fails if ours
+are not both 1 and the rows it keeps not those of a greedy pass over the true pairs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-import random
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from dataclasses import dataclass
@@ -29,59 +31,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import dedup_truth
 from personahub.core.duplicates import surface
 from tests.local_data import local_data
 
-PEERS = ("rensa==0.5.0", "datasketch==2.0.0", "numpy", "pyarrow")
+PEERS = (
+    "rensa==0.5.0", "datasketch==2.0.0", "SetSimilaritySearch==1.0.1", "datatrove==0.10.1", "regex", "xxhash",
+    "tokenizers", "nltk", "numpy", "pyarrow",
+)  # fmt: skip
 SCRIPT = Path(__file__).with_name("dedup_tools.py")
-TOOLS = ("personahub", "rensa_r", "rensa_r_8_bands", "rensa_rho", "datasketch")
-THRESHOLD = 0.9
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Planted near-duplicates at or above the threshold: rows, the rows they were made from, Jaccard."""
-
-    copy: np.ndarray
-    original: np.ndarray
-    similarity: np.ndarray
-
-
-def make(personas: list[str], rows: int, seed: int = 0) -> tuple[list[str], Pairs]:
-    """Recombined personas and the near-duplicates planted among them."""
-    rng = random.Random(seed)
-    sources = [words for persona in personas if (words := surface.words_of(persona))]
-    made: list[list[str]] = []
-    planted: list[tuple[int, int, float]] = []
-    while len(made) < rows:
-        if made and rng.random() < 0.13:
-            original = rng.randrange(len(made))
-            copy = _vary(rng, made[original], rng.choice(rng.choice(sources)))
-            a, b = set(copy), set(made[original])
-            if a and len(a & b) / len(a | b) >= THRESHOLD:
-                planted.append((len(made), original, len(a & b) / len(a | b)))
-            made.append(copy or made[original])
-        else:
-            head, tail = rng.choice(sources), rng.choice(sources)
-            made.append(head[: rng.randint(1, len(head))] + tail[rng.randrange(len(tail)) :])
-    columns = np.array(planted, dtype=[("copy", int), ("original", int), ("similarity", float)])
-    pairs = Pairs(columns["copy"], columns["original"], columns["similarity"])
-    return [" ".join(words) for words in made], pairs
-
-
-def _vary(rng: random.Random, words: list[str], other: str) -> list[str]:
-    words = list(words)
-    at = rng.randrange(len(words))
-    kind = rng.randrange(4)
-    if kind == 0:
-        rng.shuffle(words)
-    elif kind == 1:
-        del words[at]
-    elif kind == 2:
-        words.insert(at, other)
-    else:
-        words[at] = other
-    return words
+FIRST_START = "personahub_first_start"
+OURS = ("personahub", "personahub_minhash")
+TOOLS = (
+    "personahub", FIRST_START, "personahub_minhash", "rensa_r", "rensa_r_8_bands", "rensa_rho", "datasketch",
+    "datatrove", "setsimilaritysearch",
+)  # fmt: skip
+ONCE = ("datasketch", "datatrove", "setsimilaritysearch", FIRST_START)
+CHECKED = 60  # rows whose partners are also found by brute force
 
 
 @dataclass(frozen=True)
@@ -95,21 +61,16 @@ class Run:
 
 def measure(python: Path, tool: str, texts: Path, output: Path) -> Run:
     """Run one tool to its end."""
-    started = time.perf_counter()
-    process = subprocess.Popen([python, SCRIPT, tool, texts, output])
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    name = tool.removesuffix("_first_start")
+    with tempfile.TemporaryDirectory() as empty:
+        environment = os.environ | ({"NUMBA_CACHE_DIR": empty} if tool == FIRST_START else {})
+        before, started = os.times(), time.perf_counter()
+        process = subprocess.run([python, SCRIPT, name, texts, output], env=environment, capture_output=True)
+        wall, after = time.perf_counter() - started, os.times()
     if process.returncode:
-        raise SystemExit(f"{tool} failed with exit code {process.returncode}")
-    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
-def judge(texts: pa.ChunkedArray, kept: np.ndarray, pairs: Pairs) -> tuple[float, float, float]:
-    """Recall, recall without identical sets, precision."""
-    separated = ~(kept[pairs.copy] & kept[pairs.original])
-    near = pairs.similarity < 1
-    match, _ = surface.nearest(texts.filter(pa.array(~kept)), texts.filter(pa.array(kept)), THRESHOLD)
-    return separated.mean(), separated[near].mean(), (match >= 0).mean()
+        raise SystemExit(f"{tool} failed with exit code {process.returncode}: {process.stderr.decode()[-2000:]}")
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Run(wall, cpu, float(process.stdout.split()[-1]))
 
 
 def peers_python(folder: Path) -> Path:
@@ -121,43 +82,83 @@ def peers_python(folder: Path) -> Path:
     return python
 
 
+def prepare(personas: Path, rows: int, folder: Path) -> Path:
+    """The file of texts, made unless it is there."""
+    file = folder / f"texts-{rows}.parquet"
+    if not file.exists():
+        lines = personas.read_text(encoding="utf-8").splitlines()
+        words = [found for line in lines if (found := surface.words_of(json.loads(line)["persona"]))]
+        schema = pa.schema([("text", pa.string())])
+        temporary = file.with_suffix(".tmp")
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for block in dedup_truth.make(words, rows):
+                writer.write(pa.record_batch([block], schema=schema))
+        temporary.replace(file)
+    return file
+
+
+def truth(file: Path) -> dedup_truth.Truth:
+    """All true pairs, checked by brute force on a sample of which half are near-duplicates."""
+    sets = dedup_truth.word_sets(pq.read_table(file)["text"])
+    found = dedup_truth.find_truth(sets)
+    rng = np.random.default_rng(1)
+    rows = [rng.integers(len(found.leader), size=CHECKED // 2), rng.choice(found.pairs.ravel(), CHECKED // 2)]
+    found.check(sets, np.concatenate(rows))
+    return found
+
+
+def compare(file: Path, rows: int, options: argparse.Namespace) -> dict[str, Run]:
+    """Run the tools on one file and print a table."""
+    peers = peers_python(options.folder)
+    runs: dict[str, list[Run]] = {tool: [] for tool in options.tools}
+    outputs = {tool: options.folder / f"{tool}.npy" for tool in options.tools}
+    for repeat in range(options.repeats):
+        for tool in options.tools:
+            if not repeat or tool not in ONCE:
+                python = Path(sys.executable) if tool.startswith(OURS) else peers
+                runs[tool].append(measure(python, tool, file, outputs[tool]))
+    best = {
+        tool: Run(min(r.wall for r in done), min(r.cpu for r in done), max(r.peak_mb for r in done))
+        for tool, done in runs.items()
+    }
+    known = None if options.no_truth else truth(file)
+    if known is not None:
+        near, same = len(known.pairs), int((known.leader != np.arange(rows)).sum())
+        print(f"{rows:,} rows; truth: {same:,} rows repeat the words of an earlier one, {near:,} other pairs at >= 0.9")
+    print("| tool | wall s | CPU s | peak MB | bytes a row | kept | recall | near | precision |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for tool, run in best.items():
+        kept = np.load(outputs[tool])
+        scores = [f"{score:.4f}" for score in known.judge(kept)] if known is not None else ["", "", ""]
+        size = f"{run.peak_mb:,.0f} | {run.peak_mb * 2**20 / rows:,.0f}"
+        print(f"| {tool} | {run.wall:.2f} | {run.cpu:.2f} | {size} | {kept.sum():,} | {' | '.join(scores)} |")
+        if known is not None and tool == "personahub" and not np.array_equal(kept, known.kept_first()):
+            raise SystemExit(f"{tool} keeps other rows than the independent join")
+    if ours := best.get("personahub"):
+        for tool, run in best.items():
+            if not tool.startswith(OURS):
+                print(f"{tool} takes {run.wall / ours.wall:.1f} times as long, {run.cpu / ours.cpu:.1f} times the CPU")
+    return best
+
+
 def main() -> None:
-    """Measure and print a table."""
+    """Measure and print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = local_data() / "personas" / "personahub_tool_personas.jsonl"
     parser.add_argument("personas", type=Path, nargs="?", default=default, help="JSON lines with a field `persona`")
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
+    parser.add_argument("--no-truth", action="store_true", help="only time and memory")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/dedup"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-
-    personas = [json.loads(line)["persona"] for line in options.personas.read_text(encoding="utf-8").splitlines()]
-    made, pairs = make(personas, options.rows)
-    file = options.folder / f"texts-{options.rows}.parquet"
-    pq.write_table(pa.table({"text": made}), file)
-    texts = pq.read_table(file)["text"]
-    print(
-        f"{options.rows:,} rows, {len(pairs.copy):,} planted pairs, {np.mean(pairs.similarity < 1):.0%} not identical"
-    )
-
-    peers = peers_python(options.folder)
-    interpreter = {tool: Path(sys.executable) if tool == "personahub" else peers for tool in options.tools}
     surface.deduplicate(["compiles the kernels once, as an installation does"])
-    runs: dict[str, list[Run]] = {tool: [] for tool in options.tools}
-    for _ in range(options.repeats):
-        for tool in options.tools:
-            runs[tool].append(measure(interpreter[tool], tool, file, options.folder / f"{tool}.npy"))
-    print("| tool | wall s | CPU s | peak MB | kept | recall | near | precision |")
-    print("|---|---|---|---|---|---|---|---|")
-    for tool in options.tools:
-        kept = np.load(options.folder / f"{tool}.npy")
-        recall, near, precision = judge(texts, kept, pairs)
-        wall, cpu = min(run.wall for run in runs[tool]), min(run.cpu for run in runs[tool])
-        peak = max(run.peak_mb for run in runs[tool])
-        scores = f"{recall:.4f} | {near:.4f} | {precision:.4f}"
-        print(f"| {tool} | {wall:.2f} | {cpu:.2f} | {peak:,.0f} | {kept.sum():,} | {scores} |")
+    done = [(rows, compare(prepare(options.personas, rows, options.folder), rows, options)) for rows in options.rows]
+    for (fewer, before), (more, after) in itertools.pairwise(done):
+        for tool in before:
+            growth = after[tool].cpu / before[tool].cpu
+            print(f"{tool}: {more / fewer:.0f} times the rows take {growth:.1f} times the CPU")
 
 
 if __name__ == "__main__":

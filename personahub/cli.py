@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff | check | complete | cache | personas | push`.
+"""The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -118,6 +118,27 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one try (default 600)")
     complete.set_defaults(command=_complete)
 
+    dedup = commands.add_parser(
+        "dedup",
+        help="near-duplicates out of JSONL and Parquet files",
+        description="Rows that stay are copied as they are. OUT.dropped.jsonl tells of each other row why, and which "
+        "row covers it. `surface` finds all pairs whose sets of words have at least this Jaccard similarity, "
+        "`minhash` nearly all of those of word n-grams, for long texts; `embedding` goes by the cosine of vectors.",
+    )
+    dedup.add_argument("source", type=Path, metavar="IN", help="a .jsonl or .parquet file, or a folder of them")
+    dedup.add_argument("target", type=Path, metavar="OUT", help="a file of the same kind")
+    dedup.add_argument("--method", choices=("surface", "minhash", "embedding"), default="surface")
+    dedup.add_argument("--threshold", type=float, default=0.9, help="default 0.9")
+    dedup.add_argument("--text-field", default="persona", help="what is compared (default: persona)")
+    dedup.add_argument("--against", type=Path, metavar="EXISTING", help="rows that stay, whatever is in IN")
+    dedup.add_argument("--keep", choices=("first", "longest"), default="first", help="of near-duplicates")
+    dedup.add_argument("--score-field", metavar="FIELD", help="of near-duplicates keep the one with the highest number")
+    dedup.add_argument("--ngram", type=int, default=1, help="words in a row, for minhash (default 1)")
+    dedup.add_argument(
+        "--embedder", default="minilm", help="minilm, hashing, or a sentence-transformers model or folder"
+    )
+    dedup.set_defaults(command=_dedup)
+
     cache = commands.add_parser("cache", help="the journals of completions: what they take, and removing them")
     cache.add_argument("action", choices=("stats", "prune"), help="prune: those of complete stages")
     cache.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="by name (default: all)")
@@ -169,6 +190,29 @@ def _run(options: argparse.Namespace) -> int:
         page = experiment.folder / manifest.stage / "index.html"
         if page.exists():
             print(f"report: {page}")
+    return 0
+
+
+def _dedup(options: argparse.Namespace) -> int:
+    from personahub.dedup_files import Options, deduplicate_files, embedder
+
+    started = time.monotonic()
+    counts = deduplicate_files(
+        options.source,
+        options.target,
+        Options(
+            method=options.method,
+            threshold=options.threshold,
+            text_field=options.text_field,
+            keep=options.keep,
+            score_field=options.score_field,
+            ngram=options.ngram,
+            embedder=embedder(options.embedder),
+        ),
+        options.against,
+    )
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    print(f"{options.target}: {told}, in {format_seconds(time.monotonic() - started)}")
     return 0
 
 

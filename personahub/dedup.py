@@ -9,13 +9,13 @@
           - {method: embedding, threshold: 0.9, embedder: {kind: minilm}}
 
 The thresholds are the paper's (arXiv 2406.20094, section 2); where it approximates with MinHash,
-`surface` is exact. Each method reads what the one before kept and looks at all of it at once, so
-its memory grows with the input: about 500 bytes a persona for `surface`, and 4 bytes for each
-dimension of its vector for `embedding`. Which of two near-duplicates survives is decided by
+`surface` is exact. `minhash` is there for comparison and for long texts. Each method reads what
+the one before kept and looks at all of it at once, so its memory grows with the input: about 500
+bytes a persona for `surface`, and 4 bytes for each dimension of its vector for `embedding`. Which of two near-duplicates survives is decided by
 `keep`, and depends neither on shards nor on order unless it says `first`.
 
-A dropped persona is in `rejected/` under `near_duplicate_surface` or `near_duplicate_embedding`;
-its detail names the similarity and the survivor, which a later method may have dropped in turn.
+A dropped persona is in `rejected/` under `near_duplicate_METHOD`; its detail names the similarity
+and the survivor, which a later method may have dropped in turn.
 The summary holds a sweep over thresholds and the most doubtful drops of each method: read these
 before you trust a threshold. `field` makes the stage serve other records, such as problems.
 """
@@ -23,7 +23,7 @@ before you trust a threshold. `field` makes the stage serve other records, such 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ from pydantic import Field
 
 from personahub.core.artifact import Artifact
 from personahub.core.config import FrozenModel, StageConfig, suggest
-from personahub.core.duplicates import embedding, surface
+from personahub.core.duplicates import embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import EmbedderConfig, describe, embed
 from personahub.core.errors import Rejected, UserError
@@ -56,6 +56,15 @@ class Surface(FrozenModel):
     threshold: float = Field(default=0.9, gt=0, le=1)
 
 
+class MinHash(FrozenModel):
+    """Jaccard similarity of the sets of word n-grams, at least `threshold`; nearly all such pairs are found."""
+
+    method: Literal["minhash"]
+    threshold: float = Field(default=0.9, gt=0, le=1)
+    ngram: int = Field(default=1, gt=0, description="Words in a row that make one element of the set.")
+    permutations: int = Field(default=minhash.PERMUTATIONS, gt=0)
+
+
 class Embedding(FrozenModel):
     """Cosine of the embeddings, above `threshold`."""
 
@@ -64,7 +73,7 @@ class Embedding(FrozenModel):
     embedder: EmbedderConfig = EmbedderConfig()
 
 
-Method = Annotated[Surface | Embedding, Field(discriminator="method")]
+Method = Annotated[Surface | MinHash | Embedding, Field(discriminator="method")]
 
 
 class Config(StageConfig):
@@ -178,15 +187,21 @@ def _save(file: Path, block: np.ndarray) -> None:
     temporary.replace(file)
 
 
-def _deduplicate(method: Surface | Embedding, texts: pa.ChunkedArray, vectors: np.ndarray | None) -> Deduplication:
-    if vectors is None:
-        return surface.deduplicate(texts, method.threshold)
-    return embedding.deduplicate(vectors, method.threshold)
+def _deduplicate(method: Method, texts: pa.ChunkedArray, vectors: np.ndarray | None) -> Deduplication:
+    if vectors is not None:
+        return embedding.deduplicate(vectors, method.threshold)
+    return _sweep_texts(method, texts, [method.threshold])[0]
+
+
+def _sweep_texts(method: Method, texts: pa.ChunkedArray, thresholds: Sequence[float]) -> list[Deduplication]:
+    if isinstance(method, MinHash):
+        return minhash.sweep(texts, thresholds, ngram=method.ngram, permutations=method.permutations)
+    return surface.sweep(texts, thresholds)
 
 
 def _report(
     stage: Stage[Config],
-    method: Surface | Embedding,
+    method: Method,
     table: pa.Table,
     vectors: np.ndarray | None,
     result: Deduplication,
@@ -208,7 +223,7 @@ def _report(
     if result.rows > config.sweep_rows:
         sampled = np.sort(np.random.default_rng(config.seed).choice(result.rows, config.sweep_rows, replace=False))
     if vectors is None:
-        swept = surface.sweep(texts.take(sampled), [t for t in config.sweep if 0 < t <= 1])
+        swept = _sweep_texts(method, texts.take(sampled), [t for t in config.sweep if 0 < t <= 1])
     else:
         swept = embedding.sweep(vectors[sampled], [t for t in config.sweep if -1 <= t < 1])
     report["sweep"] = {

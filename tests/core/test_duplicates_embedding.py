@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from personahub.core.duplicates import clustered as by_clusters
 from personahub.core.duplicates import embedding
 from personahub.core.duplicates.embedding import deduplicate, nearest, sweep
 from personahub.core.errors import UserError
@@ -132,3 +133,57 @@ def test_refuses_what_is_not_a_matrix_of_unit_vectors() -> None:
         deduplicate(np.ones((2, 2)))
     with pytest.raises(UserError, match="threshold"):
         deduplicate(np.ones((1, 1), np.float32), 1.0)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10_000), rows=st.integers(0, 90), threshold=st.sampled_from([0.5, 0.8, 0.9, 0.99]))
+def test_all_pairs_equal_the_definition(
+    monkeypatch: pytest.MonkeyPatch, seed: int, rows: int, threshold: float
+) -> None:
+    monkeypatch.setattr(embedding, "_BOUND_FROM_ROWS", 40)
+    vectors = clustered(seed, rows, 24, 0.1)
+    exact = np.einsum("ij,kj->ik", vectors.astype(np.float64), vectors.astype(np.float64))
+    expected = [(i, j) for i in range(rows) for j in range(i + 1, rows) if exact[i, j] > threshold]
+    found, cosines = embedding.pairs(vectors, threshold)
+    assert list(map(tuple, found.tolist())) == expected
+    assert np.allclose(cosines, [exact[pair] for pair in expected])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10_000), rows=st.integers(0, 80), old=st.integers(0, 30), data=st.data())
+def test_references_stay_and_cover_the_others(seed: int, rows: int, old: int, data: st.DataObject) -> None:
+    vectors = clustered(seed, rows + old, 16, 0.1)
+    priority = np.array(data.draw(st.permutations(range(rows))), int)
+    result = deduplicate(vectors, 0.9, priority, references=old)
+    before = np.concatenate([priority, np.full(old, -1)])
+    exact = np.einsum("ij,kj->ik", vectors.astype(np.float64), vectors.astype(np.float64))
+    kept = list(range(rows, rows + old))
+    for row in np.argsort(priority):
+        if not kept or exact[row, kept].max() <= 0.9:
+            kept.append(int(row))
+    assert result.kept.tolist() == sorted(row for row in kept if row < rows)
+    assert all(before[s] < before[r] for r, s in zip(result.dropped, result.survivors, strict=True))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10_000), rows=st.integers(0, 90), threshold=st.sampled_from([0.5, 0.8, 0.9]))
+def test_up_to_four_clusters_are_exact(seed: int, rows: int, threshold: float) -> None:
+    vectors = clustered(seed, rows, 24, 0.1)
+    priority = np.random.default_rng(seed).permutation(rows)
+    for clusters in (1, 4):
+        result = by_clusters.deduplicate(vectors, threshold, priority, clusters)
+        survivors = dict(zip(result.dropped.tolist(), result.survivors.tolist(), strict=True))
+        assert survivors == by_definition(vectors, threshold, priority)
+
+
+def test_clusters_find_nearly_all_and_nothing_wrong() -> None:
+    vectors = clustered(1, 6000, 48, 0.06)
+    exact = deduplicate(vectors, 0.9)
+    result = by_clusters.deduplicate(vectors, 0.9, clusters=60)
+    assert len(exact.dropped) > 1000
+    assert len(result.dropped) >= 0.99 * len(exact.dropped)
+    assert (result.similarities > 0.9).all()
+    assert np.isin(result.survivors, result.kept).all()
+    assert by_clusters.recall(vectors, 0.9, result)[0] > 0.98
+    again = by_clusters.deduplicate(vectors, 0.9, clusters=60)
+    assert np.array_equal(again.survivors, result.survivors)

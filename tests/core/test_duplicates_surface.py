@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personahub.core.duplicates import surface
+from personahub.core.duplicates import surface, word_sets
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.duplicates.surface import deduplicate, jaccard, nearest, sweep, words_of
 from personahub.core.errors import UserError
@@ -77,6 +77,30 @@ def test_nearest_equals_the_definition(queries: list[str], corpus: list[str], th
         best = max(values, default=0.0)
         expected = (values.index(best), best) if best >= threshold else (-1, 0.0)
         assert (match, similarity) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=texts, old=texts, threshold=st.sampled_from(THRESHOLDS), data=st.data())
+def test_an_existing_collection_stays_as_it_is(
+    rows: list[str], old: list[str], threshold: float, data: st.DataObject
+) -> None:
+    priority = data.draw(st.lists(st.integers(-2, 3), min_size=len(rows), max_size=len(rows)))
+    result = deduplicate(rows, threshold, np.array(priority), against=old)
+    kept = [(len(rows) + i, text) for i, text in enumerate(old)]
+    expected = {}
+    for row in sorted(range(len(rows)), key=lambda i: (priority[i], i)):
+        similar = [(jaccard(rows[row], text), other) for other, text in kept]
+        best = max(similar, key=lambda pair: pair[0], default=(0.0, -1))
+        if best[0] >= threshold:
+            expected[row] = (best[1], best[0])
+        else:
+            kept.append((row, rows[row]))
+    found = as_mapping(result)
+    assert {row: s for row, (_, s) in found.items()} == {row: s for row, (_, s) in expected.items()}
+    assert sorted([*result.kept.tolist(), *found]) == list(range(len(rows)))
+    for row, (survivor, similarity) in found.items():
+        text = rows[survivor] if survivor < len(rows) else old[survivor - len(rows)]
+        assert jaccard(rows[row], text) == similarity
 
 
 def perturbed(rng: random.Random, text: str, vocabulary: list[str]) -> str:
@@ -147,8 +171,10 @@ def test_results_do_not_depend_on_threads_or_on_how_a_column_is_stored(monkeypat
     assert as_mapping(deduplicate(column, 0.6)) == expected
     chunks = pa.chunked_array([pa.array(rows[:7], pa.large_string()), pa.array(rows[7:], pa.large_string())])
     assert as_mapping(deduplicate(chunks, 0.6)) == expected
-    monkeypatch.setattr(surface, "_MIN_ROWS_PER_THREAD", 1)
-    monkeypatch.setattr(surface, "_processors", lambda: 7)
+    assert as_mapping(deduplicate(iter(chunks.chunks), 0.6)) == expected
+    monkeypatch.setattr(word_sets, "_ROWS_PER_PIECE", 3)
+    monkeypatch.setattr(surface, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(word_sets, "_processors", lambda: 7)
     assert as_mapping(deduplicate(rows, 0.6)) == expected
 
 
@@ -203,3 +229,16 @@ def test_every_character_counts_as_it_does_alone_in_python() -> None:
     assert (similarities == 1).all()
     found = [set(spelled[match].split()) for match in matches.tolist()]
     assert found == [set(text.split()) for text in spelled]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.lists(st.text(st.sampled_from("abcXYZ089_@[`{/: -'éÉßﬁ北😀\u0301\x00\x7f"), max_size=40), max_size=8),
+)
+def test_words_are_found_wherever_they_lie_in_the_eight_bytes_read_at_once(rows: list[str]) -> None:
+    spelled = [" ".join(words_of(row)) for row in rows]
+    wordless = np.array([not text for text in spelled], bool)
+    matches, similarities = nearest(rows, spelled, 1.0)
+    assert (wordless | (similarities == 1)).all()
+    for text, match in zip(spelled, matches.tolist(), strict=True):
+        assert not text or set(spelled[match].split()) == set(text.split())

@@ -94,6 +94,15 @@ def test_methods_follow_one_another_and_account_for_every_row(run_dedup: Dedup) 
     assert artifact.manifest.counts.rows_in == 6
 
 
+def test_minhash_is_a_method_too(run_dedup: Dedup) -> None:
+    minhash = {"method": "minhash", "threshold": 0.8, "ngram": 1}
+    artifact = run_dedup([NURSES], methods=[minhash], keep="first")
+    assert texts(artifact) == [NURSES[0], *NURSES[3:]]
+    (report,) = artifact.manifest.summary["methods"]
+    assert (report["method"], report["dropped"]) == ("minhash", 2)
+    assert {row["reason"] for row in artifact.rejected()} == {"near_duplicate_minhash"}
+
+
 def test_summary_tells_each_methods_drops_sweep_and_doubts(run_dedup: Dedup) -> None:
     summary = run_dedup([NURSES], methods=[SURFACE], keep="first", sweep=[0.35, 0.99]).manifest.summary
     (surface,) = summary["methods"]
@@ -180,7 +189,8 @@ def test_a_finished_shard_is_left_alone(run_dedup: Dedup, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"methods": [{"method": "minhash"}]}, "methods.0"),
+        ({"methods": [{"method": "simhash"}]}, "methods.0"),
+        ({"methods": [{"method": "minhash", "ngram": 0}]}, "ngram"),
         ({"methods": [{"method": "surface", "threshold": 1.5}]}, "threshold"),
         ({"methods": [{"method": "surface", "embedder": {}}]}, "embedder: unknown key"),
         ({"keep": "best"}, "keep"),

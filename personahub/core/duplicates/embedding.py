@@ -2,6 +2,7 @@
 
     vectors = embed(texts, config)              # personahub.core.embedding
     result = deduplicate(vectors, threshold=0.9)
+    rows, cosines = pairs(vectors, threshold=0.9)
     cosines, rows = nearest(queries, corpus)
 
 The paper (arXiv 2406.20094, section 2) drops a persona whose cosine with another exceeds 0.9, or
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from personahub.core.duplicates.result import Deduplication, visiting_order
+from personahub.core.duplicates.result import Deduplication, Priority, visiting_order
 from personahub.core.errors import UserError
 
 _BLOCK = 1024  # rows visited at once; 1024 x 16384 products of 4 bytes are 64 MB
@@ -35,28 +36,33 @@ _BOUND_FROM_ROWS = 32_768  # with fewer, the basis costs more than it saves
 _MOST_CANDIDATES = 1 / 400  # of all pairs: beyond, computing all products is faster than looking at each candidate
 
 
-def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarray | None = None) -> Deduplication:
+def deduplicate(
+    vectors: np.ndarray, threshold: float = 0.9, priority: Priority | None = None, references: int = 0
+) -> Deduplication:
     """Drop each row whose cosine with a row kept before it is above `threshold`.
 
     Args:
         vectors: float32 [rows, dimensions] of norm 1.
         threshold: in [-1, 1).
         priority: one number per row, the lowest is visited first; by default the order given.
+        references: how many of the rows, at the end, all stay and come before all others: an
+            existing collection, which is not compared with itself and is not in the result.
 
     Raises:
         UserError: the threshold is out of range, or the rows do not have norm 1.
     """
     if not -1 <= threshold < 1:
         raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
-    _check_unit(vectors)
-    rows = len(vectors)
+    check_unit(vectors)
+    rows = len(vectors) - references
     order = visiting_order(rows, priority)
-    bounds = _bounds(vectors) if rows >= _BOUND_FROM_ROWS else None
-    few = np.arange(0, rows, max(1, rows // 1024))
+    bounds = _bounds(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
+    few = np.arange(0, len(vectors), max(1, len(vectors) // 1024))
     if bounds is not None and _candidates(bounds, few, few, threshold) is None:
         bounds = None  # at this threshold they tell too little
     survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
-    kept, kept_count = np.empty(rows, np.int64), 0
+    kept, kept_count = np.empty(len(vectors), np.int64), references
+    kept[:references] = np.arange(rows, len(vectors))
     for first in range(0, rows, _BLOCK):
         visited = order[first : first + _BLOCK]
         survivor, similarity = _cover_by_kept(vectors, bounds, visited, kept[:kept_count], threshold)
@@ -68,9 +74,35 @@ def deduplicate(vectors: np.ndarray, threshold: float = 0.9, priority: np.ndarra
     return Deduplication.from_survivors(threshold, survivor_of, similarity_of)
 
 
-def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: np.ndarray | None = None) -> list[Deduplication]:
+def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: Priority | None = None) -> list[Deduplication]:
     """`deduplicate` at several thresholds. Lower ones cost less, because they keep fewer rows to compare with."""
     return [deduplicate(vectors, threshold, priority) for threshold in thresholds]
+
+
+def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of rows whose cosine is above `threshold`, exactly; for thresholds at which they fit into memory.
+
+    Returns:
+        Rows (int64 [pairs, 2], the lower first, ascending) and cosines (float64).
+    """
+    check_unit(vectors)
+    rows = len(vectors)
+    bounds = _bounds(vectors) if rows >= _BOUND_FROM_ROWS else None
+    found = [np.empty((0, 2), np.int64)]
+    for first in range(0, rows, _BLOCK):
+        block = np.arange(first, min(first + _BLOCK, rows))
+        for start in range(first, rows, _KEPT_BLOCK):
+            part = np.arange(start, min(start + _KEPT_BLOCK, rows))
+            near = _candidates(bounds, block, part, threshold) if bounds is not None else None
+            if near is None:
+                near = np.nonzero(vectors[block] @ vectors[part].T > threshold - _ROUNDING)
+            some = np.stack([near[0] + first, near[1] + start], axis=1)
+            found.append(some[some[:, 0] < some[:, 1]])
+    rows_of = np.concatenate(found)
+    cosine = cosines(vectors, rows_of[:, 0], rows_of[:, 1])
+    above = np.flatnonzero(cosine > threshold)
+    above = above[np.lexsort((rows_of[above, 1], rows_of[above, 0]))]
+    return rows_of[above], cosine[above]
 
 
 def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -88,10 +120,10 @@ def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.nda
     Raises:
         UserError: the rows do not have norm 1.
     """
-    _check_unit(queries)
-    _check_unit(corpus)
+    check_unit(queries)
+    check_unit(corpus)
     k = min(k, len(corpus))
-    cosines, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    best_cosines, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     for first in range(0, len(queries), _BLOCK):
         block = queries[first : first + _BLOCK]
         best, best_rows = np.empty((len(block), 0), np.float32), np.empty((len(block), 0), np.int64)
@@ -102,8 +134,8 @@ def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.nda
             best_rows = np.hstack([best_rows, top + start])
             top = _top(best, k)
             best, best_rows = np.take_along_axis(best, top, axis=1), np.take_along_axis(best_rows, top, axis=1)
-        cosines[first : first + len(block)], found[first : first + len(block)] = best, best_rows
-    return cosines, found
+        best_cosines[first : first + len(block)], found[first : first + len(block)] = best, best_rows
+    return best_cosines, found
 
 
 def _top(products: np.ndarray, k: int) -> np.ndarray:
@@ -117,7 +149,8 @@ def _top(products: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-products, axis=1, kind="stable")[:, :k]
 
 
-def _check_unit(vectors: np.ndarray) -> None:
+def check_unit(vectors: np.ndarray) -> None:
+    """Raises UserError unless the rows are float32 of norm 1."""
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         raise UserError(f"vectors: a float32 matrix is needed (got {vectors.dtype} of shape {vectors.shape})")
     off = np.flatnonzero(~(np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 1e-3))
@@ -158,7 +191,7 @@ def _cover_by_kept(
         pairs_row.append(pairs[0])
         pairs_kept.append(pairs[1] + start)
     row, position = np.concatenate(pairs_row), np.concatenate(pairs_kept)
-    cosine = _cosines(vectors, visited[row], kept[position])
+    cosine = cosines(vectors, visited[row], kept[position])
     survivor, similarity = np.full(len(visited), -1, np.int64), np.full(len(visited), threshold, np.float64)
     above = np.flatnonzero(cosine > threshold)
     # Last of each row in this order: the highest cosine, the earliest kept among equals.
@@ -189,14 +222,14 @@ def _cover_within(
         earlier = np.flatnonzero(near[i] & is_kept)
         earlier = earlier[earlier < i]
         if len(earlier):
-            cosine = _cosines(vectors, np.repeat(visited[i], len(earlier)), visited[earlier])
+            cosine = cosines(vectors, np.repeat(visited[i], len(earlier)), visited[earlier])
             best = int(cosine.argmax())
             if cosine[best] > similarity[i]:
                 survivor[i], similarity[i], is_kept[i] = visited[earlier[best]], cosine[best], False
     return is_kept
 
 
-def _cosines(vectors: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosines(vectors: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosines of row pairs in float64, at most 16 MB of rows at a time."""
     cosine = np.empty(len(a), np.float64)
     step = max(1, (1 << 21) // max(vectors.shape[1], 1))

@@ -1,18 +1,23 @@
 """Compiled inner loops of the exact word-set join; `surface` explains the method and owns the arrays.
 
-Compiled by numba on first use and cached on disk. All integers that meet a 64-bit hash are
-`uint64`: numba turns a mix of signed and unsigned into a float. A row's words are the distinct
-hashes `words[word_start[row] : word_start[row] + sizes[row]]`.
+`compiled` compiles them and says with which types; arrays for scratch come from the caller, so
+that the machine code needs nothing of Python. All integers that meet a 64-bit hash are `uint64`:
+numba turns a mix of signed and unsigned into a float. A row's words are the distinct hashes
+`words[word_start[row] : word_start[row] + sizes[row]]`.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 U = np.uint64
 ZERO, ONE, BYTE, WORD_BITS = U(0), U(1), U(8), U(64)
 SEED = U(0x9E3779B97F4A7C15)
+ONES, TOPS = U(0x0101010101010101), U(0x8080808080808080)
 STAMPS = 4096
 NO_WORD, CONTEXT = 0, -1  # besides code points, what a table of `hash_words` may hold
 
@@ -32,13 +37,32 @@ def second(word):
     return value ^ (value >> U(32))
 
 
-@njit(inline="always")
-def popcount(value):
-    """Number of bits set (numba has no intrinsic for it)."""
-    value = value - ((value >> ONE) & U(0x5555555555555555))
-    value = (value & U(0x3333333333333333)) + ((value >> U(2)) & U(0x3333333333333333))
-    value = (value + (value >> U(4))) & U(0x0F0F0F0F0F0F0F0F)
-    return np.int64((value * U(0x0101010101010101)) >> U(56))
+@intrinsic
+def popcount(_context, value):
+    """Number of bits set."""
+    return types.int64(value), lambda _, builder, _signature, arguments: builder.ctpop(arguments[0])
+
+
+@intrinsic
+def trailing_zeros(_context, value):
+    """Position of the lowest bit set; `value` is not 0."""
+
+    def generate(_, builder, _signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(value), generate
+
+
+@intrinsic
+def eight_bytes(_context, data, index):
+    """`data[index : index + 8]` as one number, little-endian as all processors that numba serves here."""
+
+    def generate(context, builder, signature, arguments):
+        array = make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
+        return builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()), align=1)
+
+    return types.uint64(data, index), generate
 
 
 @njit(inline="always")
@@ -53,21 +77,61 @@ def fold(code, table):
     return CONTEXT
 
 
-@njit(nogil=True, cache=True)
-def hash_words(data, starts, ends, verbatim, table, words, at, word_start, sizes, sum1, sum2, left):
+@njit(inline="always")
+def at_least(value, byte):
+    """In each of eight ASCII bytes the top bit: whether it is `byte` or more."""
+    return (value + (U(0x80) - U(byte)) * ONES) & TOPS
+
+
+def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start, sizes, sum1, sum2, left, stamps):
     """Hash the words of UTF-8 texts; flag in `left` the rows that need more than a character at a time.
 
     With `verbatim`, texts are folded already, and all characters beyond ASCII belong to words.
     A hash takes the bytes of the folded word eight at a time, so words of up to seven bytes never
     collide. `sum1` and `sum2` become the 128-bit hash of the set: a sum, so that leaving out a
-    word is a subtraction. `at` is where in `words` to begin; where it ended is returned.
+    word is a subtraction. With `ngram` above 1, runs of so many words take the place of words; a
+    text of fewer is one run. `at` is where in `words` to begin; where it ended is returned. `stamps`
+    is scratch, all -1.
+
+    ASCII is classified and folded eight bytes at a time; what else there is, a character at a time.
     """
-    stamps = np.full(STAMPS, -1, np.int64)
     for row in range(len(starts)):
         begin, i, end = at, starts[row], ends[row]
         state, pending, shift = SEED, ZERO, ZERO
         left[row] = False
         while i < end:
+            if shift == ZERO and i + 8 <= len(data):
+                value = eight_bytes(data, i)  # pyright: ignore[reportCallIssue]
+                beyond, value = value & TOPS, value & ~TOPS
+                from_upper, from_lower, after_upper = (
+                    at_least(value, 0x41),
+                    at_least(value, 0x61),
+                    at_least(value, 0x5B),
+                )
+                upper = from_upper & ~after_upper
+                of_word = (
+                    upper | (from_lower & ~at_least(value, 0x7B)) | (at_least(value, 0x5F) & ~at_least(value, 0x60))
+                )
+                of_word |= at_least(value, 0x30) & ~at_least(value, 0x3A)
+                stop = (of_word & ~beyond) ^ TOPS
+                if end - i < 8:
+                    stop |= TOPS << U(8 * (end - i))
+                value |= upper >> U(2)
+                if stop == ZERO:
+                    state = mix(state ^ value)
+                    i += 8
+                    continue
+                length = trailing_zeros(stop) >> 3  # pyright: ignore[reportCallIssue]
+                pending = value & ((ONE << U(8 * length)) - ONE)
+                i += length
+                if i >= end or data[i] < 0x80:
+                    if pending != ZERO or state != SEED:
+                        words[at] = mix(state ^ pending)
+                        at += 1
+                        state, pending = SEED, ZERO
+                    i += 1
+                    continue
+                shift = U(8 * length)
             code = np.int64(data[i])
             i += 1
             if code >= 0x80:
@@ -108,6 +172,14 @@ def hash_words(data, starts, ends, verbatim, table, words, at, word_start, sizes
         elif pending != ZERO or state != SEED:
             words[at] = mix(state ^ pending)
             at += 1
+        if ngram > 1 and at > begin:
+            run = min(ngram, at - begin)
+            at -= run - 1
+            for j in range(begin, at):
+                state = SEED
+                for k in range(run):
+                    state = mix(state ^ words[j + k])
+                words[j] = state
         at = begin + distinct(words[begin:at], stamps, row)
         word_start[row], sizes[row] = begin, at - begin
         first, upper = ZERO, ZERO
@@ -160,7 +232,6 @@ def sort(values):
         gap //= 3
 
 
-@njit(nogil=True, cache=True)
 def group_identical(order, sum1, sum2, slots, leader):
     """Set `leader[row]` to the first row, in visiting order, with the same set. `slots` is all -1."""
     mask = U(len(slots) - 1)
@@ -182,7 +253,6 @@ def bloom_bits(value):
     return (ONE << (value & U(63))) | (ONE << ((value >> U(6)) & U(63))) | (ONE << ((value >> U(12)) & U(63)))
 
 
-@njit(nogil=True, cache=True)
 def fill_bloom(sizes, sum1, leader, least, most, bloom):
     """Note the leaders of `least` to `most` words in `bloom`, all 0 and a power of two long."""
     mask = U(len(bloom) - 1)
@@ -191,7 +261,6 @@ def fill_bloom(sizes, sum1, leader, least, most, bloom):
             bloom[(sum1[row] >> U(32)) & mask] |= bloom_bits(sum1[row])
 
 
-@njit(nogil=True, cache=True)
 def one_word_apart(
     first, last, words, word_start, sizes, sum1, sum2, leader, slots, bloom, least, most, larger, smaller
 ):
@@ -223,7 +292,6 @@ def one_word_apart(
     return found
 
 
-@njit(nogil=True, cache=True)
 def count_words(words, word_start, sizes, leader, least, counts):
     """Add up how often each word occurs in sets of at least `least` words; by hash, so roughly."""
     mask = U(len(counts) - 1)
@@ -281,19 +349,19 @@ def sign_rarest(words, begin, size, shared, count, counts, top, top_counts, chos
     return at
 
 
-@njit(nogil=True, cache=True)
-def sign(words, word_start, sizes, leader, counts, scheme_start, schemes, spare, most, once, twice, out_start, out):
+def sign(
+    words, word_start, sizes, leader, counts, scheme_start, schemes, spare, once, twice,
+    one, top, top_counts, chosen, state, out_start, out,
+):  # fmt: skip
     """Write the signatures of each leader that another leader may share to `out[out_start[row] : out_start[row + 1]]`.
 
     `schemes[scheme_start[size] : scheme_start[size + 1]]` says which signatures sets of a size
     need: of `n` rarest words, or of `-n` parts; `spare[size]` is the most words of a set that a
-    similar one lacks. `most` is the greatest number of signatures of one set. `once` and `twice`
-    are bit maps, all 0 and a power of two long: a signature that occurs once finds nothing.
+    similar one lacks. `once` and `twice` are bit maps, all 0 and a power of two long: a signature
+    that occurs once finds nothing. The five arrays after them are scratch; `one` has room for the
+    signatures of one set. Returns how many were written.
     """
     mask = U(len(once) * 64 - 1)
-    one = np.empty(most, np.uint64)
-    top, top_counts = np.empty(len(spare) + 64, np.uint64), np.empty(len(spare) + 64, np.int32)
-    chosen, state = np.empty(64, np.int64), np.empty(64, np.uint64)
     written = 0
     for emit in range(2):
         for row in range(len(sizes)):
@@ -322,9 +390,9 @@ def sign(words, word_start, sizes, leader, counts, scheme_start, schemes, spare,
                 else:
                     once[place >> U(6)] |= bit
     out_start[len(sizes)] = written
+    return written
 
 
-@njit(nogil=True, cache=True)
 def sort_and_sketch(words, word_start, sizes, signature_start, sketches):
     """Make the sets that have signatures ready for comparison: sorted, and hashed to 64 bits."""
     for row in range(len(sizes)):
@@ -367,29 +435,29 @@ def similarity_above(words, word_start, sizes, sketches, a, b, least):
         return 0.0
     total = a_size + b_size
     needed = np.int64(np.ceil(least / (1.0 + least) * total - 1e-6))
-    if popcount(sketches[a] ^ sketches[b]) > total - 2 * needed:
+    if popcount(sketches[a] ^ sketches[b]) > total - 2 * needed:  # pyright: ignore[reportCallIssue]
         return 0.0
     common = overlap(words, word_start[a], a_size, word_start[b], b_size, needed)
     value = common / (total - common)
     return value if value >= least else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
 def keep_first(
     order, rank, references, keep_rest, threshold, leader,
     words, word_start, sizes, sketches,
-    edge_start, edges, signature_start, signatures, heads, entries,
-    survivor, similarity,
+    edge_start, edges, signature_start, signatures, heads, entries, entry_sketches,
+    kept, seen, survivor, similarity,
 ):  # fmt: skip
     """Visit rows in `order`; set `survivor` (-1: none) and `similarity` of each.
 
     The first `references` rows are kept unseen; the rest are compared with the kept rows and, if
     `keep_rest`, kept where nothing covers them. `edges` lists, for each leader, the leaders one
     word away. Kept rows are entered under their signatures: `heads[signature & mask]` is the
-    latest of a chain of `entries` (previous entry, row, tag).
+    latest of a chain of `entries` (previous entry, row, tag, size of the set), whose sketches stand
+    beside them: most of what a chain holds is too different, and is passed without looking further. `kept` starts all False, `seen`
+    (which row last looked at this one) all -1. Returns how many rows are kept.
     """
-    kept = np.zeros(len(sizes), np.bool_)
-    seen = np.full(len(sizes), -1, np.int32)  # the row that last looked at this one
+    count = 0
     mask = U(len(heads) - 1)
     used = 0
     for visit in range(len(order)):
@@ -401,6 +469,7 @@ def keep_first(
             continue
         if visit >= references:
             best, best_value = -1, threshold
+            size, sketch = np.int64(sizes[lead]), sketches[lead]
             for e in range(edge_start[lead], edge_start[lead + 1]):
                 other = edges[e]
                 if kept[other]:
@@ -412,7 +481,10 @@ def keep_first(
                 entry = heads[signatures[s] & mask]
                 while entry >= 0:
                     other = entries[entry, 1]
-                    if entries[entry, 2] == tag and seen[other] != row:
+                    total = size + np.int64(entries[entry, 3])
+                    needed = np.int64(np.ceil(best_value / (1.0 + best_value) * total - 1e-6))
+                    apart = popcount(sketch ^ entry_sketches[entry])  # pyright: ignore[reportCallIssue]
+                    if entries[entry, 2] == tag and apart <= total - 2 * needed and seen[other] != row:
                         seen[other] = row
                         value = similarity_above(words, word_start, sizes, sketches, lead, other, best_value)
                         if value > best_value or (value == best_value and (best < 0 or rank[other] < rank[best])):
@@ -424,9 +496,12 @@ def keep_first(
             if not keep_rest:
                 continue
         kept[row] = True
+        count += 1
         for s in range(signature_start[row], signature_start[row + 1]):
             slot = signatures[s] & mask
             entries[used, 0], entries[used, 1] = heads[slot], row
-            entries[used, 2] = np.int32(signatures[s] >> U(33))
+            entries[used, 2], entries[used, 3] = np.int32(signatures[s] >> U(33)), sizes[row]
+            entry_sketches[used] = sketches[row]
             heads[slot] = used
             used += 1
+    return count

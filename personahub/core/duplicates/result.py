@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+Priority = np.ndarray | Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +56,18 @@ class Deduplication:
         return [(int(self.dropped[i]), int(self.survivors[i]), float(self.similarities[i])) for i in order]
 
 
-def visiting_order(rows: int, priority: np.ndarray | None) -> np.ndarray:
+def visiting_order(rows: int, priority: Priority | None) -> np.ndarray:
     """Row indices (int64) in the order they are visited: lowest priority value first, ties by row.
+
+    A priority may be a function, for texts that are read while they are compared: it is called when all are.
 
     Raises:
         ValueError: `priority` has another length than there are rows.
     """
     if priority is None:
         return np.arange(rows, dtype=np.int64)
+    if callable(priority):
+        priority = priority()
     if len(priority) != rows:
         raise ValueError(f"{len(priority)} priorities for {rows} rows")
     return np.argsort(np.asarray(priority), kind="stable").astype(np.int64)

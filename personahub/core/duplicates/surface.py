@@ -25,70 +25,58 @@ the texts. At 0.9 time grows with the number of rows; at 0.5, with its square.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import hashlib
-import os
-import re
-import unicodedata
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
+from personahub.core.duplicates import compiled
+from personahub.core.duplicates.greedy import Groups, Lists, power_of_two
 from personahub.core.duplicates.plan import Plan, make_plan
-from personahub.core.duplicates.result import Deduplication, visiting_order
+from personahub.core.duplicates.result import Deduplication, Priority
+from personahub.core.duplicates.word_sets import Texts, in_threads, read, squeeze, words_of
 from personahub.core.errors import UserError
 
-Texts = Sequence[str] | pa.Array | pa.ChunkedArray
-Result = TypeVar("Result")
-
-_WORD = re.compile(r"\w+")
-_FOLDED = 0x3100  # characters in the folding table
-_OFFSETS = {pa.string(): np.int32, pa.binary(): np.int32, pa.large_string(): np.int64, pa.large_binary(): np.int64}
-_MIN_ROWS_PER_THREAD = 20_000
-
-
-def words_of(text: str) -> list[str]:
-    """The words that count: runs of letters, digits and underscores after NFKC and case folding."""
-    return _WORD.findall(_normalize(text))
+_ROWS_AT_ONCE = 65_536
 
 
 def jaccard(a: str, b: str) -> float:
     """Shared words over all words of two texts; texts without words are equal (1) or not (0)."""
     set_a, set_b = set(words_of(a)), set(words_of(b))
     if not set_a or not set_b:
-        return float(not set_a and not set_b and _squeeze(a) == _squeeze(b))
+        return float(not set_a and not set_b and squeeze(a) == squeeze(b))
     common = len(set_a & set_b)
     return common / (len(set_a) + len(set_b) - common)
 
 
-def deduplicate(texts: Texts, threshold: float = 0.9, priority: np.ndarray | None = None) -> Deduplication:
+def deduplicate(
+    texts: Texts, threshold: float = 0.9, priority: Priority | None = None, against: Texts | None = None
+) -> Deduplication:
     """Drop each text that has `jaccard >= threshold` with a text kept before it.
 
     Args:
-        texts: strings of any kind; a pyarrow string column is read in place.
+        texts: strings of any kind; a pyarrow string column is read in place. An iterator of
+            pyarrow arrays is consumed as it comes, and only the words' hashes stay in memory.
         threshold: in (0, 1].
         priority: one number per text, the lowest is visited first; by default the order given.
+        against: texts that all stay and come before all others: an existing collection, which is
+            not compared with itself. The survivor `len(texts) + i` is its row `i`.
 
     Raises:
         UserError: the threshold is out of range, or a text is null.
     """
-    return sweep(texts, [threshold], priority)[0]
+    return sweep(texts, [threshold], priority, against)[0]
 
 
-def sweep(texts: Texts, thresholds: Sequence[float], priority: np.ndarray | None = None) -> list[Deduplication]:
+def sweep(
+    texts: Texts, thresholds: Sequence[float], priority: Priority | None = None, against: Texts | None = None
+) -> list[Deduplication]:
     """`deduplicate` at several thresholds, reading the texts once."""
     for threshold in thresholds:
-        _check(threshold)
-    sets = _word_sets(texts)
-    order = visiting_order(len(sets.sizes), priority)
-    groups = _group(sets, order)
+        check_threshold(threshold)
+    rows, sets = read(texts, against)
+    groups = Groups.of(sets, rows, priority)
     return [
-        Deduplication.from_survivors(threshold, *_join(sets, order, groups, threshold, references=0))
+        Deduplication.from_survivors(threshold, *groups.keep_first(threshold, *_candidates(groups, threshold)))
         for threshold in thresholds
     ]
 
@@ -100,252 +88,80 @@ def nearest(queries: Texts, corpus: Texts, threshold: float = 0.9) -> tuple[np.n
         Its index (int64, -1 where there is none; the first among equals), and the similarity
         (float64, 0 where there is none).
     """
-    _check(threshold)
-    references = len(corpus)
-    sets = _word_sets(pa.chunked_array([_array(texts).cast(pa.large_binary()) for texts in (corpus, queries)]))
-    order = np.arange(len(sets.sizes), dtype=np.int64)
-    survivor, similarity = _join(sets, order, _group(sets, order), threshold, references, keep_rest=False)
-    return survivor[references:].astype(np.int64), similarity[references:]
+    check_threshold(threshold)
+    rows, sets = read(queries, corpus)
+    groups = Groups.of(sets, rows, None)
+    found, similarity = groups.keep_first(threshold, *_candidates(groups, threshold), keep_rest=False)
+    return np.where(found < 0, -1, found.astype(np.int64) - rows), similarity
 
 
-def _check(threshold: float) -> None:
+def check_threshold(threshold: float) -> None:
+    """Raises UserError when it is no Jaccard similarity."""
     if not 0 < threshold <= 1:
         raise UserError(f"threshold {threshold}: a Jaccard similarity above 0 and at most 1 is needed")
 
 
-def _normalize(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+def _candidates(groups: Groups, threshold: float) -> tuple[Lists, Lists]:
+    plan = make_plan(threshold, int(groups.sets.sizes.max(initial=1)))
+    return _one_word_apart(groups, plan), _signatures(groups, plan)
 
 
-def _squeeze(text: str) -> str:
-    return " ".join(_normalize(text).split())
-
-
-@dataclass(frozen=True, eq=False)
-class _WordSets:
-    """Row `i` has the distinct word hashes `words[start[i] : start[i] + sizes[i]]`; never none."""
-
-    words: np.ndarray  # uint64
-    start: np.ndarray  # int64
-    sizes: np.ndarray  # int32
-    sum1: np.ndarray  # uint64
-    sum2: np.ndarray  # uint64
-
-    def columns(self, first: int, last: int) -> tuple[np.ndarray, ...]:
-        """What is known of some of the rows, for a kernel to fill in."""
-        return tuple(column[first:last] for column in (self.start, self.sizes, self.sum1, self.sum2))
-
-
-def _array(texts: Texts) -> pa.Array:
-    """The texts as one Arrow array of UTF-8 strings or bytes, in place where they are one already."""
-    chunks: list[Any]
-    if isinstance(texts, (pa.Array, pa.ChunkedArray)):
-        column: Any = texts
-        chunks = column.chunks if isinstance(texts, pa.ChunkedArray) else [column]
-    else:
-        try:
-            chunks = [pa.array(texts, pa.large_string())]
-        except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
-            chunks = [pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())]
-    if len(chunks) == 1 and chunks[0].type in _OFFSETS:
-        array = chunks[0]
-    else:
-        array = pa.concat_arrays(
-            [pa.array([], pa.large_binary()), *(chunk.cast(pa.large_binary()) for chunk in chunks)]
-        )
-    if array.null_count:
-        raise UserError(f"text {array.is_null().index(True).as_py()} is null: every row needs a text")
-    return array
-
-
-def _word_sets(texts: Texts) -> _WordSets:
-    from personahub.core.duplicates import kernels
-
-    array = _array(texts)
-    rows = len(array)
-    _, offset_buffer, data_buffer = array.buffers()
-    offsets = np.frombuffer(offset_buffer or bytes(8), _OFFSETS[array.type])
-    offsets = offsets[array.offset : array.offset + rows + 1].astype(np.int64, copy=False)
-    data = np.frombuffer(data_buffer or b"", np.uint8)
-
-    # A text of n bytes has at most (n + 1) / 2 words, which tells every thread where it may write,
-    # and one slot a row is for texts without words. Pages that are never written cost no memory.
-    room = (int(offsets[-1] - offsets[0]) + rows) // 2 + 1
-    words = np.empty(room + rows, np.uint64)
-    sets = _WordSets(words, *(np.empty(rows, kind) for kind in (np.int64, np.int32, np.uint64, np.uint64)))
-    left = np.empty(rows, np.bool_)
-    table = _folding()
-
-    def hash_rows(first: int, last: int) -> int:
-        at = (offsets[first] - offsets[0] + first + 1) // 2
-        starts, ends = offsets[first:last], offsets[first + 1 : last + 1]
-        start, sizes, sum1, sum2 = sets.columns(first, last)
-        return kernels.hash_words(
-            data, starts, ends, False, table, words, at, start, sizes, sum1, sum2, left[first:last]
-        )
-
-    free = _in_threads(rows, hash_rows)[-1]
-    if left.any():
-        sets = _with_rewritten(sets, array, np.flatnonzero(left), free, room)
-    _hash_wordless(sets, array, room)
-    return sets
-
-
-def _with_rewritten(sets: _WordSets, array: pa.Array, rows: np.ndarray, free: int, room: int) -> _WordSets:
-    """Normalise rows that need it as a whole, and add their words: between `free` and `room` if they fit."""
-    from personahub.core.duplicates import kernels
-
-    texts = [" ".join(words_of(_text(array, row))).encode() for row in rows.tolist()]
-    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
-    starts = ends - np.diff(ends, prepend=0)
-    data = np.frombuffer(b"".join(texts), np.uint8)
-    words, needed = sets.words, (len(data) + len(texts)) // 2 + 1
-    if free + needed > room:
-        words, free = np.concatenate([words, np.empty(needed, np.uint64)]), len(words)
-    start, sizes, sum1, sum2 = (column[rows] for column in sets.columns(0, len(array)))
-    left = np.empty(len(rows), np.bool_)
-    kernels.hash_words(data, starts, ends, True, _folding(), words, free, start, sizes, sum1, sum2, left)
-    for column, values in zip(sets.columns(0, len(array)), (start, sizes, sum1, sum2), strict=True):
-        column[rows] = values
-    return dataclasses.replace(sets, words=words)
-
-
-@functools.cache
-def _folding() -> np.ndarray:
-    """What each character up to the end of the kana becomes by itself: see `kernels.fold`.
-
-    Marks and Hangul letters may merge with the character before them, and some characters become
-    several: texts with any of these are normalised as a whole.
-    """
-    table = np.zeros(_FOLDED, np.int32)
-    for code in range(_FOLDED):
-        character = chr(code)
-        folded = _normalize(character)
-        if len(folded) != 1 or unicodedata.category(character)[0] == "M" or 0x1100 <= code < 0x1200:
-            table[code] = -1
-        elif _WORD.match(folded):
-            table[code] = ord(folded)
-    return table
-
-
-def _hash_wordless(sets: _WordSets, array: pa.Array, at: int) -> None:
-    """A text without words counts as one word of its own: its normalised self."""
-    for i, row in enumerate(np.flatnonzero(sets.sizes == 0).tolist()):
-        squeezed = _squeeze(_text(array, row)).encode("utf-8", "surrogatepass")
-        hash1, hash2 = np.frombuffer(hashlib.blake2b(squeezed, digest_size=16).digest(), np.uint64)
-        sets.words[at + i] = sets.sum1[row] = hash1
-        sets.start[row], sets.sizes[row], sets.sum2[row] = at + i, 1, hash2
-
-
-def _text(array: pa.Array, row: int) -> str:
-    value = array[row].as_py()
-    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
-
-
-def _in_threads(rows: int, work: Callable[[int, int], Result]) -> list[Result]:
-    """Results of `work(first, last)` on slices of the rows, in order; the compiled kernels release the GIL."""
-    threads = max(1, min(_processors(), rows // _MIN_ROWS_PER_THREAD))
-    bounds = [rows * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        return [work(0, rows)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, bounds[:-1], bounds[1:]))
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: those this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@dataclass(frozen=True, eq=False)
-class _Groups:
-    """Identical sets: the first row of each one's group in visiting order, and the hash table of these leaders."""
-
-    leader: np.ndarray  # int32
-    slots: np.ndarray  # int32, a power of two long
-
-
-def _group(sets: _WordSets, order: np.ndarray) -> _Groups:
-    from personahub.core.duplicates import kernels
-
-    groups = _Groups(np.empty(len(order), np.int32), np.full(_power_of_two(2 * len(order)), -1, np.int32))
-    kernels.group_identical(order, sets.sum1, sets.sum2, groups.slots, groups.leader)
-    return groups
-
-
-def _join(
-    sets: _WordSets, order: np.ndarray, groups: _Groups, threshold: float, references: int, keep_rest: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Survivor (int32, -1: none) and similarity (float64) of each row; see `kernels.keep_first`."""
-    from personahub.core.duplicates import kernels
-
-    rows = len(order)
-    plan = make_plan(threshold, int(sets.sizes.max(initial=1)))
-    edge_start, edges = _edges(sets, groups, plan)
-    sketches, signature_start, signatures = _signatures(sets, groups, plan)
-    rank = np.empty(rows, np.int32)
-    rank[order] = np.arange(rows, dtype=np.int32)
-    survivor, similarity = np.full(rows, -1, np.int32), np.zeros(rows, np.float64)
-    kernels.keep_first(
-        order, rank, references, keep_rest, threshold, groups.leader,
-        sets.words, sets.start, sets.sizes, sketches,
-        edge_start, edges, signature_start, signatures,
-        np.full(_power_of_two(len(signatures)), -1, np.int64), np.empty((len(signatures), 3), np.int32),
-        survivor, similarity,
-    )  # fmt: skip
-    return survivor, similarity
-
-
-def _edges(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-    """Leaders one word away from each leader: `edges[edge_start[i] : edge_start[i + 1]]`."""
-    from personahub.core.duplicates import kernels
-
-    rows, (least, most) = len(sets.sizes), plan.one_word_apart
+def _one_word_apart(groups: Groups, plan: Plan) -> Lists:
+    """Leaders (int32) one word away from each leader."""
+    sets, (least, most) = groups.sets, plan.one_word_apart
+    rows = len(sets.sizes)
     if least > most:
-        return np.zeros(rows + 1, np.int64), np.empty(0, np.int32)
-    bloom = np.zeros(_power_of_two(rows // 4), np.uint64)
-    kernels.fill_bloom(sets.sizes, sets.sum1, groups.leader, least - 1, most - 1, bloom)
+        return Lists(np.zeros(rows + 1, np.int64), np.empty(0, np.int32))
+    bloom = np.zeros(power_of_two(rows // 4), np.uint64)
+    compiled.fill_bloom(sets.sizes, sets.sum1, groups.leader, least - 1, most - 1, bloom)
 
-    def find(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    def find(first: int) -> tuple[np.ndarray, np.ndarray]:
+        last = min(first + _ROWS_AT_ONCE, rows)
         sizes = sets.sizes[first:last]
         room = int(sizes[(sizes >= least) & (sizes <= most)].sum())
         larger, smaller = np.empty(room, np.int32), np.empty(room, np.int32)
-        found = kernels.one_word_apart(
+        found = compiled.one_word_apart(
             first, last, sets.words, sets.start, sets.sizes, sets.sum1, sets.sum2, groups.leader, groups.slots,
             bloom, least, most, larger, smaller,
         )  # fmt: skip
-        return larger[:found], smaller[:found]
+        return larger[:found].copy(), smaller[:found].copy()
 
-    found = _in_threads(rows, find)
-    ends = np.concatenate([larger for larger, _ in found] + [smaller for _, smaller in found])
-    others = np.concatenate([smaller for _, smaller in found] + [larger for larger, _ in found])
-    edge_start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=rows))])
-    return edge_start, others[np.argsort(ends, kind="stable")]
+    found = list(in_threads(find, range(0, rows, _ROWS_AT_ONCE)))
+    none = np.empty(0, np.int32)
+    ends = np.concatenate([none, *(larger for larger, _ in found), *(smaller for _, smaller in found)])
+    others = np.concatenate([none, *(smaller for _, smaller in found), *(larger for larger, _ in found)])
+    start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=rows))])
+    return Lists(start, others[np.argsort(ends, kind="stable")])
 
 
-def _signatures(sets: _WordSets, groups: _Groups, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sketches of the sets, and those signatures of each leader that it may share with another."""
-    from personahub.core.duplicates import kernels
-
+def _signatures(groups: Groups, plan: Plan) -> Lists:
+    """Those signatures (uint64) of each leader that it may share with another."""
+    sets = groups.sets
     rows = len(sets.sizes)
-    sketches, start = np.zeros(rows, np.uint64), np.zeros(rows + 1, np.int64)
+    start = np.zeros(rows + 1, np.int64)
     leaders = np.bincount(sets.sizes[groups.leader == np.arange(rows)], minlength=len(plan.signatures))
     room = int(leaders @ plan.signatures)
     if not room:
-        return sketches, start, np.empty(0, np.uint64)
-    counts = np.zeros(_power_of_two(min(len(sets.words) // 16, 1 << 18)), np.int32)
+        return Lists(start, np.empty(0, np.uint64))
+    counts = np.zeros(power_of_two(min(len(sets.words) // 16, 1 << 18)), np.int32)
     if (plan.schemes > 0).any():
-        kernels.count_words(sets.words, sets.start, sets.sizes, groups.leader, plan.least, counts)
-    once, twice = (np.zeros(_power_of_two(room // 4), np.uint64) for _ in range(2))
+        compiled.count_words(sets.words, sets.start, sets.sizes, groups.leader, plan.least, counts)
+    once, twice = (np.zeros(power_of_two(room // 4), np.uint64) for _ in range(2))
     signatures = np.empty(room, np.uint64)
-    kernels.sign(
+    compiled.sign(
         sets.words, sets.start, sets.sizes, groups.leader, counts, plan.scheme_start, plan.schemes, plan.spare,
-        int(plan.signatures.max()), once, twice, start, signatures,
+        once, twice, *_scratch(plan), start, signatures,
     )  # fmt: skip
-    kernels.sort_and_sketch(sets.words, sets.start, sets.sizes, start, sketches)
-    return sketches, start, signatures[: start[-1]]
+    return Lists(start, signatures[: start[-1]])
 
 
-def _power_of_two(at_least: int) -> int:
-    return 1 << max(4, (at_least - 1).bit_length())
+def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
+    """Arrays for `kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
+    most, rarest = int(plan.signatures.max()), len(plan.spare) + 64
+    return (
+        np.empty(most, np.uint64),
+        np.empty(rarest, np.uint64),
+        np.empty(rarest, np.int32),
+        np.empty(64, np.int64),
+        np.empty(64, np.uint64),
+    )

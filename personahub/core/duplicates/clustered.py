@@ -1,0 +1,145 @@
+"""Near-duplicates by meaning in collections too large to compare every row with every other.
+
+    result = deduplicate(vectors, threshold=0.9)
+
+Rows are clustered by k-means, and a row is compared with all rows that have its cluster among
+their nearest four. What is dropped is right, verified in float64. What is missed is a pair whose
+rows lie in far-apart clusters: `recall` measures it on a sample. Time grows with rows x 4 x the
+size of a cluster, so about with the power 1.5 of the rows.
+
+All pairs above the threshold are held in memory, 24 bytes each: below about 0.8 use
+`embedding.deduplicate`, which compares with the kept rows only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from personahub.core.duplicates.embedding import check_unit, cosines
+from personahub.core.duplicates.result import Deduplication, Priority, visiting_order
+from personahub.core.errors import UserError
+
+NEAREST = 4  # clusters in which a row is looked for
+_ROWS_PER_CLUSTER = 1000
+_TRAINED_ON = 64  # rows for each centroid
+_ROUNDS = 5
+_BLOCK = 8192
+_ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
+
+
+def deduplicate(
+    vectors: np.ndarray,
+    threshold: float = 0.9,
+    priority: Priority | None = None,
+    clusters: int | None = None,
+    seed: int = 0,
+) -> Deduplication:
+    """Drop each row whose cosine with a row kept before it is above `threshold`, as far as clusters show.
+
+    Args:
+        vectors: float32 [rows, dimensions] of norm 1; may be mapped from a file.
+        threshold: in [-1, 1).
+        priority: one number per row, the lowest is visited first; by default the order given.
+        clusters: how many; by default one for every thousand rows.
+        seed: which rows k-means starts from.
+
+    Raises:
+        UserError: the threshold is out of range, or the rows do not have norm 1.
+    """
+    if not -1 <= threshold < 1:
+        raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
+    check_unit(vectors)
+    order = visiting_order(len(vectors), priority)
+    found, cosine = pairs(vectors, threshold, clusters, seed)
+    return Deduplication.from_survivors(threshold, *_keep_first(order, found, cosine))
+
+
+def pairs(
+    vectors: np.ndarray, threshold: float, clusters: int | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs found above `threshold`: rows (int64 [pairs, 2], the lower first, ascending), cosines (float64)."""
+    rows = len(vectors)
+    if not rows:
+        return np.empty((0, 2), np.int64), np.empty(0)
+    centroids = _centroids(vectors, clusters or -(-rows // _ROWS_PER_CLUSTER), seed)
+    nearest = _nearest(vectors, centroids)
+    row = np.repeat(np.arange(rows), nearest.shape[1])
+    by_cluster = np.argsort(nearest.ravel(), kind="stable")
+    members, ends = row[by_cluster], np.searchsorted(nearest.ravel()[by_cluster], np.arange(len(centroids) + 1))
+    found = [np.empty((0, 2), np.int64)]
+    for cluster in range(len(centroids)):
+        all_members = members[ends[cluster] : ends[cluster + 1]]
+        own = all_members[nearest[all_members, 0] == cluster]
+        theirs = vectors[all_members]
+        for first in range(0, len(own), _BLOCK):
+            part = own[first : first + _BLOCK]
+            left, right = np.nonzero(vectors[part] @ theirs.T > threshold - _ROUNDING)
+            some = np.stack([part[left], all_members[right]], axis=1)
+            found.append(np.sort(some[some[:, 0] != some[:, 1]], axis=1))
+    unique = np.unique(np.concatenate(found), axis=0)
+    cosine = cosines(vectors, unique[:, 0], unique[:, 1])
+    return unique[cosine > threshold], cosine[cosine > threshold]
+
+
+def recall(
+    vectors: np.ndarray, threshold: float, result: Deduplication, sample: int = 200, seed: int = 0
+) -> tuple[float, int]:
+    """Compare a sample of the kept rows with all kept rows.
+
+    Returns:
+        Dropped rows over those that should be, as estimated from the sample, and how many of the
+        sampled kept rows are similar to another kept row, which an exact method would not leave.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(result.kept, min(sample, len(result.kept)), replace=False)
+    missed = 0
+    for first in range(0, len(result.kept), _BLOCK):
+        part = result.kept[first : first + _BLOCK]
+        similar = (vectors[chosen] @ vectors[part].T > threshold) & (chosen[:, None] > part)
+        missed += int(similar.any(axis=1).sum())
+    expected = missed / max(len(chosen), 1) * len(result.kept)
+    return len(result.dropped) / max(len(result.dropped) + expected, 1), missed
+
+
+def _centroids(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Spherical k-means on a sample."""
+    rng = np.random.default_rng(seed)
+    count = min(count, len(vectors))
+    sample = np.sort(rng.choice(len(vectors), min(len(vectors), _TRAINED_ON * count), replace=False))
+    trained = np.asarray(vectors[sample])
+    centroids = trained[rng.choice(len(trained), count, replace=False)].copy()
+    for _ in range(_ROUNDS):
+        cluster = _nearest(trained, centroids, 1)[:, 0]
+        order = np.argsort(cluster, kind="stable")
+        present, first = np.unique(cluster[order], return_index=True)
+        sums = np.add.reduceat(trained[order], first, axis=0)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        centroids[present] = np.where(norms > 0, sums / np.maximum(norms, 1e-12), centroids[present])
+    return centroids
+
+
+def _nearest(vectors: np.ndarray, centroids: np.ndarray, count: int = NEAREST) -> np.ndarray:
+    """The nearest clusters of each row (int32), the nearest first."""
+    count = min(count, len(centroids))
+    found = np.empty((len(vectors), count), np.int32)
+    for first in range(0, len(vectors), _BLOCK):
+        products = vectors[first : first + _BLOCK] @ centroids.T
+        top = np.argpartition(-products, count - 1, axis=1)[:, :count]
+        ranked = np.argsort(-np.take_along_axis(products, top, axis=1), axis=1, kind="stable")
+        found[first : first + len(products)] = np.take_along_axis(top, ranked, axis=1)
+    return found
+
+
+def _keep_first(order: np.ndarray, found: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Visit rows in `order`; the survivor of each is the most similar kept before it, the first among equals."""
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    swap = rank[found[:, 0]] > rank[found[:, 1]]
+    earlier, later = np.where(swap, found[:, 1], found[:, 0]), np.where(swap, found[:, 0], found[:, 1])
+    survivor, similarity = np.full(len(order), -1, np.int64), np.full(len(order), -1.0)
+    # By the later row: when a row is reached, all rows before it are decided.
+    for pair in np.lexsort((rank[earlier], -cosine, rank[later])).tolist():
+        row, other = later[pair], earlier[pair]
+        if survivor[row] < 0 and survivor[other] < 0:
+            survivor[row], similarity[row] = other, cosine[pair]
+    return survivor, similarity

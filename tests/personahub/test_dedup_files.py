@@ -1,0 +1,167 @@
+"""`personahub dedup`: files in, files out."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from personahub.cli import main
+
+NURSES = [
+    "A night nurse in Oslo who paints",
+    "a night nurse in Oslo, who paints!",
+    "A night nurse in Oslo who paints boats",
+    "A coal miner who collects stamps",
+]
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def write(file: Path, records: list[Any]) -> Path:
+    if file.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), file)
+    else:
+        file.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records))
+    return file
+
+
+def personas(texts: list[str]) -> list[dict[str, Any]]:
+    return [{"id": f"p{i}", "persona": text, "hop": i} for i, text in enumerate(texts)]
+
+
+def dedup(*words: Any) -> int:
+    return main(["dedup", *map(str, words)])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_rows_that_stay_are_copied_and_the_others_are_told_of(kind: str, tmp_path: Path, capsys: Any) -> None:
+    records = personas(NURSES)
+    source, target = write(tmp_path / f"in.{kind}", records), tmp_path / f"out.{kind}"
+    assert dedup(source, target, "--threshold", 0.8) == 0
+    kept = rows(target) if kind == "jsonl" else pq.read_table(target).to_pylist()
+    assert kept == [records[0], records[3]]
+    assert rows(tmp_path / "out.dropped.jsonl") == [
+        {
+            "file": str(source), "row": row + 1, "id": f"p{row}", "reason": "near_duplicate_surface",
+            "similarity": similarity, "survivor_file": str(source), "survivor_row": 1, "survivor_id": "p0",
+            "text": NURSES[row],
+        }
+        for row, similarity in ((1, 1.0), (2, 0.875))
+    ]  # fmt: skip
+    assert "4 rows, 2 kept, 2 near_duplicate_surface" in capsys.readouterr().out
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([source.name, target.name, "out.dropped.jsonl"])
+
+
+@pytest.mark.parametrize("method", ["surface", "minhash", "embedding"])
+def test_existing_rows_stay_and_cover_new_ones(method: str, tmp_path: Path) -> None:
+    new = write(tmp_path / "new.jsonl", personas([NURSES[1], "A teacher of Latin", "a teacher of latin"]))
+    old = write(tmp_path / "old.parquet", personas([NURSES[3], NURSES[0], NURSES[0]]))
+    target = tmp_path / "out.jsonl"
+    words = ["--method", method, "--against", old, "--embedder", "hashing", "--threshold", 0.9]
+    assert dedup(new, target, *words) == 0
+    assert [row["persona"] for row in rows(target)] == ["A teacher of Latin"]
+    dropped = rows(tmp_path / "out.dropped.jsonl")
+    assert [(r["reason"], r["survivor_file"], r["survivor_row"], r["survivor_id"]) for r in dropped] == [
+        (f"near_duplicate_{method}", str(old), 2, "p1"),
+        (f"near_duplicate_{method}", str(new), 2, "p1"),
+    ]
+
+
+def test_which_of_two_survives(tmp_path: Path) -> None:
+    records = [dict(row, score=score) for row, score in zip(personas(NURSES), [None, 0.4, 0.9, 1], strict=True)]
+    source, target = write(tmp_path / "in.jsonl", records), tmp_path / "out.jsonl"
+    dedup(source, target, "--threshold", 0.8, "--score-field", "score")
+    assert [row["id"] for row in rows(target)] == ["p2", "p3"]
+    dedup(source, target, "--threshold", 0.9, "--score-field", "score")
+    assert [row["id"] for row in rows(target)] == ["p1", "p2", "p3"]
+    dedup(source, target, "--threshold", 0.8, "--keep", "longest")
+    assert [row["id"] for row in rows(target)] == ["p2", "p3"]
+
+
+def test_a_row_that_cannot_be_compared_is_dropped_with_its_reason(tmp_path: Path) -> None:
+    huge = "word " * 2_000_000
+    records = [
+        {"id": "a", "persona": "A nurse"},
+        "{not json",
+        "[1, 2]",
+        {"id": "b"},
+        {"id": "c", "persona": None},
+        {"id": "d", "persona": 7},
+        {"id": "e", "persona": huge},
+        "[" * 100_000,
+        "",
+        {"id": "a", "persona": ""},
+        {"id": "a", "persona": "A nurse \ud800 北京"},
+        '{"id": "f", "persona": "a NURSE"}\r',
+    ]
+    target = tmp_path / "out.jsonl"
+    assert dedup(write(tmp_path / "in.jsonl", records), target) == 0
+    assert [row["id"] for row in rows(target)] == ["a", "a", "a"]
+    dropped = rows(tmp_path / "out.dropped.jsonl")
+    assert [(row["row"], row["reason"]) for row in dropped] == [
+        (2, "not_json"), (3, "not_an_object"), (4, "missing_field"), (5, "missing_field"), (6, "not_a_string"),
+        (7, "too_long"), (8, "not_json"), (11, "near_duplicate_surface"),
+    ]  # fmt: skip
+    assert (tmp_path / "out.dropped.jsonl").stat().st_size < 10_000
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_folder_of_shards_gives_what_one_file_gives(kind: str, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices("abcdef", k=rng.randint(1, 7))) for _ in range(300)]
+    records = personas(texts)
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number, part in enumerate((records[:10], records[10:11], records[11:])):
+        write(folder / f"{number:05d}.{kind}", part)
+    one, several = tmp_path / f"one.{kind}", tmp_path / f"several.{kind}"
+    dedup(write(tmp_path / f"all.{kind}", records), one, "--threshold", 0.7)
+    dedup(folder, several, "--threshold", 0.7)
+    if kind == "jsonl":
+        assert one.read_bytes() == several.read_bytes()
+    else:
+        assert pq.read_table(one).equals(pq.read_table(several))
+    told = [[(r["id"], r["survivor_id"]) for r in rows(tmp_path / f"{n}.dropped.jsonl")] for n in ("one", "several")]
+    assert told[0] == told[1]
+    assert 50 < len(told[0]) < 290
+
+
+def test_what_the_user_can_mend_is_one_clear_line_and_leaves_nothing(tmp_path: Path, capsys: Any) -> None:
+    good = write(tmp_path / "good.jsonl", personas(NURSES))
+    table = write(tmp_path / "good.parquet", personas(NURSES * 50_000))
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "cut.parquet").write_bytes(table.read_bytes()[:-100])
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "0.parquet").write_bytes(table.read_bytes())
+    damaged = bytearray(table.read_bytes())
+    damaged[1000:60_000] = bytes(59_000)
+    (shards / "1.parquet").write_bytes(damaged)
+    (tmp_path / "nothing").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for source, target, words, message in [
+        ("empty.jsonl", "out.jsonl", [], "empty.jsonl: there are no rows"),
+        ("absent.jsonl", "out.jsonl", [], "no such file"),
+        ("nothing", "out.jsonl", [], "a folder of .jsonl or of .parquet files is needed"),
+        ("cut.parquet", "out.parquet", [], "cut.parquet: not a readable Parquet file"),
+        ("shards", "out.parquet", [], "1.parquet: cannot be read to its end"),
+        ("good.jsonl", "out.parquet", [], "must end in .jsonl"),
+        ("good.jsonl", "out.jsonl", ["--text-field", "person"], "no row has a field 'person'. Did you mean 'persona'"),
+        ("good.parquet", "out.parquet", ["--text-field", "person"], "no column 'person'. Did you mean 'persona'"),
+        ("good.jsonl", "out.jsonl", ["--threshold", "1.5"], "threshold 1.5"),
+        ("good.jsonl", "out.jsonl", ["--against", tmp_path / "empty.jsonl"], "empty.jsonl: there are no rows"),
+    ]:
+        assert dedup(tmp_path / source, tmp_path / target, *words) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    assert good.exists()
