@@ -2,8 +2,8 @@
 # # Do similar personas give similar problems?
 #
 # Figure 10 of the paper (section 4.1.1): pairs of personas at a similarity of 0.4, 0.6, 0.8 and 0.9, and how similar
-# the problems are that were made with them. `eval.diversity` finds the pairs and keeps each with its texts; its numbers
-# are in the manifest. After `make quickstart`; `PERSONAHUB_RUN` names the folder of another run.
+# the problems are that were made with them. `eval.persona_pairs` finds the pairs, `eval.similarity` compares their
+# problems and keeps each pair with its texts; its numbers are in the manifest. After `make quickstart`; `PERSONAHUB_RUN` names the folder of another run.
 
 # %%
 import os
@@ -17,15 +17,16 @@ run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
 if not run.is_dir():
     run = ".." / run  # the notebook's own folder is the working directory
 similarity = open_artifact(run / "similarity")
-pairs = list(similarity.rows())
 summary = similarity.manifest.summary
 print(summary["embedder"])
-for level in summary["similarity"]["levels"]:
+series = summary["series"][0]  # one for each collection of problems that was compared
+for level in series["levels"]:
     median = level.get("median", "no pair found")
     print(f"personas at {level['level']}: {level['pairs']} pairs, median similarity of their problems {median}")
 
 # %%
-levels = [level["level"] for level in summary["similarity"]["levels"] if level["pairs"]]
+pairs = [pair for pair in similarity.rows() if pair["series"] == series["name"]]
+levels = [level["level"] for level in series["levels"] if level["pairs"]]
 figure, axes = plt.subplots(figsize=(5, 3))
 axes.boxplot(
     [[pair["problem_similarity"] for pair in pairs if pair["level"] == level] for level in levels],

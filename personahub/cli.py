@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache`.
+"""The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache | wandb`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -158,6 +158,12 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--private", action="store_true", help="if the data set is made now")
     push.set_defaults(command=_push)
 
+    wandb = commands.add_parser("wandb", help="send what was tracked offline to Weights & Biases")
+    wandb.add_argument("action", choices=["sync"])
+    wandb.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
+    wandb.add_argument("--dry-run", action="store_true", help="list what would be sent")
+    wandb.set_defaults(command=_wandb)
+
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
     diff.add_argument("a")
     diff.add_argument("b")
@@ -302,6 +308,19 @@ def _cache(options: argparse.Namespace) -> int:
             "only `run --redo` would ask, and pay, for these completions again"
         )
     return 0
+
+
+def _wandb(options: argparse.Namespace) -> int:
+    from personahub.core.tracking import offline_runs, sync
+
+    found = offline_runs(options.runs)
+    if not found:
+        print(f"{options.runs}: no run that was tracked offline and is not sent yet (tracking.wandb=offline)")
+        return 0
+    if options.dry_run:
+        print("\n".join(map(str, found)))
+        return 0
+    return 1 if sync(found) else 0
 
 
 def _push(options: argparse.Namespace) -> int:

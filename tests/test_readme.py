@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -38,7 +39,8 @@ def example_template() -> str:
 @pytest.mark.parametrize("words", EXPERIMENTS, ids=" ".join)
 def test_experiments_can_be_planned(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (tmp_path / "my_texts.jsonl").write_text('{"text": "A text of mine."}\n')
+    for name, field in (("my_texts", "text"), ("documents", "text"), ("PERSONAS", "persona")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({field: "A text of mine."}) + "\n")
     (tmp_path / "my").mkdir()
     (tmp_path / "my" / "geometry.md").write_text(example_template())
     plan = [word for word, before in zip(words[2:], words[1:], strict=False) if not {word, before} & STAGE_OPTIONS]

@@ -71,7 +71,6 @@ def run(stage: Stage[Config]) -> None:
             results = _train(stage, base)
     stage.report(**results)
     if is_main_rank():
-        _track(stage, results)
         shutil.rmtree(stage.path / "tokens", ignore_errors=True)
         if not stage.config.keep_checkpoints:
             shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
@@ -323,26 +322,3 @@ def _merged(adapter: Path, base: str, config: Config) -> Any:
         base, revision=config.model.revision, dtype=getattr(torch, config.model.dtype)
     )
     return PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
-
-
-def _track(stage: Stage[Config], results: dict[str, Any]) -> None:
-    """The data and the model as W&B artifacts, each with what it was made from."""
-    if stage.tracker is None:
-        return
-    data = stage.input("data")
-    names = {key: f"{artifact.manifest.experiment}-{artifact.name}" for key, artifact in stage.inputs.items()}
-    sources = {names[key]: artifact.fingerprint for key, artifact in stage.inputs.items()}
-    stage.tracker.artifact(
-        names["data"],
-        "dataset",
-        data.path,
-        {"fingerprint": data.fingerprint, "module": data.manifest.module, "rows": data.num_rows},
-        {name: reference.fingerprint for name, reference in data.manifest.inputs.items()},
-    )
-    stage.tracker.artifact(
-        f"{stage.spec.experiment}-{stage.name}",
-        "model",
-        stage.path / MODEL,
-        {"fingerprint": stage.spec.fingerprint, **results},
-        sources,
-    )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,11 @@ class Tracker:
         self._run = None
         if config.wandb != "disabled":
             self._run = _start_wandb(folder, config, experiment, stage, settings)
+
+    @property
+    def in_wandb(self) -> bool:
+        """Whether there is a W&B run, so that tables and artifacts are worth making."""
+        return self._run is not None
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers of one step."""
@@ -88,6 +95,26 @@ class Tracker:
         self._file.close()
         if self._run is not None:
             self._run.finish(exit_code=1 if failed else 0)
+
+
+def offline_runs(runs: Path) -> list[Path]:
+    """Folders of W&B runs below `runs` that were written offline and not sent yet, oldest first."""
+    found = [path for path in runs.glob("*/*/wandb/**/offline-run-*") if path.is_dir()]
+    return sorted((path for path in found if not list(path.glob("*.synced"))), key=lambda path: path.name)
+
+
+def sync(folders: Sequence[Path]) -> int:
+    """Send offline runs to W&B with its own tool. Returns its exit code.
+
+    Raises:
+        UserError: nobody is logged in.
+    """
+    import wandb
+
+    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        raise UserError("sending runs needs an account: run `wandb login`, or set WANDB_API_KEY")
+    command = [sys.executable, "-m", "wandb", "sync", "--include-offline", *map(str, folders)]
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - paths that were just listed
 
 
 def _start_wandb(folder: Path, config: TrackingConfig, experiment: str, stage: str, settings: Any) -> Any:

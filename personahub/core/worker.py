@@ -15,7 +15,9 @@ import shlex
 import signal
 import sys
 import time
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from personahub.core.artifact import MANIFEST, Artifact, Manifest, open_artifact, write_json
 from personahub.core.config import parse_config
@@ -24,6 +26,9 @@ from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engi
 from personahub.core.tracking import Tracker
 
 COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, handed down so that a manifest can name it
+
+_SAMPLES = 50  # records in a table of W&B
+_SHOWN_CHARACTERS = 4000
 
 _PACKAGES = (
     "persona-hub-harness",
@@ -72,6 +77,7 @@ def _run(spec: StageSpec, path: Path) -> None:
         module.run(stage)
         if _is_main_rank():
             _write_manifest(stage, time.monotonic() - started)
+            _show(stage)
         finished = True
     finally:
         if stage.tracker is not None:
@@ -121,6 +127,40 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         command=os.environ.get(COMMAND_VARIABLE) or shlex.join(sys.argv),
     )
     write_json(stage.path / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _show(stage: Stage) -> None:
+    """What W&B gets besides numbers: some records, and the artifact with what it was made from."""
+    tracker, artifact = stage.tracker, open_artifact(stage.path)
+    if tracker is None or not tracker.in_wandb:
+        return
+    for name, rows in (("samples", artifact.rows()), ("rejected", artifact.rejected())):
+        shown = list(islice(rows, _SAMPLES))
+        if shown:
+            columns = list(shown[0])
+            tracker.table(name, columns, [[_shown(row[column]) for column in columns] for row in shown])
+    manifest = artifact.manifest
+    tracker.artifact(
+        f"{manifest.experiment}-{manifest.stage}",
+        "model" if (stage.path / "model").is_dir() else "dataset",
+        stage.path,
+        {
+            "fingerprint": manifest.fingerprint,
+            "module": manifest.module,
+            "version": manifest.version,
+            "rows": artifact.num_rows,
+            "rejected": manifest.counts.rejected,
+        },
+        {"-".join(Path(used.path).parts[-2:]): used.fingerprint for used in manifest.inputs.values()},
+    )
+
+
+def _shown(value: Any) -> str | int | float | bool | None:
+    """A cell of a table; long texts are cut, because the artifact holds them."""
+    if isinstance(value, int | float | bool) or value is None:
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ..."
 
 
 def installed_versions() -> dict[str, str]:

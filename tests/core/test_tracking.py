@@ -14,17 +14,18 @@ from typing import Any
 STAGE = """
 import pyarrow as pa
 from personahub.core.config import StageConfig
-VERSION, INPUTS = "1", ()
+from personahub.core.errors import Rejected
+VERSION, INPUTS = "1", ("data?",)
 class Config(StageConfig):
     steps: int = 3
 def run(stage):
     for step in range(1, stage.config.steps + 1):
         stage.log({"loss": 1.0 / step}, step)
     if stage.tracker is not None:
-        stage.tracker.table("samples", ("problem", "verdict"), [["1 + 1?", "correct"]], step=stage.config.steps)
-        stage.tracker.artifact("toy-sft", "model", stage.path, {"fingerprint": "f"}, {"toy-data": "d"})
-    with stage.writer("00000", pa.schema([("id", pa.string())])) as writer:
-        writer.write({"id": "a"})
+        stage.tracker.table("eval", ("problem", "verdict"), [["1 + 1?", "correct"]], step=stage.config.steps)
+    with stage.writer("00000", pa.schema([("id", pa.string()), ("text", pa.string())])) as writer:
+        writer.write({"id": "a", "text": "x" * 5000})
+        writer.reject({"id": "b"}, Rejected("too_short", "one word"))
     stage.report(final_loss=1.0 / stage.config.steps)
 """
 
@@ -32,7 +33,9 @@ def run(stage):
 def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "toys").mkdir(exist_ok=True)
     (folder / "toys" / "train.py").write_text(STAGE)
-    (folder / "toy.yaml").write_text("experiment: toy\nstages:\n  sft: {run: toys.train}\n")
+    (folder / "toy.yaml").write_text(
+        "experiment: toy\nstages:\n  data: {run: toys.train}\n  sft: {run: toys.train, inputs: {data: data}}\n"
+    )
     command = [sys.executable, "-m", "personahub", "run", "toy.yaml", *overrides]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     return subprocess.run(
@@ -75,8 +78,7 @@ def test_metrics_file_is_always_written(tmp_path: Path) -> None:
 def test_offline_run_holds_group_job_type_config_and_metrics(tmp_path: Path) -> None:
     result = run(tmp_path, "tracking.wandb=offline", "tracking.project=trial")
     assert result.returncode == 0, result.stderr
-    (file,) = tmp_path.rglob("*.wandb")
-    assert file.is_relative_to(tmp_path / "runs/toy/sft")
+    (file,) = (tmp_path / "runs/toy/sft").rglob("*.wandb")
     runs, history, artifacts, summary = [], [], [], {}
     for record in wandb_records(file):
         kind = record.WhichOneof("record_type")
@@ -94,11 +96,18 @@ def test_offline_run_holds_group_job_type_config_and_metrics(tmp_path: Path) -> 
     assert {update.key: update.value_json for update in runs[0].config.update}["steps"] == "3"
     assert [json.loads(row["loss"]) for row in history if "loss" in row] == [1.0, 0.5, 1 / 3]
     assert json.loads(summary["final_loss"]) == 1 / 3
-    (table,) = (tmp_path / "runs/toy/sft").rglob("samples_*.table.json")
-    assert json.loads(table.read_text())["data"] == [["1 + 1?", "correct"]]
+    tables = {
+        file.name.split("_")[0]: json.loads(file.read_text())
+        for file in (tmp_path / "runs/toy/sft").rglob("*.table.json")
+    }
+    assert tables["eval"]["data"] == [["1 + 1?", "correct"]]
+    assert tables["samples"]["data"] == [["a", "x" * 4000 + " ..."]]
+    assert tables["rejected"]["data"][0][:3] == ["b", "too_short", "one word"]
     (artifact,) = [artifact for artifact in artifacts if artifact.name == "toy-sft"]
-    assert artifact.type == "model"
-    assert json.loads(artifact.metadata) == {"fingerprint": "f", "made_from": {"toy-data": "d"}}
+    told = json.loads(artifact.metadata)
+    assert (artifact.type, told["rows"], told["rejected"]) == ("dataset", 1, {"too_short": 1})
+    data = json.loads((tmp_path / "runs/toy/data/manifest.json").read_text())
+    assert told["made_from"] == {"toy-data": data["fingerprint"]}
     # Tracking is no identity: turning it off later leaves the artifact as it is.
     assert "cached" in run(tmp_path).stdout
 
@@ -108,3 +117,20 @@ def test_online_without_an_account_is_one_clear_line(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "wandb login" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_offline_runs_are_listed_and_sending_them_needs_an_account(tmp_path: Path) -> None:
+    assert run(tmp_path, "tracking.wandb=offline").returncode == 0
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")} | {
+        "HOME": str(tmp_path)
+    }
+
+    def sync(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "personahub", "wandb", "sync", *words]
+        return subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=120)
+
+    listed = sync("--dry-run")
+    assert [Path(line).parts[2] for line in listed.stdout.splitlines()] == ["data", "sft"]
+    refused = sync()
+    assert refused.returncode == 2
+    assert "wandb login" in refused.stderr
