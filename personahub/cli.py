@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache | wandb`.
+"""The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache | wandb | forget`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -158,6 +158,12 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--private", action="store_true", help="if the data set is made now")
     push.set_defaults(command=_push)
 
+    forgetting = commands.add_parser("forget", help="take a record, and all that was made from it, out of a run")
+    forgetting.add_argument("id", help="of a web text, persona, problem or any other record")
+    forgetting.add_argument("--experiment", type=Path, required=True, help="the run's folder, such as runs/quickstart")
+    forgetting.add_argument("--yes", action="store_true", help="remove it; without it, only say what would go")
+    forgetting.set_defaults(command=_forget)
+
     wandb = commands.add_parser("wandb", help="send what was tracked offline to Weights & Biases")
     wandb.add_argument("action", choices=["sync"])
     wandb.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
@@ -307,6 +313,13 @@ def _cache(options: argparse.Namespace) -> int:
             f"{completions:,} completions, {megabytes:,.1f} MB, would go with --yes. The stages stay as they are; "
             "only `run --redo` would ask, and pay, for these completions again"
         )
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from personahub.forget import describe, forget
+
+    print(describe(forget(options.experiment, options.id, options.yes), options.yes))
     return 0
 
 
