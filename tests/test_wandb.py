@@ -41,6 +41,7 @@ def test_every_stage_of_the_quickstart_is_a_run(tmp_path: Path, repository: Path
         "HOME": str(tmp_path)
     }
     command = ["run", "configs/quickstart.yaml", "--runs", str(tmp_path / "runs"), "tracking.wandb=offline", *SMALL]
+    command.append("stages.model.config.sft.logging_steps=1")
     called = [sys.executable, "-m", "personahub", *command]
     subprocess.run(called, cwd=repository, env=clean, check=True, timeout=280)
     folder = tmp_path / "runs" / "quickstart"
@@ -58,4 +59,4 @@ def test_every_stage_of_the_quickstart_is_a_run(tmp_path: Path, repository: Path
         assert told["fingerprint"] == manifest["fingerprint"]
         if sum(manifest["shards"].values()):
             assert list((folder / stage).rglob("samples_*.table.json"))
-    assert any({"loss", "grad_norm"} <= row for row in sent(next((folder / "model").rglob("*.wandb")))["history"])
+    assert any({"train/loss", "train/grad_norm"} <= row for row in sent(next((folder / "model").rglob("*.wandb")))["history"])
