@@ -59,4 +59,6 @@ def test_every_stage_of_the_quickstart_is_a_run(tmp_path: Path, repository: Path
         assert told["fingerprint"] == manifest["fingerprint"]
         if sum(manifest["shards"].values()):
             assert list((folder / stage).rglob("samples_*.table.json"))
-    assert any({"train/loss", "train/grad_norm"} <= row for row in sent(next((folder / "model").rglob("*.wandb")))["history"])
+    assert any(
+        {"train/loss", "train/grad_norm"} <= row for row in sent(next((folder / "model").rglob("*.wandb")))["history"]
+    )
