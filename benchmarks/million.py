@@ -7,7 +7,7 @@ killed (SIGKILL) in the middle of `problems` and of `solutions`, and the same co
 stage's books are checked: what came in is what went out and what was rejected, shard by shard.
 
 Seconds of a stage are those of its last process: what a killed one had done before is not in them. `forecast` is
-what `personahub plan` said before the first command, beside what it then took.
+what `personahub plan --pilot` said before, from a run on 300 of the texts, beside what it then took.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ CONFIG = Path(__file__).with_name("million.yaml")
 KILL_IN = ("problems", "solutions")
 ORDER = ("sources", "first_personas", "related_personas", "good_personas", "personas", "problems", "solutions")
 STAGES = (*ORDER, "verified", "clean", "data")
+PILOT = ("experiment=million_pilot", "stages.sources.config.limit=300", "stages.related_personas.config.max_new=31000")
+PILOT += ("stages.data.config.test_problems=800",)
 UNITS = {"k": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -42,8 +44,7 @@ def run(words: list[str], runs: Path, peaks: dict[str, int], kill_in: str | None
     folder = runs / "million"
     while process.poll() is None:
         time.sleep(0.5)
-        for child in psutil.Process(process.pid).children(recursive=True):
-            watch(child, peaks)
+        watch(process.pid, peaks)
         if kill_in is not None and half_done(folder, kill_in):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -51,12 +52,13 @@ def run(words: list[str], runs: Path, peaks: dict[str, int], kill_in: str | None
     return process.returncode
 
 
-def watch(process: psutil.Process, peaks: dict[str, int]) -> None:
-    """Note the resident memory of a stage's process under the stage's name."""
+def watch(pid: int, peaks: dict[str, int]) -> None:
+    """Note the largest resident memory of a process under its stage's name, worker processes included."""
     try:
-        named = [Path(word).parent.name for word in process.cmdline() if word.endswith("stage.json")]
-        if named:
-            peaks[named[0]] = max(peaks.get(named[0], 0), process.memory_info().rss)
+        for process in psutil.Process(pid).children(recursive=True):
+            named = [Path(word).parent.name for word in process.cmdline() if word.endswith("stage.json")]
+            for each in [process, *process.children(recursive=True)] if named else []:
+                peaks[named[0]] = max(peaks.get(named[0], 0), each.memory_info().rss)
     except psutil.Error:
         return
 
@@ -71,13 +73,23 @@ def half_done(folder: Path, stage: str) -> bool:
 
 
 def forecast(words: list[str], runs: Path) -> dict[str, float]:
-    """Requests, tokens and GB of disk, as `personahub plan` tells them."""
-    command = [sys.executable, "-m", "personahub", "plan", str(CONFIG), "--runs", str(runs), *words]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """Requests, tokens, GB of disk and minutes, as `personahub plan` tells them after a pilot."""
+    command = [sys.executable, "-m", "personahub"]
+    where = ["--runs", str(runs), *words]
+    subprocess.run([*command, "run", str(CONFIG), *where, *PILOT], check=True)
+    plan = [*command, "plan", str(CONFIG), *where, "--pilot", str(runs / "million_pilot")]
+    said = subprocess.run(plan, capture_output=True, text=True, check=True).stdout
     found = re.search(r"([\d,]+) requests, ([\d.]+)([kMB]?) tokens.*?([\d.]+) GB of disk", said)
+    time_ = re.search(r"pilot's rate: (?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", said)
     assert found is not None, said
-    tokens = float(found[2]) * UNITS.get(found[3], 1)
-    return {"requests": float(found[1].replace(",", "")), "tokens": tokens, "GB of disk": float(found[4])}
+    assert time_ is not None, said
+    hours, minutes, seconds = (float(part or 0) for part in time_.groups())
+    return {
+        "requests": float(found[1].replace(",", "")),
+        "tokens": float(found[2]) * UNITS.get(found[3], 1),
+        "GB of disk": float(found[4]),
+        "minutes": 60 * hours + minutes + seconds / 60,
+    }
 
 
 def check_books(artifact: Artifact) -> None:
@@ -112,7 +124,7 @@ def main() -> None:
         for artifact in artifacts:
             check_books(artifact)
         report(artifacts, peaks, minutes)
-        compare(expected, artifacts, runs / "million")
+        compare(expected, artifacts, runs / "million", minutes)
 
 
 def report(artifacts: list[Artifact], peaks: dict[str, int], minutes: float) -> None:
@@ -129,7 +141,7 @@ def report(artifacts: list[Artifact], peaks: dict[str, int], minutes: float) -> 
         print(f"| {' | '.join(cells)} |")
 
 
-def compare(expected: dict[str, float], artifacts: list[Artifact], folder: Path) -> None:
+def compare(expected: dict[str, float], artifacts: list[Artifact], folder: Path, minutes: float) -> None:
     """Forecast and fact."""
     usage = [artifact.manifest.usage for artifact in artifacts]
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -137,6 +149,7 @@ def compare(expected: dict[str, float], artifacts: list[Artifact], folder: Path)
         "requests": float(sum(each.requests for each in usage)),
         "tokens": float(sum(each.prompt_tokens + each.completion_tokens for each in usage)),
         "GB of disk": size / 1e9,
+        "minutes": minutes,
     }
     print("\n| | forecast | taken | forecast / taken |\n|---|---|---|---|")
     for name, value in expected.items():

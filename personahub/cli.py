@@ -18,6 +18,7 @@ from pathlib import Path
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiment import Experiment, describe, describe_differences, load_experiment
+from personahub.core.pilot import read_pilot
 from personahub.core.plan import format_plan, plan_experiment
 from personahub.core.progress import format_seconds
 from personahub.core.runner import StageFailedError, run_experiment
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="what is done, what is to come, and its cost; spends nothing")
     _add_experiment(plan)
+    plan.add_argument("--pilot", type=Path, metavar="RUN", help="correct the estimates by what this small run took")
     plan.set_defaults(command=_plan)
 
     run = commands.add_parser("run", help="run an experiment; finished stages are left alone")
@@ -188,7 +190,8 @@ def _load(options: argparse.Namespace) -> Experiment:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    print(format_plan(plan_experiment(_load(options))))
+    pilot = read_pilot(options.pilot) if options.pilot else None
+    print(format_plan(plan_experiment(_load(options), pilot)))
     return 0
 
 

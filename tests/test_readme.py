@@ -29,7 +29,7 @@ EXPERIMENTS = [
 ]
 
 
-STAGE_OPTIONS = {"--redo", "--only"}
+STAGE_OPTIONS = {"--redo", "--only", "--pilot"}  # of stages and runs that are not there
 
 
 def example_template() -> str:
