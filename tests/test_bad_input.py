@@ -124,3 +124,24 @@ def test_a_runs_folder_that_cannot_be_written(quickstart, tmp_path: Path) -> Non
     blocked.write_text("")
     result = quickstart("--runs", str(blocked / "runs"), "--only", "sources")
     assert "cannot write here" in refused(result)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "00000.parquet"])
+def test_damage_is_named_and_redo_mends_it(file: str, tmp_path: Path) -> None:
+    """The way on that the message names has to be one."""
+    words = ["stages.sources.config.limit=4", "stages.related_personas.config.max_new=12", "--runs", str(tmp_path)]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "personahub", "run", "configs/quickstart.yaml", *words, *more]
+        return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=100)
+
+    assert run("--only", "related_personas").returncode == 0
+    damaged = tmp_path / "quickstart" / "related_personas" / file
+    before = sorted(damaged.parent.glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    refused = run("--only", "good_personas")
+    assert refused.returncode in (1, 2)
+    assert f"{damaged}" in refused.stderr
+    assert "--redo related_personas" in refused.stderr
+    assert run("--only", "good_personas", "--redo", "related_personas").returncode == 0
+    assert sorted(damaged.parent.glob("*.parquet")) == before

@@ -151,19 +151,22 @@ def read_rows(file: Path, columns: Sequence[str] | None = None, batch_rows: int 
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             for batch in parquet.iter_batches(batch_size=batch_rows, columns=list(columns) if columns else None):
                 yield from batch.to_pylist()
-    except FileNotFoundError:
-        raise UserError(f"{file}: shard is missing though the manifest lists it; rebuild it with run --redo") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says some damage as OSError
-        raise UserError(f"{file}: not a readable Parquet file ({error}); rebuild it with run --redo") from None
+        raise _unreadable(file, error) from None
 
 
 def _read_table(file: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
         return pq.read_table(file, columns=list(columns) if columns else None, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise UserError(f"{file}: shard is missing though the manifest lists it; rebuild it with run --redo") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says some damage as OSError
-        raise UserError(f"{file}: not a readable Parquet file ({error}); rebuild it with run --redo") from None
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    stage = file.parent.parent.name if file.parent.name in ("rejected", "truth") else file.parent.name
+    missing = isinstance(error, FileNotFoundError)
+    what = "shard is missing though the manifest lists it" if missing else f"not a readable Parquet file ({error})"
+    return UserError(f"{file}: {what}; rebuild it with run --redo {stage}")
 
 
 def open_artifact(path: str | Path) -> Artifact:

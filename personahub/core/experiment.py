@@ -83,7 +83,7 @@ class ExperimentConfig(FrozenModel):
     tracking: TrackingConfig = TrackingConfig()
 
 
-State = Literal["cached", "partial", "stale", "missing"]
+State = Literal["cached", "partial", "stale", "damaged", "missing"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class PlannedStage:
     fingerprint: str
     state: State
     upstream: Mapping[str, str]  # stage by input name
-    found: Mapping[str, Any]  # identity of what is there, for the explanation of a stale stage
+    found: Mapping[str, Any]  # identity of what is there, for the explanation of a stale stage; or what is damaged
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,10 @@ def _check_inputs(module: str, inputs: Iterable[str], names: Sequence[str], wher
 
 
 def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
-    manifest = read_manifest(path)
+    try:
+        manifest = read_manifest(path)
+    except UserError as error:
+        return "damaged", {"damage": str(error)}
     if manifest is not None:
         return ("cached" if manifest.fingerprint == spec.fingerprint else "stale"), describe(manifest)
     try:
@@ -274,7 +277,7 @@ def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
     except (FileNotFoundError, NotADirectoryError):
         return "missing", {}
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path / SPEC}: damaged; rebuild the stage with run --redo {path.name}") from None
+        return "damaged", {"damage": f"{path / SPEC}: damaged; rebuild the stage with run --redo {path.name}"}
     return ("partial" if fingerprint == spec.fingerprint else "stale"), describe(found)
 
 

@@ -70,7 +70,7 @@ def run_experiment(
     names = experiment.needed(only) if only else list(experiment.stages)
     with lock_experiment(experiment.folder) as lock:
         again = {dependent for name in redo for dependent in experiment.dependents(name)}
-        _refuse_stale(experiment, names, again)
+        _refuse_stale_and_damaged(experiment, names, again)
         for name in again:
             _clear(experiment.stage(name))
         width = max(len(name) for name in names)
@@ -84,11 +84,15 @@ def run_experiment(
     return [manifest for name in names if (manifest := read_manifest(experiment.stage(name).path)) is not None]
 
 
-def _refuse_stale(experiment: Experiment, names: Sequence[str], again: set[str]) -> None:
+def _refuse_stale_and_damaged(experiment: Experiment, names: Sequence[str], again: set[str]) -> None:
     """All of it is checked before anything is spent."""
     for name in names:
         stage = experiment.stage(name)
-        if stage.state == "stale" and name not in again:
+        if name in again:
+            continue
+        if stage.state == "damaged":
+            raise UserError(stage.found["damage"])
+        if stage.state == "stale":
             raise stale_error(stage)
 
 
