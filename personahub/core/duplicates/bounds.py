@@ -16,12 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import threadpoolctl
 
 from personahub.core.duplicates import compiled
 from personahub.core.duplicates.word_sets import in_threads
 
 ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
 _WIDTH, _LANES, _ROWS = 64, 16, 8  # as in `vector_kernels`
+_LEADING = _WIDTH - 1  # components of the bound
 _SCALE = 32_700  # of 1, so that norms a little above 1 fit
 _ROUNDED_BY = 2.6e-4  # two rows of 64 numbers, each off by half of 1 / _SCALE
 _SAMPLED = 8192
@@ -42,19 +44,21 @@ class Bounds:
     @classmethod
     def of(cls, vectors: np.ndarray) -> Bounds:
         """A basis from a sample, the rows a block at a time: `vectors` may be mapped from a file."""
-        sample = np.ascontiguousarray(vectors[:: max(1, len(vectors) // _SAMPLED)])
-        moments = (sample.T @ sample).astype(np.float64)
-        basis = np.eye(vectors.shape[1], min(_WIDTH - 1, vectors.shape[1]))
-        for _ in range(8):  # subspace iteration; any orthonormal basis gives bounds, this one good ones
-            basis, _ = np.linalg.qr(moments @ basis)
-        integers = np.zeros((len(vectors), _WIDTH), np.int16)
-        for first in range(0, len(vectors), _AT_ONCE):
-            block = vectors[first : first + _AT_ONCE]
-            leading = block @ basis.astype(np.float32)
-            rest = np.einsum("ij,ij->i", block, block) - np.einsum("ij,ij->i", leading, leading)
-            norm = np.sqrt(np.maximum(rest, 0) + 4e-6)  # rounding must not lower the bound
-            integers[first : first + len(block), : leading.shape[1]] = np.rint(leading * _SCALE)
-            integers[first : first + len(block), -1] = np.minimum(np.rint(norm * _SCALE), np.iinfo(np.int16).max)
+        # Threads of BLAS wait for each other far longer than these small products take.
+        with threadpoolctl.threadpool_limits(1, "blas"):
+            sample = np.ascontiguousarray(vectors[:: max(1, len(vectors) // _SAMPLED)])
+            moments = (sample.T @ sample).astype(np.float64)
+            basis = np.eye(vectors.shape[1], min(_LEADING, vectors.shape[1]))
+            for _ in range(8):  # subspace iteration; any orthonormal basis gives bounds, this one good ones
+                basis, _ = np.linalg.qr(moments @ basis)
+            integers = np.zeros((len(vectors), _WIDTH), np.int16)
+            for first in range(0, len(vectors), _AT_ONCE):
+                block = vectors[first : first + _AT_ONCE]
+                leading = block @ basis.astype(np.float32)
+                rest = np.einsum("ij,ij->i", block, block) - np.einsum("ij,ij->i", leading, leading)
+                norm = np.sqrt(np.maximum(rest, 0) + 4e-6)  # rounding must not lower the bound
+                integers[first : first + len(block), : leading.shape[1]] = np.rint(leading * _SCALE)
+                integers[first : first + len(block), -1] = np.minimum(np.rint(norm * _SCALE), np.iinfo(np.int16).max)
         return cls(vectors, integers)
 
     def tells_enough(self, threshold: float) -> bool:

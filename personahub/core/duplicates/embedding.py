@@ -102,7 +102,7 @@ def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.n
     for first in range(0, rows if bounds is None else 0, _BLOCK):
         for start in range(first, rows, _KEPT_BLOCK):
             products = vectors[first : first + _BLOCK] @ vectors[start : start + _KEPT_BLOCK].T
-            some = np.argwhere(products > threshold - ROUNDING) + (first, start)
+            some = np.argwhere(products > threshold - ROUNDING) + np.array([first, start])
             found.append(some[some[:, 0] < some[:, 1]])
     rows_of = np.concatenate(found)
     cosine = cosines(vectors, rows_of[:, 0], rows_of[:, 1])
@@ -228,7 +228,9 @@ def _cover_within(
     similar = similar[np.lexsort((earlier[similar], -cosine[similar], later[similar]))]
     is_kept, seen = survivor < 0, np.zeros(len(visited), bool)
     # The most similar of a row comes first, the earliest among equals; all rows before it are decided.
-    for row, other, value in zip(later[similar].tolist(), earlier[similar].tolist(), cosine[similar].tolist(), strict=True):
+    for row, other, value in zip(
+        later[similar].tolist(), earlier[similar].tolist(), cosine[similar].tolist(), strict=True
+    ):
         if is_kept[other] and not seen[row]:
             seen[row] = True
             if value > similarity[row]:

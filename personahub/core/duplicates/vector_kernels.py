@@ -16,7 +16,6 @@ from personahub.core.duplicates.kernels import ONE, U, trailing_zeros
 
 ROWS, LANES = 8, 16  # of a tile; it has two times so many lanes
 WIDTH = 64  # integers of a row
-ANYWHERE = -(1 << 62)
 
 
 @intrinsic
