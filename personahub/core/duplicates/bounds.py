@@ -64,7 +64,7 @@ class Bounds:
     def tells_enough(self, threshold: float) -> bool:
         """Whether the bound rules out so many pairs, of a sample, that it saves time."""
         few = self.integers[:: max(1, len(self.integers) // 1024)].astype(np.float32)
-        return threshold > 0.01 and np.mean(few @ few.T > self._limit(threshold)) <= _MOST_CANDIDATES
+        return threshold > 0.01 and bool(np.mean(few @ few.T > self._limit(threshold)) <= _MOST_CANDIDATES)
 
     def _limit(self, threshold: float) -> int:
         return int((threshold - _ROUNDED_BY - ROUNDING) * _SCALE**2)
