@@ -516,6 +516,9 @@ def keep_first(
             ahead = order[visit + FETCHED_AHEAD]
             for s in range(signature_start[ahead], signature_start[ahead + 1]):
                 fetch(heads, signatures[s] & mask)  # pyright: ignore[reportCallIssue]
+            ahead = order[visit + FETCHED_AHEAD // 2]
+            for s in range(signature_start[ahead], signature_start[ahead + 1]):
+                fetch(entries, 4 * heads[signatures[s] & mask])  # pyright: ignore[reportCallIssue]
         if kept[lead]:
             if visit >= references:
                 survivor[row], similarity[row] = lead, 1.0
