@@ -259,6 +259,7 @@ def group_identical(order, sum1, sum2, slots, leader):
         row = order[visit]
         if visit + FETCHED_AHEAD < len(order):
             fetch(slots, sum1[order[visit + FETCHED_AHEAD]] & mask)  # pyright: ignore[reportCallIssue]
+            fetch(sum1, slots[sum1[order[visit + FETCHED_AHEAD // 2]] & mask])  # pyright: ignore[reportCallIssue]
         slot = sum1[row] & mask
         while True:
             other = slots[slot]
@@ -291,10 +292,11 @@ def one_word_apart(
 
     Looks at larger sets of `least` to `most` words among the rows from `first` to `last`. Leaders
     go to `larger` and `smaller`, which must hold one entry per word of those sets. `slots` is the
-    table that `group_identical` filled; `bloom` spares most look-ups in it.
+    table that `group_identical` filled; `bloom` spares most look-ups in it. Those that it lets pass
+    wait in `larger` and `smaller`, as row and position of the word, until all have been found.
     """
     mask, bloom_mask = U(len(slots) - 1), U(len(bloom) - 1)
-    found = 0
+    passed = 0
     for row in range(first, last):
         ahead = row + FETCHED_AHEAD
         if ahead < last and least <= sizes[ahead] <= most:
@@ -302,20 +304,34 @@ def one_word_apart(
                 fetch(bloom, ((sum1[ahead] - words[i]) >> U(32)) & bloom_mask)  # pyright: ignore[reportCallIssue]
         if leader[row] != row or sizes[row] < least or sizes[row] > most:
             continue
-        for i in range(word_start[row], word_start[row] + sizes[row]):
-            rest1 = sum1[row] - words[i]
+        for i in range(sizes[row]):
+            rest1 = sum1[row] - words[word_start[row] + i]
             bits = bloom_bits(rest1)
-            if bloom[(rest1 >> U(32)) & bloom_mask] & bits != bits:
-                continue
-            rest2 = sum2[row] - second(words[i])
-            slot = rest1 & mask
-            while slots[slot] >= 0:
-                other = slots[slot]
-                if sum1[other] == rest1 and sum2[other] == rest2:
-                    larger[found], smaller[found] = row, other
-                    found += 1
-                    break
-                slot = (slot + ONE) & mask
+            if bloom[(rest1 >> U(32)) & bloom_mask] & bits == bits:
+                larger[passed], smaller[passed] = row, i
+                passed += 1
+    found = 0
+    for number in range(passed):
+        ahead = number + FETCHED_AHEAD
+        if ahead < passed:
+            row = larger[ahead]
+            fetch(slots, (sum1[row] - words[word_start[row] + smaller[ahead]]) & mask)  # pyright: ignore[reportCallIssue]
+            ahead = number + FETCHED_AHEAD // 2
+            row = larger[ahead]
+            other = slots[(sum1[row] - words[word_start[row] + smaller[ahead]]) & mask]
+            fetch(sum1, other)  # pyright: ignore[reportCallIssue]
+            fetch(sum2, other)  # pyright: ignore[reportCallIssue]
+        row = larger[number]
+        word = words[word_start[row] + smaller[number]]
+        rest1, rest2 = sum1[row] - word, sum2[row] - second(word)
+        slot = rest1 & mask
+        while slots[slot] >= 0:
+            other = slots[slot]
+            if sum1[other] == rest1 and sum2[other] == rest2:
+                larger[found], smaller[found] = row, other
+                found += 1
+                break
+            slot = (slot + ONE) & mask
     return found
 
 
@@ -516,6 +532,9 @@ def keep_first(
             ahead = order[visit + FETCHED_AHEAD]
             for s in range(signature_start[ahead], signature_start[ahead + 1]):
                 fetch(heads, signatures[s] & mask)  # pyright: ignore[reportCallIssue]
+            for e in range(edge_start[ahead], edge_start[ahead + 1]):
+                fetch(kept, edges[e])  # pyright: ignore[reportCallIssue]
+                fetch(sizes, edges[e])  # pyright: ignore[reportCallIssue]
             ahead = order[visit + FETCHED_AHEAD // 2]
             for s in range(signature_start[ahead], signature_start[ahead + 1]):
                 fetch(entries, 4 * heads[signatures[s] & mask])  # pyright: ignore[reportCallIssue]
