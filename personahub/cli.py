@@ -1,4 +1,4 @@
-"""The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache | wandb`.
+"""The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache | wandb | forget`.
 
 Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiment import Experiment, describe, describe_differences, load_experiment
+from personahub.core.pilot import read_pilot
 from personahub.core.plan import format_plan, plan_experiment
 from personahub.core.progress import format_seconds
 from personahub.core.runner import StageFailedError, run_experiment
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="what is done, what is to come, and its cost; spends nothing")
     _add_experiment(plan)
+    plan.add_argument("--pilot", type=Path, metavar="RUN", help="correct the estimates by what this small run took")
     plan.set_defaults(command=_plan)
 
     run = commands.add_parser("run", help="run an experiment; finished stages are left alone")
@@ -164,6 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--private", action="store_true", help="if the data set is made now")
     push.set_defaults(command=_push)
 
+    forgetting = commands.add_parser("forget", help="take a record, and all that was made from it, out of a run")
+    forgetting.add_argument("id", help="of a web text, persona, problem or any other record")
+    forgetting.add_argument("--experiment", type=Path, required=True, help="the run's folder, such as runs/quickstart")
+    forgetting.add_argument("--yes", action="store_true", help="remove it; without it, only say what would go")
+    forgetting.set_defaults(command=_forget)
+
     wandb = commands.add_parser("wandb", help="send what was tracked offline to Weights & Biases")
     wandb.add_argument("action", choices=["sync"])
     wandb.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
@@ -188,7 +196,8 @@ def _load(options: argparse.Namespace) -> Experiment:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    print(format_plan(plan_experiment(_load(options))))
+    pilot = read_pilot(options.pilot) if options.pilot else None
+    print(format_plan(plan_experiment(_load(options), pilot)))
     return 0
 
 
@@ -314,6 +323,13 @@ def _cache(options: argparse.Namespace) -> int:
             f"{completions:,} completions, {megabytes:,.1f} MB, would go with --yes. The stages stay as they are; "
             "only `run --redo` would ask, and pay, for these completions again"
         )
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from personahub.forget import describe, forget
+
+    print(describe(forget(options.experiment, options.id, options.yes), options.yes))
     return 0
 
 

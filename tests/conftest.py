@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -34,6 +36,20 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set PERSONAHUB_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def vllm(repository: Path) -> ModuleType:
+    """tests/vllm_server.py; skips where the server is not installed and nobody said where to install it."""
+    spec = importlib.util.spec_from_file_location("vllm_server", repository / "tests" / "vllm_server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["vllm_server"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not module.is_installed() and "PERSONAHUB_VLLM" not in os.environ:
+        pytest.skip("no vLLM server: run `python tests/vllm_server.py install`, or name a folder in PERSONAHUB_VLLM")
+    module.install()
+    return module
 
 
 class ChaosServer:

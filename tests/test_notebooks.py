@@ -11,18 +11,29 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
-SMALL = ["seed=1", "stages.sources.config.limit=12", "stages.related_personas.config.max_new=120"]
+SMALL = [
+    "seed=1",
+    "stages.sources.config.limit=12",
+    "stages.related_personas.config.max_new=120",
+    "stages.data.config.test_problems=8",
+    "stages.math.config.path=null",
+    "stages.model.config.sft.max_steps=3",
+    "stages.before.config.limit=8",
+    "stages.after.config.limit=8",
+]
 SAID = {
     "01_tour_of_a_run": "web text",
     "02_persona_and_problem_similarity": "median similarity of their problems 0.",
+    "03_ablation_with_statistics": "solved by one alone: 0 and",
     "04_your_own_teacher_and_corpus": "answer",
+    "05_scaling_plot": "problems, synthetic_test",
 }
 
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    for last in ("verified", "similarity"):
+    for last in ("comparison", "similarity"):
         words = ["run", "configs/quickstart.yaml", "--only", last, "--runs", str(folder), *SMALL]
         subprocess.run([sys.executable, "-m", "personahub", *words], cwd=repository, check=True, timeout=250)
     return folder / "quickstart"

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +29,7 @@ EXPERIMENTS = [
 ]
 
 
-STAGE_OPTIONS = {"--redo", "--only"}
+STAGE_OPTIONS = {"--redo", "--only", "--pilot"}  # of stages and runs that are not there
 
 
 def example_template() -> str:
@@ -48,6 +50,41 @@ def test_experiments_can_be_planned(words: list[str], tmp_path: Path) -> None:
     result = subprocess.run(called, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "Still to come" in result.stdout
+
+
+TOOLS = [
+    words
+    for page in PAGES
+    for words in commands(page, "personahub")
+    if words[1] in ("check", "dedup", "personas") and not any(word.startswith(("hf://", "runs/")) for word in words)
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages' commands read, under the names they use."""
+    folder = tmp_path_factory.mktemp("files")
+    personas = [
+        f"A {kind} nurse who works while others sleep in ward {ward}" for kind in ("night", "day") for ward in "ABC"
+    ]
+    rows = [{"persona": text, "text": text, "quality": len(text), "input persona": text} for text in personas]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    for name in ("personas", "persona", "texts"):
+        (folder / f"{name}.jsonl").write_text(lines)
+    for name in ("new", "old"):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+    (folder / "IN.jsonl").write_text(json.dumps({"gold": "2", "pred": "\\boxed{2}"}) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("words", TOOLS, ids=" ".join)
+def test_tools_run(words: list[str], files: Path) -> None:
+    """In the order of the page: a search reads what the import before it wrote."""
+    if words[1] == "personas" and words[2] != "import" and not (files / "personas.parquet").exists():
+        pytest.skip("reads what `personahub personas import` writes")
+    called = [sys.executable, "-m", "personahub", *words[1:]]
+    result = subprocess.run(called, cwd=files, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
 
 
 def test_make_targets_exist() -> None:

@@ -88,6 +88,7 @@ class Manifest(FrozenModel):
     created: str  # UTC, ISO 8601
     versions: dict[str, str]
     command: str
+    forgotten: int = 0  # rows that `personahub forget` took out since
 
 
 @dataclass(frozen=True)

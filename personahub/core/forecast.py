@@ -32,4 +32,5 @@ class Forecast:
     requests: Mapping[str, Requests] = field(default_factory=dict)
     gpu_hours: float = 0.0
     disk_bytes: int = 0
+    seconds: float | None = None  # of work on this machine; known from a pilot only
     notes: tuple[str, ...] = ()

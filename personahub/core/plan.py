@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from personahub.core.artifact import read_manifest
 from personahub.core.experiment import Experiment, PlannedStage
 from personahub.core.forecast import Forecast
+from personahub.core.pilot import Correction
 from personahub.core.price import usd
-from personahub.core.progress import format_number
+from personahub.core.progress import format_number, format_seconds
 from personahub.core.stage import load_stage_module
 
 
@@ -25,18 +26,25 @@ class StagePlan:
     cost_usd: float | None
 
 
-def plan_experiment(experiment: Experiment) -> list[StagePlan]:
-    """Forecast every stage, in order; the rows of finished stages are counted, not estimated."""
+def plan_experiment(experiment: Experiment, pilot: Mapping[str, Correction] | None = None) -> list[StagePlan]:
+    """Forecast every stage, in order; the rows of finished stages are counted, not estimated.
+
+    Args:
+        experiment: what is to be run.
+        pilot: corrections by stage, from a small run of it (`personahub.core.pilot`).
+    """
     rows: dict[str, int | None] = {}
     plans = []
     for stage in experiment.stages.values():
-        plan = _plan_stage(stage, experiment, rows)
+        plan = _plan_stage(stage, experiment, rows, (pilot or {}).get(stage.name))
         rows[stage.name] = plan.rows
         plans.append(plan)
     return plans
 
 
-def _plan_stage(stage: PlannedStage, experiment: Experiment, rows: Mapping[str, int | None]) -> StagePlan:
+def _plan_stage(
+    stage: PlannedStage, experiment: Experiment, rows: Mapping[str, int | None], correction: Correction | None
+) -> StagePlan:
     module = stage.spec.module if stage.spec else f"adopted from {stage.path}"
     if stage.state == "cached":
         manifest = read_manifest(stage.path)
@@ -45,6 +53,8 @@ def _plan_stage(stage: PlannedStage, experiment: Experiment, rows: Mapping[str, 
     forecast = _forecast(stage, rows)
     if forecast is None:
         return StagePlan(stage.name, module, _state(stage), None, None, 0.0)
+    if correction is not None:
+        forecast = correction.apply(forecast, sum(rows.get(upstream) or 0 for upstream in stage.upstream.values()))
     return StagePlan(stage.name, module, _state(stage), forecast.rows_out, forecast, _cost(forecast, experiment))
 
 
@@ -117,11 +127,14 @@ def _totals(plans: list[StagePlan]) -> list[str]:
     cost = sum(plan.cost_usd or 0.0 for plan in plans)
     hours = sum(f.gpu_hours for f in forecasts)
     disk = sum(f.disk_bytes for f in forecasts)
+    seconds = [f.seconds for f in forecasts if f.seconds is not None]
     unpriced = [plan.name for plan in plans if plan.cost_usd is None]
     lines = [
         f"Still to come (estimated): {requests:,} requests, {format_number(tokens)} tokens, ${cost:,.2f}, "
         f"{hours:,.1f} GPU-hours, {disk / 1e9:,.1f} GB of disk."
     ]
+    if seconds:
+        lines.append(f"At the pilot's rate: {format_seconds(sum(seconds))} for the {len(seconds)} stages that it has.")
     if unpriced:
         lines.append(f"Not priced: {', '.join(unpriced)} (set engines.NAME.price, in USD per million tokens).")
     return lines

@@ -68,7 +68,7 @@ def run_experiment(
         StageFailedError: a stage's process failed.
     """
     names = experiment.needed(only) if only else list(experiment.stages)
-    with _locked(experiment.folder) as lock:
+    with lock_experiment(experiment.folder) as lock:
         again = {dependent for name in redo for dependent in experiment.dependents(name)}
         _refuse_stale(experiment, names, again)
         for name in again:
@@ -167,7 +167,7 @@ def _wait_for_the_end(process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
+def lock_experiment(folder: Path) -> Iterator[int]:
     """Hold the experiment for this process and the stages it starts."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

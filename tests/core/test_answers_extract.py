@@ -27,6 +27,9 @@ from personahub.core.answers import extract
         # phrases
         ("Hence the answer is 42.", "42", "answer_is"),
         ("The answer is 3.5 because it has to be.", "3.5", "answer_is"),
+        ("Answer: .35625", ".35625", "answer_is"),
+        ("The answer is .5.", ".5", "answer_is"),
+        ("Answer: ...7", "7", "answer_is"),
         ("**Answer:** $x = 4$", "$x = 4$", "answer_is"),
         ("The final answer is $12$ and $13$. I hope it is correct.", "$12$ and $13$", "answer_is"),
         ("The answer is 1. No: the answer is 2.", "2", "answer_is"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -24,20 +23,6 @@ from personahub.core.student_prompt import student_prompt
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CONCURRENCY = 16
-
-
-@pytest.fixture(scope="module")
-def vllm(repository: Path) -> ModuleType:
-    """tests/vllm_server.py; skips where the server is not installed and nobody said where to install it."""
-    spec = importlib.util.spec_from_file_location("vllm_server", repository / "tests" / "vllm_server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["vllm_server"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not module.is_installed() and "PERSONAHUB_VLLM" not in os.environ:
-        pytest.skip("no vLLM server: run `python tests/vllm_server.py install`, or name a folder in PERSONAHUB_VLLM")
-    module.install()
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,8 @@ kept, and that lineage goes back to the page.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,20 +22,6 @@ from personahub.core.artifact import Artifact
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PAGES = 200
-
-
-@pytest.fixture(scope="module")
-def vllm(repository: Path) -> ModuleType:
-    """tests/vllm_server.py; skips where the server is not installed and nobody said where to install it."""
-    spec = importlib.util.spec_from_file_location("vllm_server", repository / "tests" / "vllm_server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["vllm_server"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not module.is_installed() and "PERSONAHUB_VLLM" not in os.environ:
-        pytest.skip("no vLLM server: run `python tests/vllm_server.py install`, or name a folder in PERSONAHUB_VLLM")
-    module.install()
-    return module
 
 
 @pytest.fixture(scope="module")

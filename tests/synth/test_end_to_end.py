@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -115,19 +114,6 @@ def test_any_record_leads_back_to_its_web_text(test_data, run_module, tmp_path) 
         assert document["licence"]
         assert any(document["text"].startswith(start[:60]) for start in originals)
     assert hops == {0, 1, 2}
-
-
-@pytest.fixture(scope="module")
-def vllm(repository: Path) -> Any:
-    """tests/vllm_server.py; skips where the server is not installed."""
-    spec = importlib.util.spec_from_file_location("vllm_server", repository / "tests" / "vllm_server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["vllm_server"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not module.is_installed():
-        pytest.skip("no vLLM server: run `python tests/vllm_server.py install`, or name its folder in PERSONAHUB_VLLM")
-    return module
 
 
 MAKE_MODEL = """

@@ -229,7 +229,8 @@ def _clause(rest: str) -> str:
     clause = clause.split("**")[0].strip() if clause.count("**") == 1 else clause
     cut = _CLAUSE_END.search(_COMMANDS.sub(lambda m: "#" * len(m.group()), clause))
     clause = clause[: cut.start()] if cut and cut.start() > 0 else clause
-    clause = _predicate(clause.strip(' *."'))
+    clause = clause.lstrip(' *"').rstrip(' *."')
+    clause = _predicate(clause if re.match(r"\.\d", clause) else clause.lstrip(' *."'))  # `.5` keeps its point
     if _looks_bare(clause):
         return clause
     inner = _last(clause)

@@ -1,0 +1,160 @@
+"""A million problems from web texts to SFT data, killed twice on the way: rates, memory, disk, and the forecast.
+
+    python -m benchmarks.million --texts TEXTS.jsonl [key=value ...]
+
+The teacher is simulated and answers in no time, so every second is the harness's own. The whole process group is
+killed (SIGKILL) in the middle of `problems` and of `solutions`, and the same command goes on. At the end every
+stage's books are checked: what came in is what went out and what was rejected, shard by shard.
+
+Seconds of a stage are those of its last process: what a killed one had done before is not in them. `forecast` is
+what `personahub plan --pilot` said before, from a run on 300 of the texts, beside what it then took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from personahub.core.artifact import Artifact, open_artifact
+from tests.local_data import local_data
+
+CONFIG = Path(__file__).with_name("million.yaml")
+KILL_IN = ("problems", "solutions")
+ORDER = ("sources", "first_personas", "related_personas", "good_personas", "personas", "problems", "solutions")
+STAGES = (*ORDER, "verified", "clean", "data")
+PILOT = ("experiment=million_pilot", "stages.sources.config.limit=300", "stages.related_personas.config.max_new=31000")
+PILOT += ("stages.data.config.test_problems=800",)
+UNITS = {"k": 1e3, "M": 1e6, "B": 1e9}
+
+
+def run(words: list[str], runs: Path, peaks: dict[str, int], kill_in: str | None) -> int:
+    """The command, watched. Returns its exit code, or -9 when it was killed half-way through `kill_in`."""
+    command = [sys.executable, "-m", "personahub", "run", str(CONFIG), "--runs", str(runs), *words]
+    process = subprocess.Popen(command, start_new_session=True)
+    folder = runs / "million"
+    while process.poll() is None:
+        time.sleep(0.5)
+        watch(process.pid, peaks)
+        if kill_in is not None and half_done(folder, kill_in):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return -9
+    return process.returncode
+
+
+def watch(pid: int, peaks: dict[str, int]) -> None:
+    """Note the largest resident memory of a process under its stage's name, worker processes included."""
+    try:
+        for process in psutil.Process(pid).children(recursive=True):
+            named = [Path(word).parent.name for word in process.cmdline() if word.endswith("stage.json")]
+            for each in [process, *process.children(recursive=True)] if named else []:
+                peaks[named[0]] = max(peaks.get(named[0], 0), each.memory_info().rss)
+    except psutil.Error:
+        return
+
+
+def half_done(folder: Path, stage: str) -> bool:
+    """Whether half of the stage's shards are written and it is not complete."""
+    before = folder / STAGES[STAGES.index(stage) - 1]
+    if (folder / stage / "manifest.json").exists() or not (before / "manifest.json").exists():
+        return False
+    done = len(list((folder / stage).glob("[0-9]*.parquet")))
+    return 2 * done >= len(open_artifact(before).shard_names)
+
+
+def forecast(words: list[str], runs: Path) -> dict[str, float]:
+    """Requests, tokens, GB of disk and minutes, as `personahub plan` tells them after a pilot."""
+    command = [sys.executable, "-m", "personahub"]
+    where = ["--runs", str(runs), *words]
+    subprocess.run([*command, "run", str(CONFIG), *where, *PILOT], check=True)
+    plan = [*command, "plan", str(CONFIG), *where, "--pilot", str(runs / "million_pilot")]
+    said = subprocess.run(plan, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"([\d,]+) requests, ([\d.]+)([kMB]?) tokens.*?([\d.]+) GB of disk", said)
+    time_ = re.search(r"pilot's rate: (?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", said)
+    assert found is not None, said
+    assert time_ is not None, said
+    hours, minutes, seconds = (float(part or 0) for part in time_.groups())
+    return {
+        "requests": float(found[1].replace(",", "")),
+        "tokens": float(found[2]) * UNITS.get(found[3], 1),
+        "GB of disk": float(found[4]),
+        "minutes": 60 * hours + minutes + seconds / 60,
+    }
+
+
+def check_books(artifact: Artifact) -> None:
+    """No record is lost or doubled: rows in = rows out + rejected, and every id occurs once."""
+    counts = artifact.manifest.counts
+    ids = [row["id"] for row in artifact.rows(["id"])]
+    assert len(ids) == len(set(ids)) == counts.rows_out, f"{artifact.path}: ids are lost or doubled"
+    if artifact.name in ("good_personas", "personas", "verified", "clean", "solutions"):
+        assert counts.rows_in == counts.rows_out + sum(counts.rejected.values()), (
+            f"{artifact.path}: books do not add up"
+        )
+
+
+def main() -> None:
+    """Run, kill, go on, check, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--texts", type=Path, default=local_data() / "webtext" / "documents.jsonl", help="web texts")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--runs", type=Path, help="keep the run here (default: a temporary folder)")
+    options = parser.parse_args()
+    words = [f"stages.sources.config.path={options.texts}", *options.overrides]
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = options.runs or Path(temporary)
+        expected = forecast(words, runs)
+        peaks: dict[str, int] = {}
+        started = time.monotonic()
+        for stage in (*KILL_IN, None):
+            code = run(words, runs, peaks, stage)
+            assert code == (-9 if stage else 0), f"ended with {code}"
+        minutes = (time.monotonic() - started) / 60
+        artifacts = [open_artifact(runs / "million" / stage) for stage in STAGES]
+        for artifact in artifacts:
+            check_books(artifact)
+        report(artifacts, peaks, minutes)
+        compare(expected, artifacts, runs / "million", minutes)
+
+
+def report(artifacts: list[Artifact], peaks: dict[str, int], minutes: float) -> None:
+    """The table of docs/scale.md."""
+    print(f"\n{minutes:.1f} minutes, killed in {' and '.join(KILL_IN)}; no record lost or doubled\n")
+    print("| stage | rows in | rows out | rejected | s | rows out/s | peak MB |\n|---|---|---|---|---|---|---|")
+    for artifact in artifacts:
+        manifest: Any = artifact.manifest
+        rejected = sum(manifest.counts.rejected.values())
+        again = " (killed)" if artifact.name in KILL_IN else ""
+        rate = f"{artifact.num_rows / manifest.seconds:,.0f}" if not again else ""
+        cells = [artifact.name + again, f"{manifest.counts.rows_in:,}", f"{artifact.num_rows:,}", f"{rejected:,}"]
+        cells += [f"{manifest.seconds:.0f}", rate, f"{peaks.get(artifact.name, 0) / 1e6:.0f}"]
+        print(f"| {' | '.join(cells)} |")
+
+
+def compare(expected: dict[str, float], artifacts: list[Artifact], folder: Path, minutes: float) -> None:
+    """Forecast and fact."""
+    usage = [artifact.manifest.usage for artifact in artifacts]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    taken = {
+        "requests": float(sum(each.requests for each in usage)),
+        "tokens": float(sum(each.prompt_tokens + each.completion_tokens for each in usage)),
+        "GB of disk": size / 1e9,
+        "minutes": minutes,
+    }
+    print("\n| | forecast | taken | forecast / taken |\n|---|---|---|---|")
+    for name, value in expected.items():
+        print(f"| {name} | {value:,.1f} | {taken[name]:,.1f} | {value / taken[name]:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+# %% [markdown]
+# # Did it help, or was it chance?
+#
+# `eval.compare` sets two runs on the same problems side by side, `eval.ablation` several arms over several seeds. This
+# reads what they found in every experiment beside the one that `PERSONAHUB_RUN` names: after `make quickstart` the
+# student before and after training, after `make ablation` personas against none. docs/experiments.md has the formulae.
+
+# %%
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from personahub.core.artifact import open_artifact
+
+run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
+if not run.is_dir():
+    run = ".." / run  # the notebook's own folder is the working directory
+artifacts = [open_artifact(path.parent) for path in sorted(run.parent.glob("*/*/manifest.json"))]
+
+# %% [markdown]
+# ## Two runs, problem by problem
+#
+# What counts is the problems that only one of the two solves: McNemar's exact test asks how likely so uneven a split
+# would be if both were equally good.
+
+# %%
+for artifact in artifacts:
+    if artifact.manifest.module != "eval.compare":
+        continue
+    print(artifact.path)
+    for benchmark, comparisons in artifact.manifest.summary["comparisons"].items():
+        for found in comparisons:
+            points = [100 * found[key] for key in ("difference", "low", "high")]
+            print(f"  {benchmark}, {found['n']} problems: {found['a']} -> {found['b']}")
+            print("    {:+.1f} points, 95% interval {:+.1f} to {:+.1f}".format(*points))
+            print(f"    solved by one alone: {found['only_a']} and {found['only_b']}, p = {found['p']:.2g}")
+
+# %% [markdown]
+# ## Arms over seeds
+#
+# Seeds are a sample too: a difference has to stand out against what another seed does to the same arm.
+
+# %%
+for artifact in artifacts:
+    if artifact.manifest.module != "eval.ablation":
+        continue
+    summary = artifact.manifest.summary
+    for benchmark, result in summary["benchmarks"].items():
+        arms = result["accuracy"]
+        figure, axes = plt.subplots(figsize=(5, 0.5 * len(arms) + 1))
+        for row, found in enumerate(arms.values()):
+            axes.plot([100 * found["low"], 100 * found["high"]], [row, row], color="tab:blue", alpha=0.4, linewidth=6)
+            axes.plot(100 * found["mean"], row, "o", color="tab:blue")
+        axes.set(yticks=range(len(arms)), yticklabels=list(arms), xlabel=f"accuracy on {benchmark}, percent")
+        plt.show()
+    for kind in ("shown", "not_shown", "limits"):
+        for sentence in summary["conclusions"][kind]:
+            print(f"{kind.replace('_', ' ')}: {sentence}")

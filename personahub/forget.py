@@ -1,0 +1,277 @@
+"""`personahub forget`: take a record, and all that was made from it, out of an experiment.
+
+    personahub forget 3f9a... --experiment runs/quickstart           # says what would go
+    personahub forget 3f9a... --experiment runs/quickstart --yes
+
+For takedown requests: the id is that of a web text, a persona, a problem or any other record. What was made
+from it is found through the lineage columns that every record has, stage by stage: a text's personas, the
+personas related to them, their problems, solutions, votes, training examples and graded answers, rejected
+records and what a simulated teacher knew of them included. All of it leaves the Parquet shards and the
+exported JSON Lines. Reports are removed and made anew by the next `run`; journals of completions, in which a
+record cannot be found again, are removed where their stage held one.
+
+A fingerprint says how an artifact was made and stays as it is, so nothing downstream is made again; the
+manifest counts what was forgotten. What cannot be undone is listed: a model keeps what it learned, and a
+source that still holds the text gives it back when its stage is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from personahub.core.artifact import MANIFEST, Artifact, open_artifact, temporary_name, write_json
+from personahub.core.errors import UserError
+from personahub.core.records import Row
+from personahub.core.runner import lock_experiment
+
+_ID = re.compile(r"(^|_)ids?(_|$)")  # id, persona_id, record_id, persona_id_a, ...
+_JOURNAL = "journal"
+_PAGE = "index.html"
+
+
+@dataclass
+class Forgotten:
+    """What goes from one stage: records, other rows (rejected, exported, truth), and whole things by name."""
+
+    stage: str
+    going: list[Row] = field(default_factory=list, repr=False)
+    other_rows: int = 0
+    journals: int = 0
+    removed: bool = False  # the whole artifact, which the next run makes again
+    trained: bool = False  # a model that saw a record and keeps what it learned
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        return len(self.going)
+
+    @property
+    def touched(self) -> bool:
+        return bool(self.files or self.removed or self.trained)
+
+
+def forget(experiment: Path, record: str, write: bool) -> list[Forgotten]:
+    """Find, and with `write` remove, a record and all that was made from it.
+
+    Args:
+        experiment: the run's folder, such as `runs/quickstart`.
+        record: the id of a record of any stage.
+        write: False only looks.
+
+    Returns:
+        What goes, or went, from each stage that is concerned, in the order in which stages were made.
+
+    Raises:
+        UserError: no such experiment or id, or the experiment is running.
+    """
+    artifacts = _ordered(experiment)
+    with lock_experiment(experiment):
+        ids = descendants(artifacts, record)
+        if not ids:
+            raise UserError(f"{experiment}: no stage has a record {record!r}; ids are shown by `personahub show`")
+        found = [_look(artifact, ids) for artifact in artifacts]
+        _mark_downstream(artifacts, found)
+        if write:
+            for artifact, each in zip(artifacts, found, strict=True):
+                _remove(artifact, each, ids)
+    return [each for each in found if each.touched]
+
+
+def descendants(artifacts: list[Artifact], record: str) -> set[str]:
+    """The id and those of all records that name it, or one of these, in a lineage column; empty if nothing has it."""
+    wanted, known = {record}, False
+    while True:
+        before = len(wanted)
+        for artifact in artifacts:
+            for file in _shards(artifact):
+                table = _id_columns(file)
+                hit = _mentions(table, wanted)
+                known = known or bool(pc.call_function("any", [hit]).as_py())
+                if "id" in table.column_names:
+                    wanted.update(table.filter(hit)["id"].to_pylist())
+        wanted.discard(None)  # pyright: ignore[reportArgumentType] - a null in a damaged artifact
+        if len(wanted) == before:
+            return wanted if known else set()
+
+
+def _ordered(experiment: Path) -> list[Artifact]:
+    artifacts = [open_artifact(path.parent) for path in experiment.glob(f"*/{MANIFEST}")]
+    if not artifacts:
+        raise UserError(f"{experiment}: no experiment with finished stages; name a folder such as runs/quickstart")
+    return sorted(artifacts, key=lambda artifact: (artifact.manifest.created, artifact.name))
+
+
+def _shards(artifact: Artifact) -> Iterator[Path]:
+    for name in artifact.shard_names:
+        yield artifact.path / f"{name}.parquet"
+
+
+def _id_columns(file: Path) -> pa.Table:
+    schema = pq.read_schema(file)
+    return pq.read_table(file, columns=[f.name for f in schema if _ID.search(f.name) and pa.types.is_string(f.type)])
+
+
+def _mentions(table: pa.Table, ids: set[str]) -> pa.ChunkedArray | pa.Array:
+    """Per row, whether any of its id columns is among `ids`."""
+    values = pa.array(sorted(ids), pa.string())
+    hit: Any = pa.array([False] * table.num_rows)
+    for column in table.columns:
+        hit = pc.call_function("or", [hit, pc.call_function("is_in", [column], pc.SetLookupOptions(values))])
+    return hit
+
+
+def _names_one(value: Any, ids: set[str]) -> bool:
+    """Whether a JSON value holds one of `ids` under a key for ids, at any depth."""
+    if isinstance(value, Mapping):
+        return any((_ID.search(key) and below in ids) if isinstance(below, str) else _names_one(below, ids)
+                   for key, below in value.items())  # fmt: skip
+    return isinstance(value, list) and any(_names_one(below, ids) for below in value)
+
+
+def _look(artifact: Artifact, ids: set[str]) -> Forgotten:
+    found = Forgotten(artifact.name)
+    for file in _shards(artifact):
+        hit = _mentions(_id_columns(file), ids)
+        if pc.call_function("any", [hit]).as_py():
+            found.going += pq.read_table(file).filter(hit).to_pylist()
+            found.files.append(file)
+    for file in _beside(artifact):
+        rows = sum(1 for gone, _ in _judged(file, ids, found.going) if gone)
+        found.other_rows += rows
+        found.files += [file] if rows else []
+    if found.files:
+        found.journals = len(list((artifact.path / _JOURNAL).glob("*.jsonl")))
+    return found
+
+
+def _beside(artifact: Artifact) -> Iterator[Path]:
+    """Files with rows that are no shards: rejected records, truth, exports, validation samples."""
+    for file in sorted(artifact.path.rglob("*")):
+        inner = file.relative_to(artifact.path)
+        if inner.parts[0] in (_JOURNAL, "wandb") or inner.name == "metrics.jsonl" or file.is_symlink():
+            continue
+        if file.suffix == ".jsonl" or (file.suffix == ".parquet" and len(inner.parts) > 1):
+            yield file
+
+
+def _judged(file: Path, ids: set[str], going: Sequence[Row]) -> Iterator[tuple[bool, Any]]:
+    """Whether each row goes, and the row: a line of JSON, or a record of a Parquet file.
+
+    An exported line has no id; it goes when it says what a record says that goes.
+    """
+    if file.suffix == ".jsonl":
+        said: dict[tuple[str, ...], set[str]] = {}
+        for line in file.read_text(encoding="utf-8").splitlines():
+            content = json.loads(line)
+            keys = tuple(content)
+            if keys not in said:
+                said[keys] = {_as_text(row, keys) for row in going if row.keys() >= content.keys()}
+            yield _names_one(content, ids) or _as_text(content, keys) in said[keys], line
+        return
+    for row in pq.read_table(file).to_pylist():
+        record = row.get("record")
+        inside = _names_one(json.loads(record), ids) if isinstance(record, str) else False
+        yield inside or _names_one(row, ids), row
+
+
+def _as_text(row: Row, keys: Sequence[str]) -> str:
+    return json.dumps([row[key] for key in keys], sort_keys=True)
+
+
+def _mark_downstream(artifacts: list[Artifact], found: list[Forgotten]) -> None:
+    """Stages that were made from what goes and have no records to take out: pages and models."""
+    changed = {artifact.fingerprint for artifact, each in zip(artifacts, found, strict=True) if each.files}
+    for artifact, each in zip(artifacts, found, strict=True):
+        if not any(used.fingerprint in changed for used in artifact.manifest.inputs.values()):
+            continue
+        each.removed = (artifact.path / _PAGE).exists()
+        each.trained = (artifact.path / "model").is_dir()
+
+
+def _remove(artifact: Artifact, found: Forgotten, ids: set[str]) -> None:
+    if found.removed:
+        (artifact.path / MANIFEST).unlink()
+        shutil.rmtree(artifact.path)
+        return
+    if not found.files:
+        return
+    shutil.rmtree(artifact.path / _JOURNAL, ignore_errors=True)
+    shards = set(_shards(artifact))
+    rejected: dict[str, int] = {}
+    for file in (file for file in found.files if file not in shards):
+        for reason in _rewrite_rows(file, ids, found.going):
+            rejected[reason] = rejected.get(reason, 0) + 1
+    for file in (file for file in found.files if file in shards):
+        _rewrite_shard(file, ids)
+    _count(artifact, found, rejected)
+
+
+def _rewrite_shard(file: Path, ids: set[str]) -> None:
+    table = pq.read_table(file)
+    kept = table.filter(pc.call_function("invert", [_mentions(_id_columns(file), ids)]))
+    _replace(file, kept)
+
+
+def _replace(file: Path, table: pa.Table) -> None:
+    temporary = temporary_name(file)
+    metadata = pq.read_metadata(file).metadata or {}
+    ours = {key: value for key, value in metadata.items() if key == b"personahub"}
+    with pq.ParquetWriter(temporary, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(ours)
+    temporary.replace(file)
+
+
+def _rewrite_rows(file: Path, ids: set[str], going: Sequence[Row]) -> list[str]:
+    """Write the file without the rows that go; returns the reasons of rejected ones among these."""
+    rows = list(_judged(file, ids, going))
+    kept = [row for gone, row in rows if not gone]
+    if file.suffix == ".jsonl":
+        temporary = temporary_name(file)
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        temporary.replace(file)
+        return []
+    _replace(file, pa.Table.from_pylist(kept, schema=pq.read_schema(file).remove_metadata()))
+    return [row["reason"] for gone, row in rows if gone and file.parent.name == "rejected"]
+
+
+def _count(artifact: Artifact, found: Forgotten, rejected: Mapping[str, int]) -> None:
+    manifest = artifact.manifest
+    shards = {name: pq.read_metadata(artifact.path / f"{name}.parquet").num_rows for name in manifest.shards}
+    reasons = {reason: number - rejected.get(reason, 0) for reason, number in manifest.counts.rejected.items()}
+    counts = manifest.counts.model_copy(
+        update={
+            "rows_out": manifest.counts.rows_out - found.records,
+            "rejected": {reason: number for reason, number in reasons.items() if number},
+        }
+    )
+    forgotten = manifest.forgotten + found.records + found.other_rows
+    changed = manifest.model_copy(update={"shards": shards, "counts": counts, "forgotten": forgotten})
+    write_json(artifact.path / MANIFEST, changed.model_dump(mode="json"))
+
+
+def describe(found: list[Forgotten], done: bool) -> str:
+    """What went, or would go, in lines."""
+    lines = []
+    for each in found:
+        parts = [f"{each.records:,} records"] if each.records else []
+        parts += [f"{each.other_rows:,} rejected or exported rows"] if each.other_rows else []
+        parts += [f"{each.journals} journals"] if each.journals else []
+        parts += ["the report, which the next run makes again"] if each.removed else []
+        parts += ["nothing: its model keeps what it learned until `run --redo`"] if each.trained else []
+        lines.append(f"{each.stage}: {', '.join(parts)}")
+    if done:
+        lines.append("Gone. A source that still holds the text gives it back when its stage is run again.")
+    else:
+        lines.append("Nothing is removed yet: --yes does it.")
+    return "\n".join(lines)
