@@ -145,5 +145,5 @@ TOOLS = {
 
 if __name__ == "__main__":
     name, texts, output = sys.argv[1:]
-    np.save(output, TOOLS[name](pq.ParquetFile(texts, memory_map=True)))
+    np.save(output, TOOLS[name](pq.ParquetFile(texts, buffer_size=1 << 20)))
     print(_peak_mb())

@@ -139,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     dedup.add_argument(
         "--embedder", default="minilm", help="minilm, hashing, or a sentence-transformers model or folder"
     )
+    dedup.add_argument(
+        "--search",
+        choices=("exact", "clustered"),
+        default="exact",
+        help="among vectors: all pairs, or within the nearest four clusters, for more than a few million rows",
+    )
     dedup.set_defaults(command=_dedup)
 
     cache = commands.add_parser("cache", help="the journals of completions: what they take, and removing them")
@@ -222,6 +228,7 @@ def _dedup(options: argparse.Namespace) -> int:
             keep=options.keep,
             score_field=options.score_field,
             ngram=options.ngram,
+            search=options.search,
             embedder=embedder(options.embedder),
         ),
         options.against,

@@ -2,7 +2,7 @@
 
     personas_unique:
       run: personahub.dedup
-      inputs: {personas: personas_clean}
+      inputs: {personas: personas_clean}      # against: personas_of_last_month
       config:
         methods:
           - {method: surface, threshold: 0.9}
@@ -10,14 +10,18 @@
 
 The thresholds are the paper's (arXiv 2406.20094, section 2); where it approximates with MinHash,
 `surface` is exact. `minhash` is there for comparison and for long texts. Each method reads what
-the one before kept and looks at all of it at once, so its memory grows with the input: about 500
-bytes a persona for `surface`, and 4 bytes for each dimension of its vector for `embedding`. Which of two near-duplicates survives is decided by
-`keep`, and depends neither on shards nor on order unless it says `first`.
+the one before kept and looks at all of it at once, so its memory grows with the input: about 300
+bytes a persona for `surface` beside the texts, and 256 for `embedding`, whose vectors are in a file
+that is mapped. Which of two near-duplicates survives is decided by `keep`, and depends neither on
+shards nor on order unless it says `first`.
+
+The personas of the optional input `against` all stay where they are: they are not written again
+and not compared with each other, but they cover new ones.
 
 A dropped persona is in `rejected/` under `near_duplicate_METHOD`; its detail names the similarity
 and the survivor, which a later method may have dropped in turn.
-The summary holds a sweep over thresholds and the most doubtful drops of each method: read these
-before you trust a threshold. `field` makes the stage serve other records, such as problems.
+The summary holds a sweep over thresholds (without `against`) and the most doubtful drops of each
+method: read these before you trust a threshold. `field` makes the stage serve other records, such as problems.
 """
 
 from __future__ import annotations
@@ -31,21 +35,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from personahub.core.artifact import Artifact
 from personahub.core.config import FrozenModel, StageConfig, suggest
-from personahub.core.duplicates import embedding, minhash, surface
+from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import EmbedderConfig, describe, embed
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast
-from personahub.core.stage import Stage
+from personahub.core.stage import Shard, Stage
 
 VERSION = "1"
-INPUTS = ("personas",)
+INPUTS = ("personas", "against?")
 
 _VECTORS = "vectors"  # folder of the embeddings made so far, while the stage is unfinished
+_DECISIONS = "decisions"  # folder of what was decided on the rows of each shard, while shards are written
 _ROWS_PER_FILE = 16_384
 
 
@@ -71,6 +76,11 @@ class Embedding(FrozenModel):
     method: Literal["embedding"]
     threshold: float = Field(default=0.9, ge=-1, lt=1)
     embedder: EmbedderConfig = EmbedderConfig()
+    search: Literal["exact", "clustered"] = Field(
+        default="exact",
+        description="`clustered` compares within the nearest four clusters, for more than a few million rows; "
+        "the summary has its recall.",
+    )
 
 
 Method = Annotated[Surface | MinHash | Embedding, Field(discriminator="method")]
@@ -81,10 +91,13 @@ class Config(StageConfig):
 
     methods: tuple[Method, ...] = (Surface(method="surface"), Embedding(method="embedding"))
     field: str = Field(default="persona", description="The text that is compared.")
-    keep: Literal["id", "first", "longest"] = Field(
+    keep: Literal["id", "first", "longest", "score"] = Field(
         default="id",
         description="The survivor has the smallest id (a content hash, so no text is favoured), comes first in the "
-        "input, or has the longest text (then the smallest id).",
+        "input, has the longest text, or the highest `score_field` (then the smallest id).",
+    )
+    score_field: str | None = Field(
+        default=None, description="For `keep: score`, a number of each record; records without one come last."
     )
     sweep: tuple[float, ...] = Field(
         default=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95), description="Thresholds of the sweep in the summary; empty: none."
@@ -92,23 +105,30 @@ class Config(StageConfig):
     sweep_rows: int = Field(default=20_000, gt=0, description="The sweep reads a seeded sample of this size.")
     examples: int = Field(default=5, ge=0, description="Most doubtful drops of each method to show in the summary.")
 
+    @model_validator(mode="after")
+    def _score_is_named(self) -> Config:
+        if (self.keep == "score") != (self.score_field is not None):
+            raise ValueError("`keep: score` and `score_field` go together")
+        return self
+
 
 def run(stage: Stage[Config]) -> None:
     """Decide over all shards, then write each one."""
     source, config = stage.input("personas"), stage.config
-    table = _read(source, config.field)
+    table = _read(source, config.field, config.score_field)
+    against = _read(stage.inputs["against"], config.field) if "against" in stage.inputs else table.slice(0, 0)
     rows = _visiting_order(table, config.keep)
     decisions = _Decisions(len(table))
     reports = []
     for number, method in enumerate(config.methods):
-        texts = table["text"].take(rows)
-        vectors = _embed(stage, method, number, texts) if isinstance(method, Embedding) else None
-        result = _deduplicate(method, texts, vectors)
+        compared = pa.concat_tables([table.take(rows).select(["id", "text"]), against.select(["id", "text"])])
+        vectors = _embed(stage, method, number, compared["text"]) if isinstance(method, Embedding) else None
+        result = _deduplicate(method, compared["text"], len(rows), vectors)
         decisions.record(number, rows, result)
-        reports.append(_report(stage, method, table.take(rows), vectors, result))
+        reports.append(_report(stage, method, compared, vectors, result))
         rows = rows[result.kept]
     stage.report(methods=reports, duplicate_ratio=(len(table) - len(rows)) / max(len(table), 1))
-    _write(stage, source, table["id"], decisions)
+    _write(stage, source, pa.concat_tables([table.select(["id"]), against.select(["id"])])["id"], decisions)
     shutil.rmtree(stage.path / _VECTORS, ignore_errors=True)
 
 
@@ -120,7 +140,10 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
 
 
 class _Decisions:
-    """For each input row the method that dropped it (-1: none), the survivor's row and the similarity."""
+    """For each input row the method that dropped it (-1: none), the survivor's row and the similarity.
+
+    Rows of `against` are counted after those of the input.
+    """
 
     def __init__(self, rows: int) -> None:
         self.method = np.full(rows, -1, np.int8)
@@ -131,53 +154,85 @@ class _Decisions:
         """Take over a result whose indices count within `rows`."""
         dropped = rows[result.dropped]
         self.method[dropped] = method
-        self.survivor[dropped] = rows[result.survivors]
+        old = result.survivors >= len(rows)
+        self.survivor[dropped[~old]] = rows[result.survivors[~old]]
+        self.survivor[dropped[old]] = len(self.method) + result.survivors[old] - len(rows)
         self.similarity[dropped] = result.similarities
 
 
-def _read(source: Artifact, field: str) -> pa.Table:
-    """Columns `id` and `text` of all records."""
-    columns = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").names if source.shard_names else [field]
-    if field not in columns:
-        raise UserError(f"{source.path}: its records have no field {field!r}. {suggest(field, columns)}")
+def _read(source: Artifact, field: str, score_field: str | None = None) -> pa.Table:
+    """Columns `id` and `text`, and `score` if there is one, of all records."""
+    wanted = [field, *([score_field] if score_field else [])]
+    columns = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").names if source.shard_names else wanted
+    for name in wanted:
+        if name not in columns:
+            raise UserError(f"{source.path}: its records have no field {name!r}. {suggest(name, columns)}")
     if not source.shard_names:
         return pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string())})
-    table = source.table(sorted({"id", field}))
+    table = source.table(sorted({"id", *wanted}))
     if table[field].null_count:
         broken = table.filter(table[field].is_null())["id"][0].as_py()
         raise UserError(f"{source.path}: the record {broken} has no {field}")
-    return pa.table({"id": table["id"], "text": table[field].cast(pa.large_string())})
+    read = {"id": table["id"], "text": table[field].cast(pa.large_string())}
+    if score_field:
+        kind = table[score_field].type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise UserError(f"{source.path}: score_field {score_field!r} holds {kind}; numbers are needed")
+        read["score"] = table[score_field].cast(pa.float64())
+    return pa.table(read)
 
 
 def _visiting_order(table: pa.Table, keep: str) -> np.ndarray:
     """Rows in the order in which they are considered: the first of two near-duplicates survives."""
-    if keep == "first":
+    if keep == "first" or not len(table):
         return np.arange(len(table))
-    lengths = pc.call_function("utf8_length", [table["text"]])
-    keys = pa.table({"id": table["id"], "length": lengths, "row": np.arange(len(table))})
-    by_length = [("length", "descending")] if keep == "longest" else []
-    return keys.sort_by([*by_length, ("id", "ascending"), ("row", "ascending")])["row"].to_numpy()
+    keys = {"id": table["id"], "row": pa.array(np.arange(len(table)))}
+    if keep == "longest":
+        keys["first"] = pc.call_function("utf8_length", [table["text"]])
+    elif keep == "score":
+        keys["first"] = table["score"]  # NaN and null are sorted to the end
+    best = [("first", "descending")] if "first" in keys else []
+    return pa.table(keys).sort_by([*best, ("id", "ascending"), ("row", "ascending")])["row"].to_numpy()
 
 
 def _embed(stage: Stage[Config], method: Embedding, number: int, texts: pa.ChunkedArray) -> np.ndarray:
-    """Embed in blocks that are kept on disk, so that an interrupted run does not embed again.
+    """Vectors of all texts, mapped from a file.
 
+    They are made in blocks that are kept on disk, so that an interrupted run does not embed again.
     The blocks follow the visiting order, so vectors do not depend on how the input is sharded.
     """
+    if not len(texts):
+        return np.empty((0, 1), np.float32)
     folder = stage.path / _VECTORS
     folder.mkdir(exist_ok=True)
-    blocks = [np.empty((0, 1), np.float32)] if not len(texts) else []
+    whole, blocks = folder / f"{number}.npy", []
     with stage.progress(len(texts), "texts embedded") as progress:
-        for first in range(0, len(texts), _ROWS_PER_FILE):
-            file = folder / f"{number}-{first // _ROWS_PER_FILE:05d}.npy"
-            if file.exists():
-                blocks.append(np.load(file))
-                progress.update(len(blocks[-1]))
+        for first in range(0, 0 if whole.exists() else len(texts), _ROWS_PER_FILE):
+            blocks.append(folder / f"{number}-{first // _ROWS_PER_FILE:05d}.npy")
+            part = texts.slice(first, _ROWS_PER_FILE)
+            if blocks[-1].exists():
+                progress.update(len(part))
             else:
-                part = texts.slice(first, _ROWS_PER_FILE).to_pylist()
-                blocks.append(embed(part, method.embedder, progress.update))
-                _save(file, blocks[-1])
-    return np.concatenate(blocks)
+                _save(blocks[-1], embed(part.to_pylist(), method.embedder, progress.update))
+    if blocks:
+        _join(blocks, len(texts), whole)
+    return np.load(whole, mmap_mode="r")
+
+
+def _join(blocks: Sequence[Path], rows: int, whole: Path) -> None:
+    """Put the blocks into one file, and remove them."""
+    temporary = whole.with_name(f".{whole.name}.tmp")
+    dimensions = np.load(blocks[0], mmap_mode="r").shape[1]
+    joined = np.lib.format.open_memmap(temporary, "w+", np.float32, (rows, dimensions))
+    first = 0
+    for block in blocks:
+        vectors = np.load(block)
+        joined[first : first + len(vectors)] = vectors
+        first += len(vectors)
+    joined.flush()
+    temporary.replace(whole)
+    for block in blocks:
+        block.unlink()
 
 
 def _save(file: Path, block: np.ndarray) -> None:
@@ -187,16 +242,20 @@ def _save(file: Path, block: np.ndarray) -> None:
     temporary.replace(file)
 
 
-def _deduplicate(method: Method, texts: pa.ChunkedArray, vectors: np.ndarray | None) -> Deduplication:
-    if vectors is not None:
-        return embedding.deduplicate(vectors, method.threshold)
-    return _sweep_texts(method, texts, [method.threshold])[0]
+def _deduplicate(method: Method, texts: pa.ChunkedArray, rows: int, vectors: np.ndarray | None) -> Deduplication:
+    """The first `rows` texts in their order; those after them all stay."""
+    if isinstance(method, Embedding) and vectors is not None:
+        search = clustered.deduplicate if method.search == "clustered" else embedding.deduplicate
+        return search(vectors, method.threshold, references=len(texts) - rows)
+    return _sweep_texts(method, texts.slice(0, rows), [method.threshold], texts.slice(rows))[0]
 
 
-def _sweep_texts(method: Method, texts: pa.ChunkedArray, thresholds: Sequence[float]) -> list[Deduplication]:
+def _sweep_texts(
+    method: Method, texts: pa.ChunkedArray, thresholds: Sequence[float], against: pa.ChunkedArray | None = None
+) -> list[Deduplication]:
     if isinstance(method, MinHash):
-        return minhash.sweep(texts, thresholds, ngram=method.ngram, permutations=method.permutations)
-    return surface.sweep(texts, thresholds)
+        return minhash.sweep(texts, thresholds, against=against, ngram=method.ngram, permutations=method.permutations)
+    return surface.sweep(texts, thresholds, against=against)
 
 
 def _report(
@@ -206,7 +265,7 @@ def _report(
     vectors: np.ndarray | None,
     result: Deduplication,
 ) -> dict[str, Any]:
-    """What the summary says of one method; `table` holds the rows it read, in visiting order."""
+    """What the summary says of one method; `table` holds the rows it read, in visiting order, and then `against`."""
     config = stage.config
     ids, texts = table["id"], table["text"]
     report: dict[str, Any] = {
@@ -219,6 +278,8 @@ def _report(
     }
     if isinstance(method, Embedding):
         report["embedder"] = describe(method.embedder)
+        if method.search == "clustered" and vectors is not None:
+            report["recall"], _ = clustered.recall(vectors, method.threshold, result, seed=config.seed)
     sampled = np.arange(result.rows)
     if result.rows > config.sweep_rows:
         sampled = np.sort(np.random.default_rng(config.seed).choice(result.rows, config.sweep_rows, replace=False))
@@ -244,30 +305,30 @@ def _report(
 
 
 def _write(stage: Stage[Config], source: Artifact, ids: pa.ChunkedArray, decisions: _Decisions) -> None:
-    """One output shard for each input shard; those that exist are left alone."""
-    pending = set(stage.pending(source))
-    row = 0
-    with stage.progress(source.num_rows, "rows written") as progress:
-        for name in source.shard_names:
-            if name in pending:
-                schema = pq.read_schema(source.path / f"{name}.parquet").remove_metadata()
-                with stage.writer(name, schema) as writer:
-                    for offset, record in enumerate(source.read_shard(name)):
-                        writer.rows_in += 1
-                        rejected = _rejected(stage.config, ids, decisions, row + offset)
-                        if rejected is None:
-                            writer.write(record)
-                        else:
-                            writer.reject(record, rejected)
-            row += source.manifest.shards[name]
-            progress.update(source.manifest.shards[name])
+    """One output shard for each input shard, by any executor; those that exist are left alone."""
+    if not source.shard_names:
+        return
+    folder = stage.path / _DECISIONS
+    folder.mkdir(exist_ok=True)
+    first = 0
+    for name in source.shard_names:
+        rows = slice(first, first := first + source.manifest.shards[name])
+        method, survivor = decisions.method[rows], decisions.survivor[rows]
+        survivors = ids.take(pa.array(survivor, mask=survivor < 0))
+        columns = {"method": method, "survivor": survivors, "similarity": decisions.similarity[rows]}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    schema = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").remove_metadata()
+    stage.map_shards(_write_shard, source, schema)
+    shutil.rmtree(folder)
 
 
-def _rejected(config: Config, ids: pa.ChunkedArray, decisions: _Decisions, row: int) -> Rejected | None:
-    number = int(decisions.method[row])
-    if number < 0:
-        return None
-    survivor = ids[int(decisions.survivor[row])].as_py()
-    return Rejected(
-        f"near_duplicate_{config.methods[number].method}", f"similarity {decisions.similarity[row]:.4f} to {survivor}"
-    )
+def _write_shard(stage: Stage[Config], shard: Shard) -> None:
+    """Copy the rows of one shard that stay, reject the others."""
+    decided = pq.read_table(stage.path / _DECISIONS / f"{shard.name}.parquet")
+    columns = (decided[name].to_pylist() for name in ("method", "survivor", "similarity"))
+    for record, number, survivor, similarity in zip(shard.rows(), *columns, strict=True):
+        if number < 0:
+            shard.write(record)
+        else:
+            method = stage.config.methods[number].method
+            shard.reject(record, Rejected(f"near_duplicate_{method}", f"similarity {similarity:.4f} to {survivor}"))

@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personahub.core.config import suggest
-from personahub.core.duplicates import embedding, minhash, surface
+from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import UserError
@@ -56,6 +56,7 @@ class Options:
     keep: Literal["first", "longest"] = "first"
     score_field: str | None = None  # the highest number survives
     ngram: int = 1
+    search: Literal["exact", "clustered"] = "exact"  # among vectors
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
 
 
@@ -173,7 +174,8 @@ def _decide(
         return minhash.deduplicate(texts, options.threshold, priority, before, ngram=options.ngram)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".vectors-") as scratch:
         vectors = _embed(itertools.chain(texts, before or ()), options.embedder, Path(scratch) / "vectors.f32")
-        return embedding.deduplicate(vectors, options.threshold, priority, references=len(vectors) - len(new.ids))
+        search = clustered.deduplicate if options.search == "clustered" else embedding.deduplicate
+        return search(vectors, options.threshold, priority, references=len(vectors) - len(new.ids))
 
 
 def _embed(texts: Iterator[pa.Array], config: EmbedderConfig, file: Path) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from personahub.core.duplicates import bounds, embedding
 from personahub.core.duplicates import clustered as by_clusters
-from personahub.core.duplicates import embedding
 from personahub.core.duplicates.embedding import deduplicate, nearest, sweep
 from personahub.core.errors import UserError
 
@@ -44,6 +44,9 @@ def by_definition(vectors: np.ndarray, threshold: float, priority: np.ndarray) -
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "_BLOCK", 13)
     monkeypatch.setattr(embedding, "_KEPT_BLOCK", 17)
+    monkeypatch.setattr(embedding, "_BOUNDED_BLOCK", 13)
+    monkeypatch.setattr(bounds, "_TILES_AT_ONCE", 2)
+    monkeypatch.setattr(bounds, "_FOUND", 16)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -65,8 +68,8 @@ def test_equals_the_definition(
     threshold: float,
 ) -> None:
     monkeypatch.setattr(embedding, "_BOUND_FROM_ROWS", 10_000 if leading is None else 1)
-    monkeypatch.setattr(embedding, "_LEADING", leading)
-    monkeypatch.setattr(embedding, "_MOST_CANDIDATES", 0.5)
+    monkeypatch.setattr(bounds, "_LEADING", leading)
+    monkeypatch.setattr(bounds, "_MOST_CANDIDATES", 1.0)
     vectors = clustered(seed, rows, dimensions, spread)
     priority = np.random.default_rng(seed).integers(0, 4, rows)
     result = deduplicate(vectors, threshold, priority)
@@ -83,6 +86,8 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, block:
     expected = deduplicate(vectors, 0.9)
     monkeypatch.setattr(embedding, "_BLOCK", block)
     monkeypatch.setattr(embedding, "_KEPT_BLOCK", kept_block)
+    monkeypatch.setattr(embedding, "_BOUND_FROM_ROWS", 1)
+    monkeypatch.setattr(embedding, "_BOUNDED_BLOCK", block)
     result = deduplicate(vectors, 0.9)
     assert result.dropped.tolist() == expected.dropped.tolist()
     assert result.survivors.tolist() == expected.survivors.tolist()
@@ -141,12 +146,29 @@ def test_all_pairs_equal_the_definition(
     monkeypatch: pytest.MonkeyPatch, seed: int, rows: int, threshold: float
 ) -> None:
     monkeypatch.setattr(embedding, "_BOUND_FROM_ROWS", 40)
+    monkeypatch.setattr(bounds, "_MOST_CANDIDATES", 1.0)
     vectors = clustered(seed, rows, 24, 0.1)
     exact = np.einsum("ij,kj->ik", vectors.astype(np.float64), vectors.astype(np.float64))
     expected = [(i, j) for i in range(rows) for j in range(i + 1, rows) if exact[i, j] > threshold]
     found, cosines = embedding.pairs(vectors, threshold)
     assert list(map(tuple, found.tolist())) == expected
     assert np.allclose(cosines, [exact[pair] for pair in expected])
+
+
+def test_bounds_leave_few_pairs_and_lose_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = clustered(3, 1500, 384, 0.6)  # cosines of about 0.857 with the one nearby: on both sides of the threshold
+    exact = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    similar = {(i, j) for i, j in np.argwhere(np.triu(exact, 1) > 0.85).tolist()}
+    assert len(similar) > 100
+    monkeypatch.setattr(bounds, "_MOST_CANDIDATES", 1.0)
+    bound = bounds.Bounds.of(vectors)
+    columns = bounds.Columns.empty(bound, 1500)
+    columns.add(np.arange(1000))
+    columns.add(np.arange(1000, 1500))
+    rows, positions = bound.near(np.arange(1500), columns, 0.85, after=0)
+    found = set(zip(rows.tolist(), positions.tolist(), strict=True))
+    assert similar <= found
+    assert len(found - similar) < 0.01 * len(similar) + 2
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

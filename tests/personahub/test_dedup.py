@@ -37,7 +37,7 @@ def run(stage):
     for number, personas in enumerate(json.loads(Path(stage.config.path).read_text())):
         with stage.writer(f"{number:05d}", PERSONA) as writer:
             for text in personas:
-                writer.write({"id": content_id("persona", text), "persona": text, "hop": 0})
+                writer.write({"id": content_id("persona", text), "persona": text, "hop": len(text)})
 '''
 SURFACE = {"method": "surface", "threshold": 0.8}
 EMBEDDING = {"method": "embedding", "threshold": 0.9, "embedder": {"kind": "hashing"}}
@@ -59,13 +59,24 @@ def run_dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[...
     (tmp_path / "toy_personas.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def start(shards: list[list[str]], name: str = "test", **config: Any) -> Artifact:
-        path = tmp_path / f"{name}.json"
+    def start(
+        shards: list[list[str]],
+        name: str = "test",
+        against: list[str] | None = None,
+        execution: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> Artifact:
+        path, old = tmp_path / f"{name}.json", tmp_path / f"{name}-old.json"
         path.write_text(json.dumps(shards))
-        stages = {
-            "personas": {"run": "toy_personas", "config": {"path": str(path)}},
-            "unique": {"run": "personahub.dedup", "inputs": {"personas": "personas"}, "config": config},
-        }
+        old.write_text(json.dumps([against]))
+        inputs = {"personas": "personas"}
+        stages: dict[str, Any] = {"personas": {"run": "toy_personas", "config": {"path": str(path)}}}
+        if against is not None:
+            inputs["against"] = "old"
+            stages["old"] = {"run": "toy_personas", "config": {"path": str(old)}}
+        stages["unique"] = {"run": "personahub.dedup", "inputs": inputs, "config": config}
+        if execution is not None:
+            stages["unique"]["execution"] = execution
         return run(stages, engines={}, name=name)["unique"]
 
     return start
@@ -132,6 +143,47 @@ def test_result_does_not_depend_on_shards_or_order(run_dedup: Dedup) -> None:
 def test_the_longest_survives_if_asked(run_dedup: Dedup) -> None:
     artifact = run_dedup([NURSES[:3]], methods=[SURFACE], keep="longest")
     assert texts(artifact) == [NURSES[2]]
+
+
+def test_the_best_by_a_score_survives_if_asked(run_dedup: Dedup) -> None:
+    artifact = run_dedup([NURSES[:3]], methods=[SURFACE], keep="score", score_field="hop")
+    assert texts(artifact) == [NURSES[2]]
+    with pytest.raises(UserError, match="score_field 'persona' holds string; numbers are needed"):
+        run_dedup([NURSES[:3]], name="text", methods=[SURFACE], keep="score", score_field="persona")
+    with pytest.raises(UserError, match="go together"):
+        run_dedup([NURSES[:3]], name="none", methods=[SURFACE], keep="score")
+
+
+@pytest.mark.parametrize("method", [SURFACE, {"method": "minhash", "threshold": 0.8}, EMBEDDING])
+def test_an_existing_collection_stays_and_covers(run_dedup: Dedup, method: dict[str, Any]) -> None:
+    old = [NURSES[4], NURSES[1], NURSES[1].upper()]
+    artifact = run_dedup([[NURSES[5], NURSES[0]], [NURSES[4] + "."]], against=old, methods=[method])
+    assert texts(artifact) == [NURSES[5]]
+    survivors = {json.loads(row["record"])["persona"]: row["detail"].split()[-1] for row in artifact.rejected()}
+    assert survivors[NURSES[4] + "."] == content_id("persona", NURSES[4])
+    assert survivors[NURSES[0]] == content_id("persona", NURSES[1])
+    (report,) = artifact.manifest.summary["methods"]
+    assert (report["rows"], report["dropped"]) == (3, 2)
+    assert report["most_doubtful"][0]["survivor"] in old
+
+
+def test_clusters_are_searched_if_asked(run_dedup: Dedup) -> None:
+    clustered = EMBEDDING | {"search": "clustered"}
+    artifact = run_dedup([NURSES], against=[NURSES[4]], methods=[clustered], keep="first")
+    exact = run_dedup([NURSES], name="exact", against=[NURSES[4]], methods=[EMBEDDING], keep="first")
+    assert texts(artifact) == texts(exact)
+    assert artifact.manifest.summary["methods"][0]["recall"] == 1
+
+
+@pytest.mark.parametrize("executor", ["process", pytest.param("ray", marks=pytest.mark.slow)])
+def test_the_executor_does_not_change_the_result(run_dedup: Dedup, executor: str) -> None:
+    if executor == "ray":
+        pytest.importorskip("ray")
+    execution = {"executor": executor, "workers": 2}
+    one = run_dedup([NURSES[:3], NURSES[3:]], name="one", methods=[SURFACE])
+    other = run_dedup([NURSES[:3], NURSES[3:]], name="other", methods=[SURFACE], execution=execution)
+    assert texts(other) == texts(one)
+    assert list(other.rejected()) == list(one.rejected())
 
 
 def test_any_field_can_be_compared(run_dedup: Dedup) -> None:

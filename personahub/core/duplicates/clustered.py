@@ -33,6 +33,7 @@ def deduplicate(
     priority: Priority | None = None,
     clusters: int | None = None,
     seed: int = 0,
+    references: int = 0,
 ) -> Deduplication:
     """Drop each row whose cosine with a row kept before it is above `threshold`, as far as clusters show.
 
@@ -42,6 +43,7 @@ def deduplicate(
         priority: one number per row, the lowest is visited first; by default the order given.
         clusters: how many; by default one for every thousand rows.
         seed: which rows k-means starts from.
+        references: how many of the rows, at the end, all stay and come before all others.
 
     Raises:
         UserError: the threshold is out of range, or the rows do not have norm 1.
@@ -49,9 +51,12 @@ def deduplicate(
     if not -1 <= threshold < 1:
         raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
     check_unit(vectors)
-    order = visiting_order(len(vectors), priority)
+    rows = len(vectors) - references
+    order = np.concatenate([np.arange(rows, len(vectors)), visiting_order(rows, priority)])
     found, cosine = pairs(vectors, threshold, clusters, seed)
-    return Deduplication.from_survivors(threshold, *_keep_first(order, found, cosine))
+    new = found[:, 0] < rows  # the lower of the two
+    survivor, similarity = _keep_first(order, found[new], cosine[new])
+    return Deduplication.from_survivors(threshold, survivor[:rows], similarity[:rows])
 
 
 def pairs(

@@ -3,7 +3,7 @@
     from personahub.core.duplicates import compiled
     compiled.group_identical(order, sum1, sum2, slots, leader)
 
-numba compiles `kernels` once (some 5 s of CPU) and the machine code is kept in a file. Later
+numba compiles `kernels` and `vector_kernels` once (some 5 s of CPU) and the machine code is kept in a file. Later
 processes load that file with llvmlite, numba's own loader, in 0.05 s; numba itself, which would
 need about 1 s to import and to set up its types, is not imported. The file is in the folder that
 NUMBA_CACHE_DIR names, or else in `__pycache__` beside the kernels or in the user's cache; its name
@@ -45,12 +45,13 @@ SIGNATURES = {
     ),
     "sort_and_sketch": "void(u8[], i8[], i4[], i8[], u8[])",
     "keep_first": (
-        "i8(i8[], i4[], i8, i8, f8, i4[], u8[], i8[], i4[], u8[], i8[], i4[], i8[], u8[], i8[], i4[,], u8[],"
+        "i8(i8[], i4[], i8, i8, f8, i4[], u8[], i8[], i4[], u8[], i8[], i4[], i8[], u8[], i8[], i8[,],"
         " b1[], i4[], i4[], f8[])"
     ),
+    "near_pairs": "i8(i2[,], i8[], i2[,], i8[], i8, i8, i8, f4[,], f8, i8, u2[], i8[], i8[])",
 }  # fmt: skip
 _SCALARS = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
-_SOURCE = Path(__file__).with_name("kernels.py")
+_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.py", "vector_kernels.py")]
 
 
 def __getattr__(name: str) -> Callable[..., int]:
@@ -78,7 +79,8 @@ def _kernels() -> dict[str, Callable[..., int]]:
 
 
 def _load_or_compile(processor: str) -> dict[str, dict[str, str]]:
-    depends_on = (_SOURCE.read_text(encoding="utf-8"), SIGNATURES, version("numba"), version("llvmlite"), sys.version)
+    sources = [source.read_text(encoding="utf-8") for source in _SOURCES]
+    depends_on = (sources, SIGNATURES, version("numba"), version("llvmlite"), sys.version)
     key = hashlib.blake2b(repr((*depends_on, platform.machine(), processor)).encode(), digest_size=8).hexdigest()
     name = f"kernels-{key}.json"
     for folder in _folders():
@@ -100,7 +102,7 @@ def _folders() -> list[Path]:
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         return [Path(named)]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [_SOURCE.parent / "__pycache__", cache / "personahub"]
+    return [_SOURCES[0].parent / "__pycache__", cache / "personahub"]
 
 
 def _write(file: Path, text: str) -> None:
@@ -116,7 +118,7 @@ def _compile() -> dict[str, dict[str, str]]:
     from numba import njit
     from numba.core.sigutils import normalize_signature
 
-    from personahub.core.duplicates import kernels
+    from personahub.core.duplicates import kernels, vector_kernels
 
     # No wrapper for Python and no reference counts: nothing in the code refers to the interpreter.
     options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
@@ -125,7 +127,7 @@ def _compile() -> dict[str, dict[str, str]]:
     for name, signature in SIGNATURES.items():
         spelled = signature.replace("[]", "[::1]").replace("[,]", "[:,::1]")
         arguments, _ = normalize_signature(spelled)
-        dispatcher: Any = njit(**options)(getattr(kernels, name))
+        dispatcher: Any = njit(**options)(getattr(kernels, name, None) or getattr(vector_kernels, name))
         dispatcher.compile(spelled)
         compiled = dispatcher.overloads[arguments]
         _, kind, (machine_code, _) = compiled.library.serialize_using_object_code()

@@ -10,9 +10,8 @@ The paper (arXiv 2406.20094, section 2) drops a persona whose cosine with anothe
 one block of products at a time: at a low threshold, where the similar pairs could not be stored,
 few rows are kept.
 
-Most products of a large input are never computed in full. In the basis of the principal
-components, with x1 the leading components of x and x2 the rest, x.y <= x1.y1 + |x2||y2|, and at a
-high threshold that bound already tells nearly all pairs apart.
+Most products of a large input are never computed in full: at a high threshold, `bounds` rules out
+nearly all pairs by integers.
 
 Products are float32; whatever comes within their rounding of deciding something is computed again
 in float64. So the result depends on the vectors and their order alone, not on how they fall into
@@ -25,15 +24,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from personahub.core.duplicates.bounds import ROUNDING, Bounds, Columns
 from personahub.core.duplicates.result import Deduplication, Priority, visiting_order
 from personahub.core.errors import UserError
 
 _BLOCK = 1024  # rows visited at once; 1024 x 16384 products of 4 bytes are 64 MB
 _KEPT_BLOCK = 16_384
-_ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
-_LEADING = 63  # components of the bound
-_BOUND_FROM_ROWS = 32_768  # with fewer, the basis costs more than it saves
-_MOST_CANDIDATES = 1 / 400  # of all pairs: beyond, computing all products is faster than looking at each candidate
+_BOUNDED_BLOCK = 4096  # rows visited at once where products are not stored
+_BOUND_FROM_ROWS = 8192  # with fewer, the basis costs more than it saves
 
 
 def deduplicate(
@@ -56,21 +54,26 @@ def deduplicate(
     check_unit(vectors)
     rows = len(vectors) - references
     order = visiting_order(rows, priority)
-    bounds = _bounds(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
-    few = np.arange(0, len(vectors), max(1, len(vectors) // 1024))
-    if bounds is not None and _candidates(bounds, few, few, threshold) is None:
-        bounds = None  # at this threshold they tell too little
+    bounds = _search(vectors, threshold)
     survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
     kept, kept_count = np.empty(len(vectors), np.int64), references
     kept[:references] = np.arange(rows, len(vectors))
-    for first in range(0, rows, _BLOCK):
-        visited = order[first : first + _BLOCK]
-        survivor, similarity = _cover_by_kept(vectors, bounds, visited, kept[:kept_count], threshold)
-        is_kept = _cover_within(vectors, visited, survivor, similarity, threshold)
+    columns = Columns.empty(bounds, len(vectors)) if bounds is not None else None
+    if columns is not None:
+        columns.add(kept[:references])
+    block = _BOUNDED_BLOCK if bounds is not None else _BLOCK
+    for first in range(0, rows, block):
+        visited = order[first : first + block]
+        survivor, similarity = _cover_by_kept(
+            vectors, visited, kept[:kept_count] if columns is None else columns, threshold
+        )
+        is_kept = _cover_within(vectors, bounds, visited, survivor, similarity, threshold)
         survivor_of[visited], similarity_of[visited] = survivor, similarity
         added = visited[is_kept]
         kept[kept_count : kept_count + len(added)] = added
         kept_count += len(added)
+        if columns is not None:
+            columns.add(added)
     return Deduplication.from_survivors(threshold, survivor_of, similarity_of)
 
 
@@ -87,16 +90,19 @@ def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.n
     """
     check_unit(vectors)
     rows = len(vectors)
-    bounds = _bounds(vectors) if rows >= _BOUND_FROM_ROWS else None
+    bounds = _search(vectors, threshold)
     found = [np.empty((0, 2), np.int64)]
-    for first in range(0, rows, _BLOCK):
-        block = np.arange(first, min(first + _BLOCK, rows))
+    if bounds is not None:
+        columns = Columns.empty(bounds, rows)
+        columns.add(np.arange(rows))
+        for first in range(0, rows, _BOUNDED_BLOCK):
+            block = np.arange(first, min(first + _BOUNDED_BLOCK, rows))
+            near = bounds.near(block, columns, threshold, after=first)
+            found.append(np.stack([near[0] + first, near[1]], axis=1))
+    for first in range(0, rows if bounds is None else 0, _BLOCK):
         for start in range(first, rows, _KEPT_BLOCK):
-            part = np.arange(start, min(start + _KEPT_BLOCK, rows))
-            near = _candidates(bounds, block, part, threshold) if bounds is not None else None
-            if near is None:
-                near = np.nonzero(vectors[block] @ vectors[part].T > threshold - _ROUNDING)
-            some = np.stack([near[0] + first, near[1] + start], axis=1)
+            products = vectors[first : first + _BLOCK] @ vectors[start : start + _KEPT_BLOCK].T
+            some = np.argwhere(products > threshold - ROUNDING) + np.array([first, start])
             found.append(some[some[:, 0] < some[:, 1]])
     rows_of = np.concatenate(found)
     cosine = cosines(vectors, rows_of[:, 0], rows_of[:, 1])
@@ -160,37 +166,21 @@ def check_unit(vectors: np.ndarray) -> None:
         )
 
 
-def _bounds(vectors: np.ndarray) -> np.ndarray:
-    """float32 rows whose products are upper bounds of those of `vectors`: leading components and the norm of the rest."""
-    sample = vectors[:: max(1, len(vectors) // 16_384)]
-    moments = sample.T.astype(np.float64) @ sample
-    basis = np.eye(vectors.shape[1], min(_LEADING, vectors.shape[1]))
-    for _ in range(8):  # subspace iteration; any orthonormal basis gives bounds, this one good ones
-        basis, _ = np.linalg.qr(moments @ basis)
-    leading = vectors @ basis.astype(np.float32)
-    rest = np.einsum("ij,ij->i", vectors, vectors) - np.einsum("ij,ij->i", leading, leading)
-    return np.hstack([leading, np.sqrt(np.maximum(rest, 0) + 4e-6)[:, None]])  # rounding must not lower the bound
+def _search(vectors: np.ndarray, threshold: float) -> Bounds | None:
+    """Bounds, where there are enough rows and the threshold is high enough for them to save time."""
+    bounds = Bounds.of(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
+    return bounds if bounds is not None and bounds.tells_enough(threshold) else None
 
 
 def _cover_by_kept(
-    vectors: np.ndarray, bounds: np.ndarray | None, visited: np.ndarray, kept: np.ndarray, threshold: float
+    vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray | Columns, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each visited row the most similar of the `kept` rows, in visiting order, and its cosine; -1 where none is."""
-    best = np.full(len(visited), threshold, np.float32)
-    pairs_row, pairs_kept = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(kept), _KEPT_BLOCK):
-        part = kept[start : start + _KEPT_BLOCK]
-        pairs = _candidates(bounds, visited, part, threshold) if bounds is not None else None
-        if pairs is None:
-            products = vectors[visited] @ vectors[part].T
-            highest = products.max(axis=1)
-            near = np.flatnonzero(highest > best - _ROUNDING)
-            best = np.maximum(best, highest)
-            rows, columns = np.nonzero(products[near] >= best[near, None] - _ROUNDING)
-            pairs = near[rows], columns
-        pairs_row.append(pairs[0])
-        pairs_kept.append(pairs[1] + start)
-    row, position = np.concatenate(pairs_row), np.concatenate(pairs_kept)
+    if isinstance(kept, Columns):
+        row, position = kept.bounds.near(visited, kept, threshold)
+        kept = kept.ids
+    else:
+        row, position = _near_kept(vectors, visited, kept, threshold)
     cosine = cosines(vectors, visited[row], kept[position])
     survivor, similarity = np.full(len(visited), -1, np.int64), np.full(len(visited), threshold, np.float64)
     above = np.flatnonzero(cosine > threshold)
@@ -200,32 +190,51 @@ def _cover_by_kept(
     return survivor, similarity
 
 
-def _candidates(
-    bounds: np.ndarray, visited: np.ndarray, part: np.ndarray, threshold: float
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Pairs that the bound cannot rule out, or None if they are too many."""
-    above = bounds[visited] @ bounds[part].T > threshold - _ROUNDING
-    if np.count_nonzero(above) > _MOST_CANDIDATES * above.size:
-        return None
-    rows, columns = np.divmod(np.flatnonzero(above), len(part))
-    return rows, columns
+def _near_kept(
+    vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of pairs that may be the most similar of a row, from all products."""
+    best = np.full(len(visited), threshold, np.float32)
+    pairs_row, pairs_kept = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, len(kept), _KEPT_BLOCK):
+        products = vectors[visited] @ vectors[kept[start : start + _KEPT_BLOCK]].T
+        highest = products.max(axis=1)
+        near = np.flatnonzero(highest > best - ROUNDING)
+        best = np.maximum(best, highest)
+        rows, columns = np.nonzero(products[near] >= best[near, None] - ROUNDING)
+        pairs_row.append(near[rows])
+        pairs_kept.append(columns + start)
+    return np.concatenate(pairs_row), np.concatenate(pairs_kept)
 
 
 def _cover_within(
-    vectors: np.ndarray, visited: np.ndarray, survivor: np.ndarray, similarity: np.ndarray, threshold: float
+    vectors: np.ndarray,
+    bounds: Bounds | None,
+    visited: np.ndarray,
+    survivor: np.ndarray,
+    similarity: np.ndarray,
+    threshold: float,
 ) -> np.ndarray:
     """Compare the visited rows with each other, in their order; completes both arrays and says which rows are kept."""
-    block = vectors[visited]
-    near = np.tril(block @ block.T > threshold - _ROUNDING, -1)
-    is_kept = survivor < 0
-    for i in np.flatnonzero(near.any(axis=1)):
-        earlier = np.flatnonzero(near[i] & is_kept)
-        earlier = earlier[earlier < i]
-        if len(earlier):
-            cosine = cosines(vectors, np.repeat(visited[i], len(earlier)), visited[earlier])
-            best = int(cosine.argmax())
-            if cosine[best] > similarity[i]:
-                survivor[i], similarity[i], is_kept[i] = visited[earlier[best]], cosine[best], False
+    if bounds is None:
+        block = vectors[visited]
+        later, earlier = np.nonzero(np.tril(block @ block.T > threshold - ROUNDING, -1))
+    else:
+        columns = Columns.empty(bounds, len(visited))
+        columns.add(visited)
+        earlier, later = bounds.near(visited, columns, threshold, after=0)
+    cosine = cosines(vectors, visited[later], visited[earlier])
+    similar = np.flatnonzero(cosine > threshold)
+    similar = similar[np.lexsort((earlier[similar], -cosine[similar], later[similar]))]
+    is_kept, seen = survivor < 0, np.zeros(len(visited), bool)
+    # The most similar of a row comes first, the earliest among equals; all rows before it are decided.
+    for row, other, value in zip(
+        later[similar].tolist(), earlier[similar].tolist(), cosine[similar].tolist(), strict=True
+    ):
+        if is_kept[other] and not seen[row]:
+            seen[row] = True
+            if value > similarity[row]:
+                survivor[row], similarity[row], is_kept[row] = visited[other], value, False
     return is_kept
 
 

@@ -62,7 +62,7 @@ class Groups:
             self.order, rank, everything - self.rows, keep_rest, threshold, self.leader,
             sets.words, sets.start, sets.sizes, sketches,
             edges.start, edges.values, signatures.start, signatures.values,
-            np.full(power_of_two(entries), -1, np.int64), np.empty((entries, 4), np.int32), np.empty(entries, np.uint64),
+            np.full(power_of_two(entries), -1, np.int64), np.empty((entries, 4), np.int64),
             np.zeros(everything, np.bool_), np.full(everything, -1, np.int32), survivor, similarity,
         )  # fmt: skip
         return survivor[: self.rows], similarity[: self.rows]

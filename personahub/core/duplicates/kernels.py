@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -19,6 +20,8 @@ ZERO, ONE, BYTE, WORD_BITS = U(0), U(1), U(8), U(64)
 SEED = U(0x9E3779B97F4A7C15)
 ONES, TOPS = U(0x0101010101010101), U(0x8080808080808080)
 STAMPS = 4096
+FETCHED_AHEAD = 8  # rows, so that memory that is not in the processor's cache is there in time
+TWO_PARTS = 1 << 32  # as in `plan`
 NO_WORD, CONTEXT = 0, -1  # besides code points, what a table of `hash_words` may hold
 
 
@@ -63,6 +66,23 @@ def eight_bytes(_context, data, index):
         return builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()), align=1)
 
     return types.uint64(data, index), generate
+
+
+@intrinsic
+def fetch(_context, data, index):
+    """Ask for the cache line of `data[index]`, without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        array = make_array(signature.args[0])(context, builder, arguments[0])
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        prefetch = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0"
+        )
+        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), byte)
+        builder.call(prefetch, [pointer, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(data, index), generate
 
 
 @njit(inline="always")
@@ -235,7 +255,11 @@ def sort(values):
 def group_identical(order, sum1, sum2, slots, leader):
     """Set `leader[row]` to the first row, in visiting order, with the same set. `slots` is all -1."""
     mask = U(len(slots) - 1)
-    for row in order:
+    for visit in range(len(order)):
+        row = order[visit]
+        if visit + FETCHED_AHEAD < len(order):
+            fetch(slots, sum1[order[visit + FETCHED_AHEAD]] & mask)  # pyright: ignore[reportCallIssue]
+            fetch(sum1, slots[sum1[order[visit + FETCHED_AHEAD // 2]] & mask])  # pyright: ignore[reportCallIssue]
         slot = sum1[row] & mask
         while True:
             other = slots[slot]
@@ -268,27 +292,46 @@ def one_word_apart(
 
     Looks at larger sets of `least` to `most` words among the rows from `first` to `last`. Leaders
     go to `larger` and `smaller`, which must hold one entry per word of those sets. `slots` is the
-    table that `group_identical` filled; `bloom` spares most look-ups in it.
+    table that `group_identical` filled; `bloom` spares most look-ups in it. Those that it lets pass
+    wait in `larger` and `smaller`, as row and position of the word, until all have been found.
     """
     mask, bloom_mask = U(len(slots) - 1), U(len(bloom) - 1)
-    found = 0
+    passed = 0
     for row in range(first, last):
+        ahead = row + FETCHED_AHEAD
+        if ahead < last and least <= sizes[ahead] <= most:
+            for i in range(word_start[ahead], word_start[ahead] + sizes[ahead]):
+                fetch(bloom, ((sum1[ahead] - words[i]) >> U(32)) & bloom_mask)  # pyright: ignore[reportCallIssue]
         if leader[row] != row or sizes[row] < least or sizes[row] > most:
             continue
-        for i in range(word_start[row], word_start[row] + sizes[row]):
-            rest1 = sum1[row] - words[i]
+        for i in range(sizes[row]):
+            rest1 = sum1[row] - words[word_start[row] + i]
             bits = bloom_bits(rest1)
-            if bloom[(rest1 >> U(32)) & bloom_mask] & bits != bits:
-                continue
-            rest2 = sum2[row] - second(words[i])
-            slot = rest1 & mask
-            while slots[slot] >= 0:
-                other = slots[slot]
-                if sum1[other] == rest1 and sum2[other] == rest2:
-                    larger[found], smaller[found] = row, other
-                    found += 1
-                    break
-                slot = (slot + ONE) & mask
+            if bloom[(rest1 >> U(32)) & bloom_mask] & bits == bits:
+                larger[passed], smaller[passed] = row, i
+                passed += 1
+    found = 0
+    for number in range(passed):
+        ahead = number + FETCHED_AHEAD
+        if ahead < passed:
+            row = larger[ahead]
+            fetch(slots, (sum1[row] - words[word_start[row] + smaller[ahead]]) & mask)  # pyright: ignore[reportCallIssue]
+            ahead = number + FETCHED_AHEAD // 2
+            row = larger[ahead]
+            other = slots[(sum1[row] - words[word_start[row] + smaller[ahead]]) & mask]
+            fetch(sum1, other)  # pyright: ignore[reportCallIssue]
+            fetch(sum2, other)  # pyright: ignore[reportCallIssue]
+        row = larger[number]
+        word = words[word_start[row] + smaller[number]]
+        rest1, rest2 = sum1[row] - word, sum2[row] - second(word)
+        slot = rest1 & mask
+        while slots[slot] >= 0:
+            other = slots[slot]
+            if sum1[other] == rest1 and sum2[other] == rest2:
+                larger[found], smaller[found] = row, other
+                found += 1
+                break
+            slot = (slot + ONE) & mask
     return found
 
 
@@ -312,6 +355,18 @@ def sign_parts(words, begin, size, parts, out, at):
     for part in range(parts):
         out[at + part] = mix(out[at + part])
     return at + parts
+
+
+@njit(nogil=True)
+def sign_two_parts(words, begin, size, parts, out, at):
+    """Write one signature for every two of `parts` parts; behind them, `out` is scratch."""
+    end = at + parts * (parts - 1) // 2
+    sign_parts(words, begin, size, parts, out, end)
+    for one in range(end, end + parts):
+        for other in range(one + 1, end + parts):
+            out[at] = mix(out[one] * U(3) + out[other])
+            at += 1
+    return at
 
 
 @njit(nogil=True)
@@ -356,29 +411,37 @@ def sign(
     """Write the signatures of each leader that another leader may share to `out[out_start[row] : out_start[row + 1]]`.
 
     `schemes[scheme_start[size] : scheme_start[size + 1]]` says which signatures sets of a size
-    need: of `n` rarest words, or of `-n` parts; `spare[size]` is the most words of a set that a
+    need: of `n` rarest words, of `-n` parts, or of every two of `-TWO_PARTS - n`; `spare[size]` is the most words of a set that a
     similar one lacks. `once` and `twice` are bit maps, all 0 and a power of two long: a signature
     that occurs once finds nothing. The five arrays after them are scratch; `one` has room for the
-    signatures of one set. Returns how many were written.
+    signatures of one set and a few more. Returns how many were written.
     """
-    mask = U(len(once) * 64 - 1)
-    written = 0
+    mask, half = U(len(once) * 64 - 1), len(one) // 2
+    written, waiting = 0, 0
     for emit in range(2):
-        for row in range(len(sizes)):
-            out_start[row] = written
-            size = sizes[row]
-            if leader[row] != row or scheme_start[size] == scheme_start[size + 1]:
-                continue
-            begin, held = word_start[row], 0
-            for s in range(scheme_start[size], scheme_start[size + 1]):
-                if schemes[s] < 0:
-                    held = sign_parts(words, begin, size, -schemes[s], one, held)
-                else:
-                    count = min(size, spare[size] + schemes[s])
-                    held = sign_rarest(
-                        words, begin, size, schemes[s], count, counts, top, top_counts, chosen, state, one, held
-                    )
-            for i in range(held):
+        bits = twice if emit else once
+        # What is computed for a row is looked up when the next row's is computed: by then it has been fetched.
+        for row in range(len(sizes) + 1):
+            now, before = row % 2 * half, (1 - row % 2) * half
+            end = now
+            if row < len(sizes) and leader[row] == row:
+                size = sizes[row]
+                begin = word_start[row]
+                for s in range(scheme_start[size], scheme_start[size + 1]):
+                    if schemes[s] < -TWO_PARTS:
+                        end = sign_two_parts(words, begin, size, -schemes[s] - TWO_PARTS, one, end)
+                    elif schemes[s] < 0:
+                        end = sign_parts(words, begin, size, -schemes[s], one, end)
+                    else:
+                        count = min(size, spare[size] + schemes[s])
+                        end = sign_rarest(
+                            words, begin, size, schemes[s], count, counts, top, top_counts, chosen, state, one, end
+                        )
+                for i in range(now, end):
+                    fetch(bits, (one[i] & mask) >> U(6))  # pyright: ignore[reportCallIssue]
+            if row > 0:
+                out_start[row - 1] = written
+            for i in range(before, before + waiting):
                 place = one[i] & mask
                 bit = ONE << (place & U(63))
                 if emit:
@@ -389,6 +452,8 @@ def sign(
                     twice[place >> U(6)] |= bit
                 else:
                     once[place >> U(6)] |= bit
+            waiting = end - now
+        waiting = 0
     out_start[len(sizes)] = written
     return written
 
@@ -445,7 +510,7 @@ def similarity_above(words, word_start, sizes, sketches, a, b, least):
 def keep_first(
     order, rank, references, keep_rest, threshold, leader,
     words, word_start, sizes, sketches,
-    edge_start, edges, signature_start, signatures, heads, entries, entry_sketches,
+    edge_start, edges, signature_start, signatures, heads, entries,
     kept, seen, survivor, similarity,
 ):  # fmt: skip
     """Visit rows in `order`; set `survivor` (-1: none) and `similarity` of each.
@@ -453,9 +518,9 @@ def keep_first(
     The first `references` rows are kept unseen; the rest are compared with the kept rows and, if
     `keep_rest`, kept where nothing covers them. `edges` lists, for each leader, the leaders one
     word away. Kept rows are entered under their signatures: `heads[signature & mask]` is the
-    latest of a chain of `entries` (previous entry, row, tag, size of the set), whose sketches stand
-    beside them: most of what a chain holds is too different, and is passed without looking further. `kept` starts all False, `seen`
-    (which row last looked at this one) all -1. Returns how many rows are kept.
+    latest of a chain of `entries` (previous entry, row, tag and size of the set, sketch): most of
+    what a chain holds is too different, and is passed without looking further. `kept` starts all
+    False, `seen` (which row last looked at this one) all -1. Returns how many rows are kept.
     """
     count = 0
     mask = U(len(heads) - 1)
@@ -463,6 +528,16 @@ def keep_first(
     for visit in range(len(order)):
         row = order[visit]
         lead = leader[row]
+        if visit + FETCHED_AHEAD < len(order):
+            ahead = order[visit + FETCHED_AHEAD]
+            for s in range(signature_start[ahead], signature_start[ahead + 1]):
+                fetch(heads, signatures[s] & mask)  # pyright: ignore[reportCallIssue]
+            for e in range(edge_start[ahead], edge_start[ahead + 1]):
+                fetch(kept, edges[e])  # pyright: ignore[reportCallIssue]
+                fetch(sizes, edges[e])  # pyright: ignore[reportCallIssue]
+            ahead = order[visit + FETCHED_AHEAD // 2]
+            for s in range(signature_start[ahead], signature_start[ahead + 1]):
+                fetch(entries, 4 * heads[signatures[s] & mask])  # pyright: ignore[reportCallIssue]
         if kept[lead]:
             if visit >= references:
                 survivor[row], similarity[row] = lead, 1.0
@@ -477,14 +552,14 @@ def keep_first(
                     if value > best_value or (value == best_value and (best < 0 or rank[other] < rank[best])):
                         best, best_value = other, value
             for s in range(signature_start[lead], signature_start[lead + 1]):
-                tag = np.int32(signatures[s] >> U(33))
+                tag = np.int64(signatures[s] >> U(33))
                 entry = heads[signatures[s] & mask]
                 while entry >= 0:
                     other = entries[entry, 1]
-                    total = size + np.int64(entries[entry, 3])
+                    total = size + (entries[entry, 2] & 0xFFFFFFFF)
                     needed = np.int64(np.ceil(best_value / (1.0 + best_value) * total - 1e-6))
-                    apart = popcount(sketch ^ entry_sketches[entry])  # pyright: ignore[reportCallIssue]
-                    if entries[entry, 2] == tag and apart <= total - 2 * needed and seen[other] != row:
+                    apart = popcount(sketch ^ U(entries[entry, 3]))  # pyright: ignore[reportCallIssue]
+                    if entries[entry, 2] >> 32 == tag and apart <= total - 2 * needed and seen[other] != row:
                         seen[other] = row
                         value = similarity_above(words, word_start, sizes, sketches, lead, other, best_value)
                         if value > best_value or (value == best_value and (best < 0 or rank[other] < rank[best])):
@@ -500,8 +575,8 @@ def keep_first(
         for s in range(signature_start[row], signature_start[row + 1]):
             slot = signatures[s] & mask
             entries[used, 0], entries[used, 1] = heads[slot], row
-            entries[used, 2], entries[used, 3] = np.int32(signatures[s] >> U(33)), sizes[row]
-            entry_sketches[used] = sketches[row]
+            entries[used, 2] = np.int64(signatures[s] >> U(33)) << 32 | np.int64(sizes[row])
+            entries[used, 3] = np.int64(sketches[row])
             heads[slot] = used
             used += 1
     return count

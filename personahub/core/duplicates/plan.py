@@ -10,7 +10,9 @@ import numpy as np
 
 _MAX_SIGNATURES = 36  # per set and scheme, of rarest words: more of them are more selective, and cost more memory
 _MAX_SHARED = 6
+_MAX_DIFFERING = 4  # words, for which two parts are to agree: 15 choices of two
 _WORDS_PER_PART = 6  # with fewer, parts of frequent words only, or of none, are shared by too many sets
+TWO_PARTS = 1 << 32  # below minus this, a scheme asks that two parts agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +21,8 @@ class Plan:
 
     `one_word_apart`: sizes (first, last) of the larger set of pairs that differ by one word and
     are looked up directly. All other pairs have two sets of `least` words or more, and share a
-    signature of the smaller one's scheme: `n` of a set's rarest words (positive), or one of `-n`
-    parts. `schemes[scheme_start[size] : scheme_start[size + 1]]` lists the schemes that a set of a
+    signature of the smaller one's scheme: `n` of a set's rarest words (positive), one of `-n`
+    parts, or two of `-TWO_PARTS - n` parts. `schemes[scheme_start[size] : scheme_start[size + 1]]` lists the schemes that a set of a
     size needs, whether it is the smaller or the larger of a pair; `signatures` is how many
     signatures these make, and `spare` the most words of a set that a similar one lacks.
     """
@@ -80,15 +82,18 @@ def _scheme(threshold: float, low: int, high: int, least_overlap: np.ndarray) ->
     """The scheme for pairs whose smaller set has `low` to `high` words.
 
     Parts (pigeonhole): sets that differ by `d` words agree on one of `d + 1` parts of the
-    vocabulary. For a smaller set of `a` words, d <= a (1 - t) / t.
+    vocabulary, and on two of `d + 2`: more signatures, that far fewer sets share by chance. For a
+    smaller set of `a` words, d <= a (1 - t) / t.
     """
     parts = int(high * (1 - threshold) / threshold + 1e-6) + 1
     if low >= _WORDS_PER_PART * parts:
-        return -parts
+        return -parts if parts - 1 > _MAX_DIFFERING else -TWO_PARTS - (parts + 1)
     spare, overlap = high - int(least_overlap[high]), int(least_overlap[low])
     fitting = [n for n in range(1, min(_MAX_SHARED, overlap) + 1) if math.comb(spare + n, n) <= _MAX_SIGNATURES]
     return max(fitting, default=1)
 
 
 def _signatures(scheme: int, size: int, spare: int) -> int:
+    if scheme < -TWO_PARTS:
+        return math.comb(-scheme - TWO_PARTS, 2)
     return -scheme if scheme < 0 else math.comb(min(spare + scheme, size), scheme)

@@ -157,9 +157,9 @@ def _signatures(groups: Groups, plan: Plan) -> Lists:
 
 def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
     """Arrays for `kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
-    most, rarest = int(plan.signatures.max()), len(plan.spare) + 64
+    most, rarest = int(plan.signatures.max()) + 64, len(plan.spare) + 64
     return (
-        np.empty(most, np.uint64),
+        np.empty(2 * most, np.uint64),
         np.empty(rarest, np.uint64),
         np.empty(rarest, np.int32),
         np.empty(64, np.int64),

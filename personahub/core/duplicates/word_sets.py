@@ -99,10 +99,7 @@ def word_sets(texts: Texts, ngram: int = 1) -> WordSets:
     words, at = np.empty(0, np.uint64), 0
     start, *others = ([np.empty(0, kind)] for kind in (np.int64, np.int32, np.uint64, np.uint64))
     for piece in in_threads(functools.partial(_hash_piece, ngram), pieces(texts)):
-        if at + len(piece.words) > len(words):
-            larger = np.empty(2 * len(words) + len(piece.words), np.uint64)  # costs no memory before it is written
-            larger[:at] = words[:at]
-            words = larger
+        words.resize(at + len(piece.words), refcheck=False)  # of large arrays Linux moves pages, not contents
         words[at : at + len(piece.words)] = piece.words
         start.append(piece.start + at)
         for held, column in zip(others, piece.columns()[1:], strict=True):
