@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,3 +147,21 @@ def test_damage_is_named_and_redo_mends_it(file: str, tmp_path: Path) -> None:
     assert "--redo related_personas" in refused.stderr
     assert run("--only", "good_personas", "--redo", "related_personas").returncode == 0
     assert sorted(damaged.parent.glob("*.parquet")) == before
+
+
+@pytest.mark.parametrize("limit", [3_000, 20_000])
+def test_full_disk_is_one_line_and_the_same_command_goes_on(limit: int, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the same calls fail, with another number."""
+    words = ["run", "configs/quickstart.yaml", "--runs", str(tmp_path), "--only", "good_personas"]
+    command = [sys.executable, "-m", "personahub", *words, "stages.sources.config.limit=16"]
+
+    def run(**options: Any) -> subprocess.CompletedProcess[str]:
+        root = Path(__file__).parents[1]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100, **options)
+
+    full = run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert full.returncode in (1, 2)
+    assert "cannot be written" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert run().returncode == 0
+    assert not list(tmp_path.rglob(".*.tmp"))

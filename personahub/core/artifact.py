@@ -16,6 +16,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,10 +206,27 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk, or one that takes no writes, is the user's to mend: one line instead of a traceback.
+
+    Raises:
+        UserError: for every OSError inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all: to a temporary name, synced, then renamed."""
+    """Write JSON whole or not at all: to a temporary name, synced, then renamed.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     temporary = temporary_name(path)
-    with temporary.open("w", encoding="utf-8") as file:
+    with writing(path), temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, sort_keys=False)
         file.write("\n")
         file.flush()

@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import Counts, Usage, temporary_name
+from personahub.core.artifact import Counts, Usage, temporary_name, writing
 from personahub.core.errors import Rejected
 from personahub.core.records import REJECTED, TRUTH, Row
 
@@ -45,14 +46,19 @@ class _ParquetFile:
 
     def _open(self) -> pq.ParquetWriter:
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._temporary, self.schema, compression="zstd", write_page_checksum=True)
+            with writing(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = pq.ParquetWriter(
+                    self._temporary, self.schema, compression="zstd", write_page_checksum=True
+                )
         return self._writer
 
     def _flush(self) -> None:
         writer = self._open()
         if self._buffer:
-            writer.write_table(_to_table(self._buffer, self.schema))
+            table = _to_table(self._buffer, self.schema)
+            with writing(self.path):
+                writer.write_table(table)
             self._buffer.clear()
 
     def commit(self, footer: Mapping[str, Any] | None = None) -> None:
@@ -60,14 +66,16 @@ class _ParquetFile:
         writer = self._open()
         if footer is not None:
             writer.add_key_value_metadata({_FOOTER: json.dumps(footer).encode()})
-        writer.close()
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        self._temporary.replace(self.path)
+        with writing(self.path):
+            writer.close()
+            with self._temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            self._temporary.replace(self.path)
 
     def discard(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):  # on a full disk closing fails too
+                self._writer.close()
         self._temporary.unlink(missing_ok=True)
 
 

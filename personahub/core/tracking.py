@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from personahub.core.artifact import writing
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
 
@@ -48,8 +49,9 @@ class Tracker:
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers of one step."""
-        self._file.write(json.dumps({"time": round(time.time(), 3), "step": step, **metrics}) + "\n")
-        self._file.flush()
+        with writing(Path(self._file.name)):
+            self._file.write(json.dumps({"time": round(time.time(), 3), "step": step, **metrics}) + "\n")
+            self._file.flush()
         if self._run is not None:
             self._run.log(dict(metrics), step=step)
 
