@@ -127,7 +127,7 @@ def kill_command(storm: Storm, process: subprocess.Popen[str]) -> None:
 
 def interrupt(_: Storm, process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[1]
     assert process.returncode in (0, 130), said
     assert "Traceback" not in said or "Exception ignored" in said, said
 
