@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,8 +81,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("words", TOOLS, ids=" ".join)
 def test_tools_run(words: list[str], files: Path) -> None:
     """In the order of the page: a search reads what the import before it wrote."""
-    if words[1] == "personas" and words[2] != "import" and not (files / "personas.parquet").exists():
+    collection = files / "personas.parquet"
+    if words[1] == "personas" and words[2] != "import" and not collection.exists():
         pytest.skip("reads what `personahub personas import` writes")
+    if words[1] == "dedup" and not (files / words[2]).exists():
+        shutil.copy(files / "new.parquet", files / words[2])
+    elif words[2] == "import":
+        collection.unlink(missing_ok=True)
     called = [sys.executable, "-m", "personahub", *words[1:]]
     result = subprocess.run(called, cwd=files, capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr

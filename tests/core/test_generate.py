@@ -206,7 +206,8 @@ def test_kill_at_random_moments_repeats_only_what_was_in_flight(folder: Path) ->
     assert ids == [str(i) for shard in range(3) for i in range(shard, 60, 3) for _ in range(2)]
     asked = collections.Counter(calls(folder))
     assert len(asked) == 120
-    assert sum(asked.values()) - 120 <= kills * 8  # concurrency
+    # 8 in flight, and at most 8 more that arrived in the turn of the event loop which the kill cut short
+    assert sum(asked.values()) - 120 <= kills * 16
 
 
 def test_redo_reuses_journaled_completions(folder: Path) -> None:
