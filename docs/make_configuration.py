@@ -115,7 +115,7 @@ def _default(field: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     text = str(list(value)) if isinstance(value, tuple) else repr(value) if value == "" else str(value)
-    return f"`{_cell(text)}`"
+    return f"`{_cell(text.replace(f'{PAGE.parents[1]}/', ''))}`"  # files of ours, wherever the checkout is
 
 
 def _type(annotation: Any) -> str:
