@@ -3,7 +3,7 @@
     from personahub.core.duplicates import compiled
     compiled.group_identical(order, sum1, sum2, slots, leader)
 
-numba compiles `kernels` and `vector_kernels` once (some 5 s of CPU) and the machine code is kept in a file. Later
+numba compiles `kernels` and the other two once (some 5 s of CPU) and the machine code is kept in a file. Later
 processes load that file with llvmlite, numba's own loader, in 0.05 s; numba itself, which would
 need about 1 s to import and to set up its types, is not imported. The file is in the folder that
 NUMBA_CACHE_DIR names, or else in `__pycache__` beside the kernels or in the user's cache; its name
@@ -49,9 +49,14 @@ SIGNATURES = {
         " b1[], i4[], i4[], f8[])"
     ),
     "near_pairs": "i8(i2[,], i8[], i2[,], i8[], i8, i8, i8, f4[,], f8, i8, u2[], i8[], i8[])",
+    "rests": "i8(u8[], i8[], i4[], u8[], u8[], i4[], u8[], i8, i8, i8, u8[], u8[], i8[])",
+    "look_up": "void(u8[], u8[], u8[], u8[], i4[], i8[])",
+    "sharing": "i8(u8[], i4[], u8[], i8[], i8, f8, i8[], i8[])",
+    "verify": "void(u8[], i8[], i8[], i8[], i8[], f8, f8[])",
+    "first_kept": "i8(i8[], i8[], b1[], i8[])",
 }  # fmt: skip
 _SCALARS = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
-_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.py", "vector_kernels.py")]
+_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.py", "vector_kernels.py", "partition_kernels.py")]
 
 
 def __getattr__(name: str) -> Callable[..., int]:
@@ -118,7 +123,9 @@ def _compile() -> dict[str, dict[str, str]]:
     from numba import njit
     from numba.core.sigutils import normalize_signature
 
-    from personahub.core.duplicates import kernels, vector_kernels
+    from personahub.core.duplicates import kernels, partition_kernels, vector_kernels
+
+    modules = (kernels, vector_kernels, partition_kernels)
 
     # No wrapper for Python and no reference counts: nothing in the code refers to the interpreter.
     options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
@@ -127,7 +134,7 @@ def _compile() -> dict[str, dict[str, str]]:
     for name, signature in SIGNATURES.items():
         spelled = signature.replace("[]", "[::1]").replace("[,]", "[:,::1]")
         arguments, _ = normalize_signature(spelled)
-        dispatcher: Any = njit(**options)(getattr(kernels, name, None) or getattr(vector_kernels, name))
+        dispatcher: Any = njit(**options)(next(vars(module)[name] for module in modules if name in vars(module)))
         dispatcher.compile(spelled)
         compiled = dispatcher.overloads[arguments]
         _, kind, (machine_code, _) = compiled.library.serialize_using_object_code()

@@ -1,0 +1,107 @@
+"""Partitioned joins against those of one process, over any number of partitions and shards."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from personahub.core.duplicates import clustered, embedding, surface
+from personahub.core.duplicates.partitioned import vector_join, word_join
+from personahub.core.duplicates.partitioned.blocks import Source, cut
+from personahub.core.duplicates.partitioned.spill import Spill
+from personahub.core.duplicates.result import Deduplication
+from personahub.core.embedding import EmbedderConfig, embed
+from tests.core.test_duplicates_surface import THRESHOLDS, as_mapping, texts
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Texts in shards; ids and scores are optional."""
+
+    shards: tuple[tuple[str, ...], ...]
+    best: tuple[tuple[float | None, ...], ...] | None = None
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return tuple(map(len, self.shards))
+
+    def read(self, shard: int) -> pa.Table:
+        texts = [text.encode("utf-8", "surrogatepass") for text in self.shards[shard]]
+        columns = {"id": pa.array(self.shards[shard], pa.string()), "text": pa.array(texts, pa.large_binary())}
+        if self.best is not None:
+            columns["best"] = pa.array(self.best[shard], pa.float64())
+        return pa.table(columns)
+
+
+def sharded(rows: Sequence[str], cuts: Sequence[int]) -> Shards:
+    ends = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    return Shards(tuple(tuple(rows[a:b]) for a, b in itertools.pairwise(ends)))
+
+
+def by_partitions(source: Source, threshold: float, partitions: int, old: Source | None = None) -> Deduplication:
+    with tempfile.TemporaryDirectory() as folder:
+        spill = Spill(Path(folder), partitions)
+        return word_join.deduplicate(spill.at("0"), cut(spill, source, old), threshold).load(threshold)
+
+
+cuts = st.lists(st.integers(0, 25), max_size=3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=texts, old=texts, threshold=st.sampled_from(THRESHOLDS), partitions=st.integers(1, 5), cuts=cuts)
+def test_surface_equals_one_process(
+    rows: list[str], old: list[str], threshold: float, partitions: int, cuts: list[int]
+) -> None:
+    rows, old = ([text for text in some if text != "\ud800"] for some in (rows, old))  # ids are strings
+    found = by_partitions(sharded(rows, cuts), threshold, partitions, sharded(old, cuts) if old else None)
+    assert as_mapping(found) == as_mapping(surface.deduplicate(rows, threshold, against=old))
+
+
+HASHING = EmbedderConfig(kind="hashing", dimensions=16)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    rows=texts,
+    old=texts,
+    threshold=st.sampled_from([0.0, 0.5, 0.8, 0.9]),
+    partitions=st.integers(1, 4),
+    cuts=cuts,
+    search=st.sampled_from(["exact", "clustered"]),
+)
+def test_embedding_equals_one_process(
+    rows: list[str],
+    old: list[str],
+    threshold: float,
+    partitions: int,
+    cuts: list[int],
+    search: Literal["exact", "clustered"],
+) -> None:
+    rows, old = ([text for text in some if text != "\ud800"] for some in (rows, old))
+    if not rows:
+        return
+    vectors = embed([*rows, *old], HASHING)
+    if search == "exact":
+        expected = embedding.deduplicate(vectors, threshold, references=len(old))
+    else:
+        expected = clustered.deduplicate(vectors, threshold, clusters=6, references=len(old))
+    with tempfile.TemporaryDirectory() as folder:
+        spill = Spill(Path(folder), partitions)
+        blocks = cut(spill, sharded(rows, cuts), sharded(old, cuts) if old else None)
+        make = functools.partial(_embed, config=HASHING)
+        found = vector_join.deduplicate(spill.at("0"), blocks, threshold, make, search, clusters=6).load(threshold)
+    assert as_mapping(found) == as_mapping(expected)
+
+
+def _embed(texts: Sequence[Any], config: EmbedderConfig) -> np.ndarray:
+    return embed([text.decode() for text in texts], config)
