@@ -1,6 +1,6 @@
 """Compiled inner loops of the partitioned joins; `partitioned.word_join` and `partitioned.decide` own the arrays.
 
-As in `kernels`, integers that meet a 64-bit hash are `uint64`, and `compiled` says with which types they are called.
+As in `join_kernels`, integers that meet a 64-bit hash are `uint64`, and `compiled` says with which types they are called.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from personahub.core.duplicates.kernels import SEED, U, bloom_bits, overlap, popcount, second, sort
+from personahub.core.duplicates.hash_kernels import SEED, sort
+from personahub.core.duplicates.intrinsics import U, popcount, second
+from personahub.core.duplicates.join_kernels import bloom_bits, overlap
 
 
 @njit(inline="always")

@@ -180,6 +180,6 @@ def column(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
 
 
 def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
-    """The partition (int64) of each 64-bit key. `kernels.partition` agrees."""
+    """The partition (int64) of each 64-bit key. `partition_kernels.partition` agrees."""
     upper = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
     return ((upper * np.uint64(partitions)) >> np.uint64(32)).astype(np.int64)
