@@ -51,6 +51,7 @@ class Spill:
     workers: int = 1
     label: str = "dedup"
     written: int = field(default=0, repr=False)  # bytes, by the task that has this copy
+    shuffled: int = field(default=0, repr=False)  # of these, dealt to several destinations
 
     def at(self, name: str) -> Spill:
         """The same in a folder below this one."""
@@ -75,15 +76,18 @@ class Spill:
         return [json.loads(self._marker(phase, task).read_text(encoding="utf-8"))["result"] for task in tasks]
 
     def costs(self) -> dict[str, dict[str, float]]:
-        """What each phase so far took, from its markers: CPU seconds, bytes written, the highest resident bytes."""
+        """What each phase took so far, by its markers: tasks, CPU seconds, bytes, the highest resident bytes.
+
+        `shuffled` bytes are those that were dealt to several destinations.
+        """
         costs: dict[str, dict[str, float]] = {}
         for file in sorted(self.folder.rglob("done/*/*.json")):
             marker = json.loads(file.read_text(encoding="utf-8"))
             phase = file.parent.relative_to(self.folder).as_posix().replace("done/", "")
-            of_phase = costs.setdefault(phase, {"tasks": 0, "cpu_s": 0.0, "bytes": 0, "peak_bytes": 0})
+            of_phase = costs.setdefault(phase, {"tasks": 0, "cpu_s": 0, "bytes": 0, "shuffled": 0, "peak_bytes": 0})
             of_phase["tasks"] += 1
-            of_phase["cpu_s"] += marker["cpu_s"]
-            of_phase["bytes"] += marker["bytes"]
+            for name in ("cpu_s", "bytes", "shuffled"):
+                of_phase[name] += marker[name]
             of_phase["peak_bytes"] = max(of_phase["peak_bytes"], marker["peak_bytes"])
         return costs
 
@@ -117,6 +121,8 @@ class Spill:
         with self.writes(output, f"{task:05d}.arrow") as file, pa.ipc.new_file(str(file), batch.schema) as writer:
             for first, last in itertools.pairwise(ends.tolist()):
                 writer.write_batch(batch.slice(first, last - first))
+        if count > 1:
+            self.shuffled += (self.folder / output / f"{task:05d}.arrow").stat().st_size
 
     def read(self, output: str, destination: int) -> pa.Table:
         """The rows that all tasks dealt to one destination, in the order of the tasks; mapped, not loaded.
@@ -167,7 +173,8 @@ def _run_task(spill: Spill, phase: str, task: int, function: Callable[..., Any],
     started = time.process_time()
     result = function(spill, task, *arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _IN_KB
-    cost = {"cpu_s": round(time.process_time() - started, 3), "bytes": spill.written, "peak_bytes": peak}
+    cpu = round(time.process_time() - started, 3)
+    cost = {"cpu_s": cpu, "bytes": spill.written, "shuffled": spill.shuffled, "peak_bytes": peak}
     # Without waiting for the disk: after a power cut the folder's data would be as doubtful as its markers.
     with spill.writes(f"done/{phase}", f"{task:05d}.json") as file:
         file.write_text(json.dumps({"result": result, **cost}), encoding="utf-8")
