@@ -102,7 +102,7 @@ def work(options: argparse.Namespace, executor: str, rows: int) -> dict[str, Any
     if executor == ONE:
         result = _in_one_process(options, shards, vectors)
     else:
-        partitions = options.partitions or max(4, rows // 250_000)
+        partitions = options.partitions or max(4, rows // 1_000_000)
         spill: Any = Spill(folder, partitions, executor, options.workers)  # pyright: ignore[reportArgumentType]
         blocks = cut(spill, shards)
         if vectors is not None:
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
     parser.add_argument("--executors", nargs="+", default=[ONE, "serial", "process", "ray"])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--partitions", type=int, help="by default one for each 250,000 rows")
+    parser.add_argument("--partitions", type=int, help="by default one for each million rows, four at least")
     parser.add_argument("--vectors", type=Path, help="compare these by meaning")
     parser.add_argument("--search", choices=("clustered", "exact"), default="clustered", help="among vectors")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/dedup"))

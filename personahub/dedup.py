@@ -99,6 +99,11 @@ class Config(StageConfig):
     score_field: str | None = Field(
         default=None, description="For `keep: score`, a number of each record; records without one come last."
     )
+    collapse_chains: bool = Field(
+        default=False,
+        description="Where A is like B and B like C, but not A like C: only the first of the three stays, and covers "
+        "the others. By default both A and C stay.",
+    )
     sweep: tuple[float, ...] = Field(
         default=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95), description="Thresholds of the sweep in the summary; empty: none."
     )
@@ -113,9 +118,11 @@ class Config(StageConfig):
     )
 
     @model_validator(mode="after")
-    def _score_is_named(self) -> Config:
+    def _fits_together(self) -> Config:
         if (self.keep == "score") != (self.score_field is not None):
             raise ValueError("`keep: score` and `score_field` go together")
+        if self.collapse_chains and any(method.method == "minhash" for method in self.methods):
+            raise ValueError("`collapse_chains` needs all similar pairs, which minhash does not find: use surface")
         return self
 
 
@@ -391,4 +398,7 @@ def _write_shard(stage: Stage[Config], shard: Shard) -> None:
             shard.write(record)
         else:
             method = stage.config.methods[number].method
-            shard.reject(record, Rejected(f"near_duplicate_{method}", f"similarity {similarity:.4f} to {survivor}"))
+            detail = f"similarity {similarity:.4f} to {survivor}"
+            if stage.config.collapse_chains:
+                detail = f"similarity {similarity:.4f} to one of a chain whose first is {survivor}"
+            shard.reject(record, Rejected(f"near_duplicate_{method}", detail))

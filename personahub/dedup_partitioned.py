@@ -12,7 +12,8 @@ the executor: sorting by id, hashing, joining, embedding, and telling each shard
 under `partitions-N/` in the stage's folder, which is deleted when all shards are written. A run that was
 killed goes on with the first task that had not ended, unless `partitions` has changed.
 
-What stays in one process: one byte a row, and the pairs of one block. `minhash` is not partitioned.
+What stays in one process: one byte a row (16 more to collapse chains), and the pairs of one block.
+`minhash` is not partitioned.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def partitions(stage: Stage[dedup.Config]) -> int | None:
             )
         return config.partitions
     needed = sum(_memory_of(source, config.field) for source in stage.inputs.values())
+    if config.collapse_chains:  # which needs all pairs, as partitions find them
+        return max(1, -(-needed // _BYTES_A_PARTITION))
     if by_minhash or needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
         return None
     return max(-(-needed // _BYTES_A_PARTITION), 2 * execution.workers)
@@ -112,7 +115,7 @@ def run(stage: Stage[dedup.Config], count: int) -> None:
     reports = []
     for number, method in enumerate(config.methods):
         alive = decided[-1].alive if decided else None
-        decided.append(_deduplicate(spill.at(str(number)), blocks, method, alive))
+        decided.append(_deduplicate(spill.at(str(number)), blocks, method, alive, config.collapse_chains))
         reports.append(_report(stage, method, decided[-1], alive))
     dropped = sum(one.dropped for one in decided)
     stage.report(methods=reports, duplicate_ratio=dropped / max(personas.num_rows, 1))
@@ -124,11 +127,12 @@ def run(stage: Stage[dedup.Config], count: int) -> None:
     shutil.rmtree(folder)
 
 
-def _deduplicate(spill: Spill, blocks: Blocks, method: dedup.Method, alive: Path | None) -> Decided:
+def _deduplicate(spill: Spill, blocks: Blocks, method: dedup.Method, alive: Path | None, chains: bool) -> Decided:
     if isinstance(method, dedup.Embedding):
         make = functools.partial(embed, config=method.embedder)
-        return vector_join.deduplicate(spill, blocks, method.threshold, make, method.search, alive)
-    return word_join.deduplicate(spill, blocks, method.threshold, alive)
+        threshold, search = method.threshold, method.search
+        return vector_join.deduplicate(spill, blocks, threshold, make, search, alive, collapse_chains=chains)
+    return word_join.deduplicate(spill, blocks, method.threshold, alive, chains)
 
 
 def _report(stage: Stage[dedup.Config], method: dedup.Method, decided: Decided, alive: Path | None) -> dict[str, Any]:

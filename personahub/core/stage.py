@@ -21,6 +21,7 @@ A stage that asks an engine maps an `async` function with `stage.map_completions
 from __future__ import annotations
 
 import importlib
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from personahub.core.config import EngineConfig
 
 C = TypeVar("C", bound=StageConfig)
+_SEEN_WITHIN_S = 90.0
 
 
 class Execution(FrozenModel):
@@ -170,6 +172,22 @@ class Stage(Generic[C]):
                 )
             finally:
                 self.tracker = tracker
+            self._wait_to_see(pending)
+
+    def _wait_to_see(self, shards: Sequence[str]) -> None:
+        """On a network file system, what other nodes wrote may be seen here a minute later.
+
+        Raises:
+            UserError: it is not seen at all.
+        """
+        last = time.monotonic() + _SEEN_WITHIN_S
+        while missing := set(shards) - {file.stem for file in self.path.glob("[0-9]*.parquet")}:
+            if time.monotonic() > last:
+                raise UserError(
+                    f"{self.path}: {len(missing)} shards that workers wrote are not here, such as {min(missing)}: "
+                    "is this the same folder on all nodes?"
+                )
+            time.sleep(0.5)
 
     def totals(self) -> tuple[dict[str, int], Counts, Usage]:
         """Rows by shard, counts and usage over all committed shards."""

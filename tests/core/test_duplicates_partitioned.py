@@ -67,6 +67,36 @@ def test_surface_equals_one_process(
     assert as_mapping(found) == as_mapping(surface.deduplicate(rows, threshold, against=old))
 
 
+@settings(max_examples=20, deadline=None)
+@given(rows=texts, old=texts, threshold=st.sampled_from(THRESHOLDS), partitions=st.integers(1, 4), cuts=cuts)
+def test_chains_are_collapsed_if_asked(
+    rows: list[str], old: list[str], threshold: float, partitions: int, cuts: list[int]
+) -> None:
+    rows, old = ([text for text in some if text != "\ud800"] for some in (rows, old))
+    with tempfile.TemporaryDirectory() as folder:
+        spill = Spill(Path(folder), partitions)
+        blocks = cut(spill, sharded(rows, cuts), sharded(old, cuts) if old else None)
+        found = word_join.deduplicate(spill.at("0"), blocks, threshold, collapse_chains=True).load(threshold)
+    assert as_mapping(found) == by_union(old, rows, threshold)
+
+
+def by_union(old: list[str], rows: list[str], threshold: float) -> dict[int, tuple[int, float]]:
+    """Survivor of each row that goes, and its similarity to the most similar other one."""
+    everything, group = [*old, *rows], list(range(len(old) + len(rows)))
+    best = [0.0] * len(everything)
+    for b in range(len(old), len(everything)):
+        for a in range(b):
+            if (similarity := surface.jaccard(everything[a], everything[b])) >= threshold:
+                best[a], best[b] = max(best[a], similarity), max(best[b], similarity)
+                joined = min(group[a], group[b])
+                group = [joined if g in (group[a], group[b]) else g for g in group]
+    return {
+        row - len(old): (first - len(old) if first >= len(old) else len(rows) + first, best[row])
+        for row, first in enumerate(group)
+        if row >= len(old) and first != row
+    }
+
+
 HASHING = EmbedderConfig(kind="hashing", dimensions=16)
 
 

@@ -56,6 +56,8 @@ SIGNATURES = {
     "sharing": "i8(u8[], i4[], u8[], i8[], i8, f8, i8[], i8[])",
     "verify": "void(u8[], i8[], i8[], i8[], i8[], f8, f8[])",
     "first_kept": "i8(i8[], i8[], b1[], i8[])",
+    "join": "void(i8[], i8[], i8[])",
+    "flatten": "void(i8[])",
 }  # fmt: skip
 _SCALARS = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
 _SOURCES = [

@@ -104,3 +104,22 @@ def first_kept(later, earlier, kept, chosen):
             chosen[count] = i
             count += 1
     return count
+
+
+def join(parent, a, b):
+    """Put the rows of each pair into one tree, whose root is its lowest row. `parent` is at first each row itself."""
+    for i in range(len(a)):
+        one, other = a[i], b[i]
+        while parent[one] != one:
+            parent[one] = parent[parent[one]]
+            one = parent[one]
+        while parent[other] != other:
+            parent[other] = parent[parent[other]]
+            other = parent[other]
+        parent[max(one, other)] = min(one, other)
+
+
+def flatten(parent):
+    """Set every row's parent to the root of its tree; parents are never higher than their rows."""
+    for row in range(len(parent)):
+        parent[row] = parent[parent[row]]

@@ -1,12 +1,14 @@
 """Which rows stay, from the pairs that are similar: the greedy rule of `Deduplication`, a block of pairs at a time.
 
-In memory: one byte for each row, and the pairs whose later row is in one block.
+In memory: one byte for each row, the pairs whose later row is in one block, and those rows that are equal to
+one that went. Chains are collapsed only if
+asked for, which takes 16 bytes more for each row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,12 @@ class Decided:
 
 
 def decide(
-    spill: Spill, blocks: Blocks, alive: Path | None, pairs: Sequence[str], repeats: str | None = None
+    spill: Spill,
+    blocks: Blocks,
+    alive: Path | None,
+    pairs: Sequence[str],
+    repeats: str | None = None,
+    collapse_chains: bool = False,
 ) -> Decided:
     """Visit rows by rank; each goes if a row kept before it is similar, and the most similar of these covers it.
 
@@ -56,10 +63,13 @@ def decide(
         alive: file of bools, which rows take part; None: all.
         pairs: outputs with `earlier`, `later` (ranks) and `similarity`, dealt by the block of the later row.
         repeats: output with `rank` and `leader`: rows without pairs of their own, which are equal to another.
+        collapse_chains: of all rows that chains of pairs connect, the first alone stays, and covers the others.
+            Their similarity is then that to the most similar row, whichever it is.
     """
-    ((rows, dropped),) = spill.run("decide", _decide, [0], blocks, alive, tuple(pairs), repeats)
+    rule = _collapse if collapse_chains else _decide
+    ((rows, dropped),) = spill.run("decide", rule, [0], blocks, alive, tuple(pairs), repeats)
     spill.drop(*pairs, *([repeats] if repeats else []))
-    return Decided(spill.at("."), blocks, spill.folder / "alive" / "kept.npy", rows, dropped)
+    return Decided(replace(spill, files=dict(spill.files)), blocks, spill.folder / "alive" / "kept.npy", rows, dropped)
 
 
 def _decide(
@@ -67,28 +77,56 @@ def _decide(
 ) -> tuple[int, int]:
     kept = np.ones(blocks.rows, np.bool_) if alive is None else np.load(alive)
     rows = int(kept[blocks.references :].sum())
-    repeated = [_repeats(spill, block, blocks, repeats) for block in range(len(blocks))]
-    for rank, _leader in repeated:
-        kept[rank] = False
-    decided = []
+    for block in range(len(blocks)):
+        kept[_repeats(spill, block, blocks, repeats)[0]] = False
     for block in range(len(blocks)):
         earlier, later, similarity = _ranked(*_pairs(spill, block, outputs))
         chosen = np.empty(len(later), np.int64)
         chosen = chosen[: compiled.first_kept(later, earlier, kept, chosen)]
-        decided.append((later[chosen], earlier[chosen], similarity[chosen]))
+        _write(spill, block, blocks, later[chosen], earlier[chosen], similarity[chosen])
     orphans = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for rank, leader in repeated:
+    for block in range(len(blocks)):
+        rank, leader = _repeats(spill, block, blocks, repeats)
         stays = kept[leader]
-        decided.append((rank[stays], leader[stays], np.ones(int(stays.sum()))))
+        _write(spill, len(blocks) + block, blocks, rank[stays], leader[stays], np.ones(int(stays.sum())))
         orphans[0].append(rank[~stays])
         orphans[1].append(leader[~stays])
     rank, leader = (np.concatenate(part) for part in orphans)
-    decided.append(_by_leader(rank, leader, kept, (_pairs(spill, block, outputs) for block in range(len(blocks)))))
-    rank, survivor, similarity = (np.concatenate([part[i] for part in decided]) for i in range(3))
+    pairs = (_pairs(spill, block, outputs) for block in range(len(blocks)))
+    _write(spill, 2 * len(blocks), blocks, *_by_leader(rank, leader, kept, pairs))
     spill.save("alive", "kept", kept=kept)
+    return rows, rows - int(kept[blocks.references :].sum())
+
+
+def _collapse(
+    spill: Spill, _: int, blocks: Blocks, alive: Path | None, outputs: tuple[str, ...], repeats: str | None
+) -> tuple[int, int]:
+    kept = np.ones(blocks.rows, np.bool_) if alive is None else np.load(alive)
+    rows = int(kept[blocks.references :].sum())
+    root, best = np.arange(blocks.rows), np.zeros(blocks.rows)
+    for block in range(len(blocks)):
+        rank, leader = _repeats(spill, block, blocks, repeats)
+        earlier, later, similarity = _pairs(spill, block, outputs)
+        for a, b, value in ((leader, rank, np.ones(len(rank))), (earlier, later, similarity)):
+            compiled.join(root, a, b)
+            np.maximum.at(best, a, value)
+            np.maximum.at(best, b, value)
+    compiled.flatten(root)
+    for block in range(len(blocks)):
+        first, last = max(blocks.first[block], blocks.references), blocks.first[block + 1]
+        rank = first + np.flatnonzero(root[first:last] != np.arange(first, last))
+        kept[rank] = False
+        _write(spill, block, blocks, rank, root[rank], best[rank])
+    spill.save("alive", "kept", kept=kept)
+    return rows, rows - int(kept[blocks.references :].sum())
+
+
+def _write(
+    spill: Spill, number: int, blocks: Blocks, rank: np.ndarray, survivor: np.ndarray, similarity: np.ndarray
+) -> None:
+    """Deal rows that go to the blocks of what covers them."""
     columns = {"rank": rank, "survivor": survivor, "similarity": similarity}
-    spill.write(_DECIDED, 0, columns, blocks.block_of(survivor), len(blocks))
-    return rows, len(rank)
+    spill.write(_DECIDED, number, columns, blocks.block_of(survivor), len(blocks))
 
 
 def _repeats(spill: Spill, block: int, blocks: Blocks, output: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +141,7 @@ def _repeats(spill: Spill, block: int, blocks: Blocks, output: str | None) -> tu
 
 def _pairs(spill: Spill, block: int, outputs: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Earlier, later, similarity of pairs whose later row is in a block."""
-    parts = [batch for output in outputs for _, batch in spill.batches(output, block)]
+    parts = [batch for output in outputs for batch in spill.batches(output, block)]
     none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     names = ("earlier", "later", "similarity")
     earlier, later, similarity = (

@@ -6,7 +6,8 @@
 A phase runs one function over numbered tasks. A task writes its outputs and then a marker; each is
 written under a temporary name and renamed, so a task that was killed has left nothing, and a run
 that is repeated over the same folder begins with the first task that has no marker. `drop` deletes
-outputs that nobody will read again; their markers stay.
+outputs that nobody will read again; their markers stay. Tasks are told which files there are: on a
+network file system a listing may be older than they.
 
 Outputs are Arrow files (IPC, so they can be mapped) with one batch for each destination: task 5 of
 the next phase reads batch 5 of all of them. With 1,000 blocks and 1,000 partitions that is 1,000
@@ -23,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from personahub.core.errors import UserError
 from personahub.core.executors import Executor, map_tasks
 from personahub.core.progress import Progress
 
+_SEEN_WITHIN_S = 90.0  # a file that another node wrote: NFS may answer from its cache for a minute
 _IN_KB = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
 
 
@@ -52,6 +54,7 @@ class Spill:
     label: str = "dedup"
     written: int = field(default=0, repr=False)  # bytes, by the task that has this copy
     shuffled: int = field(default=0, repr=False)  # of these, dealt to several destinations
+    files: dict[str, list[int]] = field(default_factory=dict, repr=False)  # numbers of those of each output
 
     def at(self, name: str) -> Spill:
         """The same in a folder below this one."""
@@ -69,11 +72,15 @@ class Spill:
             map_tasks(
                 self.executor,
                 _run_task,
-                [(f"{phase}-{task:05d}", (self.at("."), phase, task, function, arguments)) for task in pending],
+                [(f"{phase}-{task:05d}", (replace(self), phase, task, function, arguments)) for task in pending],
                 self.workers,
                 lambda _: progress.update(),
             )
-        return [json.loads(self._marker(phase, task).read_text(encoding="utf-8"))["result"] for task in tasks]
+        markers = [self._read_marker(phase, task) for task in tasks]
+        for marker in markers:
+            for output, files in marker["outputs"].items():
+                self.files.setdefault(output, []).extend(files)
+        return [marker["result"] for marker in markers]
 
     def costs(self) -> dict[str, dict[str, float]]:
         """What each phase took so far, by its markers: tasks, CPU seconds, bytes, the highest resident bytes.
@@ -94,12 +101,20 @@ class Spill:
     def _marker(self, phase: str, task: int) -> Path:
         return self.folder / "done" / phase / f"{task:05d}.json"
 
-    def write(self, output: str, task: int, columns: Mapping[str, Any], destination: np.ndarray, count: int) -> None:
+    def _read_marker(self, phase: str, task: int) -> dict[str, Any]:
+        file, last = self._marker(phase, task), time.monotonic() + _SEEN_WITHIN_S
+        while not file.exists():
+            if time.monotonic() > last:
+                raise UserError(f"{file}: a task wrote it, and it is not here: is this the same folder on all nodes?")
+            time.sleep(0.5)
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    def write(self, output: str, number: int, columns: Mapping[str, Any], destination: np.ndarray, count: int) -> None:
         """Deal rows to `count` destinations.
 
         Args:
             output: name of the files.
-            task: that writes.
+            number: of this one; that of the task, if it writes one only.
             columns: arrays (numpy or Arrow) of one length.
             destination: of each row, below `count`.
             count: of destinations, each of which gets a batch, if an empty one.
@@ -118,27 +133,22 @@ class Spill:
             ],
             schema=whole.schema,
         )
-        with self.writes(output, f"{task:05d}.arrow") as file, pa.ipc.new_file(str(file), batch.schema) as writer:
+        with self.writes(output, f"{number:05d}.arrow") as file, pa.ipc.new_file(str(file), batch.schema) as writer:
             for first, last in itertools.pairwise(ends.tolist()):
                 writer.write_batch(batch.slice(first, last - first))
+        self.files.setdefault(output, []).append(number)
         if count > 1:
-            self.shuffled += (self.folder / output / f"{task:05d}.arrow").stat().st_size
+            self.shuffled += (self.folder / output / f"{number:05d}.arrow").stat().st_size
 
     def read(self, output: str, destination: int) -> pa.Table:
-        """The rows that all tasks dealt to one destination, in the order of the tasks; mapped, not loaded.
+        """The rows that all tasks dealt to one destination, in the order of the tasks; mapped, not loaded."""
+        return pa.Table.from_batches(list(self.batches(output, destination)))
 
-        Raises:
-            UserError: no task wrote this output.
-        """
-        batches = [batch for _, batch in self.batches(output, destination)]
-        if not batches:
-            raise UserError(f"{self.folder / output}: there are no files; delete {self.folder} and start again")
-        return pa.Table.from_batches(batches)
-
-    def batches(self, output: str, destination: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Each task's number and batch for one destination."""
-        for file in sorted((self.folder / output).glob("[0-9]*.arrow")):
-            yield int(file.stem), pa.ipc.open_file(pa.memory_map(str(file))).get_batch(destination)
+    def batches(self, output: str, destination: int) -> Iterator[pa.RecordBatch]:
+        """Each file's batch for one destination. None, if no task wrote this output."""
+        for number in self.files.get(output, ()):
+            file = pa.memory_map(str(self.folder / output / f"{number:05d}.arrow"))
+            yield pa.ipc.open_file(file).get_batch(destination)
 
     def save(self, output: str, name: str, **arrays: np.ndarray) -> None:
         """Arrays for one reader: one as `.npy`, which can be mapped, several as `.npz`."""
@@ -171,13 +181,17 @@ class Spill:
 
 def _run_task(spill: Spill, phase: str, task: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     started = time.process_time()
+    before = {output: len(numbers) for output, numbers in spill.files.items()}
+    spill.files = {output: list(numbers) for output, numbers in spill.files.items()}
     result = function(spill, task, *arguments)
+    outputs = {output: numbers[before.get(output, 0) :] for output, numbers in spill.files.items()}
+    outputs = {output: numbers for output, numbers in outputs.items() if numbers}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _IN_KB
     cpu = round(time.process_time() - started, 3)
     cost = {"cpu_s": cpu, "bytes": spill.written, "shuffled": spill.shuffled, "peak_bytes": peak}
     # Without waiting for the disk: after a power cut the folder's data would be as doubtful as its markers.
     with spill.writes(f"done/{phase}", f"{task:05d}.json") as file:
-        file.write_text(json.dumps({"result": result, **cost}), encoding="utf-8")
+        file.write_text(json.dumps({"result": result, "outputs": outputs, **cost}), encoding="utf-8")
 
 
 def column(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:

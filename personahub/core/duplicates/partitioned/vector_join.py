@@ -67,6 +67,7 @@ def deduplicate(
     search: Literal["exact", "clustered"] = "exact",
     alive: Path | None = None,
     clusters: int | None = None,
+    collapse_chains: bool = False,
 ) -> Decided:
     """As `embedding.deduplicate` or `clustered.deduplicate`.
 
@@ -78,6 +79,7 @@ def deduplicate(
         search: all pairs, or those within clusters.
         alive: file of bools, which ranks take part; None: all.
         clusters: how many; by default one for every thousand rows.
+        collapse_chains: keep one row alone of all that chains of similar ones connect.
 
     Raises:
         UserError: the threshold is out of range, or a vector does not have norm 1.
@@ -96,7 +98,7 @@ def deduplicate(
             (i, j) for i in range(len(blocks)) for j in range(i, len(blocks)) if blocks.first[j + 1] > blocks.references
         ]
         spill.run("across", _across, range(len(tasks)), blocks, threshold, tasks)
-    return decide(spill, blocks, alive, pairs=("pairs",))
+    return decide(spill, blocks, alive, ("pairs",), collapse_chains=collapse_chains)
 
 
 def mapped(spill: Spill, blocks: Blocks) -> tuple[MappedRows, MappedRows]:

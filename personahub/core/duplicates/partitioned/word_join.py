@@ -22,6 +22,7 @@ for each near-duplicate, at 0.5 too many.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,12 @@ from personahub.core.duplicates.word_sets import WordSets, word_sets
 _COUNTED = 1 << 18  # slots for how often words occur
 
 
-def deduplicate(spill: Spill, blocks: Blocks, threshold: float, alive: Path | None = None) -> Decided:
+def deduplicate(
+    spill: Spill, blocks: Blocks, threshold: float, alive: Path | None = None, collapse_chains: bool = False
+) -> Decided:
     """As `surface.deduplicate`, of the ranks in `alive` (a file of bools; None: all).
+
+    With `collapse_chains`, one row alone stays of all that chains of similar ones connect.
 
     Raises:
         UserError: the threshold is out of range.
@@ -51,9 +56,9 @@ def deduplicate(spill: Spill, blocks: Blocks, threshold: float, alive: Path | No
     by_partition = np.sum([counts for _, counts in hashed], axis=0) if hashed else np.zeros(1, np.int64)
     filter_length = power_of_two(int(by_partition.max()) // 4)
     spill.run("groups", _groups, of_partitions, blocks, plan, filter_length)
-    if (plan.schemes > 0).any():
-        spill.run("counts", _counts, of_blocks, plan)
-    spill.run("join", _join, [0], filter_length)
+    counted = of_blocks if (plan.schemes > 0).any() else []
+    spill.run("counts", _counts, counted, plan)
+    spill.run("join", _join, [0], filter_length, counted)
     spill.drop("filters", "counts")
     spill.run("keys", _keys, of_blocks, plan)
     spill.drop("joined")
@@ -63,7 +68,7 @@ def deduplicate(spill: Spill, blocks: Blocks, threshold: float, alive: Path | No
         spill.run("fetch", _fetch, of_blocks, blocks)
         spill.run("verify", _verify, of_blocks, blocks, threshold)
     spill.drop("candidates", "fetched", "sets")
-    return decide(spill, blocks, alive, pairs=("pairs", "verified"), repeats="repeats")
+    return decide(spill, blocks, alive, ("pairs", "verified"), "repeats", collapse_chains)
 
 
 def _sets(spill: Spill, block: int, blocks: Blocks, alive: Path | None) -> tuple[int, list[int]]:
@@ -123,7 +128,7 @@ def _counts(spill: Spill, block: int, plan: Plan) -> None:
     spill.save("counts", f"{block:05d}", counts=counts)
 
 
-def _join(spill: Spill, _: int, filter_length: int) -> None:
+def _join(spill: Spill, _: int, filter_length: int, counted: Sequence[int]) -> None:
     """Put all filters into one file, which tasks map, and add up the counts (int32, zeros if nobody counted)."""
     with spill.writes("joined", "filters.npy") as file:
         joined = np.lib.format.open_memmap(file, "w+", np.uint64, (spill.partitions * filter_length,))
@@ -132,8 +137,8 @@ def _join(spill: Spill, _: int, filter_length: int) -> None:
             joined[partition * filter_length : (partition + 1) * filter_length] = part
         joined.flush()
     counts = np.zeros(_COUNTED, np.int64)
-    for of_block in (spill.folder / "counts").glob("[0-9]*.npy"):
-        counts += np.load(of_block)
+    for block in counted:
+        counts += np.load(spill.folder / "counts" / f"{block:05d}.npy")
     spill.save("joined", "counts", counts=np.minimum(counts, np.iinfo(np.int32).max).astype(np.int32))
 
 
@@ -210,7 +215,7 @@ def _verify(spill: Spill, block: int, blocks: Blocks, threshold: float) -> None:
     """Compare candidates of which this block has the second set."""
     sets, ranks = _load(spill, block)
     a, b, similarity = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
-    for _, batch in spill.batches("fetched", block):
+    for batch in spill.batches("fetched", block):
         lists = batch["words"]
         offsets = column(pa.table({"offset": lists.offsets}), "offset")  # pyright: ignore[reportAttributeAccessIssue]
         theirs = np.asarray(lists.values)[offsets[0] : offsets[-1]]  # pyright: ignore[reportAttributeAccessIssue]
