@@ -10,10 +10,10 @@
 
 The thresholds are the paper's (arXiv 2406.20094, section 2); where it approximates with MinHash,
 `surface` is exact. `minhash` is there for comparison and for long texts. Each method reads what
-the one before kept and looks at all of it at once, so its memory grows with the input: about 300
-bytes a persona for `surface` beside the texts, and 256 for `embedding`, whose vectors are in a file
-that is mapped. Which of two near-duplicates survives is decided by `keep`, and depends neither on
-shards nor on order unless it says `first`.
+the one before kept and looks at all of it at once: about 300 bytes of memory a persona for `surface`
+beside the texts, and 256 for `embedding`, whose vectors are in a file that is mapped. What does not fit
+is cut into partitions (`personahub.dedup_partitioned`). Which of two near-duplicates survives is
+decided by `keep`, and depends neither on shards nor on order unless it says `first`.
 
 The personas of the optional input `against` all stay where they are: they are not written again
 and not compared with each other, but they cover new ones.
@@ -33,18 +33,18 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from personahub.core.artifact import Artifact
-from personahub.core.config import EXECUTION, FrozenModel, StageConfig, suggest
+from personahub.core.config import EXECUTION, FrozenModel, StageConfig
 from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import EmbedderConfig, describe, embed
-from personahub.core.errors import Rejected, UserError
+from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Shard, Stage
+from personahub.dedup_rows import read, visiting_order
 
 VERSION = "1"
 INPUTS = ("personas", "against?")
@@ -135,9 +135,9 @@ def run(stage: Stage[Config]) -> None:
         dedup_partitioned.run(stage, partitions)
         return
     source, config = stage.input("personas"), stage.config
-    table = _read(source, config.field, config.score_field)
-    against = _read(stage.inputs["against"], config.field) if "against" in stage.inputs else table.slice(0, 0)
-    rows = _visiting_order(table, config.keep)
+    table = read(source, config.field, config.score_field)
+    against = read(stage.inputs["against"], config.field) if "against" in stage.inputs else table.slice(0, 0)
+    rows = visiting_order(table, config.keep)
     decisions = _Decisions(len(table))
     reports = []
     for number, method in enumerate(config.methods):
@@ -178,61 +178,6 @@ class _Decisions:
         self.survivor[dropped[~old]] = rows[result.survivors[~old]]
         self.survivor[dropped[old]] = len(self.method) + result.survivors[old] - len(rows)
         self.similarity[dropped] = result.similarities
-
-
-def _read(source: Artifact, field: str, score_field: str | None = None) -> pa.Table:
-    """Columns `id` and `text`, and `score` if there is one, of all records."""
-    check_columns(source, [field, *([score_field] if score_field else [])])
-    if not source.shard_names:
-        return pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string())})
-    return read_columns(source, source.shard_names, field, score_field)
-
-
-def check_columns(source: Artifact, wanted: Sequence[str]) -> None:
-    """Raises UserError if the records have no such fields."""
-    columns = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").names if source.shard_names else wanted
-    for name in wanted:
-        if name not in columns:
-            raise UserError(f"{source.path}: its records have no field {name!r}. {suggest(name, columns)}")
-
-
-def read_columns(source: Artifact, shards: Sequence[str], field: str, score_field: str | None) -> pa.Table:
-    """Columns `id`, `text` and, if a field is named for it, `score` (float64) of some shards.
-
-    Raises:
-        UserError: a text is null, or a score no number.
-    """
-    wanted = sorted({"id", field, *([score_field] if score_field else [])})
-    table = source.table(wanted, shards)
-    if table[field].null_count:
-        broken = table.filter(table[field].is_null())["id"][0].as_py()
-        raise UserError(f"{source.path}: the record {broken} has no {field}")
-    read = {"id": table["id"], "text": table[field].cast(pa.large_string())}
-    if score_field:
-        kind = table[score_field].type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise UserError(f"{source.path}: score_field {score_field!r} holds {kind}; numbers are needed")
-        read["score"] = table[score_field].cast(pa.float64())
-    return pa.table(read)
-
-
-def with_best(table: pa.Table, keep: str) -> pa.Table:
-    """The columns `id`, `text` and, where it decides before the id who survives, `best` (the highest is first)."""
-    columns = {"id": table["id"], "text": table["text"]}
-    if keep == "longest":
-        columns["best"] = pc.call_function("utf8_length", [table["text"]]).cast(pa.float64())
-    elif keep == "score":
-        columns["best"] = table["score"]
-    return pa.table(columns)
-
-
-def _visiting_order(table: pa.Table, keep: str) -> np.ndarray:
-    """Rows in the order in which they are considered: the first of two near-duplicates survives."""
-    if keep == "first" or not len(table):
-        return np.arange(len(table))
-    ranked = with_best(table, keep).append_column("row", pa.array(np.arange(len(table)))).drop_columns(["text"])
-    best = [("best", "descending")] if "best" in ranked.column_names else []  # NaN and null are sorted to the end
-    return ranked.sort_by([*best, ("id", "ascending"), ("row", "ascending")])["row"].to_numpy()
 
 
 def _embed(stage: Stage[Config], method: Embedding, number: int, texts: pa.ChunkedArray) -> np.ndarray:

@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub import dedup
+from personahub import dedup, dedup_rows
 from personahub.core.artifact import Artifact
 from personahub.core.duplicates import clustered
 from personahub.core.duplicates.partitioned import vector_join, word_join
@@ -93,8 +93,8 @@ class Shards:
 
     def read(self, shard: int) -> pa.Table:
         """Columns `id`, `text`, and `best` where rows are visited by it."""
-        table = dedup.read_columns(self.artifact, [self.artifact.shard_names[shard]], self.field, self.score_field)
-        return dedup.with_best(table, self.keep)
+        table = dedup_rows.read_columns(self.artifact, [self.artifact.shard_names[shard]], self.field, self.score_field)
+        return dedup_rows.with_best(table, self.keep)
 
 
 def run(stage: Stage[dedup.Config], count: int) -> None:
@@ -107,9 +107,9 @@ def run(stage: Stage[dedup.Config], count: int) -> None:
     spill = Spill(folder, count, execution.executor, execution.workers, stage.name)
     source = Shards(personas, config.field, config.keep, config.score_field)
     old = Shards(stage.inputs["against"], config.field) if "against" in stage.inputs else None
-    dedup.check_columns(personas, [config.field, *([config.score_field] if config.score_field else [])])
+    dedup_rows.check_columns(personas, [config.field, *([config.score_field] if config.score_field else [])])
     if old is not None:
-        dedup.check_columns(old.artifact, [config.field])
+        dedup_rows.check_columns(old.artifact, [config.field])
     blocks = cut(spill, source, old, given=config.keep == "first")
     decided: list[Decided] = []
     reports = []
