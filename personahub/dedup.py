@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -155,9 +156,15 @@ def run(stage: Stage[Config]) -> None:
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """As many rows as come in: how many are near-duplicates is not known beforehand."""
+    from personahub import dedup_partitioned  # which imports this module
+
     rows = rows_in["personas"]
     embedders = [describe(method.embedder) for method in config.methods if isinstance(method, Embedding)]
-    return Forecast(rows_out=rows, notes=tuple(f"embeds up to {rows:,} texts with {name}" for name in embedders))
+    notes = tuple(f"embeds up to {rows:,} texts with {name}" for name in embedders)
+    partitioned = dedup_partitioned.forecast(config, rows)
+    if partitioned is None:
+        return Forecast(rows_out=rows, notes=notes)
+    return replace(partitioned, notes=(*partitioned.notes, *notes))
 
 
 class _Decisions:

@@ -39,10 +39,15 @@ from personahub.core.duplicates.partitioned.spill import Spill, column
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import embed
 from personahub.core.errors import UserError
+from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 
-_BYTES_A_ROW, _OF_TEXT = 150, 5  # memory of one process: so much a row, and so many times its text
-_BYTES_A_PARTITION = 512 << 20
+_BYTES_A_ROW, _OF_TEXT = 300, 5  # memory of one process: so much a row, and so many times its text
+_BYTES_A_PARTITION = 1 << 30
+_TEXT_BYTES = 100  # of a persona, before anything is read
+# As `python -m benchmarks.dedup_executors --rows 10000000 --executors serial` measures `surface`:
+_CPU_SECONDS, _SCRATCH_BYTES, _TASK_BYTES = 3.6e-6, 530, 700  # per row; the last of a task's rows
+_EMPTY_TASK_BYTES, _BYTES_TO_DECIDE = 150_000_000, 1
 
 
 def partitions(stage: Stage[dedup.Config]) -> int | None:
@@ -60,11 +65,33 @@ def partitions(stage: Stage[dedup.Config]) -> int | None:
             )
         return config.partitions
     needed = sum(_memory_of(source, config.field) for source in stage.inputs.values())
-    if config.collapse_chains:  # which needs all pairs, as partitions find them
-        return max(1, -(-needed // _BYTES_A_PARTITION))
-    if by_minhash or needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
+    if by_minhash or (_fits(needed) and not config.collapse_chains):
         return None
-    return max(-(-needed // _BYTES_A_PARTITION), 2 * execution.workers)
+    return max(-(-needed // _BYTES_A_PARTITION), 1 if _fits(needed) else 2 * execution.workers)
+
+
+def _fits(needed: int) -> bool:
+    return needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def forecast(config: dedup.Config, rows: int) -> Forecast | None:
+    """What `surface` by partitions takes besides the writing of shards; None where one process is enough."""
+    needed = rows * (_BYTES_A_ROW + _OF_TEXT * _TEXT_BYTES)
+    if config.partitions is None and (_fits(needed) or any(method.method == "minhash" for method in config.methods)):
+        return None
+    count = config.partitions or -(-needed // _BYTES_A_PARTITION)
+    joins = sum(method.method == "surface" for method in config.methods)
+    return Forecast(
+        rows_out=rows,
+        cpu_seconds=rows * (dedup.WORK.cpu_seconds + joins * _CPU_SECONDS),
+        disk_bytes=round(rows * (dedup.WORK.disk_bytes + _SCRATCH_BYTES)),
+        memory_bytes=_EMPTY_TASK_BYTES + rows * _TASK_BYTES // count + rows * _BYTES_TO_DECIDE,
+        notes=(
+            f"by {count:,} partitions; {rows * _SCRATCH_BYTES / 1e9:,.1f} GB of the disk are scratch, and "
+            f"{rows * joins * _CPU_SECONDS / 3600:,.2f} CPU-hours the joins of words (python -m "
+            "benchmarks.dedup_executors); the rest writes shards",
+        ),
+    )
 
 
 def _memory_of(source: Artifact, field: str) -> int:

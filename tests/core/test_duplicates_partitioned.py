@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from personahub.core.duplicates.partitioned.blocks import Source, cut
 from personahub.core.duplicates.partitioned.spill import Spill
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import EmbedderConfig, embed
+from personahub.core.errors import UserError
 from tests.core.test_duplicates_surface import THRESHOLDS, as_mapping, texts
 
 
@@ -135,3 +137,43 @@ def test_embedding_equals_one_process(
 
 def _embed(texts: Sequence[Any], config: EmbedderConfig) -> np.ndarray:
     return embed([text.decode() for text in texts], config)
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    """Stopped at its third block; the next run embeds that one and those after it, and leaves no half-written file."""
+    source = sharded([f"a person of number {number}" for number in range(40)], [10, 15])
+    log = tmp_path / "log"
+
+    def run(fail_at: int) -> Deduplication:
+        spill = Spill(tmp_path / "spill", 5)
+        make = functools.partial(_logged, log=log, fail_at=fail_at)
+        return vector_join.deduplicate(spill.at("0"), cut(spill, source), 0.8, make).load(0.8)
+
+    with pytest.raises(UserError, match="third"):
+        run(fail_at=3)
+    assert len(log.read_text().splitlines()) == 3
+    again = run(fail_at=-1)
+    assert len(log.read_text().splitlines()) == 6
+    assert not list(tmp_path.rglob("*.tmp"))
+    vectors = embed([f"a person of number {number}" for number in range(40)], HASHING)
+    assert as_mapping(again) == as_mapping(embedding.deduplicate(vectors, 0.8))
+    assert as_mapping(run(fail_at=1)) == as_mapping(again)  # nothing is embedded at all
+    assert len(log.read_text().splitlines()) == 6
+
+
+def _logged(texts: Sequence[Any], log: Path, fail_at: int) -> np.ndarray:
+    with log.open("a") as file:
+        file.write(f"{len(texts)}\n")
+    if len(log.read_text().splitlines()) == fail_at:
+        raise UserError("the third")
+    return _embed(texts, HASHING)
+
+
+def test_highest_first_and_what_has_no_number_last(tmp_path: Path) -> None:
+    shards = (("e", "b", "d"), (), ("a", "c", "f", "g"))
+    best = ((2.0, None, float("nan")), (), (2.0, float("nan"), 7.0, None))
+    spill = Spill(tmp_path, 3)
+    blocks = cut(spill, Shards(shards, best), Shards((("z",), ("y",))), given=False)
+    ids = [name for block in range(len(blocks)) for name in blocks.read(block)["id"].to_pylist()]
+    assert "".join(ids) == "zy" + "faecdbg"
+    assert blocks.references == 2
