@@ -126,9 +126,9 @@ class Artifact:
         for shard in self.shard_names:
             yield from self.read_shard(shard, columns)
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows as one Arrow table: the whole artifact in memory."""
-        files = [self.path / f"{shard}.parquet" for shard in self.shard_names]
+    def table(self, columns: Sequence[str] | None = None, shards: Sequence[str] | None = None) -> pa.Table:
+        """All rows, or those of some shards, as one Arrow table in memory."""
+        files = [self.path / f"{shard}.parquet" for shard in (self.shard_names if shards is None else shards)]
         return pa.concat_tables([_read_table(file, columns) for file in files])
 
     def rejected(self) -> Iterator[Row]:

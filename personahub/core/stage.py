@@ -20,23 +20,22 @@ A stage that asks an engine maps an `async` function with `stage.map_completions
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib
-import multiprocessing
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 from pydantic import Field
 
-from personahub.core import ray_cluster
 from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
+from personahub.core.executors import Executor, map_tasks
 from personahub.core.progress import Progress
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter, shard_totals
@@ -46,12 +45,13 @@ if TYPE_CHECKING:
     from personahub.core.config import EngineConfig
 
 C = TypeVar("C", bound=StageConfig)
+_SEEN_WITHIN_S = 90.0
 
 
 class Execution(FrozenModel):
     """How a stage runs; never part of a fingerprint."""
 
-    executor: Literal["serial", "process", "ray"] = Field(
+    executor: Executor = Field(
         default="serial",
         description="Of stages that work shard by shard. Those that ask engines have one process, which is enough for "
         "thousands of requests a second; what multiplies there are the engine's `replicas`.",
@@ -163,8 +163,8 @@ class Stage(Generic[C]):
                 return
             tracker, self.tracker = self.tracker, None  # open files do not travel
             try:
-                map_tasks = ray_cluster.map_tasks if execution.executor == "ray" else _map_in_processes
                 map_tasks(
+                    execution.executor,
                     _map_shard,
                     [(name, (self, process, source, name, schema, _no_progress)) for name in pending],
                     execution.workers,
@@ -172,6 +172,22 @@ class Stage(Generic[C]):
                 )
             finally:
                 self.tracker = tracker
+            self._wait_to_see(pending)
+
+    def _wait_to_see(self, shards: Sequence[str]) -> None:
+        """On a network file system, what other nodes wrote may be seen here a minute later.
+
+        Raises:
+            UserError: it is not seen at all.
+        """
+        last = time.monotonic() + _SEEN_WITHIN_S
+        while missing := set(shards) - {file.stem for file in self.path.glob("[0-9]*.parquet")}:
+            if time.monotonic() > last:
+                raise UserError(
+                    f"{self.path}: {len(missing)} shards that workers wrote are not here, such as {min(missing)}: "
+                    "is this the same folder on all nodes?"
+                )
+            time.sleep(0.5)
 
     def totals(self) -> tuple[dict[str, int], Counts, Usage]:
         """Rows by shard, counts and usage over all committed shards."""
@@ -183,26 +199,6 @@ class Stage(Generic[C]):
             rows[file.stem] = totals[0].rows_out
             counts, usage = counts.plus(totals[0]), usage.plus(totals[1])
         return rows, counts, usage
-
-
-def _map_in_processes(
-    function: Callable[..., object],
-    jobs: Sequence[tuple[str, tuple[Any, ...]]],
-    workers: int,
-    on_done: Callable[[str], object],
-) -> None:
-    """As `ray_cluster.map_tasks`, in processes of this machine."""
-    # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        futures = {pool.submit(function, *arguments): name for name, arguments in jobs}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            on_done(futures[future])
 
 
 def _no_progress(_: int) -> None:

@@ -51,6 +51,13 @@ SIGNATURES = {
         " b1[], i4[], i4[], f8[])"
     ),
     "near_pairs": "i8(i2[,], i8[], i2[,], i8[], i8, i8, i8, f4[,], f8, i8, u2[], i8[], i8[])",
+    "rests": "i8(u8[], i8[], i4[], u8[], u8[], i4[], u8[], i8, i8, i8, u8[], u8[], i8[])",
+    "look_up": "void(u8[], u8[], u8[], u8[], i4[], i8[])",
+    "sharing": "i8(u8[], i4[], u8[], i8[], i8, f8, i8[], i8[])",
+    "verify": "void(u8[], i8[], i8[], i8[], i8[], f8, f8[])",
+    "first_kept": "i8(i8[], i8[], b1[], i8[])",
+    "join": "void(i8[], i8[], i8[])",
+    "flatten": "void(i8[])",
 }  # fmt: skip
 _SCALARS = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
 _SOURCES = [
@@ -60,6 +67,7 @@ _SOURCES = [
         "hash_kernels.py",
         "join_kernels.py",
         "vector_kernels.py",
+        "partition_kernels.py",
     )
 ]
 
@@ -141,12 +149,12 @@ def _compile() -> dict[str, dict[str, str]]:
     from numba import njit
     from numba.core.sigutils import normalize_signature
 
-    from personahub.core.duplicates import hash_kernels, join_kernels, vector_kernels
+    from personahub.core.duplicates import hash_kernels, join_kernels, partition_kernels, vector_kernels
 
     # No wrapper for Python and no reference counts: nothing in the code refers to the interpreter.
     options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    modules: tuple[Any, ...] = (hash_kernels, join_kernels, vector_kernels)
+    modules: tuple[Any, ...] = (hash_kernels, join_kernels, vector_kernels, partition_kernels)
     code = {}
     for name, signature in SIGNATURES.items():
         spelled = signature.replace("[]", "[::1]").replace("[,]", "[:,::1]")
