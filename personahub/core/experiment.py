@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from personahub.core.artifact import SPEC, InputReference, Manifest, open_artifact, read_manifest
+from personahub.core.artifact import FORMAT, SPEC, InputReference, Manifest, open_artifact, read_manifest
 from personahub.core.config import (
     EngineConfig,
     FrozenModel,
@@ -47,8 +47,6 @@ from personahub.core.identity import digest
 from personahub.core.matrix import expand_matrix
 from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking import TrackingConfig
-
-FORMAT = 1  # of the run folder; raised when an older one can no longer be read
 
 
 class StageEntry(FrozenModel):
@@ -296,7 +294,7 @@ def describe(found: Manifest | Mapping[str, Any]) -> dict[str, Any]:
 def stale_error(stage: PlannedStage) -> StaleArtifactError:
     """The error that explains what differs and names the two ways on."""
     wanted = describe(stage.spec.model_dump(mode="json")) if stage.spec else {}
-    differences = "; ".join(describe_differences(stage.found, wanted)) or "its recorded fingerprint"
+    differences = "; ".join(describe_differences(stage.found, wanted)) or "by another version of this package"
     return StaleArtifactError(
         f"{stage.path} was made differently: {differences}. "
         f"Keep it and choose another name (experiment=NAME), or replace it with run --redo {stage.name}"

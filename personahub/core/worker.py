@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import MANIFEST, Artifact, Manifest, open_artifact, write_json
+from personahub.core.artifact import FORMAT, MANIFEST, Artifact, Manifest, disk_error, open_artifact, write_json
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
@@ -109,6 +109,7 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         rejected = {f"rejected/{reason}": number for reason, number in counts.rejected.items()}
         stage.tracker.summary({"rows_in": counts.rows_in, "rows_out": counts.rows_out, **rejected, **stage.summary})
     manifest = Manifest(
+        format=FORMAT,
         experiment=stage.spec.experiment,
         stage=stage.spec.stage,
         module=stage.spec.module,
@@ -183,6 +184,12 @@ def main(arguments: list[str] | None = None) -> int:
         _run(StageSpec.model_validate(json.loads(path.read_text(encoding="utf-8"))), path.parent)
     except UserError as error:
         print(f"error: {path.parent.name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        line = disk_error(error, path.parent)
+        if line is None:
+            raise
+        print(f"error: {path.parent.name}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
