@@ -156,7 +156,7 @@ def _signatures(groups: Groups, plan: Plan) -> Lists:
 
 
 def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
-    """Arrays for `kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
+    """Arrays for `join_kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
     most, rarest = int(plan.signatures.max()) + 64, len(plan.spare) + 64
     return (
         np.empty(2 * most, np.uint64),
