@@ -254,7 +254,7 @@ _OF_THE_DISK = {
 def disk_error(error: OSError, folder: Path) -> str | None:
     """One line for an error that is the disk's below `folder` or the permissions', and no bug of ours; else None."""
     if not folder.is_dir():
-        return f"{folder}: has vanished ({error.strerror or error}); bring it back, or run again to begin anew"
+        return f"{folder}: vanished while the stage ran ({error.strerror or error}); bring it back, or run again to begin anew"
     if error.errno in _OF_THE_DISK:
         return f"{error.filename or folder}: {error.strerror or error}"
     return None

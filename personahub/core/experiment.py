@@ -273,7 +273,9 @@ def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
         found = json.loads((path / SPEC).read_text(encoding="utf-8"))
         fingerprint = found["fingerprint"]
     except (FileNotFoundError, NotADirectoryError):
-        return "missing", {}
+        if not any(path.glob("[0-9]*.parquet")):
+            return "missing", {}
+        return "damaged", {"damage": f"{path}: shards without {SPEC}; rebuild the stage with run --redo {path.name}"}
     except (ValueError, KeyError, TypeError):
         return "damaged", {"damage": f"{path / SPEC}: damaged; rebuild the stage with run --redo {path.name}"}
     return ("partial" if fingerprint == spec.fingerprint else "stale"), describe(found)

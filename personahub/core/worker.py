@@ -19,13 +19,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import FORMAT, MANIFEST, Artifact, Manifest, disk_error, open_artifact, write_json
+from personahub.core.artifact import FORMAT, MANIFEST, SPEC, Artifact, Manifest, disk_error, open_artifact, write_json
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
 from personahub.core.tracking import Tracker
 
 COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, handed down so that a manifest can name it
+
+_BRING_BACK = "bring it back, or remove what is left of it to begin anew"
 
 _SAMPLES = 50  # records in a table of W&B
 _SHOWN_CHARACTERS = 4000
@@ -69,12 +71,15 @@ def _run(spec: StageSpec, path: Path) -> None:
     )
     path.mkdir(parents=True, exist_ok=True)
     _remove_temporary_files(path)
+    was_there = (path / SPEC).exists()
     stage.tracker = (
         Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity) if _is_main_rank() else None
     )
     finished = False
     try:
         module.run(stage)
+        if was_there and not (path / SPEC).exists():
+            raise UserError(f"{path} vanished while the stage ran, and what it had finished before; {_BRING_BACK}")
         if _is_main_rank():
             _write_manifest(stage, time.monotonic() - started)
             _show(stage)
