@@ -141,7 +141,7 @@ class Endpoint:
         self._reached = False  # whether the endpoint has ever replied
         self._answered_at = -math.inf  # when it last answered a request
         self._down_since = math.inf  # the first failure that no answer has followed
-        self._said_at = math.inf  # when a line last told of it
+        self._say_at_s = _OUTAGE_SAID_S  # without an answer, when a line is next due
 
     async def ask(
         self,
@@ -238,7 +238,7 @@ class Endpoint:
         backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2**tries)
         wait = failure.wait_s if failure.wait_s is not None else self._pause.left or backoff
         self._check_patience(failure, failing_since, tries, wait, wasted)
-        self._say_down(failure)
+        self._say_down(failure, wait)
         await asyncio.sleep(wait * random.uniform(1, 1.2))  # noqa: S311 - not for secrets; keeps retries apart
 
     def _check_patience(
@@ -260,26 +260,26 @@ class Endpoint:
             "Run again later to resume"
         )
 
-    def _say_down(self, failure: Retry) -> None:
-        """A run that waits for its endpoint says so: after 5 seconds, 10, 20 and so on."""
+    def _say_down(self, failure: Retry, wait: float) -> None:
+        """A run that waits for its endpoint says so: when it is about to have waited 5 seconds, 10, 20 and so on."""
         now = time.monotonic()
         self._down_since = min(self._down_since, now)
-        down_for = now - self._down_since
-        told_for = self._said_at - self._down_since if self._said_at < math.inf else _OUTAGE_SAID_S / 2
-        if down_for >= 2 * told_for:
-            self._said_at = now
-            print(
-                f"{self.config.base_url}: no answer for {format_seconds(down_for)} ({failure.detail}); trying for "
-                f"{format_seconds(self.config.max_outage_s)}. Stopping loses nothing",
-                file=sys.stderr,
-                flush=True,
-            )
+        waited = now - self._down_since + wait
+        if waited < self._say_at_s:
+            return
+        self._say_at_s = 2 * waited
+        print(
+            f"{self.config.base_url}: no answer for {format_seconds(waited - wait)} ({failure.detail}); next try in "
+            f"{format_seconds(wait)}, for up to {format_seconds(self.config.max_outage_s)}. Stopping loses nothing",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _say_up(self) -> None:
-        if self._said_at < math.inf:
+        if self._say_at_s > _OUTAGE_SAID_S:
             down_for = format_seconds(self._answered_at - self._down_since)
             print(f"{self.config.base_url}: answers again, after {down_for}", file=sys.stderr, flush=True)
-        self._down_since = self._said_at = math.inf
+        self._down_since, self._say_at_s = math.inf, _OUTAGE_SAID_S
 
     async def explain(
         self,
