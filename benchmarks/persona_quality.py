@@ -28,6 +28,7 @@ from tests.local_data import local_data
 
 LABELLED = Path(__file__).parents[1] / "tests" / "personahub" / "data" / "people_and_contacts.jsonl"
 
+
 def released(file: Path) -> None:
     """Counts by rule over a file of personas, by default settings and with `named_person: subject`."""
     personas = [json.loads(line)["persona"] for line in file.read_text(encoding="utf-8").splitlines()]

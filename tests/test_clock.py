@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from personahub.core.artifact import open_artifact
 
 JUMPING = """
@@ -53,6 +55,7 @@ def test_rate_limits_and_retries_go_by_another_clock(chaos: Callable[..., Any], 
     assert [reply["custom_id"] for reply in replies] == [row["custom_id"] for row in rows]
 
 
+@pytest.mark.slow
 def test_records_do_not_depend_on_the_clock(tmp_path: Path) -> None:
     words = ["run", "configs/quickstart.yaml", "--only", "good_personas", "stages.sources.config.limit=16"]
     words += ["stages.related_personas.config.max_new=40", "stages.good_personas.execution.executor=process"]

@@ -38,8 +38,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def run(repository: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def call(runs: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        options = ["--runs", str(runs), "--only", "problems", *SMALL, *words]
+    def call(runs: Path, until: str = "problems") -> subprocess.CompletedProcess[str]:
+        options = ["--runs", str(runs), "--only", until, *SMALL]
         command = [sys.executable, "-m", "personahub", "run", "configs/quickstart.yaml", *options]
         return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=250)
 
@@ -53,6 +53,7 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_space_is_all_it_takes(disk: Path, tmp_path: Path, run: Callable) -> None:
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(8 * 2**20 - shutil.disk_usage(disk).used - 140 * 2**10))  # 140 KB are left
@@ -74,13 +75,12 @@ def test_a_full_disk_is_one_line_and_space_is_all_it_takes(disk: Path, tmp_path:
 
 
 def test_a_read_only_runs_folder_is_one_line(disk: Path, run: Callable) -> None:
-    assert run(disk / "runs", "--only", "sources").returncode == 0
-    shutil.rmtree(disk / "runs/quickstart/first_personas", ignore_errors=True)
-    (disk / "runs/quickstart/problems/manifest.json").unlink(missing_ok=True)
+    assert run(disk / "runs", "sources").returncode == 0
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    assert "Read-only file system" in refused(run(disk / "runs"))
+    assert "Read-only file system" in refused(run(disk / "runs", "first_personas"))
+    assert run(disk / "runs", "sources").returncode == 0, "what is finished can be read"
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    assert run(disk / "runs").returncode == 0
+    assert run(disk / "runs", "first_personas").returncode == 0
 
 
 TOY = """
@@ -117,7 +117,7 @@ def test_a_runs_folder_that_vanishes_amid_a_run(how: str, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "personahub", "run", "toy.yaml"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     copy = tmp_path / "runs/toy/copy"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not (copy / "00001.parquet").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -125,7 +125,7 @@ def test_a_runs_folder_that_vanishes_amid_a_run(how: str, tmp_path: Path) -> Non
         shutil.rmtree(tmp_path / "runs/toy")
     else:
         (tmp_path / "runs/toy").rename(tmp_path / "elsewhere")
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=200)[1]
     assert process.returncode == 2, said
     (line,) = said.strip().splitlines()
     assert "runs/toy/" in line
@@ -134,9 +134,9 @@ def test_a_runs_folder_that_vanishes_amid_a_run(how: str, tmp_path: Path) -> Non
         shutil.rmtree(tmp_path / "runs/toy", ignore_errors=True)
         (tmp_path / "elsewhere").rename(tmp_path / "runs/toy")
     else:
-        again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
         if again.returncode:  # shards of nobody knows what are not taken over
             assert "--redo copy" in refused(again)
             shutil.rmtree(tmp_path / "runs/toy")
-    assert subprocess.run(command, cwd=tmp_path, timeout=60, stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run(command, cwd=tmp_path, timeout=200, stdout=subprocess.DEVNULL).returncode == 0
     assert open_artifact(copy).num_rows == 12

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,7 +85,7 @@ class Manifest(FrozenModel):
     config: dict[str, Any]
     identity: dict[str, Any]
     inputs: dict[str, InputReference]
-    shards: dict[str, int]  # rows by shard name
+    shards: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], int]  # rows by shard name
     counts: Counts
     usage: Usage
     summary: dict[str, Any]  # the stage's own results

@@ -26,7 +26,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,8 @@ from personahub.core.identity import digest
 from personahub.core.matrix import expand_matrix
 from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking import TrackingConfig
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a folder: no way out of `runs/`, and nothing hidden
 
 
 class StageEntry(FrozenModel):
@@ -73,11 +75,11 @@ class StageEntry(FrozenModel):
 class ExperimentConfig(FrozenModel):
     """The whole YAML."""
 
-    experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    experiment: str = Field(pattern=_NAME)
     seed: int = Field(default=0, ge=0)
     description: str = ""
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    stages: dict[str, StageEntry]
+    stages: dict[Annotated[str, Field(pattern=_NAME)], StageEntry]
     tracking: TrackingConfig = TrackingConfig()
 
 

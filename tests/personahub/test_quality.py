@@ -14,7 +14,7 @@ from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
 from personahub.lexicon import detect_language, person_word
 from personahub.names import introduced_name, mentioned_name
-from personahub.quality import CHECKS, Config, check
+from personahub.quality import CHECKS, Config, check, contact_data, named_person
 
 BAD = {
     "too_short": ["", "   ", "Nurse", "...", "-"],
