@@ -19,7 +19,8 @@ from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiment import Experiment, describe, describe_differences, load_experiment
 from personahub.core.pilot import read_pilot
-from personahub.core.plan import format_plan, plan_experiment
+from personahub.core.plan import plan_experiment
+from personahub.core.plan_table import format_plan
 from personahub.core.progress import format_seconds
 from personahub.core.runner import StageFailedError, run_experiment
 from personahub.core.worker import COMMAND_VARIABLE
@@ -197,7 +198,8 @@ def _load(options: argparse.Namespace) -> Experiment:
 
 def _plan(options: argparse.Namespace) -> int:
     pilot = read_pilot(options.pilot) if options.pilot else None
-    print(format_plan(plan_experiment(_load(options), pilot)))
+    experiment = _load(options)
+    print(format_plan(plan_experiment(experiment, pilot), experiment.engines))
     return 0
 
 

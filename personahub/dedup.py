@@ -43,11 +43,12 @@ from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import EmbedderConfig, describe, embed
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Work
 from personahub.core.stage import Shard, Stage
 
 VERSION = "1"
 INPUTS = ("personas", "against?")
+WORK = Work(cpu_seconds=2.3e-05, memory_bytes=1700, disk_bytes=63, measured_by="benchmarks.million")
 
 _VECTORS = "vectors"  # folder of the embeddings made so far, while the stage is unfinished
 _DECISIONS = "decisions"  # folder of what was decided on the rows of each shard, while shards are written

@@ -30,7 +30,7 @@ from pydantic import Field, field_validator
 from personahub.core.artifact import Counts
 from personahub.core.config import StageConfig, TemplateFolder, suggest
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Work
 from personahub.core.records import PERSONA
 from personahub.core.stage import Shard, Stage
 from personahub.core.template import load_template
@@ -39,6 +39,7 @@ from personahub.names import introduced_name, mentioned_name
 
 VERSION = "3"
 INPUTS = ("personas",)
+WORK = Work(cpu_seconds=0.00018, memory_bytes=150, disk_bytes=53, measured_by="benchmarks.million")
 PROMPTS = Path(__file__).parent / "prompts"
 
 

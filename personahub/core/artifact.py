@@ -90,6 +90,8 @@ class Manifest(FrozenModel):
     usage: Usage
     summary: dict[str, Any]  # the stage's own results
     seconds: float
+    cpu_seconds: float = 0.0  # of all processes of the stage, those that it started and that ended included
+    peak_bytes: int = 0  # resident memory of the largest of these processes
     created: str  # UTC, ISO 8601
     versions: dict[str, str]
     command: str

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import shlex
 import signal
 import sys
@@ -28,6 +29,7 @@ from personahub.core.tracking import Tracker
 COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, handed down so that a manifest can name it
 
 _BRING_BACK = "bring it back, or remove what is left of it to begin anew"
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of `ru_maxrss`
 
 _SAMPLES = 50  # records in a table of W&B
 _SHOWN_CHARACTERS = 4000
@@ -128,11 +130,24 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         usage=usage,
         summary=stage.summary,
         seconds=round(seconds, 3),
+        cpu_seconds=round(sum(os.times()[:4]), 2),
+        peak_bytes=_peak_bytes(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=installed_versions(),
         command=os.environ.get(COMMAND_VARIABLE) or shlex.join(sys.argv),
     )
     write_json(stage.path / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _peak_bytes() -> int:
+    """Resident memory at its highest, of this process or of one that it started and that has ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _RSS_UNIT
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        own = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, ValueError, IndexError):  # not Linux, whose ru_maxrss counts the parent before exec too
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    return max(own, children)
 
 
 def _show(stage: Stage) -> None:

@@ -58,7 +58,9 @@ class Config(EndpointConfig):
     @property
     def billed(self) -> Price | None:
         """Half the price."""
-        return self.price and Price(input=self.price.input / 2, output=self.price.output / 2)
+        return self.price and self.price.model_copy(
+            update={"input": self.price.input / 2, "output": self.price.output / 2}
+        )
 
 
 def open_engine(config: Config) -> OpenAIBatchEngine:
