@@ -155,7 +155,7 @@ GOOD = [
     "The mayor of a small town by the sea",
     "Someone who repairs organs and dislikes electronics",
     "Head of operations at a fast-food chain",
-    "A follower of the painter Juan de la Cosa",
+    "A follower of the painters of the Costa de la Luz",
     "A grandmother of eleven who sends parcels",
     "A sheep farmer who counts in an old rhyme",
     "A mother who is a nurse and a nurse who is a mother",
