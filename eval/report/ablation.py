@@ -162,12 +162,21 @@ def _curves(found: Mapping[str, Any], series: Mapping[str, str]) -> list[Panel]:
     panels = []
     for measure in _CURVES:
         lines = [
-            Line(arm_name(arm), [(point[0], point[1]) for point in found["curves"][measure][arm]], colour)
+            Line(
+                arm_name(arm),
+                [(point[0], point[1]) for point in found["curves"][measure][arm]],
+                colour,
+                ends=[(point[2], point[3]) for point in found["curves"][measure][arm]],
+            )
             for arm, colour in series.items()
         ]
         title = MEASURE_TITLES[measure]
-        chart = line_chart(lines, "problems", title, y_shown=lambda value, m=measure: shown_value(m, value))
-        panels.append(Panel(f"{title[:1].upper()}{title[1:]} by number of problems", "Mean over seeds.", chart))
+        shown = f"{title[:1].upper()}{title[1:]} by number of problems"
+        note = "Mean over seeds; the band is from the least seed to the largest."
+        chart = line_chart(
+            lines, "problems", title, y_named=False, y_shown=lambda value, m=measure: shown_value(m, value)
+        )
+        panels.append(Panel(shown, note, chart))
     return panels
 
 
