@@ -70,7 +70,7 @@ def _run(spec: StageSpec, path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     _remove_temporary_files(path)
     stage.tracker = (
-        Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity) if _is_main_rank() else None
+        Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity, spec.axes) if _is_main_rank() else None
     )
     finished = False
     try:
