@@ -74,15 +74,17 @@ RUN: dict[str, str] = {
     "personahub forget ID --experiment runs/NAME": "ID=FIRST_TEXT NAME=web",
     "personahub cache stats": "",
     "personahub cache prune": "",
+    "personahub wandb sync --dry-run": "",
     "personahub wandb sync": "",
     "python -m synth.prompt_page": "",
-    "python benchmarks/ablation_power.py": "--repetitions 3 --seeds 3",
+    "python benchmarks/ablation_power.py --repetitions 500": "--repetitions 3 --seeds 3",
 }  # fmt: skip
 
 ELSEWHERE = {
     "make quickstart": "tests/test_wandb.py",
     "make ablation": "tests/test_wandb.py",
     "personahub run configs/ablation_persona.yaml --only after-persona-0": "tests/test_wandb.py",
+    "personahub run configs/ablation_persona.yaml tracking.wandb=offline tracking.project=persona-hub": "tests/test_wandb.py",
     "python -m personahub.prompt_page": "tests/personahub/test_prompt_page.py",
     "python -m personahub.core.worker runs/<experiment>/<stage>/stage.json": "tests/test_kills.py",
 }
@@ -95,6 +97,7 @@ NOT_RUN = {
     "personahub personas import hf://datasets/argilla/FinePersonas-v0.1@COMMIT/data/train-00000.parquet p.parquet"
     " --release finepersonas --limit 100000": "the hub",
     "accelerate config": "asks questions",
+    "python docs/wandb_workspace.py TEAM ablation_persona": "an account; tests/test_wandb.py builds what it would save",
     "pip install 'persona-hub-harness[ray]'": "the network",
     "python tests/vllm_server.py install": "the network, 2.5 GB",
     "python -m pytest -m slow -s tests/eval/test_vllm.py": "that server",

@@ -81,7 +81,8 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
         low, high = max(found["low"], 0.0), min(found["high"], 1.0)
         rows.append(IntervalRow(arm_name(arm), found["mean"], low, high, colour))
     note = f"{result['n']:,} problems, mean over {result['seeds']} seeds. 95% intervals over problems and seeds."
-    accuracy = Panel(f"Accuracy on the {title}", note, interval_chart(rows), folds=_folds(name, result, stage, series))
+    chart = interval_chart(rows, fitted=True)
+    accuracy = Panel(f"Accuracy on the {title}", note, chart, folds=_folds(name, result, stage, series))
     differences = [
         DifferenceRow(
             arm_name(arm), found["mean"], found["low"], found["high"], series[arm], f"p {_p(found['p_holm'])}"

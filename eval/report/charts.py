@@ -81,19 +81,23 @@ class IntervalRow:
     note: str = ""
 
 
-def interval_chart(rows: Sequence[IntervalRow]) -> Markup:
-    """One line per row: label, a dot on its interval, the number."""
-    return tag("div", *map(_interval_row, rows), _row_axis(lambda value: f"{100 * value:.0f}%"), class_="rows")
+def interval_chart(rows: Sequence[IntervalRow], fitted: bool = False) -> Markup:
+    """One line per row: label, a dot on its interval, the number. Scale: from 0 to 1, or `fitted` to 0.1, 0.25 or 0.5."""
+    largest = max((max(row.value, row.high or 0) for row in rows), default=1.0)
+    top = next(end for end in (0.1, 0.25, 0.5, 1.0) if end >= min(largest, 1.0)) if fitted else 1.0
+    scale = Scale(0.0, top)
+    axis = _row_axis(lambda at: f"{100 * top * at:g}%")
+    return tag("div", *(_interval_row(row, scale) for row in rows), axis, class_="rows")
 
 
-def _interval_row(row: IntervalRow) -> Markup:
-    at = SHARE.percent(row.value)
+def _interval_row(row: IntervalRow, scale: Scale) -> Markup:
+    at = scale.percent(row.value)
     marks = []
     title = f"{row.label}: {percent(row.value)}"
     value = tag("b", percent(row.value))
     if row.low is not None and row.high is not None:
         title += f", 95% interval {percent(row.low)} to {percent(row.high)}"
-        left, right = SHARE.percent(row.low), SHARE.percent(row.high)
+        left, right = scale.percent(row.low), scale.percent(row.high)
         marks.append(
             tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4)
         )

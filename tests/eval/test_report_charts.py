@@ -48,6 +48,15 @@ def test_an_interval_row_shows_its_numbers() -> None:
     assert 'width="50.000%"' in html
 
 
+def test_a_fitted_scale_ends_above_the_largest_interval() -> None:
+    rows = [IntervalRow("a", 0.15, 0.12, 0.2, "after"), IntervalRow("b", 0.1, 0.05, 0.14, "other")]
+    html = str(interval_chart(rows, fitted=True))
+    assert ">25%</text>" in html
+    assert ">12.5%</text>" in html
+    assert 'cx="60.0%"' in html
+    assert ">100%</text>" in str(interval_chart([IntervalRow("a", 0.9, 0.8, 1.0, "after")], fitted=True))
+
+
 def test_a_value_without_interval_has_no_bar() -> None:
     html = str(interval_chart([IntervalRow("paper", 0.794, None, None, "paper")]))
     assert 'class="range"' not in html
