@@ -62,6 +62,7 @@ class StageEntry(FrozenModel):
     inputs: dict[str, str] | Literal["all"] = Field(default_factory=dict)
     config: dict[str, Any] = Field(default_factory=dict)
     execution: Execution = Execution()
+    axes: dict[str, str] = Field(default_factory=dict)  # what `foreach` chose, by axis; for tracking alone
 
     @model_validator(mode="after")
     def _one_of(self) -> StageEntry:
@@ -238,6 +239,7 @@ def _planned(
         engines={engine: experiment.engines[engine] for engine in used},
         execution=entry.execution,
         tracking=experiment.tracking,
+        axes=entry.axes,
     )
     state, found = _look(path, spec)
     return PlannedStage(

@@ -86,6 +86,7 @@ class StageSpec(FrozenModel):
     engines: dict[str, dict[str, Any]]
     execution: Execution = Execution()
     tracking: TrackingConfig = TrackingConfig()
+    axes: dict[str, str] = Field(default_factory=dict)
 
 
 class Shard:

@@ -1,7 +1,8 @@
 """Experiment tracking: `metrics.jsonl` always, Weights & Biases when asked.
 
-The only module that imports wandb. A stage is one W&B run: group = experiment, job type = stage.
-Offline runs and W&B's own files stay below the stage's folder.
+The only module that imports wandb. A stage is one W&B run: group = experiment, job type = stage. The runs of a
+stage that `foreach` repeats have one job type, and `matrix.arm`, `matrix.seed` and so on in their configs, to be
+grouped by. docs/experiments.md lays out a workspace. Offline runs and W&B's own files stay below the stage's folder.
 """
 
 from __future__ import annotations
@@ -38,13 +39,21 @@ class TrackingConfig(FrozenModel):
 class Tracker:
     """Writes a stage's metrics. `step` is the stage's own axis, such as the optimizer step."""
 
-    def __init__(self, folder: Path, config: TrackingConfig, experiment: str, stage: str, settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: TrackingConfig,
+        experiment: str,
+        stage: str,
+        settings: Mapping[str, Any],
+        axes: Mapping[str, str] | None = None,
+    ) -> None:
         with writing(folder / "metrics.jsonl"):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._run = None
         if config.wandb != "disabled":
-            self._run = _start_wandb(folder, config, experiment, stage, settings)
+            self._run = _start_wandb(folder, config, experiment, stage, settings, axes or {})
 
     @property
     def in_wandb(self) -> bool:
@@ -129,7 +138,14 @@ def sync(folders: Sequence[Path]) -> int:
     return subprocess.run(command, check=False).returncode  # noqa: S603 - paths that were just listed
 
 
-def _start_wandb(folder: Path, config: TrackingConfig, experiment: str, stage: str, settings: Any) -> Any:
+def _start_wandb(
+    folder: Path,
+    config: TrackingConfig,
+    experiment: str,
+    stage: str,
+    settings: Mapping[str, Any],
+    axes: Mapping[str, str],
+) -> Any:
     for variable, name in (("WANDB_DIR", ""), ("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
         os.environ.setdefault(variable, str(folder / "wandb" / name))
         Path(os.environ[variable]).mkdir(parents=True, exist_ok=True)
@@ -145,10 +161,10 @@ def _start_wandb(folder: Path, config: TrackingConfig, experiment: str, stage: s
             project=config.project,
             entity=config.entity,
             group=experiment,
-            job_type=stage,
+            job_type=stage.removesuffix("".join(f"-{value}" for value in axes.values())),
             name=f"{experiment}/{stage}",
             tags=list(config.tags),
-            config=settings,
+            config={**settings, "matrix": dict(axes)} if axes else dict(settings),
             dir=str(folder / "wandb"),
             resume="allow",
             id=f"{experiment}-{stage}".replace("/", "-"),

@@ -75,7 +75,7 @@ def _run(spec: StageSpec, path: Path) -> None:
     _remove_temporary_files(path)
     was_there = (path / SPEC).exists()
     stage.tracker = (
-        Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity) if _is_main_rank() else None
+        Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity, spec.axes) if _is_main_rank() else None
     )
     finished = False
     try:
