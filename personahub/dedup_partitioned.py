@@ -45,9 +45,10 @@ from personahub.core.stage import Stage
 _BYTES_A_ROW, _OF_TEXT = 300, 5  # memory of one process: so much a row, and so many times its text
 _BYTES_A_PARTITION = 1 << 30
 _TEXT_BYTES = 100  # of a persona, before anything is read
-# As `python -m benchmarks.dedup_executors --rows 10000000 --executors serial` measures `surface`:
-_CPU_SECONDS, _SCRATCH_BYTES, _TASK_BYTES = 3.6e-6, 530, 700  # per row; the last of a task's rows
-_EMPTY_TASK_BYTES, _BYTES_TO_DECIDE = 150_000_000, 1
+# Per row, as `python -m benchmarks.dedup_executors --rows 10000000 --executors serial` measures `surface`; vectors, of
+# 384 numbers, as with `--rows 100000 --vectors`. Memory is of a task, of its own rows, and of the one that decides.
+_CPU_SECONDS, _SCRATCH_BYTES, _VECTOR_BYTES = 3.6e-6, 530, 1_660
+_EMPTY_TASK_BYTES, _TASK_BYTES, _DECIDING_BYTES = 150_000_000, 700, 1
 
 
 def partitions(stage: Stage[dedup.Config]) -> int | None:
@@ -74,26 +75,6 @@ def _fits(needed: int) -> bool:
     return needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def forecast(config: dedup.Config, rows: int) -> Forecast | None:
-    """What `surface` by partitions takes besides the writing of shards; None where one process is enough."""
-    needed = rows * (_BYTES_A_ROW + _OF_TEXT * _TEXT_BYTES)
-    if config.partitions is None and (_fits(needed) or any(method.method == "minhash" for method in config.methods)):
-        return None
-    count = config.partitions or -(-needed // _BYTES_A_PARTITION)
-    joins = sum(method.method == "surface" for method in config.methods)
-    return Forecast(
-        rows_out=rows,
-        cpu_seconds=rows * (dedup.WORK.cpu_seconds + joins * _CPU_SECONDS),
-        disk_bytes=round(rows * (dedup.WORK.disk_bytes + _SCRATCH_BYTES)),
-        memory_bytes=_EMPTY_TASK_BYTES + rows * _TASK_BYTES // count + rows * _BYTES_TO_DECIDE,
-        notes=(
-            f"by {count:,} partitions; {rows * _SCRATCH_BYTES / 1e9:,.1f} GB of the disk are scratch, and "
-            f"{rows * joins * _CPU_SECONDS / 3600:,.2f} CPU-hours the joins of words (python -m "
-            "benchmarks.dedup_executors); the rest writes shards",
-        ),
-    )
-
-
 def _memory_of(source: Artifact, field: str) -> int:
     size = 0
     for name in source.shard_names:
@@ -102,6 +83,27 @@ def _memory_of(source: Artifact, field: str) -> int:
             columns = (metadata.row_group(group).column(i) for i in range(metadata.num_columns))
             size += sum(c.total_uncompressed_size for c in columns if c.path_in_schema == field)
     return _OF_TEXT * size + _BYTES_A_ROW * source.num_rows
+
+
+def forecast(config: dedup.Config, rows: int) -> Forecast | None:
+    """What `surface` by partitions takes besides the writing of shards; None where one process is enough."""
+    needed = rows * (_BYTES_A_ROW + _OF_TEXT * _TEXT_BYTES)
+    if config.partitions is None and (_fits(needed) or any(method.method == "minhash" for method in config.methods)):
+        return None
+    count = config.partitions or -(-needed // _BYTES_A_PARTITION)
+    joins = sum(method.method == "surface" for method in config.methods)
+    scratch = rows * (_SCRATCH_BYTES + _VECTOR_BYTES * (len(config.methods) - joins))
+    cpu = rows * joins * _CPU_SECONDS
+    return Forecast(
+        rows_out=rows,
+        cpu_seconds=rows * dedup.WORK.cpu_seconds + cpu,
+        disk_bytes=round(rows * dedup.WORK.disk_bytes) + scratch,
+        memory_bytes=_EMPTY_TASK_BYTES + rows * _TASK_BYTES // count + rows * _DECIDING_BYTES,
+        notes=(
+            f"by {count:,} partitions: {scratch / 1e9:,.1f} GB of the disk are scratch, {cpu / 3600:,.2f} of the "
+            "CPU-hours joins of words (python -m benchmarks.dedup_executors), the others reading and writing shards",
+        ),
+    )
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ def read_columns(source: Artifact, shards: Sequence[str], field: str, score_fiel
     Raises:
         UserError: a text is null, or a score no number.
     """
-    wanted: list[str] = sorted({"id", field, *([score_field] if score_field else [])})
-    table = source.table(wanted, shards)
+    wanted = {"id", field} | ({score_field} if score_field else set())
+    table = source.table(sorted(wanted), shards)
     if table[field].null_count:
         broken = table.filter(table[field].is_null())["id"][0].as_py()
         raise UserError(f"{source.path}: the record {broken} has no {field}")

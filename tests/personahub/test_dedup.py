@@ -295,3 +295,15 @@ def test_a_finished_shard_is_left_alone(run_dedup: Dedup, monkeypatch: pytest.Mo
 def test_config_errors_name_their_key(run_dedup: Dedup, config: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         run_dedup([["a"]], **config)
+
+
+def test_forecast_of_a_billion_is_by_partitions() -> None:
+    """What it takes in one process is no answer; each task's memory shrinks with their number."""
+    methods: Any = [{"method": "surface"}]
+    in_one = dedup.forecast(dedup.Config(methods=methods), {"personas": 10**6})
+    assert (in_one.memory_bytes, in_one.notes) == (0, ())  # as `WORK` says
+    billion = dedup.forecast(dedup.Config(methods=methods), {"personas": 10**9})
+    finer = dedup.forecast(dedup.Config(methods=methods, partitions=4000), {"personas": 10**9})
+    assert finer.memory_bytes < billion.memory_bytes < 4e9
+    assert billion.cpu_seconds == finer.cpu_seconds > 10**9 * dedup.WORK.cpu_seconds
+    assert "by 4,000 partitions: 530.0 GB of the disk are scratch" in finer.notes[0]
