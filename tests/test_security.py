@@ -68,7 +68,9 @@ def test_a_key_in_a_config_is_refused(secret: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../outside", "a/b", "/tmp/outside", ".hidden", "..", "a\\b", "a b", "-x", "a\n"])
 def test_no_name_leads_out_of_the_runs_folder(name: str, tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
-    texts.write_text('{"text": "A bus driver writes down what happened on the early shift, stop by stop, and why the bus was late at the school."}\n')
+    texts.write_text(
+        '{"text": "A bus driver writes down what happened on the early shift, stop by stop, and why the bus was late at the school."}\n'
+    )
     config = tmp_path / "evil.yaml"
     stage = f"{{run: personahub.sources, config: {{path: {texts}}}}}"
     for experiment, step in ((name, "fine"), ("fine", name)):
@@ -96,7 +98,9 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
 def test_a_manifest_cannot_send_a_reader_elsewhere(tmp_path: Path) -> None:
     """Names of shards come out of a stranger's manifest; they are names of files beside it and nothing else."""
     texts = tmp_path / "texts.jsonl"
-    texts.write_text('{"text": "A bus driver writes down what happened on the early shift, stop by stop, and why the bus was late at the school."}\n')
+    texts.write_text(
+        '{"text": "A bus driver writes down what happened on the early shift, stop by stop, and why the bus was late at the school."}\n'
+    )
     config = tmp_path / "x.yaml"
     config.write_text(f"experiment: x\nstages:\n  s: {{run: personahub.sources, config: {{path: {texts}}}}}\n")
     assert personahub("run", str(config), "--runs", str(tmp_path / "runs")).returncode == 0
