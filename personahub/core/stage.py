@@ -186,6 +186,8 @@ class Stage(Generic[C]):
                     processes.map_tasks(_map_shard, jobs, execution.workers, on_done, shards, limit)
             finally:
                 self.tracker = tracker
+            if left := self.pending(source):
+                raise RuntimeError(f"shards that were begun and never made: {', '.join(left)}")
 
     def totals(self) -> tuple[dict[str, int], Counts, Usage]:
         """Rows by shard, counts and usage over all committed shards."""
