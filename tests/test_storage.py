@@ -78,7 +78,7 @@ def test_a_read_only_runs_folder_is_one_line(disk: Path, run: Callable) -> None:
     assert run(disk / "runs", "sources").returncode == 0
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert "Read-only file system" in refused(run(disk / "runs", "first_personas"))
-    assert run(disk / "runs", "sources").returncode == 0, "what is finished can be read"
+    assert open_artifact(disk / "runs/quickstart/sources").num_rows == 16
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert run(disk / "runs", "first_personas").returncode == 0
 

@@ -87,9 +87,9 @@ def _until_a_loss(
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                job = waiting.popleft()
-                under_way.add(job[0])
+                job = waiting[0]  # taken off only when it is submitted: a pool that has just lost a worker refuses
                 running[pool.submit(function, *job[1])] = (job, time.monotonic())
+                under_way.add(waiting.popleft()[0])
             done, _ = concurrent.futures.wait(running, timeout=1.0, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
                 future.result()

@@ -187,7 +187,10 @@ class Stage(Generic[C]):
                 map_tasks(execution.executor, _map_shard, jobs, execution.workers, on_done, shards, limit)
             finally:
                 self.tracker = tracker
-            self._wait_to_see(pending)
+            if execution.executor == "ray":
+                self._wait_to_see(pending)
+            elif left := self.pending(source):
+                raise RuntimeError(f"shards that were begun and never made: {', '.join(left)}")
 
     def _wait_to_see(self, shards: Sequence[str]) -> None:
         """On a network file system, what other nodes wrote may be seen here a minute later.

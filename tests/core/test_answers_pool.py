@@ -193,3 +193,30 @@ def test_votes_cluster_by_equivalence(pool):
     assert cluster(answers, pool) == expected
     assert cluster(answers) == expected
     assert cluster([]) == []
+
+
+STOPPABLE = """
+from personahub.core.answers.pool import CheckerPool
+with CheckerPool(1, deadline_s=1.0) as pool:
+    pairs = [(f"{i}/{i + 1}", f"{2 * i}/{2 * i + 2}") for i in range(1, 1501)]
+    for number, verdict in enumerate(pool.check_many(pairs)):
+        if number == 50:
+            print("begun", flush=True)
+        if verdict.label != "correct":
+            print(pairs[number], verdict)
+"""
+
+
+def test_a_pause_of_the_whole_run_is_no_time_of_a_check() -> None:
+    """Ctrl-Z and `fg`: longer than the deadline, and twice, so that it hits a check under way."""
+    command = [sys.executable, "-c", STOPPABLE]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.killpg(process.pid, signal.SIGCONT)
+        time.sleep(0.1)
+    assert process.communicate(timeout=100)[0] == ""
+    assert process.returncode == 0

@@ -81,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
 
 def personahub(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "personahub", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
 
 
 def values(folder: Path, stage: str, experiment: str = "toy") -> list[int]:
