@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.sft_model import SHAPES, make_model, make_tokens
+from benchmarks.sft_model import SHAPES, check_device, make_model, make_tokens
 from train.config import Config
 from train.forecast import training_setup
 from train.memory import plan_memory
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--only", help="configurations whose name contains this")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a configuration, measured in this process
     options = parser.parse_args()
+    check_device(options.shape)
     if options.one:
         print(json.dumps(measure(options.shape, CONFIGS[options.one])))
         return

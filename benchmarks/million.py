@@ -130,14 +130,21 @@ def main() -> None:
 def report(artifacts: list[Artifact], peaks: dict[str, int], minutes: float) -> None:
     """The table of docs/scale.md."""
     print(f"\n{minutes:.1f} minutes, killed in {' and '.join(KILL_IN)}; no record lost or doubled\n")
-    print("| stage | rows in | rows out | rejected | s | rows out/s | peak MB |\n|---|---|---|---|---|---|---|")
+    print(
+        "| stage | rows in | rows out | rejected | s | rows out/s | CPU ms a row | disk bytes a row | peak MB |\n"
+        "|---|---|---|---|---|---|---|---|---|"
+    )
     for artifact in artifacts:
         manifest: Any = artifact.manifest
         rejected = sum(manifest.counts.rejected.values())
         again = " (killed)" if artifact.name in KILL_IN else ""
         rate = f"{artifact.num_rows / manifest.seconds:,.0f}" if not again else ""
         cells = [artifact.name + again, f"{manifest.counts.rows_in:,}", f"{artifact.num_rows:,}", f"{rejected:,}"]
-        cells += [f"{manifest.seconds:.0f}", rate, f"{peaks.get(artifact.name, 0) / 1e6:.0f}"]
+        cells += [f"{manifest.seconds:.0f}", rate]
+        rows = max(manifest.counts.rows_in, artifact.num_rows)  # as `Work` in personahub.core.forecast counts them
+        size = sum(file.stat().st_size for file in artifact.path.rglob("*") if file.is_file())
+        cells += ["" if again else f"{1e3 * manifest.cpu_seconds / rows:.3f}", f"{size / rows:.0f}"]
+        cells += [f"{max(peaks.get(artifact.name, 0), manifest.peak_bytes) / 1e6:.0f}"]
         print(f"| {' | '.join(cells)} |")
 
 

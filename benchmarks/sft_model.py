@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,18 @@ SHAPES: dict[str, ModelShape] = {
     "small": ModelShape(8_192, 512, 2_048, 8, 8, 4, tied_embeddings=False),
     "7b": SEVEN_B,
 }
+
+_SEVEN_B_BYTES = 75_000_000_000  # LoRA on bf16 weights; what does not fit the plan says of itself
+
+
+def check_device(shape: str) -> None:
+    """Exits with one line where the 7B shape would have to be trained without a GPU that holds it."""
+    import torch
+
+    size = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+    if shape == "7b" and size < _SEVEN_B_BYTES:
+        there = f"one of {size / 1e9:.0f} GB" if size else "none"
+        sys.exit(f"--shape 7b needs a CUDA GPU of {_SEVEN_B_BYTES / 1e9:.0f} GB or more; there is {there}")
 
 
 def make_model(folder: Path, shape: str, weights: bool) -> Path:

@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.sft_model import SHAPES, make_model, make_tokens, solution_lengths
+from benchmarks.sft_model import SHAPES, check_device, make_model, make_tokens, solution_lengths
 from train.config import Config
 from train.forecast import training_setup
 from train.memory import plan_memory
@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("--only", help="rows whose name contains this, and TRL's defaults")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a row, measured in this process
     options = parser.parse_args()
+    check_device(options.shape)
     on_gpu = torch.cuda.is_available()
     rows = {row.name: row for row in variants(on_gpu, options.shape)}
     if options.one:

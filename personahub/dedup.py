@@ -10,10 +10,10 @@
 
 The thresholds are the paper's (arXiv 2406.20094, section 2); where it approximates with MinHash,
 `surface` is exact. `minhash` is there for comparison and for long texts. Each method reads what
-the one before kept and looks at all of it at once, so its memory grows with the input: about 300
-bytes a persona for `surface` beside the texts, and 256 for `embedding`, whose vectors are in a file
-that is mapped. Which of two near-duplicates survives is decided by `keep`, and depends neither on
-shards nor on order unless it says `first`.
+the one before kept and looks at all of it at once: about 300 bytes of memory a persona for `surface`
+beside the texts, and 256 for `embedding`, whose vectors are in a file that is mapped. What does not fit
+is cut into partitions (`personahub.dedup_partitioned`). Which of two near-duplicates survives is
+decided by `keep`, and depends neither on shards nor on order unless it says `first`.
 
 The personas of the optional input `against` all stay where they are: they are not written again
 and not compared with each other, but they cover new ones.
@@ -28,29 +28,31 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from personahub.core.artifact import Artifact
-from personahub.core.config import FrozenModel, StageConfig, suggest
+from personahub.core.config import EXECUTION, FrozenModel, StageConfig
 from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding import EmbedderConfig, describe, embed
-from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast
+from personahub.core.errors import Rejected
+from personahub.core.forecast import Forecast, Work
 from personahub.core.stage import Shard, Stage
+from personahub.dedup_rows import read, visiting_order
 
 VERSION = "1"
 INPUTS = ("personas", "against?")
+WORK = Work(cpu_seconds=2.3e-05, memory_bytes=1700, disk_bytes=63, measured_by="benchmarks.million")
 
 _VECTORS = "vectors"  # folder of the embeddings made so far, while the stage is unfinished
-_DECISIONS = "decisions"  # folder of what was decided on the rows of each shard, while shards are written
+DECISIONS = "decisions"  # folder of what was decided on the rows of each shard, while shards are written
 _ROWS_PER_FILE = 16_384
 
 
@@ -99,25 +101,45 @@ class Config(StageConfig):
     score_field: str | None = Field(
         default=None, description="For `keep: score`, a number of each record; records without one come last."
     )
+    collapse_chains: bool = Field(
+        default=False,
+        description="Where A is like B and B like C, but not A like C: only the first of the three stays, and covers "
+        "the others. By default both A and C stay.",
+    )
     sweep: tuple[float, ...] = Field(
         default=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95), description="Thresholds of the sweep in the summary; empty: none."
     )
     sweep_rows: int = Field(default=20_000, gt=0, description="The sweep reads a seeded sample of this size.")
     examples: int = Field(default=5, ge=0, description="Most doubtful drops of each method to show in the summary.")
 
+    partitions: Annotated[int | None, EXECUTION] = Field(
+        default=None,
+        gt=0,
+        description="Work by so many partitions on disk, as tasks for the executor, with the same result: see "
+        "`personahub.dedup_partitioned`. By default only if half of the memory is not enough for one process.",
+    )
+
     @model_validator(mode="after")
-    def _score_is_named(self) -> Config:
+    def _fits_together(self) -> Config:
         if (self.keep == "score") != (self.score_field is not None):
             raise ValueError("`keep: score` and `score_field` go together")
+        if self.collapse_chains and any(method.method == "minhash" for method in self.methods):
+            raise ValueError("`collapse_chains` needs all similar pairs, which minhash does not find: use surface")
         return self
 
 
 def run(stage: Stage[Config]) -> None:
     """Decide over all shards, then write each one."""
+    from personahub import dedup_partitioned  # which imports this module
+
+    partitions = dedup_partitioned.partitions(stage)
+    if partitions is not None:
+        dedup_partitioned.run(stage, partitions)
+        return
     source, config = stage.input("personas"), stage.config
-    table = _read(source, config.field, config.score_field)
-    against = _read(stage.inputs["against"], config.field) if "against" in stage.inputs else table.slice(0, 0)
-    rows = _visiting_order(table, config.keep)
+    table = read(source, config.field, config.score_field)
+    against = read(stage.inputs["against"], config.field) if "against" in stage.inputs else table.slice(0, 0)
+    rows = visiting_order(table, config.keep)
     decisions = _Decisions(len(table))
     reports = []
     for number, method in enumerate(config.methods):
@@ -134,9 +156,15 @@ def run(stage: Stage[Config]) -> None:
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """As many rows as come in: how many are near-duplicates is not known beforehand."""
+    from personahub import dedup_partitioned  # which imports this module
+
     rows = rows_in["personas"]
     embedders = [describe(method.embedder) for method in config.methods if isinstance(method, Embedding)]
-    return Forecast(rows_out=rows, notes=tuple(f"embeds up to {rows:,} texts with {name}" for name in embedders))
+    notes = tuple(f"embeds up to {rows:,} texts with {name}" for name in embedders)
+    partitioned = dedup_partitioned.forecast(config, rows)
+    if partitioned is None:
+        return Forecast(rows_out=rows, notes=notes)
+    return replace(partitioned, notes=(*partitioned.notes, *notes))
 
 
 class _Decisions:
@@ -158,41 +186,6 @@ class _Decisions:
         self.survivor[dropped[~old]] = rows[result.survivors[~old]]
         self.survivor[dropped[old]] = len(self.method) + result.survivors[old] - len(rows)
         self.similarity[dropped] = result.similarities
-
-
-def _read(source: Artifact, field: str, score_field: str | None = None) -> pa.Table:
-    """Columns `id` and `text`, and `score` if there is one, of all records."""
-    wanted = [field, *([score_field] if score_field else [])]
-    columns = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").names if source.shard_names else wanted
-    for name in wanted:
-        if name not in columns:
-            raise UserError(f"{source.path}: its records have no field {name!r}. {suggest(name, columns)}")
-    if not source.shard_names:
-        return pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string())})
-    table = source.table(sorted({"id", *wanted}))
-    if table[field].null_count:
-        broken = table.filter(table[field].is_null())["id"][0].as_py()
-        raise UserError(f"{source.path}: the record {broken} has no {field}")
-    read = {"id": table["id"], "text": table[field].cast(pa.large_string())}
-    if score_field:
-        kind = table[score_field].type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise UserError(f"{source.path}: score_field {score_field!r} holds {kind}; numbers are needed")
-        read["score"] = table[score_field].cast(pa.float64())
-    return pa.table(read)
-
-
-def _visiting_order(table: pa.Table, keep: str) -> np.ndarray:
-    """Rows in the order in which they are considered: the first of two near-duplicates survives."""
-    if keep == "first" or not len(table):
-        return np.arange(len(table))
-    keys = {"id": table["id"], "row": pa.array(np.arange(len(table)))}
-    if keep == "longest":
-        keys["first"] = pc.call_function("utf8_length", [table["text"]])
-    elif keep == "score":
-        keys["first"] = table["score"]  # NaN and null are sorted to the end
-    best = [("first", "descending")] if "first" in keys else []
-    return pa.table(keys).sort_by([*best, ("id", "ascending"), ("row", "ascending")])["row"].to_numpy()
 
 
 def _embed(stage: Stage[Config], method: Embedding, number: int, texts: pa.ChunkedArray) -> np.ndarray:
@@ -266,32 +259,12 @@ def _report(
     result: Deduplication,
 ) -> dict[str, Any]:
     """What the summary says of one method; `table` holds the rows it read, in visiting order, and then `against`."""
-    config = stage.config
-    ids, texts = table["id"], table["text"]
-    report: dict[str, Any] = {
-        "method": method.method,
-        "threshold": method.threshold,
-        "rows": result.rows,
-        "kept": len(result.kept),
-        "dropped": len(result.dropped),
-        "duplicate_ratio": result.duplicate_ratio,
-    }
-    if isinstance(method, Embedding):
-        report["embedder"] = describe(method.embedder)
-        if method.search == "clustered" and vectors is not None:
-            report["recall"], _ = clustered.recall(vectors, method.threshold, result, seed=config.seed)
-    sampled = np.arange(result.rows)
-    if result.rows > config.sweep_rows:
-        sampled = np.sort(np.random.default_rng(config.seed).choice(result.rows, config.sweep_rows, replace=False))
-    if vectors is None:
-        swept = _sweep_texts(method, texts.take(sampled), [t for t in config.sweep if 0 < t <= 1])
-    else:
-        swept = embedding.sweep(vectors[sampled], [t for t in config.sweep if -1 <= t < 1])
-    report["sweep"] = {
-        "rows": len(sampled),
-        "kept": [{"threshold": s.threshold, "kept": len(s.kept), "duplicate_ratio": s.duplicate_ratio} for s in swept],
-    }
-    report["most_doubtful"] = [
+    config, ids, texts = stage.config, table["id"], table["text"]
+    recall = None
+    if isinstance(method, Embedding) and method.search == "clustered" and vectors is not None:
+        recall, _ = clustered.recall(vectors, method.threshold, result, seed=config.seed)
+    sampled = sample(config, result.rows)
+    examples = [
         {
             "similarity": round(similarity, 4),
             "id": ids[row].as_py(),
@@ -300,15 +273,57 @@ def _report(
         }
         for row, survivor, similarity in result.borderline(config.examples)
     ]
-    stage.log({f"{method.method}/{name}": report[name] for name in ("rows", "kept", "dropped", "duplicate_ratio")})
-    return report
+    compared = texts.take(sampled) if vectors is None else vectors[sampled]
+    return report(stage, method, result.rows, len(result.dropped), recall, compared, examples)
+
+
+def sample(config: Config, rows: int) -> np.ndarray:
+    """Ascending positions of the rows that the sweep reads, among those that a method compared."""
+    if rows <= config.sweep_rows:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(config.seed).choice(rows, config.sweep_rows, replace=False))
+
+
+def report(
+    stage: Stage[Config],
+    method: Method,
+    rows: int,
+    dropped: int,
+    recall: float | None,
+    sampled: pa.ChunkedArray | np.ndarray,
+    examples: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What the summary says of a method that compared `rows`; `sampled` are texts or vectors to sweep."""
+    told: dict[str, Any] = {
+        "method": method.method,
+        "threshold": method.threshold,
+        "rows": rows,
+        "kept": rows - dropped,
+        "dropped": dropped,
+        "duplicate_ratio": dropped / rows if rows else 0.0,
+    }
+    stage.log({f"{method.method}/{name}": told[name] for name in ("rows", "kept", "dropped", "duplicate_ratio")})
+    if isinstance(method, Embedding):
+        told["embedder"] = describe(method.embedder)
+        if recall is not None:
+            told["recall"] = recall
+    if isinstance(sampled, np.ndarray):
+        swept = embedding.sweep(sampled, [t for t in stage.config.sweep if -1 <= t < 1])
+    else:
+        swept = _sweep_texts(method, sampled, [t for t in stage.config.sweep if 0 < t <= 1])
+    told["sweep"] = {
+        "rows": len(sampled),
+        "kept": [{"threshold": s.threshold, "kept": len(s.kept), "duplicate_ratio": s.duplicate_ratio} for s in swept],
+    }
+    told["most_doubtful"] = examples
+    return told
 
 
 def _write(stage: Stage[Config], source: Artifact, ids: pa.ChunkedArray, decisions: _Decisions) -> None:
     """One output shard for each input shard, by any executor; those that exist are left alone."""
     if not source.shard_names:
         return
-    folder = stage.path / _DECISIONS
+    folder = stage.path / DECISIONS
     folder.mkdir(exist_ok=True)
     first = 0
     for name in source.shard_names:
@@ -317,18 +332,26 @@ def _write(stage: Stage[Config], source: Artifact, ids: pa.ChunkedArray, decisio
         survivors = ids.take(pa.array(survivor, mask=survivor < 0))
         columns = {"method": method, "survivor": survivors, "similarity": decisions.similarity[rows]}
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    write_shards(stage, source)
+
+
+def write_shards(stage: Stage[Config], source: Artifact) -> None:
+    """Write the output shards, for which the decisions are there."""
     schema = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").remove_metadata()
     stage.map_shards(_write_shard, source, schema)
-    shutil.rmtree(folder)
+    shutil.rmtree(stage.path / DECISIONS)
 
 
 def _write_shard(stage: Stage[Config], shard: Shard) -> None:
     """Copy the rows of one shard that stay, reject the others."""
-    decided = pq.read_table(stage.path / _DECISIONS / f"{shard.name}.parquet")
+    decided = pq.read_table(stage.path / DECISIONS / f"{shard.name}.parquet")
     columns = (decided[name].to_pylist() for name in ("method", "survivor", "similarity"))
     for record, number, survivor, similarity in zip(shard.rows(), *columns, strict=True):
         if number < 0:
             shard.write(record)
         else:
             method = stage.config.methods[number].method
-            shard.reject(record, Rejected(f"near_duplicate_{method}", f"similarity {similarity:.4f} to {survivor}"))
+            detail = f"similarity {similarity:.4f} to {survivor}"
+            if stage.config.collapse_chains:
+                detail = f"similarity {similarity:.4f} to one of a chain whose first is {survivor}"
+            shard.reject(record, Rejected(f"near_duplicate_{method}", detail))

@@ -16,7 +16,8 @@ or of its own.
 Unlimited, one persona grows to breadth + breadth^2 + ... + breadth^hops. `max_new` bounds what is
 added without cutting off the far hops: every input persona is the root of a tree that is expanded at
 a fixed number of places per hop, and where the budget allows no place for some, their roots stay
-alone. Places go to the smallest hashes of ids, so the same personas are asked under any sharding.
+alone. A budget of fewer requests than hops makes as many hops as it has requests. Places go to the
+smallest hashes of ids, so the same personas are asked under any sharding.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.duplicates import surface
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed, digest
 from personahub.core.records import PERSONA, Row
@@ -46,8 +47,9 @@ from personahub.profiles import Profile, parse_profiles, reply_schema
 from personahub.replies import labelled_lines, normalise, require_distinct
 from personahub.text_to_persona import Form, protect
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("personas",)
+WORK = Work(cpu_seconds=0.00017, memory_bytes=1400, measured_by="benchmarks.million")
 PROMPTS = Path(__file__).parent / "prompts"
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
@@ -72,7 +74,7 @@ class Config(StageConfig):
         gt=0,
         le=1,
         description="A persona whose words have this Jaccard similarity with another's is nothing new; null: not counted "
-        "(counting takes some 500 bytes of memory a persona).",
+        "(counting takes some 1.4 kB of memory a persona).",
     )
     constrain: bool = Field(
         default=True,
@@ -92,6 +94,19 @@ class Config(StageConfig):
         if isinstance(values, dict) and values.get("form") == "structured":
             return {"template": "persona_to_persona_structured", **values}
         return values
+
+    @model_validator(mode="after")
+    def _budget_allows_a_request(self) -> Config:
+        if self.max_new and self.max_new < self.breadth:
+            raise ValueError(
+                f"max_new {self.max_new}: one request already adds breadth = {self.breadth} personas (0 adds none)"
+            )
+        return self
+
+    @property
+    def hops_reached(self) -> int:
+        """Fewer than `hops` where the budget has no request for each."""
+        return self.hops if self.max_new is None else min(self.hops, self.max_new // self.breadth)
 
 
 @dataclass(frozen=True)
@@ -141,7 +156,7 @@ async def _expand(config: Config, shard: CompletionShard, roots: Sequence[Row], 
         shard.write(row)
     asking = prompts(config, load_template(config.template, PROMPTS))
     grown = [_Node(row, row["id"], (normalise(row["persona"]),)) for row in roots]
-    for _ in range(config.hops):
+    for _ in range(config.hops_reached):
         asked = select(config, grown, width)
         grown = []
         parents = iter(asked)
@@ -186,9 +201,9 @@ def widths(config: Config, root_ids: Iterable[str]) -> Width:
 
 def _shares(config: Config, roots: int) -> tuple[int, int]:
     """Requests per hop that every root gets, and how many roots get one more."""
-    if config.max_new is None or roots == 0:
+    if not config.max_new or roots == 0:
         return 0, 0
-    return divmod(config.max_new // (config.breadth * config.hops), roots)
+    return divmod(config.max_new // (config.breadth * config.hops_reached), roots)
 
 
 def _rank(config: Config, persona_id: str) -> int:
@@ -312,7 +327,7 @@ def growth(folder: Path, threshold: float | None) -> list[dict[str, Any]]:
 def requests_per_hop(config: Config, width: int | None) -> list[int]:
     """Requests of each hop in one root's tree, if every reply qualifies."""
     asked, grown = [], 1
-    for _ in range(config.hops):
+    for _ in range(config.hops_reached):
         asked.append(grown if width is None else min(width, grown))
         grown = asked[-1] * config.breadth
     return asked

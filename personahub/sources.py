@@ -35,7 +35,7 @@ from pydantic import Field, model_validator
 
 from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Work
 from personahub.core.identity import content_id
 from personahub.core.progress import Progress
 from personahub.core.records import DOCUMENT, Row
@@ -45,6 +45,7 @@ from personahub.documents import HubSource, RawDocument, count_rows, extract_pag
 
 VERSION = "2"
 INPUTS = ()
+WORK = Work(cpu_seconds=0.00025, disk_bytes=720, measured_by="benchmarks.million")
 
 
 class RedPajamaSource(FrozenModel):

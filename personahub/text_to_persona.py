@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PERSONA, Row
@@ -40,6 +40,7 @@ from personahub.replies import labelled_lines, require_distinct
 
 VERSION = "2"
 INPUTS = ("documents",)
+WORK = Work(cpu_seconds=0.00047, measured_by="benchmarks.million")
 PROMPTS = Path(__file__).parent / "prompts"
 
 Mode = Literal["read", "write", "like", "dislike"]

@@ -40,7 +40,7 @@ from personahub.core.duplicates.embedding import nearest
 from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.engines import Request
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, map_completions
 from personahub.core.records import Row
 from personahub.core.stage import Shard, Stage
@@ -49,6 +49,7 @@ from synth.overlap_judge import PROMPT_TOKENS, REPLY_TOKENS, OverlapJudge, overl
 
 VERSION = "2"
 INPUTS = ("problems", "*")
+WORK = Work(cpu_seconds=0.00011, memory_bytes=120, measured_by="benchmarks.million")
 
 
 class Config(StageConfig):

@@ -28,7 +28,7 @@ from pydantic import Field
 from personahub.core.config import ContentPath, FrozenModel, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
@@ -41,6 +41,7 @@ from synth.validity import MOST_PARTS, count_parts
 
 VERSION = "3"
 INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from
+WORK = Work(cpu_seconds=0.00025, memory_bytes=70, measured_by="benchmarks.million")
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30

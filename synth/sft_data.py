@@ -29,7 +29,7 @@ from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig
 from personahub.core.duplicates import surface
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Work
 from personahub.core.identity import digest
 from personahub.core.records import SFT, Row
 from personahub.core.shards import shard_name
@@ -40,6 +40,7 @@ from synth.sft_export import export
 
 VERSION = "1"
 INPUTS = ("problems", "test?")
+WORK = Work(cpu_seconds=7e-05, memory_bytes=350, measured_by="benchmarks.million")
 
 
 class Config(StageConfig):

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from personahub.core.config import EngineName, FrozenModel, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import SOLUTIONS, Row
@@ -36,6 +36,7 @@ from synth.refusal import is_refusal
 
 VERSION = "1"
 INPUTS = ("problems",)
+WORK = Work(cpu_seconds=0.00047, memory_bytes=90, measured_by="benchmarks.million")
 PROMPTS = Path(__file__).parent / "prompts"
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies

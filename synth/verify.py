@@ -39,7 +39,7 @@ from pydantic import Field, model_validator
 
 from personahub.core.config import EXECUTION, StageConfig
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, map_completions
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
@@ -51,6 +51,7 @@ from synth.votes import Counting, Vote, answer_of, cluster_sizes
 
 VERSION = "3"
 INPUTS = ("solutions",)
+WORK = Work(cpu_seconds=0.00044, memory_bytes=100, measured_by="benchmarks.million")
 
 Policy = Literal["none", "two_of_three", "majority", "unanimous"]
 

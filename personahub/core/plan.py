@@ -1,16 +1,15 @@
-"""`personahub plan`: what an experiment still has to do and what that will cost. Spends nothing."""
+"""`personahub plan`: what an experiment still has to do and what that will cost. Spends nothing; `plan_table` prints it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from personahub.core.artifact import read_manifest
 from personahub.core.experiment import Experiment, PlannedStage
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Work
 from personahub.core.pilot import Correction
 from personahub.core.price import usd
-from personahub.core.progress import format_number, format_seconds
 from personahub.core.stage import load_stage_module
 
 
@@ -24,6 +23,7 @@ class StagePlan:
     rows: int | None
     forecast: Forecast | None
     cost_usd: float | None
+    work_measured_by: str | None = None
 
 
 def plan_experiment(experiment: Experiment, pilot: Mapping[str, Correction] | None = None) -> list[StagePlan]:
@@ -53,9 +53,17 @@ def _plan_stage(
     forecast = _forecast(stage, rows)
     if forecast is None:
         return StagePlan(stage.name, module, _state(stage), None, None, 0.0)
+    rows_in = sum(rows.get(upstream) or 0 for upstream in stage.upstream.values())
     if correction is not None:
-        forecast = correction.apply(forecast, sum(rows.get(upstream) or 0 for upstream in stage.upstream.values()))
-    return StagePlan(stage.name, module, _state(stage), forecast.rows_out, forecast, _cost(forecast, experiment))
+        forecast = correction.apply(forecast, rows_in)
+    work: Work | None = getattr(load_stage_module(stage.spec.module, stage.name), "WORK", None) if stage.spec else None
+    if work is not None:
+        forecast = work.of(rows_in, forecast)
+    measured_by = work.measured_by if work else None
+    forecast = replace(forecast, gpu_hours=forecast.gpu_hours + _gpu_hours_of_engines(forecast, experiment))
+    return StagePlan(
+        stage.name, module, _state(stage), forecast.rows_out, forecast, _cost(forecast, experiment), measured_by
+    )
 
 
 def _state(stage: PlannedStage) -> str:
@@ -86,59 +94,12 @@ def _cost(forecast: Forecast, experiment: Experiment) -> float | None:
     return total
 
 
-def format_plan(plans: list[StagePlan]) -> str:
-    """The plan as a table, its totals, and the notes of the stages."""
-    header = ("stage", "module", "state", "rows out", "requests", "tokens in", "tokens out", "USD", "GPU-h")
-    table = [header, *(_cells(plan) for plan in plans)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    lines = []
-    for row in table:
-        cells = [
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", *_totals(plans), *_notes(plans)])
-
-
-def _cells(plan: StagePlan) -> tuple[str, ...]:
-    rows = f"{plan.rows:,}" if plan.rows is not None else ""
-    if plan.forecast is None:
-        return (plan.name, plan.module, plan.state, rows, "", "", "", "", "")
-    requests = plan.forecast.requests.values()
-    count, tokens_in, tokens_out = (
-        sum(getattr(r, field) for r in requests) for field in ("count", "prompt_tokens", "completion_tokens")
-    )
-    cost = "no price" if plan.cost_usd is None else f"{plan.cost_usd:,.2f}" if plan.cost_usd else ""
-    hours = f"{plan.forecast.gpu_hours:,.1f}" if plan.forecast.gpu_hours else ""
-    shown = tuple(format_number(n) if n else "" for n in (tokens_in, tokens_out))
-    return (plan.name, plan.module, plan.state, rows, f"{count:,}" if count else "", *shown, cost, hours)
-
-
-def _totals(plans: list[StagePlan]) -> list[str]:
-    forecasts = [plan.forecast for plan in plans if plan.forecast]
-    if not forecasts:
-        return [
-            "Nothing left to do." if all(plan.state == "cached" for plan in plans) else "No stage gives a forecast."
-        ]
-    requests = sum(r.count for f in forecasts for r in f.requests.values())
-    tokens = sum(r.prompt_tokens + r.completion_tokens for f in forecasts for r in f.requests.values())
-    cost = sum(plan.cost_usd or 0.0 for plan in plans)
-    hours = sum(f.gpu_hours for f in forecasts)
-    disk = sum(f.disk_bytes for f in forecasts)
-    seconds = [f.seconds for f in forecasts if f.seconds is not None]
-    unpriced = [plan.name for plan in plans if plan.cost_usd is None]
-    lines = [
-        f"Still to come (estimated): {requests:,} requests, {format_number(tokens)} tokens, ${cost:,.2f}, "
-        f"{hours:,.1f} GPU-hours, {disk / 1e9:,.1f} GB of disk."
-    ]
-    if seconds:
-        lines.append(f"At the pilot's rate: {format_seconds(sum(seconds))} for the {len(seconds)} stages that it has.")
-    if unpriced:
-        lines.append(f"Not priced: {', '.join(unpriced)} (set engines.NAME.price, in USD per million tokens).")
-    return lines
-
-
-def _notes(plans: list[StagePlan]) -> list[str]:
-    return [f"{plan.name}: {note}" for plan in plans if plan.forecast for note in plan.forecast.notes]
+def _gpu_hours_of_engines(forecast: Forecast, experiment: Experiment) -> float:
+    """Of engines whose measured rate the config tells; the others' are not known."""
+    hours = 0.0
+    for name, requests in forecast.requests.items():
+        engine = experiment.engines[name]
+        rate = getattr(engine, "tokens_per_second", None)
+        if rate is not None:
+            hours += requests.completion_tokens / rate * getattr(engine, "gpus_per_replica", 1) / 3600
+    return hours

@@ -12,6 +12,7 @@ class Price(FrozenModel):
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
+    as_of: str | None = Field(default=None, description="Where and when this price was read; `plan` prints it.")
 
 
 def usd(price: Price | None, prompt_tokens: int, completion_tokens: int) -> float:

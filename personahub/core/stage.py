@@ -20,23 +20,25 @@ A stage that asks an engine maps an `async` function with `stage.map_completions
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib
-import multiprocessing
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 from pydantic import Field
 
-from personahub.core import ray_cluster
+from personahub.core import processes
 from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
+from personahub.core.executors import Executor, map_tasks
 from personahub.core.progress import Progress
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter, shard_totals
@@ -46,18 +48,25 @@ if TYPE_CHECKING:
     from personahub.core.config import EngineConfig
 
 C = TypeVar("C", bound=StageConfig)
+_SEEN_WITHIN_S = 90.0
 
 
 class Execution(FrozenModel):
     """How a stage runs; never part of a fingerprint."""
 
-    executor: Literal["serial", "process", "ray"] = Field(
+    executor: Executor = Field(
         default="serial",
         description="Of stages that work shard by shard. Those that ask engines have one process, which is enough for "
         "thousands of requests a second; what multiplies there are the engine's `replicas`.",
     )
     workers: int = Field(default=1, gt=0, description="Shards under way at once, under `process` and `ray`.")
     shards_in_flight: int = Field(default=2, gt=0, description="Shards whose requests share one engine at a time.")
+    quiet_s: float = Field(
+        default=300, gt=0, description="Without a finished row, until a line says so and names the shards under way."
+    )
+    shard_timeout_s: float | None = Field(
+        default=None, gt=0, description="That one shard may take under `process`; then the stage ends and names it."
+    )
     launcher: tuple[str, ...] = Field(
         default=(), description="Command in front of the stage, such as [accelerate, launch]."
     )
@@ -86,6 +95,7 @@ class Shard:
     def __init__(self, source: Path, writer: ShardWriter, progress: Callable[[int], None]) -> None:
         self.name = writer.name
         self.writer = writer
+        self.at: str | None = None  # id of the row in work, for the error that it may cause
         self._source = source
         self._progress = progress
 
@@ -93,7 +103,9 @@ class Shard:
         """Input rows, counted as they are taken."""
         for row in read_rows(self._source, columns):
             self.writer.rows_in += 1
+            self.at = row.get("id")
             yield row
+            self.at = None
             self._progress(1)
 
     def write(self, row: Row) -> None:
@@ -140,7 +152,7 @@ class Stage(Generic[C]):
 
     def progress(self, total: int | None, unit: str = "rows", done: int = 0) -> Progress:
         """A progress bar in the stage's name."""
-        return Progress(self.name, total, unit, done)
+        return Progress(self.name, total, unit, done, self.spec.execution.quiet_s)
 
     def pending(self, source: Artifact) -> list[str]:
         """Names of the source's shards whose output is not there yet."""
@@ -163,16 +175,34 @@ class Stage(Generic[C]):
                     _map_shard(self, process, source, name, schema, progress.update)
                 return
             tracker, self.tracker = self.tracker, None  # open files do not travel
+            jobs = [(name, (self, process, source, name, schema, _no_progress)) for name in pending]
+
+            def on_done(name: str) -> None:
+                progress.update(source.manifest.shards[name])
+
             try:
-                map_tasks = ray_cluster.map_tasks if execution.executor == "ray" else _map_in_processes
-                map_tasks(
-                    _map_shard,
-                    [(name, (self, process, source, name, schema, _no_progress)) for name in pending],
-                    execution.workers,
-                    lambda name: progress.update(source.manifest.shards[name]),
-                )
+                shards: set[str] = set()
+                progress.under_way = partial(processes.describe, shards)
+                limit = execution.shard_timeout_s
+                map_tasks(execution.executor, _map_shard, jobs, execution.workers, on_done, shards, limit)
             finally:
                 self.tracker = tracker
+            self._wait_to_see(pending)
+
+    def _wait_to_see(self, shards: Sequence[str]) -> None:
+        """On a network file system, what other nodes wrote may be seen here a minute later.
+
+        Raises:
+            UserError: it is not seen at all.
+        """
+        last = time.monotonic() + _SEEN_WITHIN_S
+        while missing := set(shards) - {file.stem for file in self.path.glob("[0-9]*.parquet")}:
+            if time.monotonic() > last:
+                raise UserError(
+                    f"{self.path}: {len(missing)} shards that workers wrote are not here, such as {min(missing)}: "
+                    "is this the same folder on all nodes?"
+                )
+            time.sleep(0.5)
 
     def totals(self) -> tuple[dict[str, int], Counts, Usage]:
         """Rows by shard, counts and usage over all committed shards."""
@@ -186,26 +216,6 @@ class Stage(Generic[C]):
         return rows, counts, usage
 
 
-def _map_in_processes(
-    function: Callable[..., object],
-    jobs: Sequence[tuple[str, tuple[Any, ...]]],
-    workers: int,
-    on_done: Callable[[str], object],
-) -> None:
-    """As `ray_cluster.map_tasks`, in processes of this machine."""
-    # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        futures = {pool.submit(function, *arguments): name for name, arguments in jobs}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            on_done(futures[future])
-
-
 def _no_progress(_: int) -> None:
     """Workers report by finishing."""
 
@@ -214,7 +224,21 @@ def _map_shard(
     stage: Stage, process: Any, source: Artifact, name: str, schema: pa.Schema, progress: Callable[[int], None]
 ) -> None:
     with stage.writer(name, schema) as writer:
-        process(stage, Shard(source.path / f"{name}.parquet", writer, progress))
+        shard = Shard(source.path / f"{name}.parquet", writer, progress)
+        with naming(shard):
+            process(stage, shard)
+
+
+@contextmanager
+def naming(shard: Shard, record: str | None = None) -> Iterator[None]:
+    """An error of ours says at the end of its traceback which shard and record it came of."""
+    try:
+        yield
+    except Exception as error:
+        at = record or shard.at
+        if not isinstance(error, UserError) and not hasattr(error, "__notes__"):
+            error.add_note(f"in shard {shard.name}{f', record {at}' if at else ''}")
+        raise
 
 
 def load_stage_module(name: str, where: str) -> types.ModuleType:

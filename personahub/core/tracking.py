@@ -31,6 +31,9 @@ class TrackingConfig(FrozenModel):
     project: str = "persona-hub"
     entity: str | None = None
     tags: tuple[str, ...] = Field(default=())
+    timeout_s: float = Field(
+        default=60, gt=0, description="For W&B to take a run or its end; then it is tracked offline, to be sent later."
+    )
 
 
 class Tracker:
@@ -45,8 +48,9 @@ class Tracker:
         settings: Mapping[str, Any],
         axes: Mapping[str, str] | None = None,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        with writing(folder / "metrics.jsonl"):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._run = None
         if config.wandb != "disabled":
             self._run = _start_wandb(folder, config, experiment, stage, settings, axes or {})
@@ -104,8 +108,14 @@ class Tracker:
     def finish(self, failed: bool = False) -> None:
         """Close the metrics file and end the W&B run."""
         self._file.close()
-        if self._run is not None:
+        if self._run is None:
+            return
+        import wandb
+
+        try:
             self._run.finish(exit_code=1 if failed else 0)
+        except (wandb.Error, OSError) as error:  # the stage's results are its artifact, which is whole
+            _warn(f"W&B did not take the end of {self._run.name}: {error}. To send it later: personahub wandb sync")
 
 
 def offline_runs(runs: Path) -> list[Path]:
@@ -144,16 +154,37 @@ def _start_wandb(
 
     if config.wandb == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
         raise UserError("tracking.wandb=online needs an account: run `wandb login`, or set tracking.wandb=offline")
-    return wandb.init(
-        mode=config.wandb,
-        project=config.project,
-        entity=config.entity,
-        group=experiment,
-        job_type=stage.removesuffix("".join(f"-{value}" for value in axes.values())),
-        name=f"{experiment}/{stage}",
-        tags=list(config.tags),
-        config={**settings, "matrix": dict(axes)} if axes else dict(settings),
-        dir=str(folder / "wandb"),
-        resume="allow",
-        id=f"{experiment}-{stage}".replace("/", "-"),
-    )
+
+    def start(mode: Literal["offline", "online"]) -> Any:
+        return wandb.init(
+            mode=mode,
+            project=config.project,
+            entity=config.entity,
+            group=experiment,
+            job_type=stage.removesuffix("".join(f"-{value}" for value in axes.values())),
+            name=f"{experiment}/{stage}",
+            tags=list(config.tags),
+            config={**settings, "matrix": dict(axes)} if axes else dict(settings),
+            dir=str(folder / "wandb"),
+            resume="allow",
+            id=f"{experiment}-{stage}".replace("/", "-"),
+            settings=wandb.Settings(
+                init_timeout=config.timeout_s, finish_timeout=config.timeout_s, finish_timeout_raises=False
+            ),
+        )
+
+    if config.wandb != "online":
+        return start("offline")
+    try:
+        return start("online")
+    except wandb.Error as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        wandb.teardown()  # it would refuse the id, which the lost run still has
+        _warn(
+            f"W&B cannot be reached, so {stage} is tracked offline ({first}). To send it later: personahub wandb sync"
+        )
+        return start("offline")
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

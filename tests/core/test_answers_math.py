@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from benchmarks.answer_checker import rewritten
 from personahub.core.answers import check
 
 
@@ -14,22 +15,6 @@ from personahub.core.answers import check
 def rows(test_data):
     lines = (test_data / "math" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-def rewritten(answer):
-    yield answer.replace("\\frac", "\\dfrac")
-    yield f"$ {answer} $"
-    yield f"\\({answer}\\)"
-    yield f"Therefore, the answer is $\\boxed{{{answer}}}$."
-    yield f"So we find:\n\\[\n\\boxed{{ {answer} }}\n\\]\nand we are done."
-    yield f"The answer is ${answer}$."
-    if "\\left" not in answer:
-        yield answer.replace("(", "\\left(").replace(")", "\\right)")
-    if answer.lstrip("-").isdigit():
-        yield f"{int(answer):,}"
-        yield f"{answer}\\text{{ units}}"
-        yield f"{answer} \\text{{cm}}"
-        yield f"x = {answer}"
 
 
 def test_every_reference_is_correct_against_itself(rows):

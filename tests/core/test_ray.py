@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from personahub.core import ray_cluster
 from personahub.core.artifact import Artifact, open_artifact
@@ -67,11 +68,37 @@ def process(stage, shard):
 '''
 
 
+PERSONAS = '''
+"""Writes personas that are similar to one another."""
+import random
+from personahub.core.config import StageConfig
+from personahub.core.records import PERSONA
+
+VERSION = "1"
+INPUTS = ()
+WORDS = "able acid aged also area army away baby back ball band bank base bath bear beat been beer bell belt".split()
+
+class Config(StageConfig):
+    shards: int = 4
+    rows: int
+
+def run(stage):
+    rng = random.Random(0)
+    for shard in range(stage.config.shards):
+        with stage.writer(f"{shard:05d}", PERSONA) as writer:
+            for row in range(stage.config.rows):
+                text = " ".join(rng.choices(WORDS, k=rng.randrange(2, 9)))
+                writer.write({"id": f"{rng.getrandbits(64):016x}", "persona": text})
+'''
+ROWS = 2000  # in each of four shards: enough that embedding takes a moment
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head without room for work and two nodes with one CPU each, on which `doubling` can be imported."""
     folder = tmp_path_factory.mktemp("stages")
     (folder / "doubling.py").write_text(SLOW_STAGE)
+    (folder / "similar_personas.py").write_text(PERSONAS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -124,6 +151,12 @@ def meanwhile(action: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=action)
     thread.start()
     return thread
+
+
+def test_cluster_of_the_docs_is_one_that_ray_takes(repository: Path) -> None:
+    autoscaler = pytest.importorskip("ray.autoscaler._private.util")
+    config = yaml.safe_load((repository / "configs/launch/ray.yaml").read_text(encoding="utf-8"))
+    autoscaler.validate_config(autoscaler.prepare_config(config))
 
 
 def test_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,3 +243,58 @@ def test_lost_worker_and_node_change_nothing(cluster: Any, tmp_path: Path) -> No
     assert lost
     assert contents(on_ray) == contents(run(tmp_path, "serial", seconds=0.0))
     assert not list(on_ray.path.rglob(".*.tmp"))
+
+
+def dedup(folder: Path, executor: str, rows: int, partitions: int | None = None) -> Artifact:
+    """What both methods leave of random personas; without `partitions`, in one process."""
+    methods = [
+        {"method": "surface", "threshold": 0.8},
+        {"method": "embedding", "threshold": 0.9, "embedder": {"kind": "hashing"}, "search": "clustered"},
+    ]
+    stages = {
+        "personas": {"run": "similar_personas", "config": {"rows": rows}},
+        "unique": {
+            "run": "personahub.dedup",
+            "inputs": {"personas": "personas"},
+            "config": {"methods": methods, "partitions": partitions, "sweep": []},
+            "execution": {"executor": executor, "workers": 2},
+        },
+    }
+    file = folder / f"dedup-{executor}.json"
+    file.write_text(json.dumps({"experiment": f"dedup-{executor}", "stages": stages}))
+    for name in stages:
+        planned = load_experiment(file, runs=folder).stage(name)
+        assert planned.spec is not None
+        run_stage(planned.spec, planned.path)
+    return open_artifact(folder / f"dedup-{executor}" / "unique")
+
+
+def test_lost_workers_and_node_change_no_dedup(cluster: Any, tmp_path: Path) -> None:
+    """A worker is killed while texts are hashed, another while they are embedded, and then a node."""
+    while len(cluster.worker_nodes) < 2:  # an earlier test may have lost one
+        cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    lost = []
+
+    def kill_at(phase: str) -> None:
+        while not list(tmp_path.rglob(f"dedup-ray/unique/partitions-4/*/done/{phase}")):
+            time.sleep(0.005)
+        while not (found := workers("ray::_run_task")):
+            time.sleep(0.005)
+        os.kill(found[0].pid, signal.SIGKILL)
+        lost.append(phase)
+
+    def lose() -> None:
+        kill_at("sets")
+        kill_at("vectors")
+        cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
+        lost.append("node")
+
+    thread = meanwhile(lose)
+    on_ray = dedup(tmp_path, "ray", rows=ROWS, partitions=4)
+    thread.join()
+    assert lost == ["sets", "vectors", "node"]
+    in_one_process = dedup(tmp_path, "serial", rows=ROWS)
+    assert contents(on_ray) == contents(in_one_process)
+    assert on_ray.manifest.summary == in_one_process.manifest.summary
+    assert len(on_ray.manifest.counts.rejected) == 2
+    assert not [file for file in on_ray.path.rglob("*") if file.name.endswith(".tmp") or "partitions" in file.name]

@@ -129,9 +129,8 @@ def test_summary_tells_each_methods_drops_sweep_and_doubts(run_dedup: Dedup) -> 
 
 
 def test_result_does_not_depend_on_shards_or_order(run_dedup: Dedup) -> None:
-    rng = np.random.default_rng(0)
-    personas = [" ".join(rng.choice(list("abcdefgh"), rng.integers(1, 8))) for _ in range(200)]
-    shuffled = [personas[i] for i in rng.permutation(200)]
+    personas = random_personas(200)
+    shuffled = [personas[i] for i in np.random.default_rng(1).permutation(200)]
     config = {"methods": [SURFACE, EMBEDDING]}
     one = run_dedup([personas], name="one", **config)
     several = run_dedup([shuffled[:50], shuffled[50:60], [], shuffled[60:]], name="several", **config)
@@ -184,6 +183,51 @@ def test_the_executor_does_not_change_the_result(run_dedup: Dedup, executor: str
     other = run_dedup([NURSES[:3], NURSES[3:]], name="other", methods=[SURFACE], execution=execution)
     assert texts(other) == texts(one)
     assert list(other.rejected()) == list(one.rejected())
+
+
+def random_personas(rows: int) -> list[str]:
+    """Many of them similar, with some repeated."""
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(list("abcdefgh"), rng.integers(1, 8))) for _ in range(rows)]
+
+
+@pytest.mark.parametrize(
+    ("partitions", "config"),
+    [
+        (1, {}),
+        (3, {"keep": "first"}),
+        (4, {"keep": "longest"}),
+        (2, {"keep": "score", "score_field": "hop"}),
+        (3, {"against": ["a b c d", "h", "a b c d"]}),
+        (5, {"methods": [EMBEDDING, SURFACE], "keep": "longest"}),
+        (3, {"methods": [EMBEDDING | {"search": "clustered"}], "against": ["a b c d"]}),
+    ],
+)
+def test_partitions_change_nothing(run_dedup: Dedup, partitions: int, config: dict[str, Any]) -> None:
+    personas = random_personas(150)
+    shards = [personas[:70], [], personas[70:]]
+    config = {"methods": [SURFACE, EMBEDDING], **config}
+    one = run_dedup(shards, name="one", **config)
+    several = run_dedup(shards, name="several", partitions=partitions, **config)
+    assert several.fingerprint == one.fingerprint
+    assert list(several.rows()) == list(one.rows())
+    assert list(several.rejected()) == list(one.rejected())
+    assert several.manifest.summary == one.manifest.summary
+    assert several.manifest.counts.rejected
+    assert not list(several.path.glob("partitions-*"))
+
+
+@pytest.mark.parametrize("shards", [[], [[]], [["a"]], [["!"], [""], ["!"]]])
+def test_partitions_of_next_to_nothing(run_dedup: Dedup, shards: list[list[str]]) -> None:
+    one = run_dedup(shards, name="one", methods=[SURFACE, EMBEDDING])
+    several = run_dedup(shards, name="several", methods=[SURFACE, EMBEDDING], partitions=4)
+    assert list(several.rows()) == list(one.rows())
+    assert several.manifest.summary == one.manifest.summary
+
+
+def test_minhash_is_not_partitioned(run_dedup: Dedup) -> None:
+    with pytest.raises(UserError, match="partitions: minhash works in one process"):
+        run_dedup([["a"]], methods=[{"method": "minhash"}], partitions=2)
 
 
 def test_any_field_can_be_compared(run_dedup: Dedup) -> None:
@@ -251,3 +295,15 @@ def test_a_finished_shard_is_left_alone(run_dedup: Dedup, monkeypatch: pytest.Mo
 def test_config_errors_name_their_key(run_dedup: Dedup, config: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         run_dedup([["a"]], **config)
+
+
+def test_forecast_of_a_billion_is_by_partitions() -> None:
+    """What it takes in one process is no answer; each task's memory shrinks with their number."""
+    methods: Any = [{"method": "surface"}]
+    in_one = dedup.forecast(dedup.Config(methods=methods), {"personas": 10**6})
+    assert (in_one.memory_bytes, in_one.notes) == (0, ())  # as `WORK` says
+    billion = dedup.forecast(dedup.Config(methods=methods), {"personas": 10**9})
+    finer = dedup.forecast(dedup.Config(methods=methods, partitions=4000), {"personas": 10**9})
+    assert finer.memory_bytes < billion.memory_bytes < 4e9
+    assert billion.cpu_seconds == finer.cpu_seconds > 10**9 * dedup.WORK.cpu_seconds
+    assert "by 4,000 partitions: 530.0 GB of the disk are scratch" in finer.notes[0]

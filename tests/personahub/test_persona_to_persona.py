@@ -159,7 +159,8 @@ def test_every_hop_is_asked_and_every_persona_names_its_parent(tmp_path: Path, r
     ("budget", "expected"),
     [
         (0, {0: 10}),
-        (11, {0: 10}),
+        (2, {0: 10, 1: 2}),
+        (11, {0: 10, 1: 2, 2: 2, 3: 2, 4: 2, 5: 2}),
         (12, {0: 10, 1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 2}),
         (7 * 12 + 3, {0: 10} | dict.fromkeys(range(1, 7), 14)),
         (10 * 12, {0: 10} | dict.fromkeys(range(1, 7), 20)),
@@ -235,6 +236,7 @@ def test_an_interrupted_run_goes_on_and_asks_for_nothing_twice(tmp_path: Path, r
         ({"hops": 0}, r"c\.hops: "),
         ({"breadth": 0}, r"c\.breadth: "),
         ({"max_news": 5}, "Did you mean 'max_new'"),
+        ({"max_new": 1}, "max_new 1: one request already adds breadth = 2 personas"),
     ],
 )
 def test_config_refuses(values: dict[str, Any], message: str) -> None:

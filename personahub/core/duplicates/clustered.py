@@ -23,7 +23,7 @@ NEAREST = 4  # clusters in which a row is looked for
 _ROWS_PER_CLUSTER = 1000
 _TRAINED_ON = 64  # rows for each centroid
 _ROUNDS = 5
-_BLOCK = 8192
+BLOCK = 8192
 _ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
 
 
@@ -66,24 +66,36 @@ def pairs(
     rows = len(vectors)
     if not rows:
         return np.empty((0, 2), np.int64), np.empty(0)
-    centroids = _centroids(vectors, clusters or -(-rows // _ROWS_PER_CLUSTER), seed)
-    nearest = _nearest(vectors, centroids)
+    centroids = find_centroids(vectors, clusters, seed)
+    nearest = nearest_clusters(vectors, centroids)
     row = np.repeat(np.arange(rows), nearest.shape[1])
     by_cluster = np.argsort(nearest.ravel(), kind="stable")
     members, ends = row[by_cluster], np.searchsorted(nearest.ravel()[by_cluster], np.arange(len(centroids) + 1))
     found = [np.empty((0, 2), np.int64)]
     for cluster in range(len(centroids)):
-        all_members = members[ends[cluster] : ends[cluster + 1]]
-        own = all_members[nearest[all_members, 0] == cluster]
-        theirs = vectors[all_members]
-        for first in range(0, len(own), _BLOCK):
-            part = own[first : first + _BLOCK]
-            left, right = np.nonzero(vectors[part] @ theirs.T > threshold - _ROUNDING)
-            some = np.stack([part[left], all_members[right]], axis=1)
-            found.append(np.sort(some[some[:, 0] != some[:, 1]], axis=1))
+        chosen = members[ends[cluster] : ends[cluster + 1]]
+        found.append(similar_within(vectors[chosen], chosen, nearest[chosen, 0] == cluster, threshold))
     unique = np.unique(np.concatenate(found), axis=0)
     cosine = cosines(vectors, unique[:, 0], unique[:, 1])
     return unique[cosine > threshold], cosine[cosine > threshold]
+
+
+def similar_within(vectors: np.ndarray, members: np.ndarray, own: np.ndarray, threshold: float) -> np.ndarray:
+    """Pairs (int64 [pairs, 2], the lower first) of a cluster's members that may be similar, one of which is its own.
+
+    Args:
+        vectors: of the members.
+        members: their rows.
+        own: whether this cluster is a member's nearest.
+        threshold: of the cosine.
+    """
+    found, ours = [np.empty((0, 2), np.int64)], np.flatnonzero(own)
+    for first in range(0, len(ours), BLOCK):
+        part = ours[first : first + BLOCK]
+        left, right = np.nonzero(vectors[part] @ vectors.T > threshold - _ROUNDING)
+        some = np.stack([members[part[left]], members[right]], axis=1)
+        found.append(np.sort(some[some[:, 0] != some[:, 1]], axis=1))
+    return np.concatenate(found)
 
 
 def recall(
@@ -98,23 +110,23 @@ def recall(
     rng = np.random.default_rng(seed)
     chosen = rng.choice(result.kept, min(sample, len(result.kept)), replace=False)
     missed = 0
-    for first in range(0, len(result.kept), _BLOCK):
-        part = result.kept[first : first + _BLOCK]
+    for first in range(0, len(result.kept), BLOCK):
+        part = result.kept[first : first + BLOCK]
         similar = (vectors[chosen] @ vectors[part].T > threshold) & (chosen[:, None] > part)
         missed += int(similar.any(axis=1).sum())
     expected = missed / max(len(chosen), 1) * len(result.kept)
     return len(result.dropped) / max(len(result.dropped) + expected, 1), missed
 
 
-def _centroids(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Spherical k-means on a sample."""
+def find_centroids(vectors: np.ndarray, clusters: int | None = None, seed: int = 0) -> np.ndarray:
+    """Spherical k-means on a sample, by default with one centroid for every thousand rows."""
     rng = np.random.default_rng(seed)
-    count = min(count, len(vectors))
+    count = min(clusters or -(-len(vectors) // _ROWS_PER_CLUSTER), len(vectors))
     sample = np.sort(rng.choice(len(vectors), min(len(vectors), _TRAINED_ON * count), replace=False))
     trained = np.asarray(vectors[sample])
     centroids = trained[rng.choice(len(trained), count, replace=False)].copy()
     for _ in range(_ROUNDS):
-        cluster = _nearest(trained, centroids, 1)[:, 0]
+        cluster = nearest_clusters(trained, centroids, 1)[:, 0]
         order = np.argsort(cluster, kind="stable")
         present, first = np.unique(cluster[order], return_index=True)
         sums = np.add.reduceat(trained[order], first, axis=0)
@@ -123,12 +135,12 @@ def _centroids(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
     return centroids
 
 
-def _nearest(vectors: np.ndarray, centroids: np.ndarray, count: int = NEAREST) -> np.ndarray:
+def nearest_clusters(vectors: np.ndarray, centroids: np.ndarray, count: int = NEAREST) -> np.ndarray:
     """The nearest clusters of each row (int32), the nearest first."""
     count = min(count, len(centroids))
     found = np.empty((len(vectors), count), np.int32)
-    for first in range(0, len(vectors), _BLOCK):
-        products = vectors[first : first + _BLOCK] @ centroids.T
+    for first in range(0, len(vectors), BLOCK):
+        products = vectors[first : first + BLOCK] @ centroids.T
         top = np.argpartition(-products, count - 1, axis=1)[:, :count]
         ranked = np.argsort(-np.take_along_axis(products, top, axis=1), axis=1, kind="stable")
         found[first : first + len(products)] = np.take_along_axis(top, ranked, axis=1)

@@ -3,11 +3,12 @@
     from personahub.core.duplicates import compiled
     compiled.group_identical(order, sum1, sum2, slots, leader)
 
-numba compiles `kernels` and `vector_kernels` once (some 5 s of CPU) and the machine code is kept in a file. Later
-processes load that file with llvmlite, numba's own loader, in 0.05 s; numba itself, which would
-need about 1 s to import and to set up its types, is not imported. The file is in the folder that
-NUMBA_CACHE_DIR names, or else in `__pycache__` beside the kernels or in the user's cache; its name
-holds a hash of all that the code depends on: source, signatures, versions and processor.
+numba compiles the kernels once (some 5 s of CPU), in a process of its own, whose 150 MB go with it,
+and the machine code is kept in a file. Later processes load that file with llvmlite, numba's own
+loader, in 0.05 s; numba itself, which would need about 1 s to import and to set up its types, is
+not imported. The file is in the folder that NUMBA_CACHE_DIR names, or else in `__pycache__` beside
+the kernels or in the user's cache; its name holds a hash of all that the code depends on: source,
+signatures, versions and processor.
 
 A kernel is called as numba calls its own functions: `int status(return*, exception*, arguments...)`,
 each array spread out into owner, parent, items, item size, address, shape and strides. ctypes
@@ -24,6 +25,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -49,9 +51,25 @@ SIGNATURES = {
         " b1[], i4[], i4[], f8[])"
     ),
     "near_pairs": "i8(i2[,], i8[], i2[,], i8[], i8, i8, i8, f4[,], f8, i8, u2[], i8[], i8[])",
+    "rests": "i8(u8[], i8[], i4[], u8[], u8[], i4[], u8[], i8, i8, i8, u8[], u8[], i8[])",
+    "look_up": "void(u8[], u8[], u8[], u8[], i4[], i8[])",
+    "sharing": "i8(u8[], i4[], u8[], i8[], i8, f8, i8[], i8[])",
+    "verify": "void(u8[], i8[], i8[], i8[], i8[], f8, f8[])",
+    "first_kept": "i8(i8[], i8[], b1[], i8[])",
+    "join": "void(i8[], i8[], i8[])",
+    "flatten": "void(i8[])",
 }  # fmt: skip
 _SCALARS = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
-_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.py", "vector_kernels.py")]
+_SOURCES = [
+    Path(__file__).with_name(name)
+    for name in (
+        "intrinsics.py",
+        "hash_kernels.py",
+        "join_kernels.py",
+        "vector_kernels.py",
+        "partition_kernels.py",
+    )
+]
 
 
 def __getattr__(name: str) -> Callable[..., int]:
@@ -88,7 +106,7 @@ def _load_or_compile(processor: str) -> dict[str, dict[str, str]]:
             return json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # not there, or not readable: compiled again
-    code = _compile()
+    code = _compile_apart()
     for folder in _folders():
         try:
             _write(folder / name, json.dumps(code))
@@ -113,21 +131,35 @@ def _write(file: Path, text: str) -> None:
     Path(temporary).replace(file)
 
 
+def _compile_apart() -> dict[str, dict[str, str]]:
+    """`_compile` in another process; in this one where that cannot be, for example in an embedded interpreter."""
+    if sys.executable:
+        program = f"import json, {__name__} as compiled; print(json.dumps(compiled._compile()))"
+        try:
+            command = [sys.executable, "-c", program]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - fixed
+            return json.loads(done.stdout)
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            pass  # what is wrong shows here
+    return _compile()
+
+
 def _compile() -> dict[str, dict[str, str]]:
     """Object code and symbol of every kernel."""
     from numba import njit
     from numba.core.sigutils import normalize_signature
 
-    from personahub.core.duplicates import kernels, vector_kernels
+    from personahub.core.duplicates import hash_kernels, join_kernels, partition_kernels, vector_kernels
 
     # No wrapper for Python and no reference counts: nothing in the code refers to the interpreter.
     options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    modules: tuple[Any, ...] = (hash_kernels, join_kernels, vector_kernels, partition_kernels)
     code = {}
     for name, signature in SIGNATURES.items():
         spelled = signature.replace("[]", "[::1]").replace("[,]", "[:,::1]")
         arguments, _ = normalize_signature(spelled)
-        dispatcher: Any = njit(**options)(getattr(kernels, name, None) or getattr(vector_kernels, name))
+        dispatcher: Any = njit(**options)(next(vars(module)[name] for module in modules if name in vars(module)))
         dispatcher.compile(spelled)
         compiled = dispatcher.overloads[arguments]
         _, kind, (machine_code, _) = compiled.library.serialize_using_object_code()

@@ -54,7 +54,7 @@ def deduplicate(
     check_unit(vectors)
     rows = len(vectors) - references
     order = visiting_order(rows, priority)
-    bounds = _search(vectors, threshold)
+    bounds = search(vectors, threshold)
     survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
     kept, kept_count = np.empty(len(vectors), np.int64), references
     kept[:references] = np.arange(rows, len(vectors))
@@ -90,7 +90,7 @@ def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.n
     """
     check_unit(vectors)
     rows = len(vectors)
-    bounds = _search(vectors, threshold)
+    bounds = search(vectors, threshold)
     found = [np.empty((0, 2), np.int64)]
     if bounds is not None:
         columns = Columns.empty(bounds, rows)
@@ -166,7 +166,7 @@ def check_unit(vectors: np.ndarray) -> None:
         )
 
 
-def _search(vectors: np.ndarray, threshold: float) -> Bounds | None:
+def search(vectors: np.ndarray, threshold: float) -> Bounds | None:
     """Bounds, where there are enough rows and the threshold is high enough for them to save time."""
     bounds = Bounds.of(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
     return bounds if bounds is not None and bounds.tells_enough(threshold) else None

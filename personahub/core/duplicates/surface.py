@@ -33,7 +33,7 @@ from personahub.core.duplicates import compiled
 from personahub.core.duplicates.greedy import Groups, Lists, power_of_two
 from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.result import Deduplication, Priority
-from personahub.core.duplicates.word_sets import Texts, in_threads, read, squeeze, words_of
+from personahub.core.duplicates.word_sets import Texts, WordSets, in_threads, read, squeeze, words_of
 from personahub.core.errors import UserError
 
 _ROWS_AT_ONCE = 65_536
@@ -137,26 +137,43 @@ def _one_word_apart(groups: Groups, plan: Plan) -> Lists:
 def _signatures(groups: Groups, plan: Plan) -> Lists:
     """Those signatures (uint64) of each leader that it may share with another."""
     sets = groups.sets
-    rows = len(sets.sizes)
-    start = np.zeros(rows + 1, np.int64)
-    leaders = np.bincount(sets.sizes[groups.leader == np.arange(rows)], minlength=len(plan.signatures))
-    room = int(leaders @ plan.signatures)
-    if not room:
-        return Lists(start, np.empty(0, np.uint64))
     counts = np.zeros(power_of_two(min(len(sets.words) // 16, 1 << 18)), np.int32)
     if (plan.schemes > 0).any():
         compiled.count_words(sets.words, sets.start, sets.sizes, groups.leader, plan.least, counts)
+    room = _room(sets, groups.leader, plan)
     once, twice = (np.zeros(power_of_two(room // 4), np.uint64) for _ in range(2))
+    return _sign(sets, groups.leader, plan, counts, once, twice)
+
+
+def sign(sets: WordSets, leader: np.ndarray, plan: Plan, counts: np.ndarray) -> Lists:
+    """All signatures (uint64) of each leader (int32, rows that are their own), for sets that others will be compared with.
+
+    `counts` (int32, a power of two long): how often each word occurs, by hash.
+    """
+    once, twice = np.zeros(16, np.uint64), np.full(16, -1, np.int64).view(np.uint64)
+    return _sign(sets, leader, plan, counts, once, twice)
+
+
+def _room(sets: WordSets, leader: np.ndarray, plan: Plan) -> int:
+    leaders = np.bincount(sets.sizes[leader == np.arange(len(leader))], minlength=len(plan.signatures))
+    return int(leaders @ plan.signatures)
+
+
+def _sign(
+    sets: WordSets, leader: np.ndarray, plan: Plan, counts: np.ndarray, once: np.ndarray, twice: np.ndarray
+) -> Lists:
+    start, room = np.zeros(len(sets.sizes) + 1, np.int64), _room(sets, leader, plan)
     signatures = np.empty(room, np.uint64)
-    compiled.sign(
-        sets.words, sets.start, sets.sizes, groups.leader, counts, plan.scheme_start, plan.schemes, plan.spare,
-        once, twice, *_scratch(plan), start, signatures,
-    )  # fmt: skip
+    if room:
+        compiled.sign(
+            sets.words, sets.start, sets.sizes, leader, counts, plan.scheme_start, plan.schemes, plan.spare,
+            once, twice, *_scratch(plan), start, signatures,
+        )  # fmt: skip
     return Lists(start, signatures[: start[-1]])
 
 
 def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
-    """Arrays for `kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
+    """Arrays for `join_kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
     most, rarest = int(plan.signatures.max()) + 64, len(plan.spare) + 64
     return (
         np.empty(2 * most, np.uint64),

@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from personahub.core.duplicates.kernels import ONE, U, trailing_zeros
+from personahub.core.duplicates.intrinsics import ONE, U, trailing_zeros
 
 ROWS, LANES = 8, 16  # of a tile; it has two times so many lanes
 WIDTH = 64  # integers of a row

@@ -164,7 +164,7 @@ def _stamps() -> np.ndarray:
 
 @functools.cache
 def _folding() -> np.ndarray:
-    """What each character up to the end of the kana becomes by itself: see `kernels.fold`.
+    """What each character up to the end of the kana becomes by itself: see `hash_kernels.fold`.
 
     Marks and Hangul letters may merge with the character before them, and some characters become
     several: texts with any of these are normalised as a whole.

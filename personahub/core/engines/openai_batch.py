@@ -58,7 +58,9 @@ class Config(EndpointConfig):
     @property
     def billed(self) -> Price | None:
         """Half the price."""
-        return self.price and Price(input=self.price.input / 2, output=self.price.output / 2)
+        return self.price and self.price.model_copy(
+            update={"input": self.price.input / 2, "output": self.price.output / 2}
+        )
 
 
 def open_engine(config: Config) -> OpenAIBatchEngine:
@@ -264,7 +266,7 @@ class OpenAIBatchEngine:
             if not isinstance(failure, Retry):
                 raise EngineUnavailable(str(failure)) from None
             wait = min(60.0, 2 * wait) if failure.wait_s is None else failure.wait_s
-            if time.monotonic() - started + wait > self.config.max_retry_s:
+            if time.monotonic() - started + wait > self.config.max_outage_s:
                 raise EngineUnavailable(f"{failure.detail}. Run again later to resume") from None
             await asyncio.sleep(wait)
             if before_again is not None and (found := await before_again()) is not None:

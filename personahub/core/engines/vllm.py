@@ -51,6 +51,9 @@ class Config(EngineConfig):
     max_num_seqs: Annotated[int, EXECUTION] = Field(default=256, gt=0, description="Sequences decoded together.")
     enable_prefix_caching: Annotated[bool, EXECUTION] = True
     enforce_eager: Annotated[bool, EXECUTION] = Field(default=False, description="No CUDA graphs: starts sooner.")
+    tokens_per_second: Annotated[float | None, EXECUTION] = Field(
+        default=None, gt=0, description="Completion tokens of a replica, as measured: `plan` makes GPU-hours of it."
+    )
     concurrency: Annotated[int, EXECUTION] = Field(
         default=512, gt=0, description="Requests in flight; more than max_num_seqs keeps its batch full."
     )
