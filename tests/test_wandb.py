@@ -39,9 +39,9 @@ def sent(file: Path) -> dict[str, Any]:
             found["group"], found["job"] = record.run.run_group, record.run.job_type
             found["config"] |= {item.key: item.value_json for item in record.run.config.update}
         elif kind == "history":
+            found["tables"] |= {item.nested_key[0] for item in record.history.item if "table-file" in item.value_json}
             found["history"].append({item.key or ".".join(item.nested_key) for item in record.history.item})
         elif kind == "summary":
-            found["tables"] |= {item.key for item in record.summary.update if '"table-file"' in item.value_json}
             found["summary"] |= {item.key or ".".join(item.nested_key) for item in record.summary.update}
         elif kind == "artifact":
             found["artifacts"][record.artifact.name] = json.loads(record.artifact.metadata or "{}")
