@@ -105,7 +105,8 @@ class Storm:
         return said
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
     def stage_of(self, process: subprocess.Popen[str]) -> psutil.Process | None:
