@@ -228,6 +228,13 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
+def remove_temporary_files(path: Path) -> None:
+    """What a killed process left half-written below `path`. To be called when nobody else is writing there."""
+    for file in path.rglob(".*.tmp"):
+        if "wandb" not in file.parts:
+            file.unlink()
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """A full disk, or one that takes no writes, is the user's to mend: one line instead of a traceback.

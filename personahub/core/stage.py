@@ -34,7 +34,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from personahub.core import processes
-from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
+from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows, remove_temporary_files
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
@@ -191,6 +191,7 @@ class Stage(Generic[C]):
                 self._wait_to_see(pending)
             elif left := self.pending(source):
                 raise RuntimeError(f"shards that were begun and never made: {', '.join(left)}")
+            remove_temporary_files(self.path)  # of workers that were lost
 
     def _wait_to_see(self, shards: Sequence[str]) -> None:
         """On a network file system, what other nodes wrote may be seen here a minute later.

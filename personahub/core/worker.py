@@ -20,7 +20,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import FORMAT, MANIFEST, SPEC, Artifact, Manifest, disk_error, open_artifact, write_json
+from personahub.core.artifact import (
+    FORMAT,
+    MANIFEST,
+    SPEC,
+    Artifact,
+    Manifest,
+    disk_error,
+    open_artifact,
+    remove_temporary_files,
+    write_json,
+)
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
@@ -72,7 +82,7 @@ def _run(spec: StageSpec, path: Path) -> None:
         engines=open_engines(spec),
     )
     path.mkdir(parents=True, exist_ok=True)
-    _remove_temporary_files(path)
+    remove_temporary_files(path)
     was_there = (path / SPEC).exists()
     stage.tracker = (
         Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity, spec.axes) if _is_main_rank() else None
@@ -101,13 +111,6 @@ def _open_input(name: str, path: str, fingerprint: str) -> Artifact:
     if artifact.fingerprint != fingerprint:
         raise UserError(f"input {name!r}: {path} has changed since this run was planned; start the run again")
     return artifact
-
-
-def _remove_temporary_files(path: Path) -> None:
-    """A killed run leaves half-written files under temporary names; this stage's lock is held, so they are nobody's."""
-    for file in path.rglob(".*.tmp"):
-        if "wandb" not in file.parts:
-            file.unlink()
 
 
 def _write_manifest(stage: Stage, seconds: float) -> None:
