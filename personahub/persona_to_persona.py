@@ -33,9 +33,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from personahub.core.config import EngineName, StageConfig, TemplateFolder
+from personahub.core.config import TemplateFolder
 from personahub.core.duplicates import surface
-from personahub.core.engines import Completion, Request, Sampling
+from personahub.core.engines import Completion, Request
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, Failure, map_completions
@@ -43,9 +43,9 @@ from personahub.core.identity import content_id, derive_seed, digest
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from personahub.profiles import Profile, parse_profiles, reply_schema
+from personahub.profiles import Form, PersonaReplies, Profile, parse_profiles, reply_schema
 from personahub.replies import labelled_lines, normalise, require_distinct
-from personahub.text_to_persona import Form, protect
+from personahub.text_to_persona import protect
 
 VERSION = "3"
 INPUTS = ("personas",)
@@ -58,11 +58,9 @@ _PAIR_TOKENS: dict[Form, int] = {"plain": 45, "structured": 115}  # a relation a
 _ROOTS_AT_ONCE = 4096  # of a shard; bounds what a wide tree holds in memory
 
 
-class Config(StageConfig):
+class Config(PersonaReplies):
     """How far and how wide to expand. The paper makes six iterations: six degrees of separation."""
 
-    engine: EngineName
-    form: Form = Field(default="plain", description="`structured`: a profile of each persona as well, by JSON replies.")
     template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
         default="persona_to_persona", description="By default that of the form."
     )
@@ -76,24 +74,6 @@ class Config(StageConfig):
         description="A persona whose words have this Jaccard similarity with another's is nothing new; null: not counted "
         "(counting takes some 1.4 kB of memory a persona).",
     )
-    constrain: bool = Field(
-        default=True,
-        description="Structured form: hold the engine to the reply's JSON schema. For an engine that cannot, false.",
-    )
-    max_chars: int | None = Field(
-        default=None,
-        gt=0,
-        description="Structured form: bound on strings in the JSON schema; vLLM knows it, OpenAI not.",
-    )
-    sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
-    attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _template_of_the_form(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("form") == "structured":
-            return {"template": "persona_to_persona_structured", **values}
-        return values
 
     @model_validator(mode="after")
     def _budget_allows_a_request(self) -> Config:

@@ -13,14 +13,46 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from personahub.core.engines import Completion
+from pydantic import Field, model_validator
+
+from personahub.core.config import EngineName, StageConfig
+from personahub.core.engines import Completion, Sampling
 from personahub.core.errors import Rejected
 from personahub.quality import refusal
 from personahub.replies import require_distinct
 
 _MOST_ITEMS = 5  # of expertise and of interests; the prompts ask for one to five
+
+
+Form = Literal["plain", "structured"]
+
+
+class PersonaReplies(StageConfig):
+    """How both expansion stages ask for personas, and in which form they come."""
+
+    engine: EngineName
+    form: Form = Field(default="plain", description="`structured`: a profile of each persona as well, by JSON replies.")
+    template: str
+    constrain: bool = Field(
+        default=True,
+        description="Structured form: hold the engine to the reply's JSON schema. For an engine that cannot, false.",
+    )
+    max_chars: int | None = Field(
+        default=None,
+        gt=0,
+        description="Structured form: bound on strings in the JSON schema; vLLM knows it, OpenAI not.",
+    )
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
+    attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _template_of_the_form(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("form") == "structured":
+            return {"template": f"{cls.model_fields['template'].default}_structured", **values}
+        return values
 
 
 @dataclass(frozen=True, slots=True)

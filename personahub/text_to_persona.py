@@ -22,12 +22,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from personahub.core.config import EngineName, StageConfig, TemplateFolder
-from personahub.core.engines import Completion, Request, Sampling
+from personahub.core.config import TemplateFolder
+from personahub.core.engines import Completion, Request
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests, Work
 from personahub.core.generate import CompletionShard, Failure, map_completions
@@ -35,7 +35,15 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from personahub.profiles import Demographic, Profile, parse_profiles, reply_schema, split_by_evidence
+from personahub.profiles import (
+    Demographic,
+    Form,
+    PersonaReplies,
+    Profile,
+    parse_profiles,
+    reply_schema,
+    split_by_evidence,
+)
 from personahub.replies import labelled_lines, require_distinct
 
 VERSION = "2"
@@ -45,18 +53,15 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 Mode = Literal["read", "write", "like", "dislike"]
 Granularity = Literal["coarse", "medium", "fine"]
-Form = Literal["plain", "structured"]
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _TEXT_TOKENS = 500  # web pages of C4 and Common Crawl, cut at 6,000 characters, average 470 to 510
 _PERSONA_TOKENS: dict[Form, int] = {"plain": 35, "structured": 110}  # a sentence of 10 to 30 words, and what is around
 
 
-class Config(StageConfig):
+class Config(PersonaReplies):
     """Whom to ask for, how, and of which engine."""
 
-    engine: EngineName
-    form: Form = Field(default="plain", description="`structured`: a profile of each persona as well, by JSON replies.")
     template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
         default="text_to_persona", description="By default that of the form."
     )
@@ -73,24 +78,6 @@ class Config(StageConfig):
         "Of several, one is drawn for each text and mode.",
     )
     personas_per_text: int = Field(default=2, gt=0, description="Personas asked for per text and mode, in one request.")
-    constrain: bool = Field(
-        default=True,
-        description="Structured form: hold the engine to the reply's JSON schema. For an engine that cannot, false.",
-    )
-    max_chars: int | None = Field(
-        default=None,
-        gt=0,
-        description="Structured form: bound on strings in the JSON schema; vLLM knows it, OpenAI not.",
-    )
-    sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
-    attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _template_of_the_form(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("form") == "structured":
-            return {"template": "text_to_persona_structured", **values}
-        return values
 
     @model_validator(mode="after")
     def _modes_to_draw_from(self) -> Config:
