@@ -252,9 +252,9 @@ def dealer(dice: random.Random) -> Iterator[Fault]:
 
 
 def one_round(
-    runs: Path, number: int, dice: random.Random, faults: Iterator[Fault], until: str
+    runs: Path, number: int, dice: random.Random, faults: collections.deque[Fault], until: str
 ) -> collections.Counter[str]:
-    """An undisturbed run and a disturbed one, compared; the faults that were dealt."""
+    """An undisturbed run and a disturbed one, compared; the faults that were dealt, which are taken from `faults`."""
     dealt: collections.Counter[str] = collections.Counter()
     words = (*SMALL, f"seed={number}")
     with endpoint() as url:
@@ -262,18 +262,17 @@ def one_round(
         subprocess.run(command_line(runs, calm, url, until, *words), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
         asked = get(f"{url}/stats")
         storm = Storm(command_line(runs, stormy, url, until, *words), runs / stormy, dice)
-        process, fault = storm.start(), next(faults, None)
+        process = storm.start()
         while True:
-            patience = dice.uniform(0.3, LONGEST_S) if fault else None
+            patience = dice.uniform(0.3, LONGEST_S) if faults else None
             if storm.ended(process, patience) is not None:
                 if process.returncode == 0:
                     break
                 process = storm.start()
                 continue
-            assert fault is not None
+            fault = faults.popleft()
             goes_on = fault(storm, process)
             dealt[fault.__name__] += 1
-            fault = next(faults, None)
             if not goes_on:
                 process = storm.start()
         after = get(f"{url}/stats")
@@ -293,11 +292,11 @@ def main() -> None:
     parser.add_argument("--until", choices=DATA_STAGES, default="data", help="the last stage (default: data)")
     options = parser.parse_args()
     dice = random.Random(options.seed)
-    faults = itertools.islice(dealer(dice), options.faults)
+    faults = collections.deque(itertools.islice(dealer(dice), options.faults))
     dealt: collections.Counter[str] = collections.Counter()
     started, number = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as folder:
-        while dealt.total() < options.faults:
+        while faults:
             number += 1
             dealt += one_round(Path(folder), number, dice, faults, options.until)
     print(f"\n{dealt.total()} faults in {number} rounds, {time.monotonic() - started:.0f} s: nothing lost or doubled\n")
