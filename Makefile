@@ -9,7 +9,7 @@ TEST_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 
 MATH_TEST ?= $(shell $(PYTHON) tests/local_data.py math/test.jsonl)
 QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math.config.path=$(MATH_TEST))
 
-.PHONY: install system-packages quickstart ablation test test-slow lint bench docs clean
+.PHONY: install system-packages quickstart ablation test test-slow lint audit bench docs clean
 
 install: $(STAMP)
 
@@ -41,6 +41,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# Known vulnerabilities in what is installed; needs the network, and says so where there is none.
+audit: install
+	$(PYTHON) .ci/audit
 
 # All benchmarks with their defaults, or some: make bench BENCH="dedup answer_checker"
 bench: install

@@ -2,7 +2,7 @@
 
     python benchmarks/ablation_power.py
 
-Graded results are simulated: five arms, three seeds, one test for all. A problem has a difficulty, a problem
+Graded results are simulated: five arms, three and five seeds, one test for all. A problem has a difficulty, a problem
 and a seed share an accident (all arms of a seed see the same personas), every training has luck of its own,
 and the arm may have an effect. The scores go through `eval.crossed.arm_differences` and `eval.paired.holm`,
 which `eval.ablation` uses, and the rejections at 5% are counted, of single tests and after Holm's correction.
@@ -62,16 +62,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--problems", type=int, default=400)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5])
     arguments = parser.parse_args()
-    repetitions, problems, seeds = arguments.repetitions, arguments.problems, arguments.seeds
+    repetitions, problems = arguments.repetitions, arguments.problems
     half = 1.96 * math.sqrt(0.25 / repetitions)
-    print(f"{repetitions} repetitions, {problems} problems, {seeds} seeds, {len(ARMS)} arms (+- {half:.0%} at most)")
-    print("effect  luck of a training  one pair  after Holm  any of four after Holm")
-    for effect in (0.0, 0.1):
-        for luck in (0.0, 0.01, 0.02, 0.03):
-            one, corrected, any_of = rejections(repetitions, problems, seeds, effect, luck)
-            print(f"{effect:6.0%}  {luck:18.0%}  {one:8.0%}  {corrected:10.0%}  {any_of:22.0%}")
+    print(f"{repetitions} repetitions, {problems} problems, {len(ARMS)} arms (+- {half:.0%} at most)")
+    print("seeds  effect  luck of a training  one pair  after Holm  any of four after Holm")
+    for seeds in arguments.seeds:
+        for effect in (0.0, 0.1):
+            for luck in (0.0, 0.01, 0.02, 0.03):
+                one, corrected, any_of = rejections(repetitions, problems, seeds, effect, luck)
+                print(f"{seeds:5}  {effect:6.0%}  {luck:18.0%}  {one:8.0%}  {corrected:10.0%}  {any_of:22.0%}")
 
 
 if __name__ == "__main__":

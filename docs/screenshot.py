@@ -4,6 +4,7 @@
 --section NAME    from the section with this id on (accuracy, ablation, similarity, diversity, ...)
 --height PIXELS   how much of the page; 0: all of it
 --dark            in the dark scheme
+--walk STEPS      from dot to dot in the section's first map, so that a text is shown
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--phone", action="store_true")
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--section")
+    parser.add_argument("--walk", type=int, default=0)
     parser.add_argument("--height", type=int, default=_HEIGHT)
     words = parser.parse_args()
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
@@ -38,6 +40,10 @@ def main() -> None:
         opened.goto(Path(words.page).resolve().as_uri())
         if words.section:
             opened.evaluate("id => document.getElementById(id).scrollIntoView({behavior: 'instant'})", words.section)
+        if words.walk:
+            opened.eval_on_selector(f"#{words.section} .cloud", "cloud => cloud.focus({preventScroll: true})")
+            for _ in range(words.walk):
+                opened.keyboard.press("ArrowRight")
         opened.screenshot(path=words.picture, full_page=words.height == 0)
         browser.close()
 

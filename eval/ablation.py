@@ -27,7 +27,7 @@ from pydantic import Field
 
 from eval.compare import Run, refuse_different_grading, refuse_different_problems
 from eval.conclusions import conclude
-from eval.crossed import Estimate, arm_differences, arm_means, paired_by_seed
+from eval.crossed import Estimate, arm_differences, arm_means, detectable, paired_by_seed, training_luck
 from eval.paired import holm
 from eval.regrade import GRADERS
 from eval.scores import read_problems
@@ -37,7 +37,7 @@ from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("*",)
 
 PARTS = ("results", "problems", "data", "model", "exam", "diversity")
@@ -185,12 +185,15 @@ def _compare(config: Config, scores: Mapping[str, NDArray[np.float64]]) -> dict[
         compared[arm] = {
             **_shown(estimate),
             "p_holm": p_holm,
+            "detectable": round(detectable(estimate, alpha=config.alpha), 4),
             "better": int((by_problem > 0).sum()),
             "worse": int((by_problem < 0).sum()),
             "equal": int((by_problem == 0).sum()),
         }
     accuracy = {arm: _shown(estimate) for arm, estimate in arm_means(scores).items()}
-    return {"seeds": seeds, "n": problems, "accuracy": accuracy, "differences": compared}
+    luck = training_luck(scores)
+    shown = {"value": round(luck[0], 4), "high": round(luck[1], 4)} if luck is not None else None
+    return {"seeds": seeds, "n": problems, "accuracy": accuracy, "differences": compared, "luck": shown}
 
 
 def _shown(estimate: Estimate) -> dict[str, Any]:

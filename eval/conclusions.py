@@ -63,10 +63,28 @@ def _limits(benchmarks: Mapping[str, Any]) -> list[str]:
         + ("" if seeds > 1 else ", which is to say of no other: one seed does not tell an arm from its luck")
         + ". They know nothing of other teachers, personas, prompts, students or sizes."
     ]
+    for name, found in benchmarks.items():
+        limits.append(_power(name, found))
     best = max(arm["mean"] for each in benchmarks.values() for arm in each["accuracy"].values())
     if best < 0.1:
         limits.append("No arm solves a tenth of the test: where hardly anything is learnt, arms can hardly differ.")
     return limits
+
+
+def _power(benchmark: str, found: Mapping[str, Any]) -> str:
+    """What so large an experiment can see."""
+    smallest = max(each["detectable"] for each in found["differences"].values())
+    sentence = (
+        f"On the {benchmark.replace('_', ' ')}, an experiment of this size finds a true difference of"
+        f" {100 * smallest:.1f} points in nine of ten cases, and a smaller one less often"
+    )
+    if found["luck"] is None:
+        return f"{sentence}."
+    luck, high = (100 * found["luck"][key] for key in ("value", "high"))
+    return (
+        f"{sentence}. The luck of a training, its accuracy's standard deviation from seed to seed, is estimated at"
+        f" {luck:.1f} points (with 95% confidence at most {high:.1f})."
+    )
 
 
 def _arm(name: str) -> str:

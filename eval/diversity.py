@@ -9,15 +9,23 @@ What is measured of an input is told by its name up to a dash: the column `perso
 `problems` or `problems-with-0`, `solution` of `solutions`; `columns:` says otherwise. Of each collection a
 seeded sample of `max_texts` is measured, and random subsets of it at every size.
 
-The records are the measures by collection and size, the mean over `draws` subsets with their range. The
-summary holds the same by collection, with the duplicate rate at every threshold, distinct-1 to 4, bootstrap
-intervals of the mean cosines, and the topics: clusters that all collections of one column share, named by
-their words. docs/experiments.md has the formulae. Figure 10 of the paper is `eval.similarity`.
+The records are the measures by collection and size, the mean over `draws` subsets with a 95% interval. The
+summary holds the same by collection, with the duplicate rate at every threshold, distinct-1 to 4, and the
+topics: clusters that all collections of one column share, named by their words. docs/experiments.md has the
+formulae. `map.parquet`, beside the records, places texts in two dimensions (`eval.embedding_map`).
+Figure 10 of the paper is `eval.similarity`.
+
+Intervals come from subsampling (Politis & Romano 1994, Annals of Statistics 22:2031-2050): drawing with
+replacement, as a bootstrap does, would make duplicates of what has none. The spread of a measure over random
+subsets of b texts of a sample of n, divided by sqrt(1 - b / n) for what subsets of one sample have in common,
+is its standard error at b texts; at m > n / 2 texts that of b = n / 2 serves, times sqrt(b / m). An interval
+says what another sample of as many texts of the collection might give.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +36,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
+from eval.crossed import t_quantile
+from eval.embedding_map import embedding_map
 from eval.measures import (
-    Interval,
-    bootstrap_mean,
-    bootstrap_pairwise_cosine,
     compression_ratio,
     distinct_n,
     mean_pairwise_cosine,
     nearest_cosine,
     vendi_score,
+    wilson_interval,
 )
 from eval.topics import Topics, coverage, find_topics
 from personahub.core.artifact import Artifact
@@ -48,7 +56,7 @@ from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.stage import Stage
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("*",)
 
 MEASURES = (
@@ -62,10 +70,33 @@ CURVE = pa.schema(
         ("size", pa.int64()),
         ("measure", pa.string()),
         ("value", pa.float64()),  # mean over the draws
-        ("low", pa.float64()),  # the least and the largest of the draws
+        ("low", pa.float64()),  # ends of the 95% interval
         ("high", pa.float64()),
     ]
 )
+_RANGES = {
+    "mean_cosine": (-1.0, 1.0),
+    "nearest_cosine": (-1.0, 1.0),
+    "duplicate_rate": (0.0, 1.0),
+    "vendi": (1.0, math.inf),
+    "distinct_2": (0.0, 1.0),
+    "compression_ratio": (0.0, math.inf),
+    "topics_covered": (0.0, 1.0),
+    "effective_topics": (1.0, math.inf),
+}
+MAP = pa.schema(
+    [
+        ("column", pa.string()),
+        ("collection", pa.string()),
+        ("x", pa.float64()),  # both between 0 and 1
+        ("y", pa.float64()),
+        ("topic", pa.string()),  # its words; topics of the map are few, for each to have a colour
+        ("text", pa.string()),
+    ]
+)
+MAP_FILE = "map.parquet"
+_MAP_TOPICS = 8
+_MAP_TEXT = 400  # characters of a text that the map shows
 _SMALLEST = 25
 
 
@@ -75,13 +106,20 @@ class Config(StageConfig):
     embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of all texts.")
     columns: dict[str, str] = Field(default_factory=dict, description="Column by input, where its name does not tell.")
     max_texts: int = Field(default=2_000, gt=1, description="A seeded sample of each collection of this size.")
-    draws: int = Field(default=5, gt=0, description="Random subsets measured at every size below the sample's.")
+    draws: int = Field(
+        default=10, gt=1, description="Random subsets measured at every size; their spread makes the intervals."
+    )
     topics: int = Field(default=50, gt=1, description="Clusters of the texts of all collections of one column.")
     duplicate_threshold: float = Field(default=0.9, gt=0, le=1, description="Of the curve of duplicates.")
     duplicate_thresholds: tuple[float, ...] = Field(
         default=(0.7, 0.8, 0.85, 0.9, 0.95, 0.99), description="Cosines to the nearest text that count as duplicate."
     )
-    bootstrap_samples: int = Field(default=200, gt=0, description="Resamples behind each interval.")
+    map_texts: int = Field(
+        default=400,
+        ge=0,
+        le=2_000,
+        description="Texts of each column placed on the map; 0: no map. Time grows with its square.",
+    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +148,9 @@ def run(stage: Stage[Config]) -> None:
             results[collection.name] = _summary(collection, curve, config)
             progress.update()
         writer.rows_in = sum(collection.total for collection in collections)
+    if config.map_texts:
+        places = [row for column in topics for row in _places(column, collections, config)]
+        pq.write_table(pa.Table.from_pylist(places, MAP), stage.path / MAP_FILE)
     stage.report(
         collections=results,
         topics={column: _topic_table(found, collections, column) for column, found in topics.items()},
@@ -181,27 +222,46 @@ def sizes_up_to(total: int) -> list[int]:
 
 
 def measure_curve(collection: Collection, config: Config) -> list[Row]:
-    """Every measure at every size: mean, least and largest over random subsets."""
+    """Every measure at every size: mean over random subsets, and the 95% interval."""
     generator = np.random.default_rng(derive_seed(config.seed, "curve", collection.column))
     total = len(collection.texts)
     orders = [generator.permutation(total) for _ in range(config.draws)]
+    halves = _values(collection, orders, max(total // 2, 2), config)
     rows = []
     for size in sizes_up_to(total):
         # the whole sample is the same in any order, but for compression, which looks back a limited way
-        drawn = orders[:1] if size == total else orders
-        found = [measure(collection, order[:size], config.duplicate_threshold) for order in drawn]
+        found = _values(collection, orders[:1] if size == total else orders, size, config)
+        part, spread = (size, found) if size <= total // 2 else (max(total // 2, 2), halves)
         for name in MEASURES:
-            values = [each[name] for each in found]
-            rows.append(
-                {
-                    "size": size,
-                    "measure": name,
-                    "value": sum(values) / len(values),
-                    "low": min(values),
-                    "high": max(values),
-                }
-            )
+            value = float(np.mean(found[name]))
+            error = _standard_error(spread[name], part, size, total)
+            low, high = _within(name, value, t_quantile(0.95, config.draws - 1) * error, size)
+            rows.append({"size": size, "measure": name, "value": value, "low": low, "high": high})
     return rows
+
+
+def _values(
+    collection: Collection, orders: Sequence[NDArray[np.int64]], size: int, config: Config
+) -> dict[str, list[float]]:
+    found = [measure(collection, order[:size], config.duplicate_threshold) for order in orders]
+    return {name: [each[name] for each in found] for name in MEASURES}
+
+
+def _standard_error(values: Sequence[float], part: int, size: int, total: int) -> float:
+    """Standard error at `size` texts, from values of random subsets of `part` of the sample's `total` texts."""
+    if part >= total:  # two texts: there are no parts of them to differ
+        return 0.0
+    return float(np.std(values, ddof=1)) * math.sqrt(part / size / (1 - part / total))
+
+
+def _within(name: str, value: float, reach: float, size: int) -> tuple[float, float]:
+    """Ends of an interval, inside what the measure can be. That no duplicate was seen does not mean that there is none."""
+    low, high = value - reach, value + reach
+    if name == "duplicate_rate":
+        wilson = wilson_interval(round(value * size), size)
+        low, high = min(low, wilson.low), max(high, wilson.high)
+    least, largest = _RANGES[name]
+    return min(max(low, least), value), max(min(high, largest), value)
 
 
 def measure(collection: Collection, chosen: NDArray[np.int64], duplicate_threshold: float) -> dict[str, float]:
@@ -224,7 +284,6 @@ def measure(collection: Collection, chosen: NDArray[np.int64], duplicate_thresho
 
 def _summary(collection: Collection, curve: Sequence[Row], config: Config) -> dict[str, Any]:
     nearest = nearest_cosine(collection.vectors)
-    samples = config.bootstrap_samples
     points: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
     for row in curve:
         points[row["measure"]].append([row["size"], *(round(row[key], 4) for key in ("value", "low", "high"))])
@@ -232,8 +291,6 @@ def _summary(collection: Collection, curve: Sequence[Row], config: Config) -> di
         "column": collection.column,
         "total": collection.total,
         "texts": len(collection.texts),
-        "mean_cosine_interval": _ends(bootstrap_pairwise_cosine(collection.vectors, config.seed, samples)),
-        "nearest_cosine_interval": _ends(bootstrap_mean(nearest.tolist(), config.seed, samples)),
         "duplicate_rates": [
             {"threshold": threshold, "rate": round(float(np.mean(nearest >= threshold)), 4)}
             for threshold in config.duplicate_thresholds
@@ -258,8 +315,18 @@ def _topic_table(topics: Topics, collections: Sequence[Collection], column: str)
     ]
 
 
-def _ends(interval: Interval) -> list[float]:
-    return [round(interval.low, 4), round(interval.high, 4)]
+def _places(column: str, collections: Sequence[Collection], config: Config) -> list[Row]:
+    """The map of a column: as many texts of each of its collections, placed and clustered together."""
+    same = [collection for collection in collections if collection.column == column]
+    share = max(config.map_texts // len(same), 2)
+    vectors = np.vstack([collection.vectors[:share] for collection in same])
+    shown = [(collection.name, text) for collection in same for text in collection.texts[:share]]
+    topics = find_topics(vectors, [text for _, text in shown], _MAP_TOPICS, derive_seed(config.seed, "map", column))
+    places = embedding_map(vectors).tolist()
+    return [
+        {"column": column, "collection": name, "x": x, "y": y, "topic": topics.names[label], "text": text[:_MAP_TEXT]}
+        for (name, text), (x, y), label in zip(shown, places, topics.labels, strict=True)
+    ]
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
@@ -25,6 +26,8 @@ from personahub.core.progress import format_seconds
 from personahub.core.runner import StageFailedError, run_experiment
 from personahub.core.worker import COMMAND_VARIABLE
 from personahub.persona_commands import add_commands as add_persona_commands
+
+Commands = Any  # what argparse has no public name for: the object that `add_subparsers` returns
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,12 +69,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="personahub", description="Persona-driven synthetic data: made, verified, trained on and measured."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (
+        _add_plan, _add_run, _add_show, _add_check, _add_complete, _add_dedup, _add_cache, add_persona_commands, _add_push,
+        _add_forget, _add_wandb, _add_diff,
+    ):  # fmt: skip
+        add(commands)
+    return parser
 
+
+def _add_plan(commands: Commands) -> None:
     plan = commands.add_parser("plan", help="what is done, what is to come, and its cost; spends nothing")
     _add_experiment(plan)
     plan.add_argument("--pilot", type=Path, metavar="RUN", help="correct the estimates by what this small run took")
     plan.set_defaults(command=_plan)
 
+
+def _add_run(commands: Commands) -> None:
     run = commands.add_parser("run", help="run an experiment; finished stages are left alone")
     _add_experiment(run)
     run.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
@@ -80,12 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+
+def _add_show(commands: Commands) -> None:
     show = commands.add_parser("show", help="counts and some records of an artifact")
     show.add_argument("artifact", help="its folder, such as runs/quickstart/personas")
     show.add_argument("-n", type=int, default=3, help="records to show (default 3)")
     show.add_argument("--rejected", action="store_true", help="show rejected records instead")
     show.set_defaults(command=_show)
 
+
+def _add_check(commands: Commands) -> None:
     check = commands.add_parser(
         "check",
         help="grade predicted answers against reference answers, row by row",
@@ -105,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS", help="for one row (default 5)")
     check.set_defaults(command=_check)
 
+
+def _add_complete(commands: Commands) -> None:
     complete = commands.add_parser("complete", help="answer a file of chat requests (OpenAI's batch format), resumably")
     complete.add_argument("source", type=Path, metavar="REQUESTS.jsonl", help="custom_id, method, url, body per line")
     complete.add_argument("target", type=Path, metavar="OUT.jsonl", help="the replies, in the same order")
@@ -121,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one try (default 600)")
     complete.set_defaults(command=_complete)
 
+
+def _add_dedup(commands: Commands) -> None:
     dedup = commands.add_parser(
         "dedup",
         help="near-duplicates out of JSONL and Parquet files",
@@ -148,6 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     dedup.set_defaults(command=_dedup)
 
+
+def _add_cache(commands: Commands) -> None:
     cache = commands.add_parser("cache", help="the journals of completions: what they take, and removing them")
     cache.add_argument("action", choices=("stats", "prune"), help="prune: those of complete stages")
     cache.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="by name (default: all)")
@@ -155,8 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--yes", action="store_true", help="prune: remove them; without it, only say what would go")
     cache.set_defaults(command=_cache)
 
-    add_persona_commands(commands)
 
+def _add_push(commands: Commands) -> None:
     push = commands.add_parser("push", help="publish an artifact with its dataset card on the Hugging Face hub")
     push.add_argument("artifact", help="its folder, such as runs/quickstart/problems")
     where = push.add_mutually_exclusive_group(required=True)
@@ -167,23 +190,28 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--private", action="store_true", help="if the data set is made now")
     push.set_defaults(command=_push)
 
+
+def _add_forget(commands: Commands) -> None:
     forgetting = commands.add_parser("forget", help="take a record, and all that was made from it, out of a run")
     forgetting.add_argument("id", help="of a web text, persona, problem or any other record")
     forgetting.add_argument("--experiment", type=Path, required=True, help="the run's folder, such as runs/quickstart")
     forgetting.add_argument("--yes", action="store_true", help="remove it; without it, only say what would go")
     forgetting.set_defaults(command=_forget)
 
+
+def _add_wandb(commands: Commands) -> None:
     wandb = commands.add_parser("wandb", help="send what was tracked offline to Weights & Biases")
     wandb.add_argument("action", choices=["sync"])
     wandb.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
     wandb.add_argument("--dry-run", action="store_true", help="list what would be sent")
     wandb.set_defaults(command=_wandb)
 
+
+def _add_diff(commands: Commands) -> None:
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
     diff.add_argument("a")
     diff.add_argument("b")
     diff.set_defaults(command=_diff)
-    return parser
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:

@@ -14,9 +14,10 @@ from personahub.lexicon import person_word, words
 
 _NAME = r"[A-ZÀ-ÖØ-ÞŁŚŻČŠŽ][\w'’-]*[a-zß-öø-ÿłśżčšžćńğışă]"
 _PARTICLE = r"(?:[A-Z]\.|de|da|di|van|von|der|den|bin|ibn|al|el|del|la|le)"
-_FULL = rf"{_NAME}(?:\s{_PARTICLE})*\s{_NAME}(?:\s{_NAME}){{0,2}}"
+_FULL = rf"{_NAME}(?:\s{_PARTICLE})*\s(?:al-|el-|d['’])?{_NAME}(?:\s{_NAME}){{0,2}}"
 _HONORIFIC = (
-    r"(?:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|Sir|Dame|Lord|Lady|President|Senator|Justice|King|Queen|Pope|Saint|Sheikh)\.?"
+    r"(?:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|Sir|Dame|Lord|Lady|President|Senator|Justice|King|Queen|Pope|Saint|Sheikh"
+    r"|Rev|Reverend|Pastor|Rabbi|Imam|Herrn?|Frau|Monsieur|Madame|Señora?|Signora?)\.?"
 )
 _AFTER = r"(?=\s?[,;:(]|\.?$|\s(?:is|was|has|who|and|from)\b)"
 
@@ -33,11 +34,14 @@ _FIRST_NAME = re.compile(
 )
 _NO_FIRST_NAME = re.compile(r".+(?:ly|ed|ing|ess|er|or|an|ist)$|(?:It|He|She|They|This|That|There|Who|One|Everyone)$")
 _MENTIONS = (
-    re.compile(rf"\b{_HONORIFIC}\s(?P<name>{_NAME})"),
+    re.compile(rf"\b{_HONORIFIC}\s(?P<name>{_NAME}(?:\s{_NAME}){{0,2}})"),
     re.compile(
         r"\b(?:of|to|with|by|under|alongside|for|like|and|admir\w+|idoli[sz]\w+|know|knows|knew|met|support\w*|follow\w*)\s"
         rf"(?P<name>{_FULL})"
     ),
+    re.compile(rf"\b(?:von|mit|für|avec|chez|para|(?:amie?|hij[ao]|collègue|voisine?)\sd[ei])\s(?P<name>{_FULL})"),
+    re.compile(rf"\blearn\w*\s(?:\w+\s){{0,4}}from\s(?P<name>{_FULL})"),
+    re.compile(rf"\b(?P<before>[a-z][\w-]*),?\s(?P<name>{_FULL})"),  # her husband Edward Lacey; his tutor, Jim Bell
     re.compile(rf"\b(?P<name>{_FULL})['’](?:s\s|\s)"),
     re.compile(rf"\b(?P<name>{_FULL})\s(?:fan|superfan|supporter|admirer|stan)\b"),
 )
@@ -45,7 +49,7 @@ _MENTIONS = (
 # Title-case occupations look like names; surnames such as Baker or Smith are left out on purpose.
 _TITLES = words(
     """
-    administrator agent ambassador analyst annoyed aspiring assistant attendant attorney author banker buyer captain
+    accountant administrator agent ambassador analyst annoyed aspiring assistant attendant attorney author banker buyer captain
     cashier chef chief clerk coach colonel commander conductor consultant contractor controller coordinator
     counsellor counselor critic curator dealer designer detective developer director doctor driver editor employee
     engineer enthusiast executive expert fan farmer father firefighter former founder guard hacker head inspector
@@ -72,9 +76,11 @@ _NOT_IN_NAMES = words(
     Community Conservation Cup Disease Drive Engine Fantasy Federation Forest Functions Gas Girl Heights Hotels
     Identification Initiative Kong Lanka Municipality Networks Parliament Physics Platform Policy Publishing Racing
     Rapid Ridge Secondary Society Subdistrict Tigers Titles Transit Wars Zealand
+    Apache Auto Bahn Beef Deutsche Grand Process Processes Real Theorem
     An Das Der Die Een Ein Eine El Los Um Uma Un Una Une
     """
 )
+_FIELD = re.compile(r".+(?:ology|onomy|ography|istry|osophy|ics)$")
 _NATIONAL = re.compile(r".+(?:ian|ean|ese|ish|[rx]ican)s?$")
 
 
@@ -107,6 +113,6 @@ def _single_name(persona: str) -> str | None:
 
 def _is_name(phrase: str) -> bool:
     parts = [re.sub(r"['’]s?$", "", part) for part in re.sub(rf"^{_HONORIFIC}\s", "", phrase).split()]
-    if any(part in _NOT_IN_NAMES for part in parts) or _NATIONAL.match(parts[-1]):
+    if any(part in _NOT_IN_NAMES for part in parts) or _NATIONAL.match(parts[-1]) or _FIELD.match(parts[-1]):
         return False
     return not any(part.lower().removesuffix("s") in _TITLES or _TITLE_FORM.match(part) for part in parts)

@@ -37,7 +37,7 @@ from personahub.core.template import load_template
 from personahub.lexicon import LANGUAGES, detect_language, person_word, words
 from personahub.names import introduced_name, mentioned_name
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("personas",)
 WORK = Work(cpu_seconds=0.00018, memory_bytes=150, disk_bytes=53, measured_by="benchmarks.million")
 PROMPTS = Path(__file__).parent / "prompts"
@@ -272,21 +272,26 @@ def markup(persona: str, _config: Config | None = None) -> str | None:
 _CONTACT = re.compile(
     r"""
     (?<![\w.+-])[\w.+-]+\s?(?:@|[\[(]\s?at\s?[\])])\s?[\w-]+\s?(?:\.|[\[(]\s?dot\s?[\])])\s?\w+  # e-mail, also spelled out
+    | \b[\w.+-]+\s(?:at|AT)\s[\w-]+\s(?:dot|DOT)\s\w{2,}
     | \bhttps?://|\bwww\.\w|\b[\w-]+\.(?:com|org|net|info|edu|gov|io|co\.uk)/\w      # address of a page
     | (?<![\w.,@/-])@\w{3,}                                                          # handle
     | \b\d{1,5}[a-z]?\s(?:[A-Z][\w'’.-]*\s){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Boulevard|Blvd|Drive|Close)\b
+    | \b[A-ZÄÖÜ][\wäöüß-]*(?:straße|strasse|str\.|weg|platz|gasse|allee)\s\d{1,4}[a-z]?\b
+    | \b\d{1,4},?\s(?:rue|avenue|boulevard|place|chemin|impasse|quai)\s(?:du|des?|d['’]|l['’]|la)
+    | \b(?:Calle|Avenida|Plaza|Via|Viale|Piazza|Rua)\s(?:\w+\s){0,2}[A-Z]\w+,?\s\d{1,4}\b
     """,
     re.VERBOSE,
 )
 _DIGITS = re.compile(r"(?<![\w.])(?:\+|\(\+?)?\d(?:[\s().-]{0,2}\d){6,17}(?!\w)")
+_BOOK = re.compile(r"\bISBN[\s:-]*(?:1[03][\s:]+)?[\d\s-]{9,17}[\dX]")
 _DATE_OR_RANGE = re.compile(
-    r"\d{4}\s?[-–./]\s?\d{1,2}(?:\s?[-–./]\s?\d{1,2})?|\d{1,2}[-./]\d{1,2}[-./]\d{4}|\d{4}\s?[-–]\s?\d{4}|\d+"
+    r"\d+\.\d+|\d{4}\s?[-–./]\s?\d{1,2}(?:\s?[-–./]\s?\d{1,2})?|\d{1,2}[-./]\d{1,2}[-./]\d{4}|\d{4}\s?[-–]\s?\d{4}|\d+"
 )
 
 
 def contact_data(persona: str, _config: Config | None = None) -> str | None:
-    """E-mail address, phone number, page, handle or street address."""
-    persona = unicodedata.normalize("NFKC", persona)  # full-width @ and digits, too
+    """E-mail address, phone number, page, handle or street address; streets in five languages' notation."""
+    persona = _BOOK.sub("", unicodedata.normalize("NFKC", persona))  # full-width @ and digits, too
     matched = _matched(_CONTACT, persona)
     if matched:
         return matched

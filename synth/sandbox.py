@@ -147,9 +147,12 @@ class _Server:
             "output_bytes": self._limits.output_kb << 10,
         }
         reply = self._ask(request, self._limits.timeout_s + _GRACE_S)
+        if reply is None:  # killed for want of memory or stopped by somebody, most likely, and not by the program
+            self._start()
+            reply = self._ask(request, self._limits.timeout_s + _GRACE_S)
         if reply is None:
             self.stop()
-            return ProgramResult("error", "", "the sandbox was lost", self._limits.timeout_s)
+            return ProgramResult("error", "", "the sandbox was lost twice", self._limits.timeout_s)
         if reply["status"] == "refused":
             raise UserError(_unusable(reply["detail"]))
         return ProgramResult(**reply)

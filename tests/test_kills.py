@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,8 @@ def losses(artifact: Artifact) -> dict[int, float]:
     return {row["step"]: row["train/loss"] for row in map(json.loads, lines)}
 
 
-def check_data_equal(runs: Path, a: str, b: str) -> None:
-    for stage in DATA_STAGES:
+def check_data_equal(runs: Path, a: str, b: str, stages: Sequence[str] = DATA_STAGES) -> None:
+    for stage in stages:
         calm, stormy = (contents(open_artifact(runs / name / stage)) for name in (a, b))
         for part, value in calm.items():
             assert stormy[part] == value, f"{stage}: {part} differs"

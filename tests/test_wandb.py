@@ -1,23 +1,38 @@
-"""The quickstart tracked offline: what `wandb sync` would send holds config, metrics, tables and lineage of every stage."""
+"""Experiments tracked offline: what `wandb sync` would send holds config, metrics, tables and lineage of every stage."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import test_ablation
 from tests.core.test_tracking import wandb_records
 from tests.test_notebooks import SMALL
+
+ARMS = test_ablation.ARMS
+TINY = (  # of every arm one seed, with a handful of problems
+    *test_ablation.SMALL,
+    "matrix.seed=[0]",
+    "stages.exam.config.per_input=2",
+    "stages.model.config.sft.max_steps=2",
+    "stages.model.config.sft.logging_steps=1",
+    "stages.after.config.sampling.max_tokens=8",
+    "stages.diversity.config.embedder.kind=hashing",
+    "stages.diversity.config.topics=4",
+)
 
 
 def sent(file: Path) -> dict[str, Any]:
     """What one run of W&B holds, read by W&B's own record types."""
-    found: dict[str, Any] = {"config": {}, "history": [], "artifacts": {}, "summary": set(), "group": "", "job": ""}
+    found: dict[str, Any] = {"config": {}, "history": [], "artifacts": {}, "summary": set(), "tables": set()}
     for record in wandb_records(file):
         kind = record.WhichOneof("record_type")
         if kind == "run":
@@ -26,6 +41,7 @@ def sent(file: Path) -> dict[str, Any]:
         elif kind == "history":
             found["history"].append({item.key or ".".join(item.nested_key) for item in record.history.item})
         elif kind == "summary":
+            found["tables"] |= {item.key for item in record.summary.update if '"table-file"' in item.value_json}
             found["summary"] |= {item.key or ".".join(item.nested_key) for item in record.summary.update}
         elif kind == "artifact":
             found["artifacts"][record.artifact.name] = json.loads(record.artifact.metadata or "{}")
@@ -35,30 +51,98 @@ def sent(file: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
-def test_every_stage_of_the_quickstart_is_a_run(tmp_path: Path, repository: Path) -> None:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")} | {
-        "HOME": str(tmp_path)
-    }
-    command = ["run", "configs/quickstart.yaml", "--runs", str(tmp_path / "runs"), "tracking.wandb=offline", *SMALL]
-    command.append("stages.model.config.sft.logging_steps=1")
-    called = [sys.executable, "-m", "personahub", *command]
-    subprocess.run(called, cwd=repository, env=clean, check=True, timeout=280)
-    folder = tmp_path / "runs" / "quickstart"
-    manifests = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/manifest.json")}
-    assert len(manifests) == 20
-    for stage, manifest in manifests.items():
-        (file,) = (folder / stage).rglob("*.wandb")
-        run = sent(file)
-        assert (run["group"], run["job"]) == ("quickstart", stage)
-        assert run["config"]["seed"] == "1"
-        assert "rows_out" in run["summary"]
-        made_from = {f"quickstart-{Path(used['path']).name}" for used in manifest["inputs"].values()}
-        told = run["artifacts"][f"quickstart-{stage}"]
-        assert set(told["made_from"]) == made_from
+def track(config: str, overrides: Sequence[str], runs: Path, repository: Path) -> None:
+    """Run an experiment offline, by somebody who has no account."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")} | {"HOME": str(runs)}
+    words = ["run", config, "--runs", str(runs), "tracking.wandb=offline", *overrides]
+    called = [sys.executable, "-m", "personahub", *words]
+    subprocess.run(called, cwd=repository, env=clean, check=True, timeout=1500)
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """What every stage of an experiment would send, checked against its manifest."""
+    found = {}
+    for path in sorted(folder.glob("*/manifest.json")):
+        manifest, stage = json.loads(path.read_text()), path.parent.name
+        (file,) = path.parent.rglob("*.wandb")
+        run = found[stage] = sent(file)
+        assert run["group"] == folder.name
+        assert run["config"]["seed"] == str(manifest["identity"]["seed"])
+        assert {"rows_in", "rows_out"} <= run["summary"]
+        told = run["artifacts"][f"{folder.name}-{stage}"]
         assert told["fingerprint"] == manifest["fingerprint"]
+        made_from = {f"{folder.name}-{Path(used['path']).name}": used for used in manifest["inputs"].values()}
+        assert told["made_from"] == {name: used["fingerprint"] for name, used in made_from.items()}
         if sum(manifest["shards"].values()):
-            assert list((folder / stage).rglob("samples_*.table.json"))
-    assert any(
-        {"train/loss", "train/grad_norm"} <= row for row in sent(next((folder / "model").rglob("*.wandb")))["history"]
-    )
+            assert "samples" in run["tables"], stage
+            assert list(path.parent.rglob("samples_*.table.json"))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+def test_every_stage_of_the_quickstart_is_a_run(tmp_path: Path, repository: Path) -> None:
+    track("configs/quickstart.yaml", [*SMALL, "stages.model.config.sft.logging_steps=1"], tmp_path, repository)
+    runs = read(tmp_path / "quickstart")
+    assert len(runs) == 20
+    assert all(run["job"] == stage for stage, run in runs.items())
+    assert any({"train/loss", "train/grad_norm"} <= row for row in runs["model"]["history"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+def test_arms_of_an_ablation_can_be_grouped_and_followed_back(tmp_path: Path, repository: Path) -> None:
+    track("configs/ablation_persona.yaml", TINY, tmp_path, repository)
+    runs = read(tmp_path / "ablation_persona")
+    artifacts = {name: told for run in runs.values() for name, told in run["artifacts"].items()}
+    for arm in ARMS:
+        for part in ("problems", "solutions", "verified", "data", "model", "after"):
+            run = runs[f"{part}-{arm}-0"]
+            assert run["job"] == part
+            assert json.loads(run["config"]["matrix"]) == {"arm": arm, "seed": "0"}
+        assert any({"train/loss", "train/grad_norm"} <= row for row in runs[f"model-{arm}-0"]["history"])
+        above = ancestors(f"ablation_persona-after-{arm}-0", artifacts)
+        assert {"sources", f"problems-{arm}-0", f"model-{arm}-0", "base_model"} <= above
+        assert not {f"model-{other}-0" for other in ARMS if other != arm} & above
+    summary = runs["ablation"]["summary"]
+    for arm in ARMS:
+        assert f"benchmarks.synthetic_test.accuracy.{arm}.mean" in summary
+    logged = {key for run in runs.values() for key in run["summary"].union(*run["history"])}
+    assert charted() <= logged | {"rejected/no_agreement"}  # so few problems may all be agreed on
+
+
+def ancestors(name: str, artifacts: Mapping[str, Any]) -> set[str]:
+    """Stages that an artifact was made from, at any distance."""
+    above = set(artifacts[name]["made_from"])
+    return {each.removeprefix("ablation_persona-") for each in above}.union(*(ancestors(e, artifacts) for e in above))
+
+
+def charted() -> set[str]:
+    """Keys that the documented workspace has charts of."""
+    pytest.importorskip("wandb_workspaces")
+    return {key for _, charts in _workspace_module().SECTIONS for _, keys, _ in charts for key in keys}
+
+
+def _workspace_module() -> Any:
+    path = Path(__file__).parents[1] / "docs" / "wandb_workspace.py"
+    spec = importlib.util.spec_from_file_location("wandb_workspace", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_workspace_shows_one_experiment_by_arm() -> None:
+    pytest.importorskip("wandb_workspaces")
+    module = _workspace_module()
+    view = module.workspace("team", "persona-hub", "ablation_persona")
+    assert [section.name for section in view.sections] == [title for title, _ in module.SECTIONS]
+    sent = view._to_model().model_dump_json(by_alias=True)  # what saving would send
+    assert '"ablation_persona"' in sent
+    assert sent.count("matrix") > sum(len(charts) for _, charts in module.SECTIONS)
+    for key in charted():
+        assert key in sent
+    page = (Path(__file__).parents[1] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert all(f"**{title}**" in page for title, _ in module.SECTIONS)
+    assert all(f"`{key}`" in page for key in charted())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from eval.report.embedding_map import read_maps
 from eval.report.lineage import lineage_samples, rejected_examples
 from eval.report.page import render_markdown, render_page
 from eval.report.summary import in_order, made_by, read_metrics, summarize
@@ -19,7 +20,7 @@ from personahub.core.artifact import write_json
 from personahub.core.config import StageConfig
 from personahub.core.stage import Stage
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("*",)
 
 
@@ -39,6 +40,7 @@ def run(stage: Stage[Config]) -> None:
         lineage_samples(artifacts, stage.config.samples, stage.config.seed),
         rejected_examples(artifacts, stage.config.examples_per_reason),
         {artifact.manifest.stage: read_metrics(artifact) for artifact in made_by(artifacts, "train.sft")},
+        read_maps(artifacts),
     )
     write_json(stage.path / "summary.json", summary)
     (stage.path / "report.md").write_text(render_markdown(summary), encoding="utf-8")

@@ -81,7 +81,8 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
         low, high = max(found["low"], 0.0), min(found["high"], 1.0)
         rows.append(IntervalRow(arm_name(arm), found["mean"], low, high, colour))
     note = f"{result['n']:,} problems, mean over {result['seeds']} seeds. 95% intervals over problems and seeds."
-    accuracy = Panel(f"Accuracy on the {title}", note, interval_chart(rows), folds=_folds(name, result, stage, series))
+    chart = interval_chart(rows, fitted=True)
+    accuracy = Panel(f"Accuracy on the {title}", note, chart, folds=_folds(name, result, stage, series))
     differences = [
         DifferenceRow(
             arm_name(arm), found["mean"], found["low"], found["high"], series[arm], f"p {_p(found['p_holm'])}"
@@ -162,12 +163,21 @@ def _curves(found: Mapping[str, Any], series: Mapping[str, str]) -> list[Panel]:
     panels = []
     for measure in _CURVES:
         lines = [
-            Line(arm_name(arm), [(point[0], point[1]) for point in found["curves"][measure][arm]], colour)
+            Line(
+                arm_name(arm),
+                [(point[0], point[1]) for point in found["curves"][measure][arm]],
+                colour,
+                ends=[(point[2], point[3]) for point in found["curves"][measure][arm]],
+            )
             for arm, colour in series.items()
         ]
         title = MEASURE_TITLES[measure]
-        chart = line_chart(lines, "problems", title, y_shown=lambda value, m=measure: shown_value(m, value))
-        panels.append(Panel(f"{title[:1].upper()}{title[1:]} by number of problems", "Mean over seeds.", chart))
+        shown = f"{title[:1].upper()}{title[1:]} by number of problems"
+        note = "Mean over seeds; the band is from the least seed to the largest."
+        chart = line_chart(
+            lines, "problems", title, y_named=False, y_shown=lambda value, m=measure: shown_value(m, value)
+        )
+        panels.append(Panel(shown, note, chart))
     return panels
 
 

@@ -20,6 +20,14 @@ class Table:
     marked: Sequence[str] = ()
     swatches: Sequence[str] = ()
 
+    @property
+    def numbers(self) -> list[bool]:
+        """Of each column, whether it holds numbers, which stand to the right."""
+        return [
+            column > 0 and not any(row[column][:1].isalpha() for row in self.rows if len(row) > column)
+            for column in range(len(self.header))
+        ]
+
 
 @dataclass(frozen=True)
 class Fold:

@@ -81,19 +81,23 @@ class IntervalRow:
     note: str = ""
 
 
-def interval_chart(rows: Sequence[IntervalRow]) -> Markup:
-    """One line per row: label, a dot on its interval, the number."""
-    return tag("div", *map(_interval_row, rows), _row_axis(lambda value: f"{100 * value:.0f}%"), class_="rows")
+def interval_chart(rows: Sequence[IntervalRow], fitted: bool = False) -> Markup:
+    """One line per row: label, a dot on its interval, the number. Scale: from 0 to 1, or `fitted` to 0.1, 0.25 or 0.5."""
+    largest = max((max(row.value, row.high or 0) for row in rows), default=1.0)
+    top = next(end for end in (0.1, 0.25, 0.5, 1.0) if end >= min(largest, 1.0)) if fitted else 1.0
+    scale = Scale(0.0, top)
+    axis = _row_axis(lambda at: f"{100 * top * at:g}%")
+    return tag("div", *(_interval_row(row, scale) for row in rows), axis, class_="rows")
 
 
-def _interval_row(row: IntervalRow) -> Markup:
-    at = SHARE.percent(row.value)
+def _interval_row(row: IntervalRow, scale: Scale) -> Markup:
+    at = scale.percent(row.value)
     marks = []
     title = f"{row.label}: {percent(row.value)}"
     value = tag("b", percent(row.value))
     if row.low is not None and row.high is not None:
         title += f", 95% interval {percent(row.low)} to {percent(row.high)}"
-        left, right = SHARE.percent(row.low), SHARE.percent(row.high)
+        left, right = scale.percent(row.low), scale.percent(row.high)
         marks.append(
             tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4)
         )
@@ -248,12 +252,13 @@ def bar(segments: Sequence[Segment], total: int) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve, or single points where `points_only`."""
+    """A curve, or single points where `points_only`. `ends`: of the interval at each point, drawn as a band."""
 
     label: str
     points: Sequence[tuple[float, float]]
     series: str
     points_only: bool = False
+    ends: Sequence[tuple[float, float]] = ()
 
 
 def line_chart(
@@ -262,16 +267,20 @@ def line_chart(
     y_title: str,
     log_x: bool = False,
     y_from_zero: bool = False,
+    y_named: bool = True,
     y_shown: Callable[[float], str] = "{:g}".format,
 ) -> Markup:
     """Curves over a common pair of axes; points carry their values as hover titles.
+
+    Without `y_named`, the vertical axis has no title: the panel's says it.
 
     Returns an empty string when no line has a point.
     """
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+    xs = [x for x, _ in points]
+    ys = [y for _, y in points] + [end for line in lines for ends in line.ends for end in ends]
     x_scale = _x_scale(min(xs), max(xs), log_x)
     y_scale = _y_scale(min(ys), max(ys), y_from_zero)
     parts = [*_axes(x_scale, y_scale, y_shown)]
@@ -280,7 +289,8 @@ def line_chart(
     parts.append(tag("text", x_title, class_="axis-title", x="50%", y=_HEIGHT + 34, text_anchor="middle"))
     label = f"{y_title} by {x_title}: {', '.join(line.label for line in lines)}"
     svg = tag("svg", *parts, width="100%", height=_HEIGHT, role="img", aria_label=label)
-    return tag("div", tag("div", y_title, class_="axis-title"), tag("div", svg, class_="plot"), class_="line-chart")
+    named = tag("div", y_title, class_="axis-title") if y_named else ""
+    return tag("div", named, tag("div", svg, class_="plot"), class_="line-chart")
 
 
 def _x_scale(low: float, high: float, log: bool) -> Scale:
@@ -314,18 +324,27 @@ def _line(line: Line, x_scale: Scale, y_scale: Scale, x_title: str, y_shown: Cal
     places = [(x_scale.percent(x), _y(y_scale, y)) for x, y in line.points]
     parts = []
     if not line.points_only and len(places) > 1:
-        path = " ".join(f"{10 * x:.1f},{y:.1f}" for x, y in places)
-        curve = tag("polyline", points=path, class_=f"curve {line.series}")
+        drawn = [tag("polyline", points=_path(places), class_=f"curve {line.series}")]
+        if line.ends:
+            lower = [(x, _y(y_scale, low)) for (x, _), (low, _) in zip(places, line.ends, strict=True)]
+            upper = [(x, _y(y_scale, high)) for (x, _), (_, high) in zip(places, line.ends, strict=True)]
+            drawn.insert(0, tag("polygon", points=_path(lower + upper[::-1]), class_=f"band {line.series}"))
         # a drawing of its own that is stretched to the width of the chart; the stroke keeps its width
         parts.append(
-            tag("svg", curve, width="100%", height=_HEIGHT, viewBox=f"0 0 1000 {_HEIGHT}", preserveAspectRatio="none")
+            tag("svg", *drawn, width="100%", height=_HEIGHT, viewBox=f"0 0 1000 {_HEIGHT}", preserveAspectRatio="none")
         )
     radius = 5 if line.points_only or len(places) <= 12 else 3
     kind = "point" if radius == 5 else "point hidden-point"
-    for (x, y), (left, top) in zip(line.points, places, strict=True):
-        title = tag("title", f"{line.label}, {x_title} {x:,g}: {y_shown(y)}")
+    for number, ((x, y), (left, top)) in enumerate(zip(line.points, places, strict=True)):
+        interval = f" ({y_shown(line.ends[number][0])} to {y_shown(line.ends[number][1])})" if line.ends else ""
+        title = tag("title", f"{line.label}, {x_title} {x:,g}: {y_shown(y)}{interval}")
         parts.append(tag("circle", title, class_=f"{kind} {line.series}", cx=f"{left}%", cy=top, r=radius))
     return parts
+
+
+def _path(places: Sequence[tuple[float, float]]) -> str:
+    """Of a drawing 1,000 wide."""
+    return " ".join(f"{10 * x:.1f},{y:.1f}" for x, y in places)
 
 
 def _y(scale: Scale, value: float) -> float:
@@ -333,9 +352,9 @@ def _y(scale: Scale, value: float) -> float:
 
 
 def _thinned(line: Line) -> Line:
-    """Every n-th point of a long curve, and always the last."""
+    """Every n-th point of a long curve, and always the last; curves with a band are short."""
     step = -(-len(line.points) // _LONGEST_LINE)
-    if step <= 1:
+    if step <= 1 or line.ends:
         return line
     kept = list(line.points[::step])
     if kept[-1] != line.points[-1]:

@@ -19,6 +19,7 @@ MEASURE_TITLES = {
     "topics_covered": "topics covered",
     "effective_topics": "effective topics",
 }
+_LESS_IS_MORE = ("mean_cosine", "nearest_cosine", "duplicate_rate", "compression_ratio")
 _SHARES = ("duplicate_rate", "topics_covered")
 _SERIES = ("after", "other", "c2", "c0", "c3", "c5", "c4", "before")
 _TOPICS_SHOWN = 15
@@ -154,23 +155,27 @@ def diversity(summary: Mapping[str, Any]) -> Section | None:
         for measure, title in MEASURE_TITLES.items():
             lines = [
                 Line(
-                    _collection_name(name), [(point[0], point[1]) for point in found["curves"][measure]], colours[name]
+                    _collection_name(name),
+                    [(point[0], point[1]) for point in found["curves"][measure]],
+                    colours[name],
+                    ends=[(point[2], point[3]) for point in found["curves"][measure]],
                 )
                 for name, found in stage["collections"].items()
             ]
             shown = f"{title} (cosine ≥ {stage['duplicate_threshold']:g})" if measure == "duplicate_rate" else title
             chart = line_chart(
-                lines, "texts", shown, log_x=True, y_shown=lambda value, m=measure: shown_value(m, value)
+                lines, "texts", shown, log_x=True, y_named=False, y_shown=lambda value, m=measure: shown_value(m, value)
             )
-            panels.append(Panel(f"{shown[:1].upper()}{shown[1:]}", chart=chart))
+            more = "lower" if measure in _LESS_IS_MORE else "higher"
+            panels.append(Panel(f"{shown[:1].upper()}{shown[1:]}", f"{more}: more diverse", chart))
         panels.append(_thresholds(stage, colours))
         panels.append(_topics(stage))
     if not panels:
         return None
     lead = (
         "Each measure against the number of texts: a curve that has gone flat is saturated, and more texts of the same "
-        "kind add little. Similarity, duplicates, compression: less is more diverse. Vendi score, distinct-2, topics: "
-        "more is. All of them depend on the number of texts and on their length, so compare at equal numbers and kinds."
+        "kind add little. All of them depend on the number of texts and on their length, so compare at equal numbers and "
+        "kinds. Bands are 95% intervals: what as many other texts of the collection might give."
     )
     return Section("diversity", "Diversity", "Diversity", lead, legend=legend, panels=panels)
 
@@ -181,8 +186,8 @@ def _collection_name(name: str) -> str:
 
 def _note(stage: Mapping[str, Any]) -> str:
     return (
-        f"Embedded by {stage['embedder']}. Samples of each collection; 95% intervals by bootstrap over texts. Curves: the"
-        f" mean over {stage['draws']} random subsets of the sample."
+        f"Embedded by {stage['embedder']}. Samples of each collection, with 95% intervals by subsampling. Curves: the mean"
+        f" over {stage['draws']} random subsets of the sample."
     )
 
 
@@ -191,12 +196,8 @@ def _table(stage: Mapping[str, Any]) -> Table:
     found = list(stage["collections"].values())
     rows = [("texts measured, of", *(f"{each['texts']:,} of {each['total']:,}" for each in found))]
     for measure, title in MEASURE_TITLES.items():
-        values = [shown_value(measure, each["curves"][measure][-1][1]) for each in found]
-        if measure in ("mean_cosine", "nearest_cosine"):
-            values = [
-                f"{value} ({_range(each[f'{measure}_interval'])})" for value, each in zip(values, found, strict=True)
-            ]
-        rows.append((title, *values))
+        ends = [[shown_value(measure, value) for value in each["curves"][measure][-1][1:]] for each in found]
+        rows.append((title, *(f"{value} ({low.removesuffix('%')}–{high})" for value, low, high in ends)))
     rows += [(f"distinct-{n}", *(f"{each['distinct'][n]:.3f}" for each in found)) for n in ("1", "3", "4")]
     return Table(header, rows)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from eval.report import ablation, diversity, pipeline, results
+from eval.report import ablation, diversity, embedding_map, pipeline, results
 from eval.report.blocks import SAMPLE_KINDS
-from eval.report.charts import percent, tag
+from eval.report.charts import percent
+from eval.report.prose import line, prose, tex
 from personahub.core.progress import format_number, format_seconds
+from personahub.core.records import Row
 
 _FOLDER = Path(__file__).parent
 _FEW_PAIRS = 10  # fewer make no headline
-_FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_MATH = re.compile(r"(\$\$[^$]+\$\$|\$[^$\n]+\$|\\\[.+?\\\]|\\\(.+?\\\)|\\boxed\{[^{}]*\})", re.DOTALL)
 
 
 def render_page(
@@ -33,6 +32,7 @@ def render_page(
     samples: Sequence[Mapping[str, Any]],
     examples: Mapping[str, Any],
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    places: Mapping[str, Sequence[Row]],
 ) -> str:
     """The whole page as HTML.
 
@@ -41,6 +41,7 @@ def render_page(
         samples: of `eval.report.lineage.lineage_samples`.
         examples: of `eval.report.lineage.rejected_examples`.
         metrics: logged steps of each training stage by its name.
+        places: of `eval.report.embedding_map.read_maps`.
     """
     found = [
         *ablation.ablation(summary),
@@ -52,6 +53,7 @@ def render_page(
         results.breakdown(summary),
         diversity.similarity(summary),
         diversity.diversity(summary),
+        embedding_map.maps(summary, places),
         pipeline.samples(samples),
         pipeline.cost(summary),
         pipeline.repeat(summary),
@@ -87,33 +89,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["line"] = line
     environment.filters["prose"] = prose
     environment.filters["tex"] = tex
     environment.globals["kinds"] = SAMPLE_KINDS
     return environment
-
-
-def prose(text: str) -> Markup:
-    """Text with its line breaks; fenced code and LaTeX are set as code."""
-    parts, end = [], 0
-    for match in _FENCE.finditer(text):
-        parts.append(_paragraph(text[end : match.start()]))
-        parts.append(tag("pre", tag("code", match.group(1).rstrip("\n"))))
-        end = match.end()
-    parts.append(_paragraph(text[end:]))
-    return Markup("").join(parts)
-
-
-def _paragraph(text: str) -> Markup:
-    if not text.strip():
-        return Markup("")
-    pieces = _MATH.split(text.strip("\n"))
-    return tag("p", *(tex(piece) if i % 2 else piece for i, piece in enumerate(pieces)), class_="prose")
-
-
-def tex(text: str) -> Markup:
-    """LaTeX source, or a short answer, as inline code."""
-    return tag("code", text, class_="tex")
 
 
 def _facts(summary: Mapping[str, Any]) -> list[str]:
@@ -146,8 +126,9 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     cards += _similarity_cards(summary["similarity"])
     for stage in summary["diversity"][:1]:
         name, found = list(stage["collections"].items())[-1]
-        text = f"effective number of different {name.replace('_', ' ')} among {found['texts']:,}"
-        cards.append({"title": "Vendi score", "value": f"{found['curves']['vendi'][-1][1]:.1f}", "text": text})
+        _, value, low, high = found["curves"]["vendi"][-1]
+        text = f"effective number of different {name.replace('_', ' ')} among {found['texts']:,} (95% interval {low:.1f} to {high:.1f})"
+        cards.append({"title": "Vendi score", "value": f"{value:.1f}", "text": text})
     return cards
 
 

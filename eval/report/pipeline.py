@@ -14,6 +14,7 @@ from personahub.core.progress import format_number, format_seconds
 
 _COLOURS = 6  # CSS classes c0 to c5
 _NO_DATA = ("train.", "eval.")  # packages whose stages make no records on the way to training data
+_GIST = 180  # characters of a problem before it is opened
 _CURVES = {
     "train/loss": "training loss",
     "eval/accuracy": "accuracy on the validation slice",
@@ -169,7 +170,11 @@ def samples(chosen: Sequence[Mapping[str, Any]]) -> Section | None:
 
 def _outcome(sample: Mapping[str, Any]) -> dict[str, str]:
     text = sample["problem"]["text"].split("\n", 1)[0]
-    gist = text if len(text) <= 180 else f"{text[:180]} …"
+    gist = (
+        text
+        if len(text) <= _GIST
+        else f"{text[: text.rfind('$', 0, _GIST) if text.count('$', 0, _GIST) % 2 else _GIST]} …"
+    )
     if sample["outcome"] == "rejected":
         return {"label": str(sample["reason"]).partition(": ")[2], "series": "dropped", "gist": gist}
     return {"label": sample["outcome"], "series": "kept", "gist": gist}

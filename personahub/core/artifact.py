@@ -12,6 +12,7 @@ runs/<experiment>/<stage>/
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +31,9 @@ from personahub.core.errors import UserError
 from personahub.core.records import Row
 
 MANIFEST = "manifest.json"
+_PACKAGE = "persona-hub-harness"
 SPEC = "stage.json"
+FORMAT = 1  # of the run folder; raised when an older one can no longer be read
 
 
 class Usage(FrozenModel):
@@ -73,6 +76,7 @@ class InputReference(FrozenModel):
 class Manifest(FrozenModel):
     """What an artifact is and how it came to be. Holds no key and no machine-local secret."""
 
+    format: int = 1
     experiment: str
     stage: str
     module: str
@@ -81,7 +85,7 @@ class Manifest(FrozenModel):
     config: dict[str, Any]
     identity: dict[str, Any]
     inputs: dict[str, InputReference]
-    shards: dict[str, int]  # rows by shard name
+    shards: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], int]  # rows by shard name
     counts: Counts
     usage: Usage
     summary: dict[str, Any]  # the stage's own results
@@ -190,17 +194,33 @@ def read_manifest(path: Path) -> Manifest | None:
     """The manifest of the artifact at `path`, or None when there is none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or of another version of this package.
     """
+    file = path / MANIFEST
     try:
-        return Manifest.model_validate_json((path / MANIFEST).read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            f"{path / MANIFEST}: damaged manifest ({first}); rebuild it with run --redo {path.name}"
-        ) from None
+    except ValueError as error:  # not JSON, or not even UTF-8
+        raise UserError(f"{file}: damaged manifest ({error}); rebuild it with run --redo {path.name}") from None
+    try:
+        if isinstance(content, dict) and content.get("format", 1) != FORMAT:
+            raise UserError(_other_version(path, content, f"it has format {content['format']}, read is {FORMAT}"))
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+        raise UserError(_other_version(path, content, what)) from None
+
+
+def _other_version(path: Path, content: Any, what: str) -> str:
+    versions = content.get("versions") if isinstance(content, dict) else None
+    made_by = versions.get(_PACKAGE) if isinstance(versions, dict) else None
+    return (
+        f"{path / MANIFEST}: not a manifest of this version ({what}). Go on with the version of {_PACKAGE} that made it"
+        f"{f', {made_by}' if made_by else ''}; or keep it and choose another name (experiment=NAME); "
+        f"or replace it with run --redo {path.name}"
+    )
 
 
 def temporary_name(path: Path) -> Path:
@@ -221,6 +241,27 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
+_OF_THE_DISK = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.EACCES,
+    errno.EPERM,
+}
+
+
+def disk_error(error: OSError, folder: Path) -> str | None:
+    """One line for an error that is the disk's below `folder` or the permissions', and no bug of ours; else None."""
+    if not folder.is_dir():
+        return f"{folder}: vanished while the stage ran ({error.strerror or error}); bring it back, or run again to begin anew"
+    if error.errno in _OF_THE_DISK:
+        return f"{error.filename or folder}: {error.strerror or error}"
+    return None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all: to a temporary name, synced, then renamed.
 
@@ -228,9 +269,10 @@ def write_json(path: Path, value: Any) -> None:
         UserError: it cannot be written.
     """
     temporary = temporary_name(path)
-    with writing(path), temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False, sort_keys=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with writing(path):
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2, ensure_ascii=False, sort_keys=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)

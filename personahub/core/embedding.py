@@ -68,7 +68,7 @@ class EmbedderConfig(FrozenModel):
         default=8, gt=0, description="Requests in flight at the openai endpoint."
     )
     max_retry_s: Annotated[float, EXECUTION] = Field(
-        default=300, ge=0, description="How long a failing request is repeated."
+        default=3600, ge=0, description="How long a failing request is repeated."
     )
     device: Annotated[str, EXECUTION] = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     batch_tokens: Annotated[int | None, EXECUTION] = Field(

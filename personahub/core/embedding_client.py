@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _TEXTS_PER_REQUEST = 256
 _TIMEOUT_S = 120.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_SAID_S = 4.0  # a shorter wait is not worth a line
 
 
 def request_embeddings(texts: list[str], config: EmbedderConfig, report: Callable[[int], object]) -> np.ndarray:
@@ -113,5 +115,7 @@ def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) ->
         pause = wait if asked_wait is None else asked_wait
         if time.monotonic() + pause - started > max_retry_s:
             raise UserError(f"{url}: no embeddings within {max_retry_s:g} s: {problem}") from None
+        if pause >= _SAID_S:
+            print(f"{url}: {problem}; trying again in {pause:.0f} s, for up to {max_retry_s:g} s", file=sys.stderr)
         time.sleep(pause)
         wait = min(2 * wait, _LONGEST_WAIT_S)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from personahub.core import ray_cluster
+from personahub.core import processes, ray_cluster
 
 Executor = Literal["serial", "process", "ray"]
 
@@ -18,6 +16,8 @@ def map_tasks(
     jobs: Sequence[tuple[str, tuple[Any, ...]]],
     workers: int,
     on_done: Callable[[str], object],
+    under_way: set[str] | None = None,
+    timeout_s: float | None = None,
 ) -> None:
     """Call `function(*arguments)` for each named job, `workers` of them at once.
 
@@ -27,34 +27,18 @@ def map_tasks(
         jobs: (name, arguments) of each.
         workers: jobs under way at once, except under `serial`.
         on_done: called with the name of each finished job.
+        under_way: under `process`, kept equal to the names of the jobs that have begun and not ended.
+        timeout_s: under `process`, that one job may take; None: any time.
 
     Raises:
         What `function` raised first.
+        UserError: see `processes` and `ray_cluster`.
     """
     if executor == "ray":
         ray_cluster.map_tasks(function, jobs, workers, on_done)
     elif executor == "process" and len(jobs) > 1:
-        _map_in_processes(function, jobs, workers, on_done)
+        processes.map_tasks(function, jobs, workers, on_done, under_way, timeout_s)
     else:
         for name, arguments in jobs:
             function(*arguments)
             on_done(name)
-
-
-def _map_in_processes(
-    function: Callable[..., object],
-    jobs: Sequence[tuple[str, tuple[Any, ...]]],
-    workers: int,
-    on_done: Callable[[str], object],
-) -> None:
-    # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
-        futures = {pool.submit(function, *arguments): name for name, arguments in jobs}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            on_done(futures[future])

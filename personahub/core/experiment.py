@@ -26,11 +26,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from personahub.core.artifact import SPEC, InputReference, Manifest, open_artifact, read_manifest
+from personahub.core.artifact import FORMAT, SPEC, InputReference, Manifest, open_artifact, read_manifest
 from personahub.core.config import (
     EngineConfig,
     FrozenModel,
@@ -48,7 +48,7 @@ from personahub.core.matrix import expand_matrix
 from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking import TrackingConfig
 
-FORMAT = 1  # of the run folder; raised when an older one can no longer be read
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a folder: no way out of `runs/`, and nothing hidden
 
 
 class StageEntry(FrozenModel):
@@ -62,6 +62,7 @@ class StageEntry(FrozenModel):
     inputs: dict[str, str] | Literal["all"] = Field(default_factory=dict)
     config: dict[str, Any] = Field(default_factory=dict)
     execution: Execution = Execution()
+    axes: dict[str, str] = Field(default_factory=dict)  # what `foreach` chose, by axis; for tracking alone
 
     @model_validator(mode="after")
     def _one_of(self) -> StageEntry:
@@ -75,11 +76,11 @@ class StageEntry(FrozenModel):
 class ExperimentConfig(FrozenModel):
     """The whole YAML."""
 
-    experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    experiment: str = Field(pattern=_NAME)
     seed: int = Field(default=0, ge=0)
     description: str = ""
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    stages: dict[str, StageEntry]
+    stages: dict[Annotated[str, Field(pattern=_NAME)], StageEntry]
     tracking: TrackingConfig = TrackingConfig()
 
 
@@ -238,6 +239,7 @@ def _planned(
         engines={engine: experiment.engines[engine] for engine in used},
         execution=entry.execution,
         tracking=experiment.tracking,
+        axes=entry.axes,
     )
     state, found = _look(path, spec)
     return PlannedStage(
@@ -275,7 +277,9 @@ def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
         found = json.loads((path / SPEC).read_text(encoding="utf-8"))
         fingerprint = found["fingerprint"]
     except (FileNotFoundError, NotADirectoryError):
-        return "missing", {}
+        if not any(path.glob("[0-9]*.parquet")):
+            return "missing", {}
+        return "damaged", {"damage": f"{path}: shards without {SPEC}; rebuild the stage with run --redo {path.name}"}
     except (ValueError, KeyError, TypeError):
         return "damaged", {"damage": f"{path / SPEC}: damaged; rebuild the stage with run --redo {path.name}"}
     return ("partial" if fingerprint == spec.fingerprint else "stale"), describe(found)
@@ -296,7 +300,7 @@ def describe(found: Manifest | Mapping[str, Any]) -> dict[str, Any]:
 def stale_error(stage: PlannedStage) -> StaleArtifactError:
     """The error that explains what differs and names the two ways on."""
     wanted = describe(stage.spec.model_dump(mode="json")) if stage.spec else {}
-    differences = "; ".join(describe_differences(stage.found, wanted)) or "its recorded fingerprint"
+    differences = "; ".join(describe_differences(stage.found, wanted)) or "by another version of this package"
     return StaleArtifactError(
         f"{stage.path} was made differently: {differences}. "
         f"Keep it and choose another name (experiment=NAME), or replace it with run --redo {stage.name}"

@@ -43,7 +43,7 @@ from personahub.core.price import Price, usd
 from personahub.core.progress import Progress
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter
-from personahub.core.stage import Shard, Stage
+from personahub.core.stage import Shard, Stage, naming
 from personahub.core.workers import Job, Window, Workers
 
 T = TypeVar("T")
@@ -150,7 +150,9 @@ class CompletionShard(Shard):
 
         window: Window[Row, T | Failure] = Window((c.workers for c in self._clients.values()), self._moved)
         async for record, results in window.in_order(records, jobs):
+            self.at = record.get("id")
             yield record, results
+            self.at = None
 
     def usage(self) -> Usage:
         """What the engines were asked for, replayed completions and wasted replies included."""
@@ -186,7 +188,8 @@ class CompletionShard(Shard):
         except RequestRefused as refused:
             return [Failure(Rejected(refused.reason, refused.detail), None)] * len(requests)
         pairs = zip(requests, completions, strict=True)
-        return [await self._parse(record, request, completion, parse, attempts) for request, completion in pairs]
+        with naming(self, record.get("id")):
+            return [await self._parse(record, request, completion, parse, attempts) for request, completion in pairs]
 
     async def _parse(
         self,
@@ -321,7 +324,8 @@ async def _map_completions(
             journals.append(journal)
             with stage.writer(name, schema) as writer:
                 shard = CompletionShard(source.path / f"{name}.parquet", writer, journal, clients, moved, bar)
-                await process(stage, shard)
+                with naming(shard):
+                    await process(stage, shard)
                 writer.usage = shard.usage()
                 journal.flush()  # nothing is published before it is on record
             journal.close()

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from personahub.core.artifact import writing
 from personahub.core.engines.base import Request, Sampling
 from personahub.core.errors import UserError
 
@@ -57,10 +58,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._offsets = _index(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._earlier = path.open("rb")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._offsets = _index(path)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self._earlier = path.open("rb")
         self._buffer = bytearray()
         self._flush_is_due = False
         self._error: UserError | None = None
@@ -114,7 +116,8 @@ class Journal:
         self._error = self._error or UserError(f"{self._path}: is closed")  # its descriptor may be another file's soon
         try:
             self.flush()
-            os.fsync(self._file)
+            with writing(self._path):
+                os.fsync(self._file)
         finally:
             os.close(self._file)
             self._earlier.close()
@@ -136,7 +139,8 @@ def read_entries(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
                 key, entry = content["key"], content["entry"]
             except (ValueError, KeyError, TypeError):
                 raise UserError(
-                    f"{path}:{number}: damaged journal line; delete the line to ask for that completion again"
+                    f"{path}:{number}: damaged journal line; `sed -i {number}d {path}` takes it out, and that "
+                    "completion is asked for again"
                 ) from None
             end = begin + len(line)
             yield begin, end, key, entry

@@ -115,6 +115,8 @@ def _instance(
     inputs = entry.get("inputs")
     rest = {key: value for key, value in entry.items() if key not in ("foreach", "inputs")}
     found = _filled(rest, choice, axes, f"stages.{name}")
+    if choice:
+        found["axes"] = choice
     if isinstance(inputs, Mapping):
         found["inputs"] = {
             key: stage for part in inputs.items() for key, stage in _inputs(*part, choice, repeated, axes).items()

@@ -1,12 +1,14 @@
 """Progress of a stage: a bar on a terminal, a plain line now and then elsewhere.
 
-Both tell the rate, the time left, tokens and money.
+Both tell the rate, the time left, tokens and money. When nothing has moved for long, a line says so.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
@@ -22,26 +24,53 @@ class Progress:
         total: number of units, if known.
         unit: what is counted, in the plural.
         done: units that an earlier run finished; they do not count into the rate.
+        quiet_s: seconds without a unit until a line says so; then after twice as long, and so on.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str = "rows", done: int = 0) -> None:
+    def __init__(
+        self, label: str, total: int | None, unit: str = "rows", done: int = 0, quiet_s: float = 300.0
+    ) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._count, self._start_count = done, done
         self._tokens, self._cost = 0, 0.0
-        self._started = self._last_line = time.monotonic()
+        self._started = self._last_line = self._moved = time.monotonic()
+        self._quiet_s = quiet_s
+        self._over = threading.Event()
+        self.under_way: Callable[[], str] | None = None  # tells what was begun, for when nothing moves
         self._bar: tqdm | None = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", dynamic_ncols=True, leave=False)
 
     def __enter__(self) -> Progress:
+        threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._over.set()
         if self._bar is not None:
             self._bar.close()
 
+    def _watch(self) -> None:
+        """Say when nothing has moved for long: a worker that hangs looks like one that works."""
+        patience = self._quiet_s
+        while not self._over.wait(min(patience / 4, 5.0)):
+            quiet = time.monotonic() - self._moved
+            if quiet < self._quiet_s:
+                patience = self._quiet_s
+            elif quiet >= patience:
+                patience = 2 * quiet
+                tqdm.write(self._stands_still(quiet), file=sys.stderr)
+
+    def _stands_still(self, quiet: float) -> str:
+        of = "" if self._total is None else f" of {self._total:,}"
+        parts = [f"{self._label}: nothing finished for {format_seconds(quiet)}, at {self._count:,}{of} {self._unit}"]
+        if self.under_way is not None:
+            parts.append(self.under_way())
+        return "; ".join(part for part in parts if part)
+
     def update(self, count: int = 1, tokens: int = 0, cost_usd: float = 0.0) -> None:
         """Add finished units, and the tokens and money they took."""
+        self._moved = time.monotonic()
         self._count += count
         self._tokens += tokens
         self._cost += cost_usd

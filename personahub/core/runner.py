@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest, write_json
+from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest, write_json, writing
 from personahub.core.errors import UserError
 from personahub.core.experiment import Experiment, PlannedStage, stale_error
 from personahub.core.progress import format_number, format_seconds
@@ -98,7 +98,8 @@ def _refuse_stale_and_damaged(experiment: Experiment, names: Sequence[str], agai
 
 def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
     assert stage.spec is not None  # noqa: S101  (adopted stages are always cached)
-    stage.path.mkdir(parents=True, exist_ok=True)
+    with writing(stage.path):
+        stage.path.mkdir(parents=True, exist_ok=True)
     write_json(stage.path / SPEC, stage.spec.model_dump(mode="json"))
     worker = [*_launcher(stage), "-m", "personahub.core.worker"]
     # An interrupt waits until the stage's process can handle it, for it inherits that SIGINT is held: one amid
@@ -191,14 +192,15 @@ def _clear(stage: PlannedStage) -> None:
     """Remove what a stage made, the manifest first, so that a kill in between leaves no half that looks whole."""
     if stage.spec is None or not stage.path.is_dir():
         return
-    (stage.path / MANIFEST).unlink(missing_ok=True)
-    for item in stage.path.iterdir():
-        if item.name in _KEPT_ON_REDO:
-            continue
-        if item.is_dir():
-            shutil.rmtree(item)
-        else:
-            item.unlink()
+    with writing(stage.path):
+        (stage.path / MANIFEST).unlink(missing_ok=True)
+        for item in stage.path.iterdir():
+            if item.name in _KEPT_ON_REDO:
+                continue
+            if item.is_dir():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
 
 
 def _describe(manifest: Manifest) -> str:

@@ -24,13 +24,16 @@ import importlib
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 from pydantic import Field
 
+from personahub.core import processes
 from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
@@ -58,6 +61,12 @@ class Execution(FrozenModel):
     )
     workers: int = Field(default=1, gt=0, description="Shards under way at once, under `process` and `ray`.")
     shards_in_flight: int = Field(default=2, gt=0, description="Shards whose requests share one engine at a time.")
+    quiet_s: float = Field(
+        default=300, gt=0, description="Without a finished row, until a line says so and names the shards under way."
+    )
+    shard_timeout_s: float | None = Field(
+        default=None, gt=0, description="That one shard may take under `process`; then the stage ends and names it."
+    )
     launcher: tuple[str, ...] = Field(
         default=(), description="Command in front of the stage, such as [accelerate, launch]."
     )
@@ -77,6 +86,7 @@ class StageSpec(FrozenModel):
     engines: dict[str, dict[str, Any]]
     execution: Execution = Execution()
     tracking: TrackingConfig = TrackingConfig()
+    axes: dict[str, str] = Field(default_factory=dict)
 
 
 class Shard:
@@ -85,6 +95,7 @@ class Shard:
     def __init__(self, source: Path, writer: ShardWriter, progress: Callable[[int], None]) -> None:
         self.name = writer.name
         self.writer = writer
+        self.at: str | None = None  # id of the row in work, for the error that it may cause
         self._source = source
         self._progress = progress
 
@@ -92,7 +103,9 @@ class Shard:
         """Input rows, counted as they are taken."""
         for row in read_rows(self._source, columns):
             self.writer.rows_in += 1
+            self.at = row.get("id")
             yield row
+            self.at = None
             self._progress(1)
 
     def write(self, row: Row) -> None:
@@ -139,7 +152,7 @@ class Stage(Generic[C]):
 
     def progress(self, total: int | None, unit: str = "rows", done: int = 0) -> Progress:
         """A progress bar in the stage's name."""
-        return Progress(self.name, total, unit, done)
+        return Progress(self.name, total, unit, done, self.spec.execution.quiet_s)
 
     def pending(self, source: Artifact) -> list[str]:
         """Names of the source's shards whose output is not there yet."""
@@ -162,14 +175,16 @@ class Stage(Generic[C]):
                     _map_shard(self, process, source, name, schema, progress.update)
                 return
             tracker, self.tracker = self.tracker, None  # open files do not travel
+            jobs = [(name, (self, process, source, name, schema, _no_progress)) for name in pending]
+
+            def on_done(name: str) -> None:
+                progress.update(source.manifest.shards[name])
+
             try:
-                map_tasks(
-                    execution.executor,
-                    _map_shard,
-                    [(name, (self, process, source, name, schema, _no_progress)) for name in pending],
-                    execution.workers,
-                    lambda name: progress.update(source.manifest.shards[name]),
-                )
+                shards: set[str] = set()
+                progress.under_way = partial(processes.describe, shards)
+                limit = execution.shard_timeout_s
+                map_tasks(execution.executor, _map_shard, jobs, execution.workers, on_done, shards, limit)
             finally:
                 self.tracker = tracker
             self._wait_to_see(pending)
@@ -209,7 +224,21 @@ def _map_shard(
     stage: Stage, process: Any, source: Artifact, name: str, schema: pa.Schema, progress: Callable[[int], None]
 ) -> None:
     with stage.writer(name, schema) as writer:
-        process(stage, Shard(source.path / f"{name}.parquet", writer, progress))
+        shard = Shard(source.path / f"{name}.parquet", writer, progress)
+        with naming(shard):
+            process(stage, shard)
+
+
+@contextmanager
+def naming(shard: Shard, record: str | None = None) -> Iterator[None]:
+    """An error of ours says at the end of its traceback which shard and record it came of."""
+    try:
+        yield
+    except Exception as error:
+        at = record or shard.at
+        if not isinstance(error, UserError) and not hasattr(error, "__notes__"):
+            error.add_note(f"in shard {shard.name}{f', record {at}' if at else ''}")
+        raise
 
 
 def load_stage_module(name: str, where: str) -> types.ModuleType:

@@ -1,7 +1,8 @@
 """Experiment tracking: `metrics.jsonl` always, Weights & Biases when asked.
 
-The only module that imports wandb. A stage is one W&B run: group = experiment, job type = stage.
-Offline runs and W&B's own files stay below the stage's folder.
+The only module that imports wandb. A stage is one W&B run: group = experiment, job type = stage. The runs of a
+stage that `foreach` repeats have one job type, and `matrix.arm`, `matrix.seed` and so on in their configs, to be
+grouped by. docs/experiments.md lays out a workspace. Offline runs and W&B's own files stay below the stage's folder.
 """
 
 from __future__ import annotations
@@ -30,17 +31,29 @@ class TrackingConfig(FrozenModel):
     project: str = "persona-hub"
     entity: str | None = None
     tags: tuple[str, ...] = Field(default=())
+    timeout_s: float = Field(
+        default=60, gt=0, description="For W&B to take a run or its end; then it is tracked offline, to be sent later."
+    )
 
 
 class Tracker:
     """Writes a stage's metrics. `step` is the stage's own axis, such as the optimizer step."""
 
-    def __init__(self, folder: Path, config: TrackingConfig, experiment: str, stage: str, settings: Any) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+    def __init__(
+        self,
+        folder: Path,
+        config: TrackingConfig,
+        experiment: str,
+        stage: str,
+        settings: Mapping[str, Any],
+        axes: Mapping[str, str] | None = None,
+    ) -> None:
+        with writing(folder / "metrics.jsonl"):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._run = None
         if config.wandb != "disabled":
-            self._run = _start_wandb(folder, config, experiment, stage, settings)
+            self._run = _start_wandb(folder, config, experiment, stage, settings, axes or {})
 
     @property
     def in_wandb(self) -> bool:
@@ -95,8 +108,14 @@ class Tracker:
     def finish(self, failed: bool = False) -> None:
         """Close the metrics file and end the W&B run."""
         self._file.close()
-        if self._run is not None:
+        if self._run is None:
+            return
+        import wandb
+
+        try:
             self._run.finish(exit_code=1 if failed else 0)
+        except (wandb.Error, OSError) as error:  # the stage's results are its artifact, which is whole
+            _warn(f"W&B did not take the end of {self._run.name}: {error}. To send it later: personahub wandb sync")
 
 
 def offline_runs(runs: Path) -> list[Path]:
@@ -119,7 +138,14 @@ def sync(folders: Sequence[Path]) -> int:
     return subprocess.run(command, check=False).returncode  # noqa: S603 - paths that were just listed
 
 
-def _start_wandb(folder: Path, config: TrackingConfig, experiment: str, stage: str, settings: Any) -> Any:
+def _start_wandb(
+    folder: Path,
+    config: TrackingConfig,
+    experiment: str,
+    stage: str,
+    settings: Mapping[str, Any],
+    axes: Mapping[str, str],
+) -> Any:
     for variable, name in (("WANDB_DIR", ""), ("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
         os.environ.setdefault(variable, str(folder / "wandb" / name))
         Path(os.environ[variable]).mkdir(parents=True, exist_ok=True)
@@ -128,16 +154,37 @@ def _start_wandb(folder: Path, config: TrackingConfig, experiment: str, stage: s
 
     if config.wandb == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
         raise UserError("tracking.wandb=online needs an account: run `wandb login`, or set tracking.wandb=offline")
-    return wandb.init(
-        mode=config.wandb,
-        project=config.project,
-        entity=config.entity,
-        group=experiment,
-        job_type=stage,
-        name=f"{experiment}/{stage}",
-        tags=list(config.tags),
-        config=settings,
-        dir=str(folder / "wandb"),
-        resume="allow",
-        id=f"{experiment}-{stage}".replace("/", "-"),
-    )
+
+    def start(mode: Literal["offline", "online"]) -> Any:
+        return wandb.init(
+            mode=mode,
+            project=config.project,
+            entity=config.entity,
+            group=experiment,
+            job_type=stage.removesuffix("".join(f"-{value}" for value in axes.values())),
+            name=f"{experiment}/{stage}",
+            tags=list(config.tags),
+            config={**settings, "matrix": dict(axes)} if axes else dict(settings),
+            dir=str(folder / "wandb"),
+            resume="allow",
+            id=f"{experiment}-{stage}".replace("/", "-"),
+            settings=wandb.Settings(
+                init_timeout=config.timeout_s, finish_timeout=config.timeout_s, finish_timeout_raises=False
+            ),
+        )
+
+    if config.wandb != "online":
+        return start("offline")
+    try:
+        return start("online")
+    except wandb.Error as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        wandb.teardown()  # it would refuse the id, which the lost run still has
+        _warn(
+            f"W&B cannot be reached, so {stage} is tracked offline ({first}). To send it later: personahub wandb sync"
+        )
+        return start("offline")
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import MANIFEST, Artifact, Manifest, open_artifact, write_json
+from personahub.core.artifact import FORMAT, MANIFEST, SPEC, Artifact, Manifest, disk_error, open_artifact, write_json
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
@@ -28,6 +28,7 @@ from personahub.core.tracking import Tracker
 
 COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, handed down so that a manifest can name it
 
+_BRING_BACK = "bring it back, or remove what is left of it to begin anew"
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of `ru_maxrss`
 
 _SAMPLES = 50  # records in a table of W&B
@@ -72,12 +73,15 @@ def _run(spec: StageSpec, path: Path) -> None:
     )
     path.mkdir(parents=True, exist_ok=True)
     _remove_temporary_files(path)
+    was_there = (path / SPEC).exists()
     stage.tracker = (
-        Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity) if _is_main_rank() else None
+        Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity, spec.axes) if _is_main_rank() else None
     )
     finished = False
     try:
         module.run(stage)
+        if was_there and not (path / SPEC).exists():
+            raise UserError(f"{path} vanished while the stage ran, and what it had finished before; {_BRING_BACK}")
         if _is_main_rank():
             _write_manifest(stage, time.monotonic() - started)
             _show(stage)
@@ -112,6 +116,7 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         rejected = {f"rejected/{reason}": number for reason, number in counts.rejected.items()}
         stage.tracker.summary({"rows_in": counts.rows_in, "rows_out": counts.rows_out, **rejected, **stage.summary})
     manifest = Manifest(
+        format=FORMAT,
         experiment=stage.spec.experiment,
         stage=stage.spec.stage,
         module=stage.spec.module,
@@ -199,6 +204,12 @@ def main(arguments: list[str] | None = None) -> int:
         _run(StageSpec.model_validate(json.loads(path.read_text(encoding="utf-8"))), path.parent)
     except UserError as error:
         print(f"error: {path.parent.name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        line = disk_error(error, path.parent)
+        if line is None:
+            raise
+        print(f"error: {path.parent.name}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

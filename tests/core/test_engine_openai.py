@@ -240,7 +240,7 @@ def test_a_window_of_throttling_loses_nothing():
         started.append(time.monotonic())
         return error(429) if time.monotonic() - started[0] < 1.5 else reply()
 
-    outcomes, bodies = talk(handler, [request(str(i)) for i in range(300)], concurrency=32, max_retry_s=30)
+    outcomes, bodies = talk(handler, [request(str(i)) for i in range(300)], concurrency=32, max_outage_s=30)
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
     assert len(bodies) < 300 + 300 * 4, "throttled requests hammer the server"
 
@@ -260,7 +260,7 @@ def test_scattered_failures_lose_neither_requests_nor_time():
 def test_when_nothing_gets_through_the_run_stops():
     for status in (500, 429):
         (outcome,), bodies = talk(
-            failing(*[fixed(lambda s=status: error(s, "overloaded"))] * 99), [request()], max_retry_s=1
+            failing(*[fixed(lambda s=status: error(s, "overloaded"))] * 99), [request()], max_outage_s=1
         )
         assert isinstance(outcome, EngineUnavailable)
         assert "overloaded" in str(outcome)
@@ -393,7 +393,7 @@ def test_a_server_that_restarts_is_waited_for():
     async def run() -> Completion:
         server = TestServer(app_of(fine)[0])
         await server.start_server()
-        async with engine_at(server, max_retry_s=20) as engine:
+        async with engine_at(server, max_outage_s=20) as engine:
             await engine.complete(request())
             port = server.port
             await server.close()

@@ -240,3 +240,28 @@ def test_damaged_files_are_named(folder: Path) -> None:
     assert "00001.parquet: not a readable Parquet file" in line
     (folder / "runs/toy/numbers/manifest.json").write_text("{")
     assert "damaged manifest" in refused(personahub(folder, "run", "toy.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"format": 0}, "it has format 0, read is 1"),
+        ({"usage": None}, "usage: "),
+        ({"usage": ...}, "usage: field required"),
+        ({"of_tomorrow": 1}, "of_tomorrow: extra inputs"),
+    ],
+)
+def test_a_folder_of_another_version_is_refused_with_the_ways_on(folder: Path, change: dict, what: str) -> None:
+    personahub(folder, "run", "toy.yaml")
+    file = folder / "runs/toy/numbers/manifest.json"
+    manifest = {**json.loads(file.read_text()), **change, "versions": {"persona-hub-harness": "0.0.7"}}
+    file.write_text(json.dumps({key: value for key, value in manifest.items() if value is not ...}))
+    for words in (("run", "toy.yaml"), ("show", "runs/toy/numbers")):
+        line = refused(personahub(folder, *words))
+        assert f"numbers/manifest.json: not a manifest of this version ({what}" in line
+        assert "persona-hub-harness that made it, 0.0.7" in line
+        assert "experiment=NAME" in line
+        assert "--redo numbers" in line
+    assert personahub(folder, "plan", "toy.yaml").returncode == 0
+    assert personahub(folder, "run", "toy.yaml", "--redo", "numbers").returncode == 0
+    assert len(values(folder, "double")) == 24

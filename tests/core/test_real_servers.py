@@ -138,7 +138,15 @@ def request(text: str = "How many?", seed: int = 1, schema: dict | None = None, 
 
 def talk(url: str, requests: list[Request], together: bool = False, **config) -> list:
     """Outcomes of the requests, all asked at once or as samples of one."""
-    values = {"kind": "openai", "model": "tiny", "base_url": url, "concurrency": 8, "max_retry_s": 30, **config}
+    values = {
+        "kind": "openai",
+        "model": "tiny",
+        "base_url": url,
+        "concurrency": 8,
+        "max_retry_s": 30,
+        "max_outage_s": 30,
+        **config,
+    }
 
     async def run() -> list:
         engine = open_engine(engine_config(values, "engines.e"))

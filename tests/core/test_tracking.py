@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from personahub.core.tracking import offline_runs
+
 STAGE = """
 import pyarrow as pa
 from personahub.core.config import StageConfig
@@ -134,3 +136,22 @@ def test_offline_runs_are_listed_and_sending_them_needs_an_account(tmp_path: Pat
     refused = sync()
     assert refused.returncode == 2
     assert "wandb login" in refused.stderr
+
+
+def test_a_server_out_of_reach_costs_a_line_and_no_run(tmp_path: Path) -> None:
+    """Nobody listens at the port: each stage is tracked offline, to be sent later. No key is in any file."""
+    key = "0123456789abcdef" * 2 + "a1b2c3d4"
+    result = run(
+        tmp_path,
+        "tracking.wandb=online",
+        "tracking.timeout_s=3",
+        WANDB_API_KEY=key,
+        WANDB_BASE_URL="http://127.0.0.1:9",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("W&B cannot be reached, so") == 2
+    assert "personahub wandb sync" in result.stderr
+    assert [path.parts[-3] for path in offline_runs(tmp_path / "runs")] == ["data", "sft"]
+    assert key not in result.stderr
+    assert not [file for file in (tmp_path / "runs").rglob("*") if file.is_file() and key.encode() in file.read_bytes()]

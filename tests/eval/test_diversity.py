@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from eval.diversity import MEASURES, Config, forecast, sizes_up_to
+from eval.diversity import MEASURES, Collection, Config, forecast, measure, measure_curve, sizes_up_to
 from personahub.core import records
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
@@ -38,10 +39,10 @@ def test_a_collection_that_repeats_itself_is_told_from_one_that_does_not(
     repeated = [f"{text} {i % 3}" for i, text in enumerate(varied[:4] * 30)]
     inputs = {"problems-varied": problems("varied", varied), "problems-repeated": problems("repeated", repeated)}
     summary = run(tmp_path / "d", "eval.diversity", inputs, HASHING | {"topics": 12}).manifest.summary
-    for measure in ("vendi", "distinct_2", "topics_covered", "effective_topics"):
-        assert last(summary, "problems-varied", measure) > last(summary, "problems-repeated", measure), measure
-    for measure in ("mean_cosine", "nearest_cosine", "duplicate_rate", "compression_ratio"):
-        assert last(summary, "problems-varied", measure) < last(summary, "problems-repeated", measure), measure
+    for name in ("vendi", "distinct_2", "topics_covered", "effective_topics"):
+        assert last(summary, "problems-varied", name) > last(summary, "problems-repeated", name), name
+    for name in ("mean_cosine", "nearest_cosine", "duplicate_rate", "compression_ratio"):
+        assert last(summary, "problems-varied", name) < last(summary, "problems-repeated", name), name
     saturated = [point[1] for point in summary["collections"]["problems-repeated"]["curves"]["vendi"]]
     rising = [point[1] for point in summary["collections"]["problems-varied"]["curves"]["vendi"]]
     assert saturated[-1] / saturated[0] < 1.2 < 1.5 < rising[-1] / rising[0]
@@ -50,14 +51,66 @@ def test_a_collection_that_repeats_itself_is_told_from_one_that_does_not(
 def test_records_and_summary_hold_the_same_curves(experiment: dict[str, Artifact]) -> None:
     artifact = experiment["diversity"]
     rows = list(artifact.rows())
-    for name, found in artifact.manifest.summary["collections"].items():
-        for measure in MEASURES:
-            here = [row for row in rows if (row["collection"], row["measure"]) == (name, measure)]
+    for collection, found in artifact.manifest.summary["collections"].items():
+        for name in MEASURES:
+            here = [row for row in rows if (row["collection"], row["measure"]) == (collection, name)]
             assert [row["size"] for row in here] == sizes_up_to(found["texts"])
-            assert found["curves"][measure] == [
+            assert found["curves"][name] == [
                 [row["size"], *(round(row[key], 4) for key in ("value", "low", "high"))] for row in here
             ]
             assert all(row["low"] <= row["value"] <= row["high"] for row in here)
+
+
+def test_intervals_hold_what_other_samples_give() -> None:
+    """Of a collection that can be drawn from again and again, in most samples the interval holds the mean of the others."""
+    chance = np.random.default_rng(3)
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
+    popular = 1 / np.arange(1, len(words) + 1)
+    centres = chance.normal(size=(15, 16))
+
+    def drawn(size: int) -> Collection:
+        labels = chance.choice(15, size, p=np.arange(15, 0, -1) / 120)
+        vectors = centres[labels] + 0.7 * chance.normal(size=(size, 16))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        texts = [" ".join(chance.choice(words, 8, p=popular / popular.sum())) for _ in range(size)]
+        return Collection("problems", "problem", size, texts, vectors, labels, 15)
+
+    config = Config.model_validate({"duplicate_threshold": 0.85})
+    curves = [row for _ in range(40) for row in measure_curve(drawn(80), config)]
+    for size in (25, 80):
+        others = [measure(drawn(size), np.arange(size), 0.85) for _ in range(60)]
+        for name in MEASURES:
+            points = [row for row in curves if (row["size"], row["measure"]) == (size, name)]
+            values = [each[name] for each in others]
+            held = np.mean([point["low"] <= np.mean(values) <= point["high"] for point in points])
+            width = np.mean([point["high"] - point["low"] for point in points])
+            assert held >= 0.8, (size, name)
+            assert width < 2 * 2 * 1.96 * np.std(values) + 0.05, (size, name)  # at most twice as wide as it must be
+
+
+def test_that_no_duplicate_was_seen_does_not_mean_that_there_is_none(problems: Any, run: Any, tmp_path: Path) -> None:
+    texts = [f"{word} asks about {word}ness" for word in ("bread", "ships", "glass", "wool", "honey", "clocks")]
+    summary = run(tmp_path / "d", "eval.diversity", {"problems": problems("p", texts)}, HASHING).manifest.summary
+    _, value, low, high = summary["collections"]["problems"]["curves"]["duplicate_rate"][-1]
+    assert (value, low) == (0, 0)
+    assert high == pytest.approx(0.3903, abs=1e-3)  # Wilson's interval of 0 of 6
+
+
+def test_the_map_has_the_texts_and_keeps_like_with_like(problems: Any, run: Any, tmp_path: Path) -> None:
+    bread = [f"The baker sells loaf number {i} of rye bread at dawn" for i in range(30)]
+    ships = [f"A tanker leaves the harbour with pilot {i} at slack water" for i in range(30)]
+    inputs = {"problems-a": problems("a", bread), "problems-b": problems("b", ships)}
+    folder = run(tmp_path / "d", "eval.diversity", inputs, HASHING | {"map_texts": 40}).path
+    rows = pq.read_table(folder / "map.parquet").to_pylist()
+    assert len(rows) == 40
+    assert {row["collection"] for row in rows} == set(inputs)
+    places = np.array([(row["x"], row["y"]) for row in rows])
+    distances = ((places[:, None] - places[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest = distances.argmin(axis=1)
+    assert all(rows[i]["collection"] == rows[int(j)]["collection"] for i, j in enumerate(nearest))
+    assert all(row["text"] in bread + ships for row in rows)
+    assert not (run(tmp_path / "n", "eval.diversity", inputs, HASHING | {"map_texts": 0}).path / "map.parquet").exists()
 
 
 def test_duplicates_are_measured(problems: Any, run: Any, tmp_path: Path) -> None:

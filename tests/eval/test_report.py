@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from eval.report.page import prose
+from eval.report.prose import prose
 from eval.report.summary import in_order, read_metrics, summarize
 from personahub.core import records
 from personahub.core.artifact import Artifact
@@ -289,9 +289,9 @@ def test_the_same_artifacts_give_the_same_report(
 
 def test_code_and_formulas_are_set_apart() -> None:
     html = str(prose("Take $x<1$.\n```python\nprint('<b>')\n```\nSo \\boxed{2} & done"))
-    assert '<code class="tex">$x&lt;1$</code>' in html
+    assert 'alttext="x&lt;1"' in html
     assert "<pre><code>print(&#39;&lt;b&gt;&#39;)</code></pre>" in html
-    assert '<code class="tex">\\boxed{2}</code> &amp; done' in html
+    assert "</math> &amp; done" in html
 
 
 def test_several_samples_and_a_judge_are_shown(build: Any, run: Run, tmp_path: Path) -> None:

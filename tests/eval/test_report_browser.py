@@ -82,6 +82,57 @@ def test_the_charts_are_drawn(page: Any) -> None:
         assert all(width > 0 and height > 0 and left >= 0 for width, height, left in boxes), section
 
 
+def test_formulae_are_set(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    boxes = page.eval_on_selector_all("math", "all => all.map(one => one.getBoundingClientRect().height)")
+    assert len(boxes) > 20
+    assert all(height > 0 for height in boxes)
+    assert page.evaluate("document.querySelector('math').namespaceURI.endsWith('MathML')")
+
+
+def test_the_map_is_read_with_pointer_keys_and_search(page: Any) -> None:
+    panel = page.locator(".map").first
+    panel.scroll_into_view_if_needed()
+    said = panel.locator(".map-text")
+    assert "arrow key" in said.inner_text()
+    dots = page.eval_on_selector(
+        ".map",
+        "map => [...map.querySelectorAll('.spot')].map(dot => dot.getBoundingClientRect())"
+        ".map(box => [box.x + box.width / 2, box.y + box.height / 2])",
+    )
+    assert len(dots) >= 10
+    page.mouse.move(*max(dots, key=lambda dot: dot[1]))
+    pointed = said.inner_text()
+    assert "arrow key" not in pointed
+    assert len(pointed.splitlines()) >= 2  # its topic and its text
+    panel.locator(".cloud").focus()
+    page.keyboard.press("ArrowUp")
+    walked = said.inner_text()
+    assert walked not in ("", pointed)
+    assert panel.locator(".spot.current").count() == 1
+    panel.locator("button").first.click()
+    dimmed = panel.locator(".spot.dim").count()
+    assert 0 < dimmed < len(dots)
+    panel.locator("button").first.click()
+    assert panel.locator(".spot.dim").count() == 0
+    panel.locator(".map-query").fill("no such word anywhere")
+    assert panel.locator(".spot.dim").count() == len(dots)
+    assert panel.locator(".map-count").inner_text() == f"0 of {len(dots)}"
+
+
+def test_formulae_are_found_by_their_source(page: Any) -> None:
+    page.fill("#query", "\\times")
+    assert page.evaluate("document.querySelectorAll('.sample:not([hidden])').length") > 0
+
+
+def test_print_has_paper_colours_and_no_controls(page: Any) -> None:
+    page.emulate_media(media="print")
+    red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)")
+    assert red + green + blue == 3 * 255
+    assert not page.is_visible("#query")
+    assert not page.is_visible("nav")
+
+
 def test_nothing_sticks_out_sideways(page: Any) -> None:
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

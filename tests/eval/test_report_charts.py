@@ -48,6 +48,15 @@ def test_an_interval_row_shows_its_numbers() -> None:
     assert 'width="50.000%"' in html
 
 
+def test_a_fitted_scale_ends_above_the_largest_interval() -> None:
+    rows = [IntervalRow("a", 0.15, 0.12, 0.2, "after"), IntervalRow("b", 0.1, 0.05, 0.14, "other")]
+    html = str(interval_chart(rows, fitted=True))
+    assert ">25%</text>" in html
+    assert ">12.5%</text>" in html
+    assert 'cx="60.0%"' in html
+    assert ">100%</text>" in str(interval_chart([IntervalRow("a", 0.9, 0.8, 1.0, "after")], fitted=True))
+
+
 def test_a_value_without_interval_has_no_bar() -> None:
     html = str(interval_chart([IntervalRow("paper", 0.794, None, None, "paper")]))
     assert 'class="range"' not in html
@@ -82,3 +91,14 @@ def test_a_curve_of_little_still_draws(points: list[tuple[float, float]]) -> Non
     assert len(places) == len(points)
     assert all(0 <= top <= 220 for top in places)
     assert line_chart([Line("l", [], "after")], "x", "y") == ""
+
+
+def test_a_band_is_drawn_from_the_ends_and_said_in_the_titles() -> None:
+    line = Line("personas", [(25.0, 2.0), (50.0, 3.0)], "after", ends=[(1.0, 4.0), (2.5, 3.5)])
+    html = str(line_chart([line], "texts", "Vendi score"))
+    (band,) = re.findall(r'<polygon points="([^"]+)" class="band after"', html)
+    assert len(band.split()) == 4
+    heights = [float(point.split(",")[1]) for point in band.split()]
+    assert 0 <= min(heights) < max(heights) <= 220
+    assert "texts 50: 3 (2.5 to 3.5)" in html
+    assert "Vendi score</div>" not in str(line_chart([line], "texts", "Vendi score", y_named=False))

@@ -57,7 +57,14 @@ def server(vllm: ModuleType, model: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def experiment(folder: Path, problems: Path, base_url: str) -> Path:
-    engine = {"kind": "openai", "model": "tiny", "base_url": base_url, "concurrency": CONCURRENCY, "max_retry_s": 20}
+    engine = {
+        "kind": "openai",
+        "model": "tiny",
+        "base_url": base_url,
+        "concurrency": CONCURRENCY,
+        "max_retry_s": 20,
+        "max_outage_s": 20,
+    }
     values = {
         "experiment": "vllm",
         "engines": {"tiny": engine},

@@ -118,7 +118,14 @@ def say(name: str, artifact: Artifact) -> None:
 
 
 def test_200_pages_through_a_real_server(server: Any, pages: Path, run: Any) -> None:
-    engine = {"kind": "openai", "model": "tiny", "base_url": server.base_url, "concurrency": 32, "max_retry_s": 30}
+    engine = {
+        "kind": "openai",
+        "model": "tiny",
+        "base_url": server.base_url,
+        "concurrency": 32,
+        "max_retry_s": 30,
+        "max_outage_s": 30,
+    }
     started = time.monotonic()
     artifacts = run(stages(pages), {"tiny": engine}, "vllm")
     print(f"all stages in {time.monotonic() - started:.0f} s")

@@ -14,7 +14,7 @@ from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
 from personahub.lexicon import detect_language, person_word
 from personahub.names import introduced_name, mentioned_name
-from personahub.quality import CHECKS, Config, check
+from personahub.quality import CHECKS, Config, check, contact_data, named_person
 
 BAD = {
     "too_short": ["", "   ", "Nurse", "...", "-"],
@@ -155,7 +155,7 @@ GOOD = [
     "The mayor of a small town by the sea",
     "Someone who repairs organs and dislikes electronics",
     "Head of operations at a fast-food chain",
-    "A follower of the painter Juan de la Cosa",
+    "A follower of the painters of the Costa de la Luz",
     "A grandmother of eleven who sends parcels",
     "A sheep farmer who counts in an old rhyme",
     "A mother who is a nurse and a nurse who is a mother",
@@ -341,3 +341,21 @@ def test_the_stage_counts_reasons_and_keeps_lineage(run: Any, repository: Path) 
     bad = {"low_quality", "prompt_copy", "contact"}
     assert not any(faults[row["persona"]] in bad for row in good.rows())
     assert all(faults[row["persona"]] in bad for row in dropped)
+
+
+def test_names_and_contact_data_in_labelled_descriptions() -> None:
+    """See `benchmarks/persona_quality.py`; written by hand, in ten locales, with words that only look like names."""
+    file = Path(__file__).parent / "data" / "people_and_contacts.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def share(found: list[bool]) -> float:
+        return sum(found) / len(found)
+
+    for part, recall, passed in (("tuned", 0.95, 0.94), ("held_out", 0.8, 0.7)):
+        own = [row for row in rows if row["part"] == part]
+        private = [named_person(row["text"], Config()) is not None for row in own if row.get("person") == "private"]
+        nobody = [named_person(row["text"], Config()) is None for row in own if row.get("person") == "none"]
+        assert share(private) >= recall
+        assert share(nobody) >= passed
+        contacts = [(contact_data(row["text"]) is not None) == row["contact"] for row in own if "contact" in row]
+        assert all(contacts)

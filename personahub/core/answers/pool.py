@@ -28,6 +28,7 @@ from personahub.core.answers.verdict import Verdict
 from personahub.core.answers.worker import HEADER, IMPORT_S, frame
 
 _BATCH = 16
+_SLICE_S = 0.5
 _ROOT = Path(__file__).parents[3]
 
 Pair = tuple[str, str]
@@ -191,9 +192,15 @@ class _Worker:
                 if len(self._buffer) >= end:
                     body, self._buffer = self._buffer[HEADER.size : end], self._buffer[end:]
                     return json.loads(body)
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
+            before = time.monotonic()
+            if before >= deadline:
                 return None
+            wait_s = min(_SLICE_S, deadline - before)
+            if not poll.poll(wait_s * 1000):
+                # Far longer than asked: this process was stopped (Ctrl-Z), and the worker most likely with it.
+                stopped_s = time.monotonic() - before - wait_s
+                deadline += stopped_s if stopped_s > 1 else 0
+                continue
             piece = os.read(self._replies.fileno(), 1 << 16)
             if not piece:
                 return None

@@ -16,6 +16,7 @@ import asyncio
 import ipaddress
 import math
 import random
+import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,12 +34,14 @@ from personahub.core.engines.pacing import Pacer, Pause, Places
 from personahub.core.engines.wire import Wire
 from personahub.core.errors import UserError
 from personahub.core.price import Price
+from personahub.core.progress import format_seconds
 
 T = TypeVar("T")
 
 _UNREACHABLE_TRIES = 4  # at the very start, 0.2, 0.4 and 0.8 s apart
 _MALFORMED_TRIES = 4  # each of them is paid for
 _LONGEST_BACKOFF_S = 60.0
+_OUTAGE_SAID_S = 5.0  # without an answer until a line says so; then after twice as long, and so on
 
 
 class EndpointConfig(EngineConfig):
@@ -49,7 +52,13 @@ class EndpointConfig(EngineConfig):
         default="OPENAI_API_KEY", description="Variable that holds the key; null: send none. May be unset for loopback."
     )
     timeout_s: Annotated[float, EXECUTION] = Field(default=600, gt=0, description="For one try of one request.")
-    max_retry_s: Annotated[float, EXECUTION] = Field(default=600, ge=0, description="From a request's first failure.")
+    max_retry_s: Annotated[float, EXECUTION] = Field(
+        default=600, ge=0, description="From a request's first failure, while others are answered; then it is given up."
+    )
+    max_outage_s: Annotated[float, EXECUTION] = Field(
+        default=3600, ge=0, description="Without an answer to any request, an endpoint that is down included; then the "
+        "run stops and can be resumed."
+    )  # fmt: skip
     rpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Requests per minute.")
     tpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Tokens per minute, both ways.")
     price: Annotated[Price | None, EXECUTION] = Field(default=None, description="USD per million tokens.")
@@ -131,6 +140,8 @@ class Endpoint:
         self._places = Places(config.concurrency)
         self._reached = False  # whether the endpoint has ever replied
         self._answered_at = -math.inf  # when it last answered a request
+        self._down_since = math.inf  # the first failure that no answer has followed
+        self._say_at_s = _OUTAGE_SAID_S  # without an answer, when a line is next due
 
     async def ask(
         self,
@@ -175,6 +186,8 @@ class Endpoint:
                 raise
             else:
                 self._answered_at = time.monotonic()
+                if self._down_since < math.inf:
+                    self._say_up()
                 self._pause.succeeded(self._answered_at)
                 self._places.succeeded()
                 if self._tokens:
@@ -225,6 +238,7 @@ class Endpoint:
         backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2**tries)
         wait = failure.wait_s if failure.wait_s is not None else self._pause.left or backoff
         self._check_patience(failure, failing_since, tries, wait, wasted)
+        self._say_down(failure, wait)
         await asyncio.sleep(wait * random.uniform(1, 1.2))  # noqa: S311 - not for secrets; keeps retries apart
 
     def _check_patience(
@@ -235,14 +249,37 @@ class Endpoint:
         since = max(failing_since, self._answered_at) if failure.throttled else failing_since
         failing_for = time.monotonic() - since
         paid = failure.paid is not None
-        if failing_for + wait <= self.config.max_retry_s and not (paid and tries >= _MALFORMED_TRIES):
+        its_own_fault = others_answered and not failure.throttled
+        patience = self.config.max_retry_s if its_own_fault else self.config.max_outage_s
+        if failing_for + wait <= patience and not (paid and tries >= _MALFORMED_TRIES):
             return
-        if others_answered and not failure.throttled:
+        if its_own_fault:
             raise RequestRefused("malformed_reply" if paid else "server_error", failure.detail, wasted)
         raise EngineUnavailable(
             f"{self.config.base_url} failed for {failing_for:.0f} s ({tries} tries), last with: {failure.detail}. "
             "Run again later to resume"
         )
+
+    def _say_down(self, failure: Retry, wait: float) -> None:
+        """A run that waits for its endpoint says so: when it is about to have waited 5 seconds, 10, 20 and so on."""
+        now = time.monotonic()
+        self._down_since = min(self._down_since, now)
+        waited = now - self._down_since + wait
+        if waited < self._say_at_s:
+            return
+        self._say_at_s = 2 * waited
+        print(
+            f"{self.config.base_url}: no answer for {format_seconds(waited - wait)} ({failure.detail}); next try in "
+            f"{format_seconds(wait)}, for up to {format_seconds(self.config.max_outage_s)}. Stopping loses nothing",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _say_up(self) -> None:
+        if self._say_at_s > _OUTAGE_SAID_S:
+            down_for = format_seconds(self._answered_at - self._down_since)
+            print(f"{self.config.base_url}: answers again, after {down_for}", file=sys.stderr, flush=True)
+        self._down_since, self._say_at_s = math.inf, _OUTAGE_SAID_S
 
     async def explain(
         self,

@@ -266,7 +266,7 @@ class OpenAIBatchEngine:
             if not isinstance(failure, Retry):
                 raise EngineUnavailable(str(failure)) from None
             wait = min(60.0, 2 * wait) if failure.wait_s is None else failure.wait_s
-            if time.monotonic() - started + wait > self.config.max_retry_s:
+            if time.monotonic() - started + wait > self.config.max_outage_s:
                 raise EngineUnavailable(f"{failure.detail}. Run again later to resume") from None
             await asyncio.sleep(wait)
             if before_again is not None and (found := await before_again()) is not None:

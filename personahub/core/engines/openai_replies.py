@@ -172,7 +172,10 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tupl
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, from `retry-after-ms`, or `Retry-After` in seconds or as a date."""
+    """Seconds that the server asks to wait, from `retry-after-ms`, or `Retry-After` in seconds or as a date.
+
+    A date counts from the reply's own `Date`, where it has one: this machine's clock may be wrong.
+    """
     try:
         if "retry-after-ms" in headers:
             return max(0.0, float(headers["retry-after-ms"]) / 1000)
@@ -181,7 +184,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return None
         if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
             return float(value)
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        now = email.utils.parsedate_to_datetime(headers["Date"]).timestamp() if "Date" in headers else time.time()
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
     except (ValueError, OverflowError):
         return None
 

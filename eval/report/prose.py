@@ -1,0 +1,127 @@
+"""Text of models and data sets as HTML: line breaks, fenced code, and LaTeX as MathML, which browsers set without help.
+
+    prose("The sum is $\\frac{1}{2} + 1$.")     # a paragraph with a <math> in it
+    tex("\\frac{3}{4}")                        # a short answer
+
+LaTeX that cannot be set, or that defines macros, is shown as its source. What the converter returns is not
+trusted: only elements and attributes of MathML that draw are taken over, one by one, and all text is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import lru_cache
+from xml.etree.ElementTree import Element
+
+from latex2mathml.converter import convert_to_element
+from markupsafe import Markup
+
+from eval.report.charts import tag
+
+_FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+# $5 and $7 are prices: a formula begins and ends without a space, and no digit follows it
+_MATH = re.compile(
+    r"(\$\$(?:\\.|[^$\\])+\$\$|(?<!\\)\$(?!\s)(?:\\.|[^$\\\n])+(?<!\s)\$(?!\d)|\\\[.+?\\\]|\\\(.+?\\\)"
+    r"|\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})",
+    re.DOTALL,
+)
+_DELIMITERS = (("$$", "$$", True), ("\\[", "\\]", True), ("\\(", "\\)", False), ("$", "$", False))
+_LONGEST = 2000  # characters of a formula
+_DEFINES = re.compile(r"\\(?:[egx]?def|let|(?:re)?newcommand|providecommand|Declare\w+)\b")
+_LATEX = re.compile(r"[\\^_]")
+# fmt: off
+_ELEMENTS = frozenset((
+    "mfrac", "mi", "mmultiscripts", "mn", "mo", "mover", "mpadded", "mphantom", "mprescripts", "mroot", "mrow",
+    "ms", "mspace", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtable", "mtd", "mtext", "mtr", "munder",
+    "munderover", "none",
+))
+_ATTRIBUTES = frozenset((
+    "accent", "accentunder", "columnalign", "depth", "displaystyle", "fence", "form", "height", "largeop",
+    "linethickness", "lspace", "mathvariant", "maxsize", "minsize", "movablelimits", "rspace", "scriptlevel",
+    "separator", "stretchy", "symmetric", "voffset", "width",
+))
+# fmt: on
+
+
+def prose(text: str) -> Markup:
+    """Text with its line breaks; fenced code as code, LaTeX as formulae."""
+    parts, end = [], 0
+    for match in _FENCE.finditer(text):
+        parts.append(_paragraph(text[end : match.start()]))
+        parts.append(tag("pre", tag("code", match.group(1).rstrip("\n"))))
+        end = match.end()
+    parts.append(_paragraph(text[end:]))
+    return Markup("").join(parts)
+
+
+def line(text: str) -> Markup:
+    """Text as one line with its formulae."""
+    pieces = _MATH.split(text)
+    return Markup("").join(
+        formula(piece, display=False) if i % 2 else tag("span", piece) for i, piece in enumerate(pieces) if piece
+    )
+
+
+def _paragraph(text: str) -> Markup:
+    if not text.strip():
+        return Markup("")
+    pieces = _MATH.split(text.strip("\n"))
+    return tag("p", *(formula(piece) if i % 2 else piece for i, piece in enumerate(pieces)), class_="prose")
+
+
+def tex(text: str) -> Markup:
+    """A short answer: set where it is LaTeX, else as it stands."""
+    return tag("span", formula(text, display=False), class_="answer") if _LATEX.search(text) else _source(text)
+
+
+@lru_cache(maxsize=4096)
+def formula(source: str, display: bool | None = None) -> Markup:
+    """LaTeX as MathML, with its source as alternative text; inline code where it cannot be set.
+
+    Args:
+        source: with or without its delimiters.
+        display: on a line of its own; None: as the delimiters say.
+    """
+    latex, own_line = source.strip(), False
+    for start, end, block in _DELIMITERS:
+        if latex.startswith(start) and latex.endswith(end) and len(latex) >= len(start) + len(end):
+            latex, own_line = latex[len(start) : -len(end)].strip(), block
+            break
+    drawn = _drawn(latex)
+    if drawn is None:
+        return _source(source)
+    own_line = own_line if display is None else display
+    return tag("math", drawn, display="block" if own_line else "inline", alttext=latex)
+
+
+def _source(text: str) -> Markup:
+    return tag("code", text, class_="tex")
+
+
+def _drawn(latex: str) -> Markup | None:
+    if not latex or len(latex) > _LONGEST or _DEFINES.search(latex):
+        return None
+    try:
+        root = convert_to_element(latex)
+        return Markup("").join(_element(child) for child in root)
+    except Exception:  # noqa: BLE001 - a parser of what models write: whatever it stumbles over is shown as source
+        return None
+
+
+def _element(element: Element) -> Markup:
+    """An element with what is allowed of it.
+
+    Raises:
+        ValueError: the converter did not know a command and left it as text.
+    """
+    text = html.unescape(element.text or "")
+    if element.tag != "mtext" and text.startswith("\\") and len(text) > 1:
+        raise ValueError(f"unknown command {text}")
+    children = [_element(child) for child in element]
+    if element.tag == "menclose":  # browsers no longer draw it; the style sheet draws the box
+        return tag("mrow", text, *children, class_="boxed")
+    if element.tag not in _ELEMENTS:
+        return tag("mrow", text, *children)
+    kept = {name: value for name, value in element.attrib.items() if name in _ATTRIBUTES}
+    return tag(element.tag, text, *children, **kept)
