@@ -59,8 +59,8 @@ def by_partitions(source: Source, threshold: float, partitions: int, old: Source
 cuts = st.lists(st.integers(0, 25), max_size=3)
 
 
-@settings(max_examples=20, deadline=None)
-@given(rows=texts, old=texts, threshold=st.sampled_from(THRESHOLDS), partitions=st.integers(1, 5), cuts=cuts)
+@settings(max_examples=10, deadline=None)
+@given(rows=texts, old=texts, threshold=st.sampled_from(THRESHOLDS), partitions=st.integers(1, 4), cuts=cuts)
 def test_surface_equals_one_process(
     rows: list[str], old: list[str], threshold: float, partitions: int, cuts: list[int]
 ) -> None:
@@ -69,7 +69,18 @@ def test_surface_equals_one_process(
     assert as_mapping(found) == as_mapping(surface.deduplicate(rows, threshold, against=old))
 
 
-@settings(max_examples=20, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
+@given(rows=texts, threshold=st.sampled_from(THRESHOLDS), partitions=st.integers(1, 7), cuts=cuts)
+def test_surface_equals_one_process_at_length(
+    rows: list[str], threshold: float, partitions: int, cuts: list[int]
+) -> None:
+    rows = [text for text in rows if text != "\ud800"]
+    found = by_partitions(sharded(rows, cuts), threshold, partitions)
+    assert as_mapping(found) == as_mapping(surface.deduplicate(rows, threshold))
+
+
+@settings(max_examples=8, deadline=None)
 @given(rows=texts, old=texts, threshold=st.sampled_from(THRESHOLDS), partitions=st.integers(1, 4), cuts=cuts)
 def test_chains_are_collapsed_if_asked(
     rows: list[str], old: list[str], threshold: float, partitions: int, cuts: list[int]
@@ -102,7 +113,7 @@ def by_union(old: list[str], rows: list[str], threshold: float) -> dict[int, tup
 HASHING = EmbedderConfig(kind="hashing", dimensions=16)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     rows=texts,
     old=texts,
