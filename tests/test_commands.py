@@ -173,7 +173,7 @@ def test_synopses_name_what_there_is(command: str, capsys: pytest.CaptureFixture
     assert all(word in told for word in words if word.startswith("-"))
 
 
-@pytest.mark.parametrize("command", NOT_RUN)
+@pytest.mark.parametrize("command", NOT_RUN, ids=str)
 def test_what_is_not_run_is_there(command: str) -> None:
     words = shlex.split(command)
     if words[0] == "personahub":
@@ -245,7 +245,7 @@ def port(folder: Path) -> Iterator[int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("command", RUN)
+@pytest.mark.parametrize("command", RUN, ids=str)
 def test_it_runs(command: str, folder: Path, port: int) -> None:
     if "simulated.serve" in command:
         return  # `port` has started it, and it answers
