@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from personahub.cli import _parser
+from personahub.core.artifact import open_artifact
 from tests.test_readme import EXPERIMENTS, PAGES, ROOT, TOOLS, commands, example_template
 
 PROGRAMS = ("personahub", "python", "make", "pip", "accelerate")
@@ -52,7 +53,7 @@ RUN: dict[str, str] = {
     "personahub plan configs/quickstart.yaml --pilot runs/pilot": "",
     "personahub plan configs/paper_math_7b.yaml": "",
     "personahub run configs/paper_math_7b.yaml --only personas": f"{PAPER} {FEW} stages.sources.config.hub=null"
-    " stages.sources.config.path=my_texts.jsonl stages.personas.config.methods=[{method: surface, threshold: 0.9}]",
+    " stages.sources.config.path=my_texts.jsonl 'stages.personas.config.methods=[{method: surface, threshold: 0.9}]'",
     "personahub show runs/paper_math_7b/personas -n 5": "",
     "personahub show runs/paper_math_7b/good_personas --rejected": "",
     "personahub run configs/personas.yaml stages.sources.config.path=my_texts.jsonl": FEW,
@@ -69,9 +70,9 @@ RUN: dict[str, str] = {
     )
     + " stages.math.config.path=math.jsonl stages.gsm8k.config.path=gsm8k.jsonl",
     "personahub show runs/evaluation/a -n 3": "",
-    "personahub diff A B": "A=runs/web/problems B=runs/mine/problems",
-    "personahub push ARTIFACT --dry-run FOLDER": "ARTIFACT=runs/web/problems FOLDER=upload",
-    "personahub forget ID --experiment runs/NAME": "ID=FIRST_TEXT NAME=web",
+    "personahub diff A B": "",
+    "personahub push ARTIFACT --dry-run FOLDER": "",
+    "personahub forget ID --experiment runs/NAME": "",
     "personahub cache stats": "",
     "personahub cache prune": "",
     "personahub wandb sync --dry-run": "",
@@ -79,6 +80,15 @@ RUN: dict[str, str] = {
     "python -m synth.prompt_page": "",
     "python benchmarks/ablation_power.py --repetitions 500": "--repetitions 3 --seeds 3",
 }  # fmt: skip
+
+# What stands for the words in capitals; an ID is that of a web text.
+FILLED = {
+    "A": "runs/web/problems",
+    "B": "runs/mine/problems",
+    "ARTIFACT": "runs/web/problems",
+    "FOLDER": "upload",
+    "runs/NAME": "runs/web",
+}
 
 ELSEWHERE = {
     "make quickstart": "tests/test_wandb.py",
@@ -91,6 +101,7 @@ ELSEWHERE = {
 
 NOT_RUN = {
     "make test": "this is it",
+    "make audit": "the network",
     "make lint": "part of `make test`, before the tests",
     "personahub run configs/paper_math_7b.yaml": "an account and eight GPUs for hours",
     "personahub run configs/paper_math_7b.yaml --only model": "the weights of Qwen2-7B and GPUs",
@@ -162,7 +173,7 @@ def test_synopses_name_what_there_is(command: str, capsys: pytest.CaptureFixture
     assert all(word in told for word in words if word.startswith("-"))
 
 
-@pytest.mark.parametrize("command", NOT_RUN)
+@pytest.mark.parametrize("command", NOT_RUN, ids=str)
 def test_what_is_not_run_is_there(command: str) -> None:
     words = shlex.split(command)
     if words[0] == "personahub":
@@ -224,6 +235,9 @@ def port(folder: Path) -> Iterator[int]:
         except OSError:
             continue
         break
+    else:
+        server.kill()
+        pytest.fail("the simulated teacher does not answer")
     yield free
     server.terminate()
     server.wait(timeout=30)
@@ -231,26 +245,18 @@ def port(folder: Path) -> Iterator[int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("command", RUN)
+@pytest.mark.parametrize("command", RUN, ids=str)
 def test_it_runs(command: str, folder: Path, port: int) -> None:
     if "simulated.serve" in command:
         return  # `port` has started it, and it answers
-    added = shlex.split(RUN[command].replace("[{", "'[{").replace("}]", "}]'"))
+    added = shlex.split(RUN[command])
     words = shlex.split(command.replace("8000", str(port)))
-    filled = dict(each.split("=", 1) for each in added if each.split("=")[0] in ("A", "B", "ARTIFACT", "FOLDER", "ID", "NAME"))  # fmt: skip
-    if filled:
-        words = [filled.get(word, word.replace("NAME", filled.get("NAME", "NAME"))) for word in words]
-        words = [_first_text(folder) if word == "FIRST_TEXT" else word for word in words]
-        added = []
+    if "ID" in words:
+        first = next(open_artifact(folder / "runs/web/sources").rows(["id"]))["id"]
+        words = [str(first) if word == "ID" else word for word in words]
+    words = [FILLED.get(word, word) for word in words]
     program = ["-m", "personahub"] if words[0] == "personahub" else []
     called = [sys.executable, *program, *words[1:], *added]
     done = subprocess.run(called, cwd=folder, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert done.stdout or done.stderr
-
-
-def _first_text(folder: Path) -> str:
-    """Id of a web text of the run `web`."""
-    from personahub.core.artifact import open_artifact
-
-    return str(next(open_artifact(folder / "runs/web/sources").rows(["id"]))["id"])
