@@ -26,6 +26,7 @@ def test_an_entry_is_repeated_with_its_values_of_their_own_type() -> None:
     assert found["a-without-7"] == {
         "run": "m",
         "config": {"persona": False, "list": {"n": 2}, "seed": 7, "note": ["without, seed 7"]},
+        "axes": {"arm": "without", "seed": "7"},  # what tracking groups the runs by
     }
 
 
