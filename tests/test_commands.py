@@ -59,7 +59,7 @@ RUN: dict[str, str] = {
     "personahub run configs/personas.yaml stages.sources.config.path=my_texts.jsonl": FEW,
     "personahub personas sample runs/personas/personas -n 5 --out five.jsonl": "",
     "personahub run configs/personas.yaml stages.sources.config.path=documents.jsonl": f"{FEW} experiment=documents --only personas",
-    "personahub run configs/usecases.yaml": FEW,
+    "personahub run configs/usecases.yaml": "stages.sources.config.limit=3",
     "personahub run configs/similarity.yaml": "stages.pairs.config.pairs_per_level=5",
     "personahub run configs/similarity.yaml stages.personas.config.path=PERSONAS.jsonl": "experiment=figure_10"
     " stages.pairs.config.levels=[0.2] stages.pairs.config.tolerance=0.2 stages.pairs.config.pairs_per_level=3",
