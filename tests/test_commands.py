@@ -54,6 +54,8 @@ RUN: dict[str, str] = {
     "personahub plan configs/paper_math_7b.yaml": "",
     "personahub run configs/paper_math_7b.yaml --only personas": f"{PAPER} {FEW} stages.sources.config.hub=null"
     " stages.sources.config.path=my_texts.jsonl 'stages.personas.config.methods=[{method: surface, threshold: 0.9}]'",
+    "personahub plan configs/paper_math_7b.yaml stages.sources.config.limit=143000000"
+    " stages.related_personas.config.max_new=1000000000": "",
     "personahub show runs/paper_math_7b/personas -n 5": "",
     "personahub show runs/paper_math_7b/good_personas --rejected": "",
     "personahub run configs/personas.yaml stages.sources.config.path=my_texts.jsonl": FEW,
