@@ -3,7 +3,7 @@
     python -m benchmarks.embedding_dedup --rows 100000
 
 Three tables: embedding with the packaged MiniLM against sentence-transformers' defaults; all pairs
-at cosine >= 0.9 against faiss' exact range search; deduplication, exact and by the nearest four
+at cosine >= 0.9 against faiss' exact range search; deduplication, exact and by the nearest eight
 clusters. Personas are those of the `dedup` benchmark. Each search is a process of its own; faiss is
 in an environment of its own, installed on first use. Vectors are computed once per `--folder`.
 """

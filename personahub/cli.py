@@ -165,7 +165,7 @@ def _add_dedup(commands: Commands) -> None:
         "--search",
         choices=("exact", "clustered"),
         default="exact",
-        help="among vectors: all pairs, or within the nearest four clusters, for more than a few million rows",
+        help="among vectors: all pairs, or within the nearest eight clusters, for more than a few million rows",
     )
     dedup.set_defaults(command=_dedup)
 

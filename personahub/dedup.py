@@ -80,7 +80,7 @@ class Embedding(FrozenModel):
     embedder: EmbedderConfig = EmbedderConfig()
     search: Literal["exact", "clustered"] = Field(
         default="exact",
-        description="`clustered` compares within the nearest four clusters, for more than a few million rows; "
+        description="`clustered` compares within the nearest eight clusters, for more than a few million rows; "
         "the summary has its recall.",
     )
 

@@ -3,7 +3,7 @@
     decided = deduplicate(spill, blocks, threshold=0.9, functools.partial(embed, config=config), "clustered")
 
 Vectors are made a block at a time and mapped from then on. Among clusters, each task has some of them and
-reads the vectors of one at a time: rows deal themselves to their nearest four clusters, as in
+reads the vectors of one at a time: rows deal themselves to their nearest eight clusters, as in
 `clustered`, whose centroids, found on a sample, are the same. Without, each task compares two blocks.
 
 Every pair above the threshold is stored, so this is for high thresholds.
