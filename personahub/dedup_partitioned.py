@@ -45,10 +45,10 @@ from personahub.core.stage import Stage
 _BYTES_A_ROW, _OF_TEXT = 300, 5  # memory of one process: so much a row, and so many times its text
 _BYTES_A_PARTITION = 1 << 30
 _TEXT_BYTES = 100  # of a persona, before anything is read
-# Per row, as `python -m benchmarks.dedup_executors --rows 5000000 --executors serial` measures `surface`; vectors, of
+# Per row, as `python -m benchmarks.dedup_executors --rows 10000000 --executors serial` measures `surface`; vectors, of
 # 384 numbers, as with `--rows 100000 --vectors`. Memory is of a task, of its own rows, and of the one that decides.
-_CPU_SECONDS, _SCRATCH_BYTES, _VECTOR_BYTES = 5.8e-6, 560, 1_660
-_EMPTY_TASK_BYTES, _TASK_BYTES, _DECIDING_BYTES = 150_000_000, 800, 1
+_CPU_SECONDS, _SCRATCH_BYTES, _VECTOR_BYTES = 4.5e-6, 640, 1_710
+_EMPTY_TASK_BYTES, _TASK_BYTES, _DECIDING_BYTES = 150_000_000, 1_700, 1
 
 
 def partitions(stage: Stage[dedup.Config]) -> int | None:

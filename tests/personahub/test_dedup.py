@@ -306,4 +306,4 @@ def test_forecast_of_a_billion_is_by_partitions() -> None:
     finer = dedup.forecast(dedup.Config(methods=methods, partitions=4000), {"personas": 10**9})
     assert finer.memory_bytes < billion.memory_bytes < 4e9
     assert billion.cpu_seconds == finer.cpu_seconds > 10**9 * dedup.WORK.cpu_seconds
-    assert "by 4,000 partitions: 560.0 GB of the disk are scratch" in finer.notes[0]
+    assert "by 4,000 partitions: 640.0 GB of the disk are scratch" in finer.notes[0]
