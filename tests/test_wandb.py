@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,22 @@ def sent(file: Path) -> dict[str, Any]:
             found["tables"] |= {item.nested_key[0] for item in record.history.item if "table-file" in item.value_json}
             found["history"].append({item.key or ".".join(item.nested_key) for item in record.history.item})
         elif kind == "summary":
-            found["summary"] |= {item.key or ".".join(item.nested_key) for item in record.summary.update}
+            for item in record.summary.update:
+                name = item.key or ".".join(item.nested_key)
+                found["summary"] |= {name, *dotted(json.loads(item.value_json), f"{name}.")}
         elif kind == "artifact":
             found["artifacts"][record.artifact.name] = json.loads(record.artifact.metadata or "{}")
         elif kind == "request" and record.request.HasField("log_artifact"):
             artifact = record.request.log_artifact.artifact
             found["artifacts"][artifact.name] = json.loads(artifact.metadata or "{}")
     return found
+
+
+def dotted(value: Any, prefix: str) -> Iterator[str]:
+    """Names that W&B shows for what is nested in a summary."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{prefix}{key}"
+        yield from dotted(inner, f"{prefix}{key}.")
 
 
 def track(config: str, overrides: Sequence[str], runs: Path, repository: Path) -> None:
