@@ -10,6 +10,7 @@ trusted: only elements and attributes of MathML that draw are taken over, one by
 from __future__ import annotations
 
 import html
+import itertools
 import re
 from functools import lru_cache
 from xml.etree.ElementTree import Element
@@ -36,6 +37,7 @@ _ELEMENTS = frozenset((
     "ms", "mspace", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtable", "mtd", "mtext", "mtr", "munder",
     "munderover", "none",
 ))
+_ROWS = frozenset(("math", "mpadded", "mrow", "mstyle", "mtd"))  # take any number of children
 _ATTRIBUTES = frozenset((
     "accent", "accentunder", "columnalign", "depth", "displaystyle", "fence", "form", "height", "largeop",
     "linethickness", "lspace", "mathvariant", "maxsize", "minsize", "movablelimits", "rspace", "scriptlevel",
@@ -104,9 +106,21 @@ def _drawn(latex: str) -> Markup | None:
         return None
     try:
         root = convert_to_element(latex)
-        return Markup("").join(_element(child) for child in root)
+        return Markup("").join(_children(root))
     except Exception:  # noqa: BLE001 - a parser of what models write: whatever it stumbles over is shown as source
         return None
+
+
+def _children(element: Element) -> list[Markup]:
+    """What is in an element; the name of a function stands apart from its argument."""
+    drawn: list[Markup] = []
+    for child, following in itertools.zip_longest(element, element[1:]):
+        drawn.append(_element(child))
+        name = child[0] if child.tag in ("msub", "msup", "msubsup") and len(child) else child
+        named = name.tag == "mi" and len(name.text or "") > 1 and element.tag in _ROWS
+        if named and following is not None and following.tag != "mo":
+            drawn.append(tag("mspace", width="0.167em"))
+    return drawn
 
 
 def _element(element: Element) -> Markup:
@@ -118,7 +132,7 @@ def _element(element: Element) -> Markup:
     text = html.unescape(element.text or "")
     if element.tag != "mtext" and text.startswith("\\") and len(text) > 1:
         raise ValueError(f"unknown command {text}")
-    children = [_element(child) for child in element]
+    children = _children(element)
     if element.tag == "menclose":  # browsers no longer draw it; the style sheet draws the box
         return tag("mrow", text, *children, class_="boxed")
     if element.tag not in _ELEMENTS:

@@ -68,3 +68,10 @@ def test_whatever_is_written_the_result_is_well_formed(latex: str) -> None:
     for element in root.iter():
         assert element.tag == "code" or element.tag.startswith("m") or element.tag == "none"
         assert not {"href", "style", "id"} & set(element.attrib)
+
+
+def test_names_of_functions_stand_apart_from_their_arguments() -> None:
+    space = '<mspace width="0.167em"></mspace>'
+    assert f"<mi>sin</mi>{space}<mi>t</mi>" in str(formula("$\\sin t$"))
+    assert f"<msub><mi>log</mi><mn>2</mn></msub>{space}<mi>x</mi>" in str(formula("$\\log_2 x$"))
+    assert space not in str(formula("$\\sin(t) + ab$"))
