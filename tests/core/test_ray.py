@@ -156,7 +156,9 @@ def meanwhile(action: Callable[[], None]) -> threading.Thread:
 def test_cluster_of_the_docs_is_one_that_ray_takes(repository: Path) -> None:
     autoscaler = pytest.importorskip("ray.autoscaler._private.util")
     config = yaml.safe_load((repository / "configs/launch/ray.yaml").read_text(encoding="utf-8"))
-    autoscaler.validate_config(autoscaler.prepare_config(config))
+    prepared = autoscaler.prepare_config(config)
+    autoscaler.validate_config(prepared)  # raises where a key is unknown or missing
+    assert set(prepared["available_node_types"]) == set(config["available_node_types"])
 
 
 def test_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
