@@ -5,7 +5,8 @@
 
 `dedup_truth` makes the personas and finds all true near-duplicates without our code. Each tool is a
 whole process, from start to written result, in an environment where the peers are installed on
-first use. Time is the best of `--repeats`, taken in turns; those that take minutes run once.
+first use. Time is the best of `--repeats`, taken in turns; those that take minutes run once, and one
+that takes more than `--limit-minutes` is stopped there: its row then gives a lower bound of its time.
 `personahub_first_start` compiles its kernels, as happens once on a machine.
 
 Recall: pairs at Jaccard >= 0.9 of which one member at least is dropped; `near` counts only pairs
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -52,25 +54,29 @@ CHECKED = 60  # rows whose partners are also found by brute force
 
 @dataclass(frozen=True)
 class Run:
-    """One process: seconds on the clock, seconds of CPU, peak resident MB."""
+    """One process: seconds on the clock, seconds of CPU, peak resident MB (None: it was stopped at the limit)."""
 
     wall: float
     cpu: float
-    peak_mb: float
+    peak_mb: float | None
 
 
-def measure(python: Path, tool: str, texts: Path, output: Path) -> Run:
-    """Run one tool to its end."""
+def measure(python: Path, tool: str, texts: Path, output: Path, limit_s: float) -> Run:
+    """Run one tool to its end, or for `limit_s`."""
     name = tool.removesuffix("_first_start")
     with tempfile.TemporaryDirectory() as empty:
         environment = os.environ | ({"NUMBA_CACHE_DIR": empty} if tool == FIRST_START else {})
         before, started = os.times(), time.perf_counter()
-        process = subprocess.run([python, SCRIPT, name, texts, output], env=environment, capture_output=True)
+        command = [python, SCRIPT, name, texts, output]
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, timeout=limit_s)
+        except subprocess.TimeoutExpired:  # `run` has ended it
+            done = None
         wall, after = time.perf_counter() - started, os.times()
-    if process.returncode:
-        raise SystemExit(f"{tool} failed with exit code {process.returncode}: {process.stderr.decode()[-2000:]}")
+    if done and done.returncode:
+        raise SystemExit(f"{tool} failed with exit code {done.returncode}: {done.stderr.decode()[-2000:]}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(wall, cpu, float(process.stdout.split()[-1]))
+    return Run(wall, cpu, float(done.stdout.split()[-1]) if done else None)
 
 
 def peers_python(folder: Path) -> Path:
@@ -116,9 +122,9 @@ def compare(file: Path, rows: int, options: argparse.Namespace) -> dict[str, Run
         for tool in options.tools:
             if not repeat or tool not in ONCE:
                 python = Path(sys.executable) if tool.startswith(OURS) else peers
-                runs[tool].append(measure(python, tool, file, outputs[tool]))
+                runs[tool].append(measure(python, tool, file, outputs[tool], 60 * options.limit_minutes))
     best = {
-        tool: Run(min(r.wall for r in done), min(r.cpu for r in done), max(r.peak_mb for r in done))
+        tool: Run(min(r.wall for r in done), min(r.cpu for r in done), max((r.peak_mb for r in done), key=_or_infinite))
         for tool, done in runs.items()
     }
     known = None if options.no_truth else truth(file)
@@ -128,6 +134,9 @@ def compare(file: Path, rows: int, options: argparse.Namespace) -> dict[str, Run
     print("| tool | wall s | CPU s | peak MB | bytes a row | kept | recall | near | precision |")
     print("|---|---|---|---|---|---|---|---|---|")
     for tool, run in best.items():
+        if run.peak_mb is None:
+            print(f"| {tool} | > {run.wall:.0f} | > {run.cpu:.0f} | | | stopped | | | |")
+            continue
         kept = np.load(outputs[tool])
         scores = [f"{score:.4f}" for score in known.judge(kept)] if known is not None else ["", "", ""]
         size = f"{run.peak_mb:,.0f} | {run.peak_mb * 2**20 / rows:,.0f}"
@@ -137,8 +146,15 @@ def compare(file: Path, rows: int, options: argparse.Namespace) -> dict[str, Run
     if ours := best.get("personahub"):
         for tool, run in best.items():
             if not tool.startswith(OURS):
-                print(f"{tool} takes {run.wall / ours.wall:.1f} times as long, {run.cpu / ours.cpu:.1f} times the CPU")
+                least = "at least " if run.peak_mb is None else ""
+                print(
+                    f"{tool} takes {least}{run.wall / ours.wall:.1f} times as long, {run.cpu / ours.cpu:.1f} times the CPU"
+                )
     return best
+
+
+def _or_infinite(peak_mb: float | None) -> float:
+    return math.inf if peak_mb is None else peak_mb
 
 
 def main() -> None:
@@ -149,6 +165,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
+    parser.add_argument("--limit-minutes", type=float, default=60, help="of one run of one tool")
     parser.add_argument("--no-truth", action="store_true", help="only time and memory")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/dedup"))
     options = parser.parse_args()
@@ -156,7 +173,7 @@ def main() -> None:
     surface.deduplicate(["compiles the kernels once, as an installation does"])
     done = [(rows, compare(prepare(options.personas, rows, options.folder), rows, options)) for rows in options.rows]
     for (fewer, before), (more, after) in itertools.pairwise(done):
-        for tool in before:
+        for tool in (tool for tool in before if before[tool].peak_mb and after[tool].peak_mb):
             growth = after[tool].cpu / before[tool].cpu
             print(f"{tool}: {more / fewer:.0f} times the rows take {growth:.1f} times the CPU")
 
