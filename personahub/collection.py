@@ -183,8 +183,10 @@ def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
         languages[detect_language(text) or "unknown"] += 1
         people[_who(text)] += 1
         seen.add(_hash(normalise(text)))
-        without_id += row.get("id") in (None, "")
-        ids.add(_hash(str(row.get("id"))))
+        if row.get("id") in (None, ""):
+            without_id += 1
+        else:
+            ids.add(_hash(str(row["id"])))
         profiles += bool(row.get("profile"))
         for name, counts in columns.items():
             if row.get(name) is not None:
@@ -193,7 +195,7 @@ def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
     return {
         "personas": total,
         "distinct": len(seen),
-        "duplicate_ids": total - without_id - len(ids) + (1 if without_id else 0),
+        "duplicate_ids": total - without_id - len(ids),
         "without_id": without_id,
         "with_profile": profiles,
         "words": _percentiles(lengths),

@@ -18,7 +18,6 @@ No chain is collapsed: every near-duplicate is similar to its own survivor.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import json
@@ -33,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from personahub.core.artifact import replacing
 from personahub.core.config import suggest
 from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
@@ -209,7 +209,8 @@ def _write(
     counts = Counter[str]()
     method = f"near_duplicate_{new.options.method}"
     dropped_file = target.with_name(f"{target.stem}.dropped.jsonl")
-    with _replaced(dropped_file) as dropped, _replaced(target) as temporary, dropped.open("w", encoding="utf-8") as log:
+    # The last to be opened is the first to take its name: OUT when all is told of what is not in it.
+    with replacing(target) as temporary, replacing(dropped_file) as dropped, dropped.open("w", encoding="utf-8") as log:
         row = 0
         for rows in _copied(new, stays, temporary):
             for text in rows:
@@ -230,17 +231,6 @@ def _survivor(new: Collection, old: Collection | None, survivor: int) -> dict[st
         collection, survivor = old, survivor - len(new.ids)
     place = collection.place(int(collection.compared[survivor]))
     return {"survivor_file": place["file"], "survivor_row": place["row"], "survivor_id": collection.ids[survivor]}
-
-
-@contextlib.contextmanager
-def _replaced(file: Path) -> Iterator[Path]:
-    """A file to write to that takes the name `file` if all goes well, and is removed otherwise."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copied(new: Collection, stays: np.ndarray, target: Path) -> Iterator[list[str | None]]:

@@ -241,8 +241,9 @@ def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
         except yaml.YAMLError as error:
             raise UserError(f"{override!r}: the value is not valid YAML: {_one_line(error)}") from None
         if _KIND_OVERRIDE.match(override):
-            engine = values.get("engines", {}).get(key.split(".")[1], {})
-            if engine.get("kind") != value:
+            engines = values.get("engines")
+            engine = engines.get(key.split(".")[1]) if isinstance(engines, dict) else None
+            if isinstance(engine, dict) and engine.get("kind") != value:
                 engine.clear()
         _set_nested(values, key.split("."), value, override)
     return values

@@ -24,7 +24,7 @@ from __future__ import annotations
 import graphlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,6 +162,17 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str |
             inputs = {key: stages[upstream] for key, upstream in _inputs(config, name).items()}
             stages[name] = _planned(name, entry, config, engines, identities, folder / name, inputs)
     return Experiment(config.experiment, folder, engines, stages)
+
+
+def look_again(experiment: Experiment) -> Experiment:
+    """The experiment with what lies in its folders by now; another run may have been at it since it was loaded."""
+    stages = {}
+    for name, stage in experiment.stages.items():
+        if stage.spec is not None:
+            state, found = _look(stage.path, stage.spec)
+            stage = replace(stage, state=state, found=found)
+        stages[name] = stage
+    return replace(experiment, stages=stages)
 
 
 def _inputs(config: ExperimentConfig, name: str) -> dict[str, str]:

@@ -13,8 +13,8 @@
             ...
             shard.write(row)         # or shard.reject(row, Rejected("too_short"))
 
-A stage that asks an engine maps an `async` function with `stage.map_completions` instead; see
-`personahub.core.generate`. A module may also define `forecast(config, rows_in) -> Forecast`, for
+A stage that asks an engine maps an `async` function with `map_completions` of `personahub.core.generate`
+instead. A module may also define `forecast(config, rows_in) -> Forecast`, for
 `personahub plan`.
 """
 
@@ -38,10 +38,11 @@ from personahub.core.artifact import Artifact, Counts, InputReference, Usage, re
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
-from personahub.core.executors import Executor, map_tasks
+from personahub.core.executors import Executor, run_tasks
 from personahub.core.progress import Progress
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter, shard_totals
+from personahub.core.tasks import Tasks
 from personahub.core.tracking import Tracker, TrackingConfig
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Stage(Generic[C]):
         done = source.num_rows - sum(source.manifest.shards[name] for name in pending)
         with self.progress(source.num_rows, done=done) as progress:
             execution = self.spec.execution
-            if execution.executor == "serial" or (execution.executor == "process" and len(pending) <= 1):
+            if execution.executor == "serial" or not pending or (execution.executor == "process" and len(pending) == 1):
                 for name in pending:
                     _map_shard(self, process, source, name, schema, progress.update)
                 return
@@ -180,11 +181,10 @@ class Stage(Generic[C]):
             def on_done(name: str) -> None:
                 progress.update(source.manifest.shards[name])
 
+            tasks = Tasks(_map_shard, jobs, on_done, timeout_s=execution.shard_timeout_s)
+            progress.under_way = partial(processes.describe, tasks.under_way)
             try:
-                shards: set[str] = set()
-                progress.under_way = partial(processes.describe, shards)
-                limit = execution.shard_timeout_s
-                map_tasks(execution.executor, _map_shard, jobs, execution.workers, on_done, shards, limit)
+                run_tasks(tasks, execution.executor, execution.workers)
             finally:
                 self.tracker = tracker
             if execution.executor == "ray":

@@ -68,6 +68,8 @@ def test_another_kind_of_engine_does_not_inherit_the_keys_of_the_old_one(tmp_pat
         ("a: 1\n", ["a"], "key=value"),
         ("a: 1\n", ["a.b=1"], "'a' is not a mapping"),
         ("a: 1\n", ["b=[1"], "not valid YAML"),
+        ("engines:\n", ["engines.t.kind=openai"], "'engines' is not a mapping"),
+        ("engines: {t: gpt}\n", ["engines.t.kind=openai"], "'t' is not a mapping"),
         ("a: !!python/object/apply:os.system ['true']\n", [], "not valid YAML"),
     ],
 )

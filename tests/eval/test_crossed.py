@@ -104,3 +104,23 @@ def test_a_planted_null_is_not_found() -> None:
 def test_a_planted_effect_is_found(seeds: int, luck: float) -> None:
     one, _, _ = rejections(100, problems=400, seeds=seeds, effect=0.1, luck=luck, seed=7)
     assert one > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds", "low_chi_square"),  # of (arms - 1) * (seeds - 1) degrees of freedom, from a table
+    [(2, 2, 0.003932), (2, 3, 0.102587), (3, 3, 0.710723), (5, 3, 2.732637)],
+)
+def test_the_most_that_luck_may_be_is_exact_with_few_seeds(arms: int, seeds: int, low_chi_square: float) -> None:
+    generator = np.random.default_rng(arms * seeds)
+    scores = {str(arm): generator.random((seeds, 50)) for arm in range(arms)}
+    means = np.stack([each.mean(axis=1) for each in scores.values()])
+    squares = ((means - means.mean(axis=0) - means.mean(axis=1)[:, None] + means.mean()) ** 2).sum()
+    noise = np.mean([interaction(each) for each in scores.values()]) / 50
+    found = training_luck(scores)
+    assert found is not None
+    assert found[1] == pytest.approx(math.sqrt(max(squares / low_chi_square - noise, 0)), rel=1e-5)
+
+
+def interaction(scores: np.ndarray) -> float:
+    rest = scores - scores.mean(axis=0) - scores.mean(axis=1)[:, None] + scores.mean()
+    return float((rest**2).sum()) / ((len(scores) - 1) * (scores.shape[1] - 1))

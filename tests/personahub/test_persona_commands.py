@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from personahub.cli import main
+from personahub.collection import Persona, stats
 from personahub.core.records import PERSONA
 
 PEOPLE = [
@@ -199,3 +200,9 @@ def test_other_columns_and_unusable_rows(tmp_path: Path, personas: Command) -> N
     assert code == 2
     assert "p.jsonl:1: no field 'persona'; there are 'who'" in error
     assert "no such file" in personas("stats", tmp_path / "nowhere.jsonl")[2]
+
+
+def test_ids_that_are_missing_are_no_duplicates() -> None:
+    ids = [None, "", None, "a", "a", "None"]
+    found = stats(Persona(f"a baker {number}", {"id": id_}, "here") for number, id_ in enumerate(ids))
+    assert (found["without_id"], found["duplicate_ids"]) == (3, 1)

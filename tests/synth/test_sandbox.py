@@ -276,6 +276,19 @@ def test_programs_are_read_only_as_far_ahead_as_needed() -> None:
     assert len(taken) < 20
 
 
+def test_a_process_with_a_thousand_connections_has_a_sandbox_too(sandbox: Sandbox, repository: Path) -> None:
+    script = """if True:
+        import os, resource
+        from synth.sandbox import Sandbox
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        with Sandbox() as box:
+            print([result.output for result in box.run(["print(6 * 7)"])])
+    """
+    done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, timeout=200)
+    assert done.stdout == "['42\\n']\n", done.stderr
+
+
 def children_of(pid: int) -> set[int]:
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
     return {int(child) for child in found}
