@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import Artifact, open_artifact
+from personahub.core.artifact import Artifact, disk_error, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiment import Experiment, describe, describe_differences, load_experiment
 from personahub.core.pilot import read_pilot
@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.words = words
     try:
         return options.command(options)
+    except BrokenPipeError:  # `personahub show ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -45,12 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.code != 2:  # with 2 the stage has said in one line what is to be mended
             print(f"error: {error}. To go on: {shlex.join(['personahub', *words])}", file=sys.stderr)
         return error.code
+    except OSError as error:
+        line = disk_error(error, Path.cwd())
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nstopped; nothing is lost. To go on: {shlex.join(['personahub', *words])}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `personahub show ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

@@ -6,11 +6,11 @@ function streams it; what each holds in memory is said there.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import heapq
 import json
 import math
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import MANIFEST, SPEC, open_artifact
+from personahub.core.artifact import MANIFEST, SPEC, open_artifact, publish, temporary_name
 from personahub.core.duplicates.surface import words_of
 from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import UserError
@@ -91,7 +91,7 @@ class CollectionWriter:
             raise UserError(f"{path}: exists already; name another file, or replace it with --overwrite")
         self.path, self.rows = path, 0
         self._schema = schema
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = temporary_name(path)
         self._buffer: list[Row] = []
         self._parquet: pq.ParquetWriter | None = None
         self._lines: IO[str] | None = None
@@ -133,17 +133,18 @@ class CollectionWriter:
         try:
             if kind is None and self._lines is None and (self._buffer or self._parquet is None):
                 self._flush()
-        except BaseException:
-            kind = UserError
-            raise
-        finally:
-            for file in (self._lines, self._parquet):
-                if file is not None:
-                    file.close()
+            self._close()
             if kind is None:
-                self._temporary.replace(self.path)
-            else:
-                self._temporary.unlink(missing_ok=True)
+                publish(self._temporary, self.path)
+        finally:
+            with contextlib.suppress(OSError):  # on a full disk closing fails too
+                self._close()
+            self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for file in (self._lines, self._parquet):
+            if file is not None:
+                file.close()
 
 
 def sample(personas: Iterator[Persona], count: int, seed: int) -> list[Persona]:

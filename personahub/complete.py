@@ -145,6 +145,9 @@ def read_request(number: int, line: bytes, overrides: Mapping[str, Any]) -> Aske
         raise ValueError("body.stream: replies are files, they cannot be streamed")
     if not isinstance(body.get("n", 1), int) or body.get("n", 1) < 1:
         raise ValueError("body.n is a positive number")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if not isinstance(body.get(name) or 0, int):
+            raise ValueError(f"body.{name} is a whole number")  # noqa: TRY004
     return Asked(number, custom_id, body)
 
 

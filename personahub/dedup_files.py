@@ -126,7 +126,10 @@ class Collection:
             is_number = (
                 isinstance(row.score, (int, float)) and not isinstance(row.score, bool) and row.score == row.score
             )
-            return -float(row.score) if is_number else float("inf")
+            try:
+                return -float(row.score) if is_number else float("inf")
+            except OverflowError:  # JSON knows no limit
+                return float("-inf") if row.score > 0 else float("inf")
         return -len(row.text) if self.options.keep == "longest" else 0.0
 
     def place(self, row: int) -> dict[str, Any]:

@@ -168,9 +168,10 @@ def test_killed_in_a_shard_resumes_with_the_finished_ones(folder: Path) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = touched(folder)
+    left = [name for name in ("00001", "00002") if not (folder / f"runs/toy/double/{name}.parquet").exists()]
     result = personahub(folder, "run", "toy.yaml", "stages.double.config.pause=0.25")
     assert result.returncode == 0, result.stderr
-    assert touched(folder)[len(before) :] == [name for name in ("00001", "00002") if before.count(name) <= 1]
+    assert touched(folder)[len(before) :] == left
     assert sorted(values(folder, "double")) == [2 * v for v in range(30) if v % 5]
     manifest = json.loads((folder / "runs/toy/double/manifest.json").read_text())
     assert manifest["counts"] == {"rows_in": 30, "rows_out": 24, "rejected": {"multiple_of_five": 6}}

@@ -131,6 +131,7 @@ def test_a_server_that_ignores_n_is_caught(chaos, tmp_path: Path, capsys) -> Non
         (row(1, messages=[]), "in.jsonl:2: body.messages is missing, empty"),
         (row(1, stream=True), "in.jsonl:2: body.stream"),
         (row(1, n="two"), "in.jsonl:2: body.n"),
+        (row(1, max_tokens="many"), "in.jsonl:2: body.max_tokens is a whole number"),
     ],
 )
 def test_bad_lines_are_named_before_anything_is_asked(tmp_path: Path, capsys, bad: Any, said: str) -> None:
