@@ -85,6 +85,8 @@ def load_template(name: str, folder: Path) -> Template:
         raise UserError(
             f"{path}: no such template. Here are: {known}; or give the path of a .md file of yours"
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the template cannot be read: {error}") from None
     head = _HEAD.match(text)
     if not head:
         raise UserError(f"{path}: a template starts with a YAML head between two lines '---'")

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from personahub.core.engines import engine_config
+from personahub.core.errors import UserError
+
 STAGES = """
 import time
 from pathlib import Path
@@ -266,3 +269,16 @@ def test_a_folder_of_another_version_is_refused_with_the_ways_on(folder: Path, c
     assert personahub(folder, "plan", "toy.yaml").returncode == 0
     assert personahub(folder, "run", "toy.yaml", "--redo", "numbers").returncode == 0
     assert len(values(folder, "double")) == 24
+
+
+def test_an_engine_that_lacks_a_package_is_told_from_one_that_is_not_there(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "toyshop").mkdir()
+    (tmp_path / "toyshop" / "other.py").write_text("import toy")  # which the module's own name begins like
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind, message in (
+        ("toyshop.other", "needs the package 'toy', which is not installed"),
+        ("toyshop.gone", "no module 'toyshop.gone'"),
+        ("toy.engine", "no module 'toy.engine'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            engine_config({"kind": kind, "model": "m"}, "engines.e")
