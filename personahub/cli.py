@@ -49,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}. To go on: {shlex.join(['personahub', *words])}", file=sys.stderr)
         return error.code
     except OSError as error:
-        line = disk_error(error, Path.cwd())
-        if line is None:
+        if (line := disk_error(error, Path.cwd())) is None:
             raise
         print(f"error: {line}", file=sys.stderr)
         return 2

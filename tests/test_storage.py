@@ -58,9 +58,9 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 def test_a_full_disk_ends_commands_on_files_in_one_line(disk: Path, tmp_path: Path, name: str) -> None:
     noise = random.Random(1)
-    rows = [{"persona": f"{noise.getrandbits(8000):x}"} for _ in range(6000)]  # 12 MB
+    rows = [{"persona": f"{noise.getrandbits(8000):x}"} for _ in range(12_000)]  # 24 MB, 12 when compressed
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["personas", "sample", str(tmp_path / "in.jsonl"), "-n", "6000", "--out", str(disk / name)]
+    words = ["personas", "sample", str(tmp_path / "in.jsonl"), "-n", "12000", "--out", str(disk / name)]
     command = [sys.executable, "-m", "personahub", *words]
     assert "No space left on device" in refused(subprocess.run(command, capture_output=True, text=True, timeout=200))
     assert not list(disk.iterdir())
