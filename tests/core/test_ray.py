@@ -286,6 +286,7 @@ def test_model_that_no_replica_can_load_is_one_line(cluster: Any, tmp_path: Path
 
 
 def test_lost_worker_and_node_change_nothing(cluster: Any, tmp_path: Path) -> None:
+    restore_nodes(cluster)
     lost = []
 
     def lose() -> None:
