@@ -185,9 +185,17 @@ def open_artifact(path: str | Path) -> Artifact:
     path = Path(path)
     manifest = read_manifest(path)
     if manifest is None:
-        state = "half-written (it has no manifest yet): run its experiment again to finish it"
-        raise UserError(f"{path}: {state if path.is_dir() else 'no such artifact'}")
+        if (path / SPEC).exists() or any(path.glob("[0-9]*.parquet")):
+            raise UserError(f"{path}: half-written (it has no manifest yet): run its experiment again to finish it")
+        what = f"no artifact: it has no {MANIFEST}" if path.is_dir() else "no such artifact"
+        raise UserError(f"{path}: {what}{_artifacts_below(path)}")
     return Artifact(path, manifest)
+
+
+def _artifacts_below(path: Path) -> str:
+    """For whoever names a run's folder instead of a stage's."""
+    names = sorted(file.parent.name for file in path.glob(f"*/{MANIFEST}"))
+    return f". Below it are {', '.join(names)}: name one, as in {path / names[0]}" if names else ""
 
 
 def read_manifest(path: Path) -> Manifest | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from personahub.cli import main
@@ -105,3 +106,12 @@ def test_the_run_stays_complete(run: Path, repository: Path) -> None:
 def test_unknown_ids_and_runs_are_one_line(run: Path, folder: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         forget(run.parent / folder, "no-such-id", write=True)
+
+
+def test_a_stage_without_records_is_passed_over(run: Path) -> None:
+    """As `eval.datasets` is when MATH cannot be had."""
+    document = next(iter(open_artifact(run / "sources").rows()))["id"]
+    for file in (run / "verified").glob("[0-9]*.parquet"):
+        pq.write_table(pq.read_table(file).slice(0, 0), file)
+    stages = {each.stage for each in forget(run, document, write=False)}
+    assert {"sources", "first_personas", "problems"} <= stages
