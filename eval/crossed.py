@@ -226,11 +226,14 @@ def t_quantile(confidence: float, freedom: float) -> float:
 def paired_by_seed(differences: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Mean of one number per seed, such as a difference in diversity, by Student's paired t.
 
-    With one seed there is no telling how far it could be off: the interval is infinite and p is 1.
+    With one seed there is no telling how far it could be off: the interval is infinite and p is 1. Where all
+    seeds differ by the same (rounded) number, t has no scale: p is that of the signs, 2 / 2^seeds.
     """
     values = np.asarray(differences, dtype=np.float64)
     mean, seeds = float(values.mean()), len(values)
     if seeds < 2:
         return Estimate(mean, -math.inf, math.inf, 1.0, math.inf, 0.0, tuple(map(float, values)))
+    if (values == values[0]).all() and values[0] != 0:
+        return Estimate(mean, mean, mean, 2.0 ** (1 - seeds), 0.0, seeds - 1.0, tuple(map(float, values)))
     error = float(values.std(ddof=1)) / math.sqrt(seeds)
     return _estimate(mean, error, seeds - 1.0, values, confidence)
