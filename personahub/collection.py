@@ -50,8 +50,9 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
     """The personas of a collection, in the order of its files; rows whose text is empty or no string are left out.
 
     Raises:
-        UserError: nothing is there, a file is empty, damaged or malformed, or a row lacks the column.
+        UserError: nothing is there, a file is empty, damaged or malformed, a row lacks the column, or no row has text.
     """
+    found = False
     for where, row in _rows(path):
         if field not in row:
             there = ", ".join(map(repr, row)) or "none"
@@ -60,7 +61,10 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
             )
         text = row[field]
         if isinstance(text, str) and text.strip():
+            found = True
             yield Persona(text, row, where)
+    if not found:
+        raise UserError(f"{path}: holds no persona: no row has text in {field!r}; --field names another column")
 
 
 def _rows(path: Path) -> Iterator[RawDocument]:
@@ -72,7 +76,7 @@ def _rows(path: Path) -> Iterator[RawDocument]:
         return
     if path.is_file() and not path.name.endswith(ROW_SUFFIXES):
         raise UserError(f"{path}: unknown type of file; a collection is read from {', '.join(ROW_SUFFIXES)}")
-    yield from read_files(path, "**/*", "")
+    yield from read_files(path, "**/*", "", ROW_SUFFIXES)
 
 
 class CollectionWriter:
@@ -110,7 +114,7 @@ class CollectionWriter:
         """Add one row."""
         self.rows += 1
         if self._lines is not None:
-            self._lines.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            self._lines.write(_json_line(row))
             return
         self._buffer.append(row)
         if len(self._buffer) >= _BUFFER_ROWS:
@@ -121,6 +125,10 @@ class CollectionWriter:
             table = pa.Table.from_pylist(self._buffer, schema=self._schema)
         except (pa.ArrowException, TypeError) as error:
             raise UserError(f"{self.path}: the rows do not share their types ({error}); write .jsonl") from None
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot hold; write .jsonl"
+            ) from None
         if self._parquet is None:
             self._schema = table.schema
             self._parquet = pq.ParquetWriter(self._temporary, table.schema, compression="zstd")
@@ -145,6 +153,13 @@ class CollectionWriter:
         for file in (self._lines, self._parquet):
             if file is not None:
                 file.close()
+
+
+def _json_line(row: Row) -> str:
+    line = json.dumps(row, ensure_ascii=False, default=str)
+    if any("\ud800" <= character <= "\udfff" for character in line):  # half of a character: only ASCII can spell it
+        line = json.dumps(row, default=str)
+    return line + "\n"
 
 
 def sample(personas: Iterator[Persona], count: int, seed: int) -> list[Persona]:

@@ -138,7 +138,7 @@ def _id_columns(file: Path) -> pa.Table:
 def _mentions(table: pa.Table, ids: set[str]) -> pa.ChunkedArray | pa.Array:
     """Per row, whether any of its id columns is among `ids`."""
     values = pa.array(sorted(ids), pa.string())
-    hit: Any = pa.array([False] * table.num_rows)
+    hit: Any = pa.array([False] * table.num_rows, pa.bool_())  # a shard may be empty
     for column in table.columns:
         hit = pc.call_function("or", [hit, pc.call_function("is_in", [column], pc.SetLookupOptions(values))])
     return hit

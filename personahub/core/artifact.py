@@ -185,9 +185,17 @@ def open_artifact(path: str | Path) -> Artifact:
     path = Path(path)
     manifest = read_manifest(path)
     if manifest is None:
-        state = "half-written (it has no manifest yet): run its experiment again to finish it"
-        raise UserError(f"{path}: {state if path.is_dir() else 'no such artifact'}")
+        if (path / SPEC).exists() or any(path.glob("[0-9]*.parquet")):
+            raise UserError(f"{path}: half-written (it has no manifest yet): run its experiment again to finish it")
+        what = f"no artifact: it has no {MANIFEST}" if path.is_dir() else "no such artifact"
+        raise UserError(f"{path}: {what}{_artifacts_below(path)}")
     return Artifact(path, manifest)
+
+
+def _artifacts_below(path: Path) -> str:
+    """For whoever names a run's folder instead of a stage's."""
+    names = sorted(file.parent.name for file in path.glob(f"*/{MANIFEST}"))
+    return f". Below it are {', '.join(names)}: name one, as in {path / names[0]}" if names else ""
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -284,7 +292,13 @@ def publish(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that becomes `path` if all goes well, and is removed if not."""
+    """Where to write a file that becomes `path` if all goes well, and is removed if not.
+
+    Raises:
+        UserError: `path` is a device or a pipe, such as /dev/null, whose place the file would take.
+    """
+    if path.exists() and (not path.is_file() or path.absolute().is_relative_to("/dev")):
+        raise UserError(f"{path}: is no ordinary file; name one to write to")
     temporary = temporary_name(path)
     try:
         yield temporary

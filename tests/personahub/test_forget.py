@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from personahub.cli import main
@@ -203,3 +204,12 @@ def test_a_stage_that_is_half_made_may_hold_it_too(chain: Path) -> None:
     with pytest.raises(UserError, match=r"runs/chain/graded: is unfinished and may hold it"):
         forget(chain, "i1", write=True)
     assert left(chain) == {"documents": ["i0", "i1", "i2"], "problems": ["i0", "i1", "i2"]}
+
+
+def test_a_stage_without_records_is_passed_over(run: Path) -> None:
+    """As `eval.datasets` is when MATH cannot be had."""
+    document = next(iter(open_artifact(run / "sources").rows()))["id"]
+    for file in (run / "verified").glob("[0-9]*.parquet"):
+        pq.write_table(pq.read_table(file).slice(0, 0), file)
+    stages = {each.stage for each in forget(run, document, write=False)}
+    assert {"sources", "first_personas", "problems"} <= stages

@@ -320,7 +320,10 @@ class Endpoint:
             case "no_credit":
                 return "the account has no credit left; run again to resume once it has"
             case "not_found":
-                return f"check model: {self.config.model}, and base_url, which usually ends in /v1"
+                model = (
+                    f"model: {self.config.model}" if self.config.model else "the model"
+                )  # that a request names itself
+                return f"check {model}, and base_url, which usually ends in /v1"
             case "moved":
                 return "a redirect; set base_url to where the endpoint is now"
             case _:
