@@ -39,6 +39,7 @@ from personahub.core.errors import UserError
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _ROWS_PER_SORT = 16_384  # texts are sorted by length within blocks of so many, which bounds the memory of their tokens
+_TOKENS_ON_CPU = 512  # of a batch: larger ones leave the caches, and their memory is asked of the system anew each time
 _HASHING_DIMENSIONS = 1024
 
 
@@ -76,7 +77,7 @@ class EmbedderConfig(FrozenModel):
     )
     device: Annotated[str, EXECUTION] = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     batch_tokens: Annotated[int | None, EXECUTION] = Field(
-        default=None, gt=0, description="By default 2048, on a GPU 65536."
+        default=None, gt=0, description="By default 512, on a GPU 65536."
     )
 
     @field_validator("base_url")
@@ -175,7 +176,7 @@ def _encode(texts: list[str], config: EmbedderConfig, report: Callable[[int], ob
 
     model = _load(config.kind, config.model, config.revision, config.path, config.device, config.dtype == "int16")
     device = model.device.type
-    budget = config.batch_tokens or (2048 if device == "cpu" else 65_536)
+    budget = config.batch_tokens or (_TOKENS_ON_CPU if device == "cpu" else 65_536)
     vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
     # Autocast keeps residuals, norms and pooling in float32, which halves the error of a bf16 model.
     half = {"int16": None if device == "cpu" else torch.float16, "bfloat16": torch.bfloat16}.get(config.dtype)
@@ -196,13 +197,16 @@ def _encode(texts: list[str], config: EmbedderConfig, report: Callable[[int], ob
 
 @contextmanager
 def _threads_to_batches() -> Iterator[Any]:
-    """A batch is one thread's: threads that share each product wait for each other, busily, after every one."""
+    """A batch is one thread's: threads that share each product wait for each other, busily, after every one.
+
+    There are as many as torch would use, which environment variables, Ray and the user may have limited.
+    """
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of threads that start from now on, too
     try:
-        yield in_threads
+        yield functools.partial(in_threads, threads=threads)
     finally:
         torch.set_num_threads(threads)
 
