@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from personahub.core.linear_int16 import Int16Linear, use_int16  # noqa: E402 - needs torch
+import torch
+
+from personahub.core.linear_int16 import Int16Linear, use_int16
 
 
 def linear_of(weights: np.ndarray, bias: bool = True) -> torch.nn.Linear:
