@@ -51,6 +51,7 @@ SIGNATURES = {
         " b1[], i4[], i4[], f8[])"
     ),
     "near_pairs": "i8(i2[,], i8[], i2[,], i8[], i8, i8, i8, f4[,], f8, i8, u2[], i8[], i8[])",
+    "linear_int16": "void(f4[,], i8, i2[,], f4[], f4[], i2[,], f4[], f4[,])",
     "rests": "i8(u8[], i8[], i4[], u8[], u8[], i4[], u8[], i8, i8, i8, u8[], u8[], i8[])",
     "look_up": "void(u8[], u8[], u8[], u8[], i4[], i8[])",
     "sharing": "i8(u8[], i4[], u8[], i8[], i8, f8, i8[], i8[])",
@@ -68,6 +69,7 @@ _SOURCES = [
         "join_kernels.py",
         "vector_kernels.py",
         "partition_kernels.py",
+        "linear_kernels.py",
     )
 ]
 
@@ -149,12 +151,12 @@ def _compile() -> dict[str, dict[str, str]]:
     from numba import njit
     from numba.core.sigutils import normalize_signature
 
-    from personahub.core.duplicates import hash_kernels, join_kernels, partition_kernels, vector_kernels
+    from personahub.core.duplicates import hash_kernels, join_kernels, linear_kernels, partition_kernels, vector_kernels
 
     # No wrapper for Python and no reference counts: nothing in the code refers to the interpreter.
     options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    modules: tuple[Any, ...] = (hash_kernels, join_kernels, vector_kernels, partition_kernels)
+    modules: tuple[Any, ...] = (hash_kernels, join_kernels, vector_kernels, partition_kernels, linear_kernels)
     code = {}
     for name, signature in SIGNATURES.items():
         spelled = signature.replace("[]", "[::1]").replace("[,]", "[:,::1]")

@@ -196,9 +196,12 @@ def _text(array: pa.Array, row: int) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in the order of the items, of which few are taken ahead; the kernels release the GIL."""
-    threads = _processors()
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
+    """Results in the order of the items, of which few are taken ahead; the kernels release the GIL.
+
+    By default there are as many threads as processors.
+    """
+    threads = threads or _processors()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
