@@ -136,9 +136,11 @@ def _write(file: Path, text: str) -> None:
 def _compile_apart() -> dict[str, dict[str, str]]:
     """`_compile` in another process; in this one where that cannot be, for example in an embedded interpreter."""
     if sys.executable:
-        program = f"import json, {__name__} as compiled; print(json.dumps(compiled._compile()))"
+        # The modules that this process has, whatever lies in the folder where the user stands.
+        program = "import json, sys; sys.path[:] = json.loads(sys.argv[1])"
+        program += f"; import {__name__} as compiled; print(json.dumps(compiled._compile()))"
         try:
-            command = [sys.executable, "-c", program]
+            command = [sys.executable, "-I", "-c", program, json.dumps(sys.path)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - fixed
             return json.loads(done.stdout)
         except (OSError, ValueError, subprocess.CalledProcessError):
