@@ -25,6 +25,7 @@ from personahub.core.answers.reading.wording import choice_letter, clock, number
 _DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
 _SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
+_EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
 _LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
 _BRACKETED_GROUP = re.compile(r"\d,\d{3}(?!\d)")
@@ -51,13 +52,12 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
     if refused:
         return None
     try:
-        return (
-            _choice(a, b, policy)
-            or _time(a, b)
-            or _parsed(a, b, policy)
-            or _worded(a, b, policy)
-            or _second_opinion(a, b, policy)
-        )
+        left, right = clock(a), clock(b)
+        if left and right and same_time(left, right):
+            return "time of day"
+        if left and right and (left.meridiem or right.meridiem):
+            return None  # 2 p.m. and 2 a.m.
+        return _choice(a, b, policy) or _parsed(a, b, policy) or _worded(a, b, policy) or _second_opinion(a, b, policy)
     except RecursionError:  # the caller's own stack was nearly used up: the parser stops far below the limit
         return None
 
@@ -78,13 +78,6 @@ def _choice(a: str, b: str, policy: Policy) -> str | None:
         return None
     gold, pred = (lettered[1], other) if left else (other, lettered[1])
     return "choice text" if equivalent(gold, pred, policy) else None
-
-
-def _time(a: str, b: str) -> str | None:
-    left, right = clock(a), clock(b)
-    if left is None or right is None:
-        return None
-    return "time of day" if same_time(left, right) else None
 
 
 def _parsed(a: str, b: str, policy: Policy) -> str | None:
@@ -130,6 +123,9 @@ def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
             readings.append(node)
     if decimal_comma and _DECIMAL_COMMA.match(text):
         readings += _readings(text.replace(",", ".", 1), False)
+    if decimal_comma and (european := _EUROPEAN.match(text)):
+        number = european.group(1).replace(".", "").replace(",", ".")
+        readings += _readings(text.replace(european.group(1), number), False)
     return tuple(readings) or (Words(text),)
 
 
@@ -168,7 +164,7 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
         return None
     if "\\" in a.replace(r"\text", "") or "\\" in b.replace(r"\text", ""):
         return None
-    if left == right:
+    if left == right or (left == "neither" and re.match(r"neither \w+ nor \w+$", right)):
         return "words"
     said = re.match(
         r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE

@@ -50,6 +50,14 @@ _BOUND = re.compile(
     r"|up to|except)\b",
     re.IGNORECASE,
 )
+_SENTENCE_START = re.compile(r"[.!?]\s+|\n")
+_SAYS_ANSWER = re.compile(r"final answer|^\W{0,6}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE)
+_AFTERTHOUGHT = re.compile(  # of a sentence that has said its value: `, not 60`, `, attained at x = 2`
+    r",? (?:attained|achieved|reached|obtained|rather than|instead of|because|since)\b|, (?:not|at|when|where|which occurs)\b"
+)
+_GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|then|total|leaving|giving|making|remain|left)\b", re.IGNORECASE)
+_CONDITION = re.compile(r"^(?:since|because|when|where|if|as|for|given|with|at)\b", re.IGNORECASE)
+_BOLD = re.compile(r"\*\*([-+−]?[$€£\\(\[]{0,2}\d[^*\n]{0,60}|\$[^*\n]{1,60}\$)\*\*(?=[^\d\n]*$)")
 _TEXT_GROUP = re.compile(r"\\text\s?\{([^{}]*)\}")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
 _COMMANDS = re.compile(
@@ -86,10 +94,12 @@ def inside(prose: str, rule: str) -> str | None:
     leading = _LEADING.match(prose)
     if leading:
         return leading.group(1)
-    said = _predicate(prose)
+    said = _predicate(_without_afterthought(prose))
     found = _last(said)
     if found is None or found.answer == prose or re.fullmatch(r"[A-Za-z]", found.answer or ""):
         return None  # `odd $n$` is not the answer n
+    if said != prose and _looks_bare(said) and found.rule == "last_number":
+        return said.rstrip(". ")  # also a list: `The numbers are 4 and 9`
     alone = said != prose or len(_NUMBER.findall(_MATH.sub(" 0 ", prose))) <= 1
     return found.answer if alone or not rule.startswith("boxed") else None
 
@@ -175,8 +185,8 @@ def _joins(gap: str) -> bool:
 
 
 def _final_phrase(rest: str) -> str | None:
-    """What "the final answer is" names after the last box, which then was not the last word."""
-    found = _phrased(rest) if re.search(r"final answer", rest, re.IGNORECASE) else None
+    """What "the final answer is" or a line `Answer: D` names after the last box, which then was not the last word."""
+    found = _phrased(rest) if _SAYS_ANSWER.search(rest) else None
     return found.answer if found else None
 
 
@@ -218,7 +228,7 @@ def _phrased(text: str) -> Extracted | None:
 
 def _clause(rest: str) -> str:
     """The answer at the head of what follows the phrase."""
-    rest = rest.lstrip(' :*\n\t"').removeprefix("**").strip()
+    rest = rest.lstrip(' :*\n\t"}').removeprefix("**").strip()
     display = re.match(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", rest, re.DOTALL)
     if display:
         return (display.group(1) or display.group(2)).strip()
@@ -243,6 +253,15 @@ def _predicate(clause: str) -> str:
     return parts[-1] if len(parts) > 1 and not _inside_math(" is ".join(parts[:-1])) else clause
 
 
+def _without_afterthought(sentence: str) -> str:
+    """`The minimum is $-8$, attained at $x = 2$` without what is said about the value that it has named."""
+    cut = _AFTERTHOUGHT.search(sentence)
+    if cut is None or _CONDITION.match(sentence) or _GOES_ON.search(sentence, cut.start()):
+        return sentence
+    head = sentence[: cut.start()]
+    return head if re.search(r"\d", head) and not _inside_math(head) else sentence
+
+
 def _inside_math(head: str) -> bool:
     return len(re.findall(r"(?<!\\)\$", head)) % 2 == 1 or head.count("\\(") > head.count("\\)")
 
@@ -253,6 +272,11 @@ def _last(text: str) -> Extracted | None:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and _stands_alone(lines[-1]):
         return Extracted(lines[-1].strip("* "), "last_line")
+    bold = _BOLD.search(lines[-1]) if lines else None
+    if bold is not None:
+        return Extracted(bold.group(1).strip(), "last_bold")
+    start = max((match.end() for match in _SENTENCE_START.finditer(text)), default=0)
+    text = text[:start] + _without_afterthought(text[start:])
     formula, number = _final(_MATH, text), _final(_NUMBER, text)
     if formula is not None and (number is None or formula.end() >= number.start()):
         body = next(group for group in formula.groups() if group is not None)

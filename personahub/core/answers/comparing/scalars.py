@@ -11,21 +11,15 @@ from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
+from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, inexact, precision
 from personahub.core.answers.comparing.rounding import rounds_to
-from personahub.core.answers.comparing.values import (
-    DIGITS,
-    NoValue,
-    Value,
-    context,
-    evaluate,
-    free_symbols,
-    inexact,
-    sample,
-)
+from personahub.core.answers.comparing.values import evaluate, free_symbols, sample
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.reading.nodes import Call, Node, Number, Product, Sum, rebuilt, walk
+from personahub.core.answers.reading.nodes import Call, Node, Number, Power, Product, Root, Sum, rebuilt, walk
 
-_AGREEING_DIGITS = 40
+_SPARE_DIGITS = 20  # of the working precision: values agree when they do in all others
+_CONFIRMING_DIGITS = 200
+_KINKED = {"abs", "max", "min", "floor", "ceil", "sign"}
 
 
 def same_scalar(gold: Node, pred: Node, policy: Policy) -> str | None:
@@ -52,10 +46,21 @@ def _same_constant(gold: Node, pred: Node, policy: Policy) -> str | None:
     except NoValue:
         return None
     if equal_values(a, b):
-        return "exact" if isinstance(a, Fraction) and isinstance(b, Fraction) else "numeric"
+        if isinstance(a, Fraction) and isinstance(b, Fraction):
+            return "exact"
+        return "numeric" if _confirmed(gold, pred) else None
     if policy.rounding_digits is not None and rounds_to(gold, pred, policy.rounding_digits, {}):
         return "rounded"
     return None
+
+
+def _confirmed(gold: Node, pred: Node) -> bool:
+    """Whether two numbers still agree when looked at closely: the square root of 10^60 + 1 is not 10^30."""
+    with precision(_CONFIRMING_DIGITS):
+        try:
+            return equal_values(evaluate(gold), evaluate(pred))
+        except NoValue:
+            return True
 
 
 def equal_values(a: Value, b: Value) -> bool:
@@ -65,11 +70,7 @@ def equal_values(a: Value, b: Value) -> bool:
     mp = context()
     a, b = inexact(a), inexact(b)
     size = max(abs(a), abs(b))
-    tolerance = mp.mpf(10) ** -_AGREEING_DIGITS
-    if abs(a - b) <= size * tolerance:
-        return True
-    # A sum that cancels to zero leaves a remainder of the working precision, not a small number.
-    return (a == 0 or b == 0) and size < mp.mpf(10) ** -(DIGITS - 8)
+    return bool(abs(a - b) <= size * mp.mpf(10) ** (_SPARE_DIGITS - mp.dps))
 
 
 def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
@@ -80,14 +81,15 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
     """
     real = unreal = 0
     branches = False
-    for round_ in range(9):
+    reach = _reach(gold, pred)
+    for round_ in range(-2 if reach else 0, 9):
         if round_ == 6 and real >= 2 and not branches:
             break
-        point = sample(names, round_)
+        point = sample(names, round_) if round_ >= 0 else _far(names, reach if round_ == -1 else -reach)
         positive = all(value > 0 for value in point.values())
         a, b = _value_at(gold, point), _value_at(pred, point)
         if a is None or b is None:
-            if (a is None) != (b is None) and positive and round_ < 4:
+            if (a is None) != (b is None) and positive and 0 <= round_ < 4:
                 return False
             continue
         mp = context()
@@ -100,6 +102,21 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
         else:
             return False
     return real >= 2 or (unreal >= 2 and not branches)
+
+
+def _reach(gold: Node, pred: Node) -> Fraction:
+    """How far from zero the kinks of |x - 500| and max(x, 5000) may lie; 0 where the usual points see them all."""
+    parts = [*walk(gold), *walk(pred)]
+    if not any(isinstance(part, Root) or (isinstance(part, Call) and part.name in _KINKED) for part in parts):
+        return Fraction(0)
+    sizes = [abs(part.value) for part in parts if isinstance(part, Number)]
+    powers = (_value_at(part, {}) for part in parts if isinstance(part, Power) and isinstance(part.base, Number))
+    sizes += [abs(value) for value in powers if isinstance(value, Fraction)]
+    return max(sizes, default=Fraction(0)) if any(size > 1 for size in sizes) else Fraction(0)
+
+
+def _far(names: frozenset[str], distance: Fraction) -> dict[str, Fraction]:
+    return {name: (index + 2) * distance + Fraction(index, 7) for index, name in enumerate(sorted(names))}
 
 
 def _same_rounded(gold: Node, pred: Node, names: frozenset[str], digits: int) -> bool:

@@ -24,7 +24,7 @@ _UNICODE = {
     "≃": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∖": r"\setminus ",
     "∈": r"\in ", "∉": r"\notin ", "∅": r"\emptyset ", "ø": r"\emptyset ", "⌀": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "°": r"\degree ",
-    "º": r"\degree ", "˚": r"\degree ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "π": r"\pi ",
+    "º": r"\degree ", "˚": r"\degree ", "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"', "π": r"\pi ",
     "∠": r"\angle ", "△": r"\triangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ", "〉": r"\rangle ", "→": r"\to ", "⇒": r"\Rightarrow ",
     "∣": "|", "│": "|", "∶": ":", "∧": r"\land ", "∨": r"\lor ", "…": r"\dots ", "⋯": r"\dots ",
@@ -43,6 +43,9 @@ _ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\)|\{[^{}]*
 
 _TEXT = r"text|textbf|textit|textrm|textnormal|textsf|texttt|textup|mbox|hbox|emph|underline|textsc|mathtext"
 _FONT = r"mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mathcal|mathscr|mathfrak|bold|rm|pmb|mathnormal|mathop"
+_FONT_WORDS = re.compile(  # words, or units: kg, m/s^2, m s^{-2}
+    r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?(?:\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?|\s+[A-Za-z]+\s*\^\{?-?\d\}?)"
+)
 _LAYOUT = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|limits|nolimits|bf|it|rm|sf|tt|large|Large|huge|Huge"
     r"|small|tiny|normalsize|boldmath|centering|noindent|nonumber|notag|hfill|par|strut|null|allowbreak|nobreak"
@@ -65,6 +68,12 @@ _DOMAIN = re.compile(
     r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
 )
 _ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
+_PRIMES = re.compile(r"\^\s*(?:\{(?:\s*\\prime)+\s*\}|\\prime(?![a-zA-Z])\s*)")
+_APOSTROPHES = re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])")  # 1'234'567, as the Swiss write it
+_REMARK = re.compile(
+    r"(?<=\S)\s*(?:\\text\{)?\s*\(\s*(?:\\text\{)?\s*(?:approximately|approx\b\.?|about|roughly|or about|or approximately|i\.e\.,?"
+    r"|\\approx)[^()]*\)\s*\}?$"
+)
 _MINUS = re.compile(r"^(?:\\text\{)?(?:minus|negative) \}?(?=[\d\\])")
 _EXCEPT = re.compile(
     r"^(?:\\text\{)? ?(?:all|any|every) reals?(?: numbers?| values?)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?"
@@ -91,6 +100,10 @@ def normalise(text: str) -> str:
     if "begin" not in text:
         text = text.replace("&", " and ")
     text = re.sub(r"(?<=\d)\s?\.{3,}", r"\\dots ", text)
+    if "'" in text:
+        text = _APOSTROPHES.sub(lambda match: match.group().replace("'", ""), text)
+    if text.endswith((")", "}")):
+        text = _REMARK.sub("", text)
     text = _trim(_DOMAIN.sub("", re.sub(r"\s+", " ", text).strip()))
     text = _ORDINAL.sub("", _MINUS.sub("-", text))
     text = _EXCEPT.sub(lambda match: r"\mathbb{R} \setminus \{" + match.group(1) + r"\}", text)
@@ -168,7 +181,7 @@ def _rename(text: str) -> str:
     text = re.sub(r"\\neq(?![a-zA-Z])", r"\\ne ", text)
     text = re.sub(r"\\(?:oslash|varnothing)(?![a-zA-Z])", r"\\emptyset ", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|\^\s*\{?\s*\\degree\s*\}?", r"\\degree ", text)
-    text = re.sub(r"\^\s*\{?\s*\\prime\s*\}?", "'", text)
+    text = _PRIMES.sub(lambda match: "'" * match.group().count("prime"), text)
     text = re.sub(r"\\operatorname\s*\*?(?=\{)|\\operatorname\*", r"\\operatorname", text)
     text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", " and ")
     return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}").replace(r"\_", "_")
@@ -177,9 +190,7 @@ def _rename(text: str) -> str:
 def _font(body: str) -> str:
     """`\\mathrm{cm}` is words, `\\mathrm{e}` and `\\mathbf{v}` are the letter itself."""
     inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
-    if re.fullmatch(
-        r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?", inner
-    ):
+    if _FONT_WORDS.fullmatch(inner):
         return r"\text{" + inner + "}"
     return " " + inner + " " if len(inner) <= 1 else "{" + inner + "}"
 
