@@ -25,6 +25,8 @@ from personahub.core.answers.reading.wording import choice_letter, clock, number
 _DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
 _SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
+_KINDS = r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix"
+_YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
 _EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
 _LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
@@ -166,6 +168,11 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
         return None
     if left == right or (left == "neither" and re.match(r"neither \w+ nor \w+$", right)):
         return "words"
+    if re.match(rf"{re.escape(left)} (?:{_KINDS})$", right):
+        return "words"
+    verdict = _YES_OR_NO.match(plain_words(b))
+    if verdict and left in ("true", "false"):
+        return "words" if words_key(verdict.group(1), True) == left else None
     said = re.match(
         r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE
     )

@@ -20,9 +20,10 @@ _BARE_BOX = re.compile(r"\s{0,3}(-?\w+(?:\.\d+)?)")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####:?[^\S\n]{0,3}(\S[^\n]*)")
 _PHRASE = re.compile(
-    r"(?:final answer|correct answer|answer|\bans\b\.?|correct (?:option|choice)|final result|答案)"
-    r"(?: (?:to the (?:problem|question)|here|choice|option|therefore))?"
-    r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are)\b:?|:|=|为|是|：)"
+    r"(?:final answer|correct answer|answer|\bans\b\.?|correct (?:option|choice)|final result|答案|故选|答え|正解|정답"
+    r"|antwort|réponse|respuesta|risposta|resposta|ответ)"
+    r"(?: (?:to the (?:problem|question)|here|choice|option|therefore|finale?|correcta|correcte))?"
+    r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are|ist|lautet|est|es)\b:?|:|=|为|是|：|は)"
     r"(?: (?:therefore|thus|simply|for sure|just|then|equal to|option|choice|approximately|about|to be)\b){0,2}:?",
     re.IGNORECASE,
 )
@@ -35,25 +36,30 @@ _CLAUSE_END = re.compile(
     r"|,\s(?!and\b|or\b)(?=[a-z]{3})|,\sand\s(?=[a-z]{3})"
 )
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
+    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d+(?::\d+)+(?:\s?[ap]\.?\s?m\b\.?)?|\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
     r"(?:e[+-]?\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?\s?(?:\\?%|°)?"
 )
 _CONNECTIVE = re.compile(
     r"^(?:thus|hence|so|therefore|then|finally|solving|we (?:get|find|have|obtain)|result)[,:]? (?=\S)", re.I
 )
 _LETTER = re.compile(r"(?<![\w'])\(?([A-E])\)?(?=[.,;:!\s]{0,9}$|[.,;:)](?!\w))")
+_RIGHT_OPTION = re.compile(
+    r"\b(?:option|choice|answer|statement) \(?([A-J])\)? is (?:correct|right|true|the (?:correct|right|best))\b",
+    re.IGNORECASE,
+)
+_LONE_LETTER = re.compile(r"[*(\s]{0,4}([A-J])[*).\s]{0,5}$")
 _LEADING = re.compile(
     r"^(-?\d[\d,]*(?:\.\d+)?) (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}"
 )
 _BOUND = re.compile(
     r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
-    r"|up to|except)\b",
+    r"|up to|except|only if|otherwise|unless|depend\w*)\b",
     re.IGNORECASE,
 )
 _SENTENCE_START = re.compile(r"[.!?]\s+|\n")
 _SAYS_ANSWER = re.compile(r"final answer|^\W{0,6}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE)
 _AFTERTHOUGHT = re.compile(  # of a sentence that has said its value: `, not 60`, `, attained at x = 2`
-    r",? (?:attained|achieved|reached|obtained|rather than|instead of|because|since)\b|, (?:not|at|when|where|which occurs)\b"
+    r",? (?:attained|achieved|reached|obtained|rather than|instead of|because|since)\b|, (?:not|nicht|pas|at|when|where|which occurs)\b"
 )
 _GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|then|total|leaving|giving|making|remain|left)\b", re.IGNORECASE)
 _CONDITION = re.compile(r"^(?:since|because|when|where|if|as|for|given|with|at)\b", re.IGNORECASE)
@@ -91,10 +97,15 @@ def inside(prose: str, rule: str) -> str | None:
         return None  # notation that we do not read is no sentence
     if rule.startswith("boxed") and _BOUND.search(prose):
         return None
+    option = _RIGHT_OPTION.search(prose)
+    if option:
+        return option.group(1)
     leading = _LEADING.match(prose)
     if leading:
         return leading.group(1)
     said = _predicate(_without_afterthought(prose))
+    if said != prose and not re.search(r"[A-Za-z]", re.sub(r"\b(?:and|or)\b", "", _MATH.sub("", said))):
+        return said.rstrip(". ")  # nothing but formulas: `$x = 1$ and $x = 4$`
     found = _last(said)
     if found is None or found.answer == prose or re.fullmatch(r"[A-Za-z]", found.answer or ""):
         return None  # `odd $n$` is not the answer n
@@ -270,6 +281,10 @@ def _last(text: str) -> Extracted | None:
     """The last line if it is an answer alone, else the last formula or number, whichever ends later."""
     text = text[-_TAIL:].strip()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
+    letter = _LONE_LETTER.match(lines[-1]) if len(lines) > 1 else None
+    letter = letter or _final(_RIGHT_OPTION, text)
+    if letter is not None:
+        return Extracted(letter.group(1), "last_letter")
     if len(lines) > 1 and _stands_alone(lines[-1]):
         return Extracted(lines[-1].strip("* "), "last_line")
     bold = _BOLD.search(lines[-1]) if lines else None

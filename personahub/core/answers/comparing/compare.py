@@ -33,6 +33,7 @@ from personahub.core.answers.reading.nodes import (
     Sequence,
     SetOperation,
     Sum,
+    Symbol,
     Words,
 )
 from personahub.core.answers.reading.wording import number_word, words_key
@@ -140,6 +141,10 @@ def _named_values(gold: Node, pred: Node, policy: Policy) -> str | None:
         if left.names and right.names and not relations.compatible(left.names, right.names):
             return "" if not (isinstance(gold, Relation) and isinstance(pred, Relation)) else None
         right = relations.in_order_of(right, left.names)
+    elif right is not None:
+        right = relations.in_usual_order(right)
+    elif left is not None:
+        left = relations.in_usual_order(left)
     if left is None and right is not None and any(map(relations.is_size, right.names)):
         return None  # |x| = 3 leaves two values
     a, b = (left.value if left else gold), (right.value if right else pred)
@@ -270,6 +275,10 @@ def _as_sequence(node: Node, other: Node) -> Sequence | None:
     """A lone value is a list of one: `{5}` and `[5]` may stand for 5."""
     if isinstance(node, Sequence):
         return node
+    if isinstance(node, Product) and len(node.factors) == 2:
+        label, point = node.factors  # A(3, -2)
+        if isinstance(label, Symbol) and label.name.isupper() and isinstance(point, Sequence) and point.kind == "tuple":
+            return point
     if isinstance(other, Sequence) and len(other.items) == 1 and other.kind != "tuple":
         return Sequence(other.kind, (node,))
     return None

@@ -33,6 +33,7 @@ from personahub.core.answers.reading.nodes import (
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _WHOLE = frozenset("knml")  # letters for any integer
 _CONSTANTS = frozenset("CcKDk")  # letters for any constant
+_FAMILIES = ("xyz", "abcd", "pqr", "mn", "uvw")  # letters whose order in a tuple is the alphabet's
 _FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
 
@@ -233,6 +234,13 @@ def in_order_of(found: Named, names: tuple[Node, ...]) -> Named:
         return found
     by_name = dict(zip(found.names, found.value.items, strict=True))
     return Named(replace(found.value, items=tuple(by_name[name] for name in names)), names)
+
+
+def in_usual_order(found: Named) -> Named:
+    """`y = 3, x = -2` as (-2, 3): what a tuple without names means by its order."""
+    letters = [name.name for name in found.names if isinstance(name, Symbol)]
+    usual = any(set(letters) <= set(family) for family in _FAMILIES)
+    return in_order_of(found, tuple(map(Symbol, sorted(letters)))) if usual and len(letters) > 1 else found
 
 
 def renamed(a: Named, b: Named) -> tuple[Node, Node]:

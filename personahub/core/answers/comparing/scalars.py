@@ -82,10 +82,12 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
     real = unreal = 0
     branches = False
     reach = _reach(gold, pred)
+    counts = _bounds(gold, pred)
     for round_ in range(-2 if reach else 0, 9):
         if round_ == 6 and real >= 2 and not branches:
             break
         point = sample(names, round_) if round_ >= 0 else _far(names, reach if round_ == -1 else -reach)
+        point.update({name: Fraction(round_ + 4 + index) for index, name in enumerate(counts)})
         positive = all(value > 0 for value in point.values())
         a, b = _value_at(gold, point), _value_at(pred, point)
         if a is None or b is None:
@@ -102,6 +104,12 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
         else:
             return False
     return real >= 2 or (unreal >= 2 and not branches)
+
+
+def _bounds(gold: Node, pred: Node) -> list[str]:
+    """Variables up to which a sum or product runs: they are whole numbers."""
+    series = (part for part in walk((gold, pred)) if isinstance(part, Call) and part.name in ("sum", "prod"))
+    return sorted({name for call in series for name in free_symbols(call.arguments[1:3])})
 
 
 def _reach(gold: Node, pred: Node) -> Fraction:

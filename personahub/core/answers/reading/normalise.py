@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from personahub.core.answers.reading.units import is_unit
+
 _SUPERSCRIPT = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣʸ", "0123456789+-=()nixy", strict=True))
 _SUBSCRIPT = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₒₓₖₗₘₙₚₛₜᵢⱼ", "0123456789+-=()aeoxklmnpstij", strict=True))
 _VULGAR = {
@@ -33,7 +35,7 @@ _UNICODE = {
     "ϕ": r"\phi ", "ω": r"\omega ", "Δ": r"\Delta ", "Ω": r"\Omega ", "ξ": r"\xi ", "η": r"\eta ", "κ": r"\kappa ",
     "ψ": r"\psi ", "χ": r"\chi ", "ζ": r"\zeta ", "ν": r"\nu ", "Σ": r"\sum ", "∑": r"\sum ", "∏": r"\prod ",
     "∫": r"\int ", "€": r"\euro ", "£": r"\pounds ", "¥": r"\yen ", "￥": r"\yen ", "₹": r"\rupee ", "¢": r"\cent ",
-    "、": ", ", "。": ". ", "，": ", ", "；": "; ", "：": ": ", "\u200b": "", "\ufeff": "", "\u2061": "",
+    "、": ", ", "。": ". ", "，": ", ", "；": "; ", "：": ": ", "∴": "", "∵": "", "✓": "", "✅": "", "\u200b": "", "\ufeff": "", "\u2061": "",
     "\u2062": "", "\xad": "", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2005": " ", "\u3000": " ",
 }  # fmt: skip
 _TRANSLATE = str.maketrans(_UNICODE)
@@ -74,6 +76,15 @@ _REMARK = re.compile(
     r"(?<=\S)\s*(?:\\text\{)?\s*\(\s*(?:\\text\{)?\s*(?:approximately|approx\b\.?|about|roughly|or about|or approximately|i\.e\.,?"
     r"|\\approx)[^()]*\)\s*\}?$"
 )
+_FRACTION_CALL = re.compile(r"^(?:Fraction|Rational)\((-?\d+), ?(\d+)\)$")  # as Python prints it
+_ALL_REALS = re.compile(
+    r"^(?:\\text\{)?\s*(?:all|any|every) reals?(?: numbers?| values?(?: of)?)?,?(?: (?:such that|with|where|for which))?\s*\}?\s*"
+    r"(?=\$?[a-zA-Z] ?(?:\\[lg]e|[<>]))",
+    re.IGNORECASE,
+)
+_CHOSEN = re.compile(
+    r"(?:\{\}\s*)?[_^]\s*\{?(\d+)\}?\s*C\s*_\s*(?:(\d)|\{(\d+)\})|(?<![A-Za-z\\])C_\s*(?:(\d)|\{(\d+)\})\s*\^\s*(?:(\d)|\{(\d+)\})"
+)
 _MINUS = re.compile(r"^(?:\\text\{)?(?:minus|negative) \}?(?=[\d\\])")
 _EXCEPT = re.compile(
     r"^(?:\\text\{)? ?(?:all|any|every) reals?(?: numbers?| values?)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?"
@@ -106,6 +117,9 @@ def normalise(text: str) -> str:
         text = _REMARK.sub("", text)
     text = _trim(_DOMAIN.sub("", re.sub(r"\s+", " ", text).strip()))
     text = _ORDINAL.sub("", _MINUS.sub("-", text))
+    text = _FRACTION_CALL.sub(r"\\frac{\1}{\2}", _ALL_REALS.sub("", text))
+    if "C" in text and "_" in text:
+        text = _CHOSEN.sub(_binomial, text)
     text = _EXCEPT.sub(lambda match: r"\mathbb{R} \setminus \{" + match.group(1) + r"\}", text)
     return text.replace(" ", "") if _SPACED_THOUSANDS.match(text) else text
 
@@ -119,6 +133,12 @@ def _from_unicode(text: str) -> str:
     text = "".join(rf"\frac{{{_VULGAR[c][0]}}}{{{_VULGAR[c][1]}}}" if c in _VULGAR else c for c in text)
     text = unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
     return _ROOT.sub(_root, text)
+
+
+def _binomial(match: re.Match[str]) -> str:
+    """`{}_8C_3` and `C_8^3` as a binomial; `C_1^2` is the square of a constant."""
+    top, bottom = [group for group in match.groups() if group is not None]
+    return rf"\binom{{{top}}}{{{bottom}}}" if int(top[:9]) >= int(bottom[:9]) else match.group()
 
 
 def _runs(text: str, table: dict[str, str], mark: str) -> str:
@@ -167,14 +187,18 @@ def _plain_latex(text: str) -> str:
     text = re.sub(rf"\\(?:{_TEXT})(?![a-zA-Z])\s*", r"\\text", text)
     text = _unwrap(text, rf"(?:{_FONT})", _font)
     text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)
-    text = _unwrap(text, "operatorname", lambda body: f"\\{body.strip()} ")
+    text = _unwrap(text, "operatorname", _operator)
     text = _unwrap(text, "(?:boxed|fbox|framebox|mathstrut)", lambda body: body)
     text = re.sub(r"\\text\s*([A-Za-z])(?![A-Za-z])", r"\\text{\1}", text)
     return _SPACES.sub(" ", text)
 
 
 def _rename(text: str) -> str:
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
+    text = re.sub(r"\\(?:[dtcsx]|nice)frac(?![a-zA-Z])", r"\\frac", text)
+    text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\ang\s*\{([^{};]*)\}", r"\1\\degree ", text)
+    text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{\\?([^{}\\]*)\}", r"\1\\text{ \2}", text)
+    text = re.sub(r"\\(?:si|unit)\s*\{\\?([^{}\\]*)\}", r"\\text{ \1}", text)
     text = re.sub(r"\\[dt]binom(?![a-zA-Z])", r"\\binom", text)
     text = re.sub(r"\\(?:l?dots|cdots|dotsc|dotsb|ldots)(?![a-zA-Z])", r"\\dots ", text)
     text = re.sub(r"\\([lg])eq(?:slant|q)?(?![a-zA-Z])", r"\\\1e ", text)
@@ -185,6 +209,12 @@ def _rename(text: str) -> str:
     text = re.sub(r"\\operatorname\s*\*?(?=\{)|\\operatorname\*", r"\\operatorname", text)
     text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", " and ")
     return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}").replace(r"\_", "_")
+
+
+def _operator(body: str) -> str:
+    """`\\operatorname{lcm}` is a function, `\\operatorname{cm}` a unit."""
+    name = body.strip()
+    return rf"\text{{{name}}}" if is_unit(name) and name != "min" else f"\\{name} "
 
 
 def _font(body: str) -> str:

@@ -174,7 +174,7 @@ def _single(value: str, spaced: bool) -> Token:
         return Token("bar", value, spaced)
     if value == "$":
         return Token("currency", "dollar", spaced)
-    if value in '"?`#.\\' or ord(value) > 0x2E7F:
+    if value in '"?`#.\\' or ord(value) > 0x2E7F or (value.isalpha() and not value.isascii()):
         return Token("word", value, spaced)
     raise Unreadable(value)
 
