@@ -22,9 +22,12 @@ from personahub.core.answers.reading.normalise import key, normalise
 from personahub.core.answers.reading.tokens import FUNCTIONS, GREEK, Unreadable
 from personahub.core.answers.reading.wording import choice_letter, clock, number_word, plain_words, same_time, words_key
 
-_DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
+_DECIMAL_COMMA = re.compile(
+    r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)(?:[^\d()\[\]{}|,]|\\text\{[^{}\d,]*\})*$"
+)
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
 _SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
+_SHORT_WORDS = {"no", "up", "on", "in", "ne", "nw", "se", "sw"}
 _KINDS = r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix"
 _YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
 _EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
@@ -144,6 +147,16 @@ def _is_prose(text: str) -> bool:
     return any(len(word) >= 4 for word in long) or (bool(long) and len(words) > 1)
 
 
+def _case_is_spelling(text: str) -> bool:
+    """Whether capitals say nothing: in `Odd` and `Tom is taller`, not in `F = mA` nor in `XY`."""
+    if isinstance(_readings(text, True)[0], Words):
+        return True
+    words = re.findall(r"[A-Za-z]+", text)
+    spelled = all(word.islower() or word.isupper() or word.istitle() for word in words)
+    sounded = all(len(word) > 2 and re.search(r"[aeiouy]", word, re.IGNORECASE) for word in words)
+    return spelled and (sounded or text.lower() in _SHORT_WORDS) and not re.search(r"[=<>+*/^_|]", text)
+
+
 def is_readable(text: str) -> bool:
     """Whether an answer, as written, reads as mathematics, a choice or a time, and not as a sentence."""
     if len(text) > 2 * guards.MAX_ANSWER:
@@ -161,7 +174,8 @@ def is_name(text: str) -> bool:
 
 def _worded(a: str, b: str, policy: Policy) -> str | None:
     """Answers in words, also where one is a sentence that ends in the other."""
-    left, right = words_key(a, policy.ignore_case), words_key(b, policy.ignore_case)
+    ignore_case = policy.ignore_case and _case_is_spelling(a) and _case_is_spelling(b)
+    left, right = words_key(a, ignore_case), words_key(b, ignore_case)
     if not left or not right or not re.search(r"[A-Za-z]{2}", left):
         return None
     if "\\" in a.replace(r"\text", "") or "\\" in b.replace(r"\text", ""):

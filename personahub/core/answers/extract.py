@@ -56,6 +56,9 @@ _BOUND = re.compile(
     r"|up to|except|only if|otherwise|unless|depend\w*)\b",
     re.IGNORECASE,
 )
+_NOT_BUT = re.compile(
+    r"^ ?(?:not|nicht|pas) [^.\n]{1,80}?,? (?:but|sondern|mais)(?: rather| is)? "
+)  # `is not 11 but 12`
 _SENTENCE_START = re.compile(r"[.!?]\s+|\n")
 _SAYS_ANSWER = re.compile(r"final answer|^\W{0,6}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE)
 _AFTERTHOUGHT = re.compile(  # of a sentence that has said its value: `, not 60`, `, attained at x = 2`
@@ -233,7 +236,8 @@ def _phrased(text: str) -> Extracted | None:
     match = _final(_PHRASE, text)
     if match is None:
         return None
-    answer = _clause(text[match.end() : match.end() + _CLAUSE])
+    rest = text[match.end() : match.end() + _CLAUSE]
+    answer = _clause(_NOT_BUT.sub("", rest))
     return Extracted(answer, "answer_is") if answer else None
 
 

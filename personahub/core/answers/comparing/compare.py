@@ -235,6 +235,11 @@ def _vector(node: Node) -> tuple[Node, ...] | None:
 
 def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
     a, b = _as_sequence(gold, pred), _as_sequence(pred, gold)
+    if (a or b) and not (a and b) and policy.vector_as_tuple:
+        items = (a or b or Sequence("list", ())).items
+        parts = in_components(pred if a else gold, items)  # 4i - j + 2k
+        if parts:
+            return "vector" if _ordered(items, parts, policy) else None
     if a is None or b is None:
         return _restated(gold, pred, policy)
     kinds = {a.kind, b.kind}

@@ -19,6 +19,7 @@ from personahub.core.answers.reading.nodes import Call, Node, Number, Power, Pro
 
 _SPARE_DIGITS = 20  # of the working precision: values agree when they do in all others
 _CONFIRMING_DIGITS = 200
+_FARTHEST = 10**40
 _KINKED = {"abs", "max", "min", "floor", "ceil", "sign"}
 
 
@@ -48,19 +49,22 @@ def _same_constant(gold: Node, pred: Node, policy: Policy) -> str | None:
     if equal_values(a, b):
         if isinstance(a, Fraction) and isinstance(b, Fraction):
             return "exact"
-        return "numeric" if _confirmed(gold, pred) else None
+        return "numeric" if _confirmed(gold, pred, {}) else None
     if policy.rounding_digits is not None and rounds_to(gold, pred, policy.rounding_digits, {}):
         return "rounded"
     return None
 
 
-def _confirmed(gold: Node, pred: Node) -> bool:
-    """Whether two numbers still agree when looked at closely: the square root of 10^60 + 1 is not 10^30."""
+def _confirmed(gold: Node, pred: Node, point: dict[str, Fraction]) -> bool:
+    """Whether two values still agree when looked at closely: the square root of 10^60 + 1 is not 10^30.
+
+    A complex value of a function is not asked again: its branch may be another.
+    """
     with precision(_CONFIRMING_DIGITS):
-        try:
-            return equal_values(evaluate(gold), evaluate(pred))
-        except NoValue:
+        a, b = _value_at(gold, point), _value_at(pred, point)
+        if a is None or b is None or (point and any(isinstance(value, context().mpc) for value in (a, b))):
             return True
+        return equal_values(a, b)
 
 
 def equal_values(a: Value, b: Value) -> bool:
@@ -103,7 +107,8 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
             branches |= positive
         else:
             return False
-    return real >= 2 or (unreal >= 2 and not branches)
+    same = real >= 2 or (unreal >= 2 and not branches)
+    return same and _confirmed(gold, pred, sample(names, 0))
 
 
 def _bounds(gold: Node, pred: Node) -> list[str]:
@@ -120,7 +125,8 @@ def _reach(gold: Node, pred: Node) -> Fraction:
     sizes = [abs(part.value) for part in parts if isinstance(part, Number)]
     powers = (_value_at(part, {}) for part in parts if isinstance(part, Power) and isinstance(part.base, Number))
     sizes += [abs(value) for value in powers if isinstance(value, Fraction)]
-    return max(sizes, default=Fraction(0)) if any(size > 1 for size in sizes) else Fraction(0)
+    largest = max((size for size in sizes if size < _FARTHEST), default=Fraction(0))
+    return largest if largest > 1 else Fraction(0)
 
 
 def _far(names: frozenset[str], distance: Fraction) -> dict[str, Fraction]:

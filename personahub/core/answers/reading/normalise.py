@@ -113,9 +113,8 @@ def normalise(text: str) -> str:
     text = re.sub(r"(?<=\d)\s?\.{3,}", r"\\dots ", text)
     if "'" in text:
         text = _APOSTROPHES.sub(lambda match: match.group().replace("'", ""), text)
-    if text.endswith((")", "}")):
-        text = _REMARK.sub("", text)
-    text = _trim(_DOMAIN.sub("", re.sub(r"\s+", " ", text).strip()))
+    text = re.sub(r"\s+", " ", text).strip()
+    text = _trim(_DOMAIN.sub("", _REMARK.sub("", text) if text.endswith((")", "}")) else text))
     text = _ORDINAL.sub("", _MINUS.sub("-", text))
     text = _FRACTION_CALL.sub(r"\\frac{\1}{\2}", _ALL_REALS.sub("", text))
     if "C" in text and "_" in text:
