@@ -28,7 +28,9 @@ _DECIMAL_COMMA = re.compile(
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
 _SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
 _SHORT_WORDS = {"no", "up", "on", "in", "ne", "nw", "se", "sw"}
-_KINDS = r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix"
+_SAID_AT_LENGTH = re.compile(  # isosceles triangle; neither even nor odd
+    r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix|(?<=neither )\w+ nor \w+"
+)
 _YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
 _EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
@@ -174,15 +176,15 @@ def is_name(text: str) -> bool:
 
 def _worded(a: str, b: str, policy: Policy) -> str | None:
     """Answers in words, also where one is a sentence that ends in the other."""
-    ignore_case = policy.ignore_case and _case_is_spelling(a) and _case_is_spelling(b)
-    left, right = words_key(a, ignore_case), words_key(b, ignore_case)
+    left, right = words_key(a, policy.ignore_case), words_key(b, policy.ignore_case)
     if not left or not right or not re.search(r"[A-Za-z]{2}", left):
         return None
     if "\\" in a.replace(r"\text", "") or "\\" in b.replace(r"\text", ""):
         return None
-    if left == right or (left == "neither" and re.match(r"neither \w+ nor \w+$", right)):
-        return "words"
-    if re.match(rf"{re.escape(left)} (?:{_KINDS})$", right):
+    if left == right:
+        cased = words_key(a, False) != words_key(b, False)
+        return None if cased and not (_case_is_spelling(a) and _case_is_spelling(b)) else "words"
+    if right.startswith(left + " ") and _SAID_AT_LENGTH.fullmatch(right, len(left) + 1):
         return "words"
     verdict = _YES_OR_NO.match(plain_words(b))
     if verdict and left in ("true", "false"):

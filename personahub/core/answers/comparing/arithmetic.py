@@ -12,6 +12,7 @@ from typing import Any
 DIGITS = 60
 MAX_BITS = 200_000  # size of an exact power
 MAX_EXPONENT = 10**6  # |log2| of an inexact power stays below this
+_BITS_PER_DIGIT = 3.3219
 _GUARD = 8  # last digits of the working precision in which a difference is rounding, and so zero
 
 Value = Any  # Fraction, mpf or mpc: arithmetic mixes them
@@ -65,8 +66,13 @@ def plus(a: Value, b: Value) -> Value:
 
 def is_rounding(value: Value, size: Value) -> bool:
     """Whether a value is what rounding leaves of zero, computed from values of that size."""
+    return bool(abs(value) <= below(size, _GUARD))
+
+
+def below(size: Value, spare: int) -> Value:
+    """`size` in the last but `spare` digits of the working precision (by a power of two, which costs nothing)."""
     mp = context()
-    return bool(abs(value) <= size * mp.mpf(10) ** (_GUARD - mp.dps))
+    return mp.ldexp(size, int((spare - mp.dps) * _BITS_PER_DIGIT))
 
 
 def subtract(a: Value, b: Value) -> Value:

@@ -11,15 +11,16 @@ from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
-from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, inexact, precision
+from personahub.core.answers.comparing.arithmetic import NoValue, Value, below, context, inexact, precision
 from personahub.core.answers.comparing.rounding import rounds_to
 from personahub.core.answers.comparing.values import evaluate, free_symbols, sample
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import Call, Node, Number, Power, Product, Root, Sum, rebuilt, walk
 
 _SPARE_DIGITS = 20  # of the working precision: values agree when they do in all others
-_CONFIRMING_DIGITS = 200
+_CONFIRMING_DIGITS = 150
 _FARTHEST = 10**40
+_GAMMA = {"Gamma", "factorial", "binomial"}  # whose tables take long to build for so many digits
 _KINKED = {"abs", "max", "min", "floor", "ceil", "sign"}
 
 
@@ -60,6 +61,8 @@ def _confirmed(gold: Node, pred: Node, point: dict[str, Fraction]) -> bool:
 
     A complex value of a function is not asked again: its branch may be another.
     """
+    if any(isinstance(part, Call) and part.name in _GAMMA for part in walk((gold, pred))):
+        return True
     with precision(_CONFIRMING_DIGITS):
         a, b = _value_at(gold, point), _value_at(pred, point)
         if a is None or b is None or (point and any(isinstance(value, context().mpc) for value in (a, b))):
@@ -71,10 +74,9 @@ def equal_values(a: Value, b: Value) -> bool:
     """Exact for two rationals; otherwise agreement in 40 significant digits."""
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
-    mp = context()
     a, b = inexact(a), inexact(b)
     size = max(abs(a), abs(b))
-    return bool(abs(a - b) <= size * mp.mpf(10) ** (_SPARE_DIGITS - mp.dps))
+    return bool(abs(a - b) <= below(size, _SPARE_DIGITS))
 
 
 def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
@@ -84,18 +86,18 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
     no real values can be had, also between 0 and 1 (`arcsin x + arccos x`).
     """
     real = unreal = 0
-    branches = False
-    reach = _reach(gold, pred)
-    counts = _bounds(gold, pred)
-    for round_ in range(-2 if reach else 0, 9):
+    branches = exact = False
+    parts = [*walk(gold), *walk(pred)]
+    counts = _bounds(parts)
+    for round_ in range(9):
         if round_ == 6 and real >= 2 and not branches:
             break
-        point = sample(names, round_) if round_ >= 0 else _far(names, reach if round_ == -1 else -reach)
+        point = sample(names, round_)
         point.update({name: Fraction(round_ + 4 + index) for index, name in enumerate(counts)})
         positive = all(value > 0 for value in point.values())
         a, b = _value_at(gold, point), _value_at(pred, point)
         if a is None or b is None:
-            if (a is None) != (b is None) and positive and 0 <= round_ < 4:
+            if (a is None) != (b is None) and positive and round_ < 4:
                 return False
             continue
         mp = context()
@@ -103,23 +105,35 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
         if equal_values(a, b):
             real += positive and not complex_
             unreal += positive and complex_
+            exact = isinstance(a, Fraction) and isinstance(b, Fraction)
         elif complex_:
             branches |= positive
         else:
             return False
-    same = real >= 2 or (unreal >= 2 and not branches)
-    return same and _confirmed(gold, pred, sample(names, 0))
+    if not (real >= 2 or (unreal >= 2 and not branches)):
+        return False
+    return _same_far_away(gold, pred, names, parts) and (exact or _confirmed(gold, pred, sample(names, 0)))
 
 
-def _bounds(gold: Node, pred: Node) -> list[str]:
+def _bounds(parts: list[Node]) -> list[str]:
     """Variables up to which a sum or product runs: they are whole numbers."""
-    series = (part for part in walk((gold, pred)) if isinstance(part, Call) and part.name in ("sum", "prod"))
+    series = (part for part in parts if isinstance(part, Call) and part.name in ("sum", "prod"))
     return sorted({name for call in series for name in free_symbols(call.arguments[1:3])})
 
 
-def _reach(gold: Node, pred: Node) -> Fraction:
+def _same_far_away(gold: Node, pred: Node, names: frozenset[str], parts: list[Node]) -> bool:
+    """Whether the two agree, or have no value, on both sides of every kink: 500 - x is |x - 500| up to there."""
+    reach = _reach(parts)
+    for distance in (reach, -reach) if reach else ():
+        a, b = (_value_at(node, _far(names, distance)) for node in (gold, pred))
+        real = not any(value is None or isinstance(value, context().mpc) for value in (a, b))
+        if real and not equal_values(a, b):
+            return False
+    return True
+
+
+def _reach(parts: list[Node]) -> Fraction:
     """How far from zero the kinks of |x - 500| and max(x, 5000) may lie; 0 where the usual points see them all."""
-    parts = [*walk(gold), *walk(pred)]
     if not any(isinstance(part, Root) or (isinstance(part, Call) and part.name in _KINKED) for part in parts):
         return Fraction(0)
     sizes = [abs(part.value) for part in parts if isinstance(part, Number)]

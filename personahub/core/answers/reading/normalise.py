@@ -53,6 +53,7 @@ _LAYOUT = re.compile(
     r"|small|tiny|normalsize|boldmath|centering|noindent|nonumber|notag|hfill|par|strut|null|allowbreak|nobreak"
     r"|left\s*\.|right\s*\.|[bB]igg?[lrm]?|middle)(?![a-zA-Z])"
 )
+_SIUNITX = (r"\num", r"\ang{", r"\SI", r"\qty", r"\si{", r"\unit")
 _SIZED = re.compile(r"\\(left|right)(?![a-zA-Z])\s*")
 _DROPPED_GROUPS = re.compile(
     r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|textcolor|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}"
@@ -116,7 +117,9 @@ def normalise(text: str) -> str:
     text = re.sub(r"\s+", " ", text).strip()
     text = _trim(_DOMAIN.sub("", _REMARK.sub("", text) if text.endswith((")", "}")) else text))
     text = _ORDINAL.sub("", _MINUS.sub("-", text))
-    text = _FRACTION_CALL.sub(r"\\frac{\1}{\2}", _ALL_REALS.sub("", text))
+    text = _ALL_REALS.sub("", text)
+    if text.endswith(")") and text[:1] in "FR":
+        text = _FRACTION_CALL.sub(r"\\frac{\1}{\2}", text)
     if "C" in text and "_" in text:
         text = _CHOSEN.sub(_binomial, text)
     text = _EXCEPT.sub(lambda match: r"\mathbb{R} \setminus \{" + match.group(1) + r"\}", text)
@@ -194,10 +197,11 @@ def _plain_latex(text: str) -> str:
 
 def _rename(text: str) -> str:
     text = re.sub(r"\\(?:[dtcsx]|nice)frac(?![a-zA-Z])", r"\\frac", text)
-    text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\ang\s*\{([^{};]*)\}", r"\1\\degree ", text)
-    text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{\\?([^{}\\]*)\}", r"\1\\text{ \2}", text)
-    text = re.sub(r"\\(?:si|unit)\s*\{\\?([^{}\\]*)\}", r"\\text{ \1}", text)
+    if any(command in text for command in _SIUNITX):
+        text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
+        text = re.sub(r"\\ang\s*\{([^{};]*)\}", r"\1\\degree ", text)
+        text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{\\?([^{}\\]*)\}", r"\1\\text{ \2}", text)
+        text = re.sub(r"\\(?:si|unit)\s*\{\\?([^{}\\]*)\}", r"\\text{ \1}", text)
     text = re.sub(r"\\[dt]binom(?![a-zA-Z])", r"\\binom", text)
     text = re.sub(r"\\(?:l?dots|cdots|dotsc|dotsb|ldots)(?![a-zA-Z])", r"\\dots ", text)
     text = re.sub(r"\\([lg])eq(?:slant|q)?(?![a-zA-Z])", r"\\\1e ", text)
