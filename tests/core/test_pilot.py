@@ -39,7 +39,7 @@ def test_forecast_with_a_pilot_is_nearer_to_what_it_takes(tmp_path: Path, reposi
     blind = planned(personahub(repository, *full))
     said = personahub(repository, *full, "--pilot", str(tmp_path / "pilot"))
     corrected = planned(said)
-    assert re.search(r"At the pilot's rate: \d+s for the \d+ stages", said)
+    assert re.search(r"At the pilot's rate: [\dhms]+ for the \d+ stages", said)
     personahub(repository, *words("run", 48, 720), "--only", "solutions")
     requests, tokens = 0, 0.0
     for manifest in (tmp_path / "quickstart").glob("*/manifest.json"):
