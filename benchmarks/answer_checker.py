@@ -2,13 +2,14 @@
 
     python benchmarks/answer_checker.py --math MATH/test.jsonl
 
-Four tables, one run:
+Five tables, one run:
 
 1. every checker on the labelled pairs and the hostile inputs of tests/core/data, each in a process of
    its own, asked one pair at a time, killed after `--deadline` seconds (a hang)
-2. ours by category
-3. ours on MATH: references against themselves, rewritten, against other problems' and against near misses
-4. 10,000 checks from 8 threads, hostile ones among them: hangs, processes left, memory, throughput
+2. the pairs that were labelled before the checker saw them: its first verdicts, which the files keep, and today's
+3. ours by category
+4. ours on MATH: references against themselves, rewritten, against other problems' and against near misses
+5. 10,000 checks from 8 threads, hostile ones among them: hangs, processes left, memory, throughput
 
 Peers are installed into environments of their own below `--folder` on first use.
 """
@@ -196,8 +197,30 @@ def compare_checkers(names: list[str], pairs: list[Pair], hostile: list[Pair], o
     return ours
 
 
+def compare_unseen(paths: list[Path], names: list[str], options: argparse.Namespace) -> None:
+    """Table 2. The first verdict on a pair was recorded before anything was changed because of it."""
+    print("\n| labelled pairs | checker | accuracy | false accepts | false rejects |\n|---|---|---|---|---|")
+    for path in paths:
+        pairs = read_pairs(path)
+        accepted = [json.loads(line)["first_accepted"] for line in path.read_text(encoding="utf-8").splitlines()]
+        first = Score([pair for pair, verdict in zip(pairs, accepted, strict=True) if verdict != pair.equivalent])
+        print(_unseen_row(path, "personahub, first seen", pairs, first))
+        for name in names:
+            tool = Tool(name, interpreter(name, options.folder), options.deadline)
+            print(_unseen_row(path, name, pairs, score(tool, pairs)), flush=True)
+            tool.close()
+
+
+def _unseen_row(path: Path, name: str, pairs: list[Pair], result: Score) -> str:
+    positives = sum(pair.equivalent for pair in pairs)
+    return (
+        f"| {path.stem}, {len(pairs)} | {name} | {1 - len(result.wrong) / len(pairs):.1%} "
+        f"| {result.false(True)} of {len(pairs) - positives} | {result.false(False)} of {positives} |"
+    )
+
+
 def by_category(pairs: list[Pair], ours: Score) -> None:
-    """Table 2."""
+    """Table 3."""
     total, wrong = Counter(pair.category for pair in pairs), Counter(pair.category for pair in ours.wrong)
     print("\n| category | pairs | wrong |\n|---|---|---|")
     for category in sorted(total):
@@ -234,7 +257,7 @@ def near_misses(answer: str) -> Iterator[str]:
 
 
 def check_math(path: Path) -> None:
-    """Table 3."""
+    """Table 4."""
     answers = [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
     started = time.process_time()
     rejected = [answer for answer in answers if not check(answer, answer).correct]
@@ -283,7 +306,7 @@ def _accepting_rule(gold: str, pred: str) -> str | None:
 
 
 def threads(pairs: list[Pair], hostile: list[Pair], options: argparse.Namespace) -> None:
-    """Table 4."""
+    """Table 5."""
     draw = random.Random(1)
     bare = [pair for pair in pairs if not pair.text]
     work = draw.choices(bare, k=10_000 - 2 * len(hostile)) + hostile * 2
@@ -363,7 +386,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, default=DATA / "answer_pairs.jsonl")
     parser.add_argument("--hostile", type=Path, default=DATA / "hostile_answers.jsonl")
-    parser.add_argument("--math", type=Path, help="MATH's test.jsonl with a field `answer`; without it no table 3")
+    parser.add_argument("--math", type=Path, help="MATH's test.jsonl with a field `answer`; without it no table 4")
     parser.add_argument("--checkers", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--deadline", type=float, default=10.0, help="seconds for one check")
@@ -372,6 +395,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     pairs, hostile = read_pairs(options.pairs), read_hostile(options.hostile)
     ours = compare_checkers(options.checkers, pairs, hostile, options)
+    compare_unseen(sorted(DATA.glob("answer_pairs_unseen_*.jsonl")), options.checkers, options)
     by_category(pairs, ours)
     for pair in ours.wrong:
         print(f"    ours, wrong: {pair}")

@@ -22,9 +22,17 @@ from personahub.core.answers.reading.normalise import key, normalise
 from personahub.core.answers.reading.tokens import FUNCTIONS, GREEK, Unreadable
 from personahub.core.answers.reading.wording import choice_letter, clock, number_word, plain_words, same_time, words_key
 
-_DECIMAL_COMMA = re.compile(r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)[^\d()\[\]{}|,]*$")
+_DECIMAL_COMMA = re.compile(
+    r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)(?:[^\d()\[\]{}|,]|\\text\{[^{}\d,]*\})*$"
+)
 _ONLY_WORDS = re.compile(r"^(?:\\text\{[A-Za-z][A-Za-z .,'’-]*\}|[A-Za-z][A-Za-z .,'’-]*)$")
 _SENTENCE_START = re.compile(r"^[A-Z][a-z]+ (?:[a-z]{2,} )+(?:[a-z]{2,}|-?\d|\\\$)[^=:<>]*\d[^=:<>]*$")
+_SHORT_WORDS = {"no", "up", "on", "in", "ne", "nw", "se", "sw"}
+_SAID_AT_LENGTH = re.compile(  # isosceles triangle; neither even nor odd
+    r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix|(?<=neither )\w+ nor \w+"
+)
+_YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
+_EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
 _LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
 _BRACKETED_GROUP = re.compile(r"\d,\d{3}(?!\d)")
@@ -51,13 +59,12 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
     if refused:
         return None
     try:
-        return (
-            _choice(a, b, policy)
-            or _time(a, b)
-            or _parsed(a, b, policy)
-            or _worded(a, b, policy)
-            or _second_opinion(a, b, policy)
-        )
+        left, right = clock(a), clock(b)
+        if left and right and same_time(left, right):
+            return "time of day"
+        if left and right and (left.meridiem or right.meridiem):
+            return None  # 2 p.m. and 2 a.m.
+        return _choice(a, b, policy) or _parsed(a, b, policy) or _worded(a, b, policy) or _second_opinion(a, b, policy)
     except RecursionError:  # the caller's own stack was nearly used up: the parser stops far below the limit
         return None
 
@@ -78,13 +85,6 @@ def _choice(a: str, b: str, policy: Policy) -> str | None:
         return None
     gold, pred = (lettered[1], other) if left else (other, lettered[1])
     return "choice text" if equivalent(gold, pred, policy) else None
-
-
-def _time(a: str, b: str) -> str | None:
-    left, right = clock(a), clock(b)
-    if left is None or right is None:
-        return None
-    return "time of day" if same_time(left, right) else None
 
 
 def _parsed(a: str, b: str, policy: Policy) -> str | None:
@@ -130,6 +130,9 @@ def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
             readings.append(node)
     if decimal_comma and _DECIMAL_COMMA.match(text):
         readings += _readings(text.replace(",", ".", 1), False)
+    if decimal_comma and (european := _EUROPEAN.match(text)):
+        number = european.group(1).replace(".", "").replace(",", ".")
+        readings += _readings(text.replace(european.group(1), number), False)
     return tuple(readings) or (Words(text),)
 
 
@@ -144,6 +147,16 @@ def _is_prose(text: str) -> bool:
     words = [w for w in re.findall(r"[A-Za-z]+", text.replace(r"\text", "")) if w.lower() not in ("and", "or")]
     long = [word for word in words if len(word) >= 3 and word not in FUNCTIONS and word not in GREEK]
     return any(len(word) >= 4 for word in long) or (bool(long) and len(words) > 1)
+
+
+def _case_is_spelling(text: str) -> bool:
+    """Whether capitals say nothing: in `Odd` and `Tom is taller`, not in `F = mA` nor in `XY`."""
+    if isinstance(_readings(text, True)[0], Words):
+        return True
+    words = re.findall(r"[A-Za-z]+", text)
+    spelled = all(word.islower() or word.isupper() or word.istitle() for word in words)
+    sounded = all(len(word) > 2 and re.search(r"[aeiouy]", word, re.IGNORECASE) for word in words)
+    return spelled and (sounded or text.lower() in _SHORT_WORDS) and not re.search(r"[=<>+*/^_|]", text)
 
 
 def is_readable(text: str) -> bool:
@@ -169,7 +182,13 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
     if "\\" in a.replace(r"\text", "") or "\\" in b.replace(r"\text", ""):
         return None
     if left == right:
+        cased = words_key(a, False) != words_key(b, False)
+        return None if cased and not (_case_is_spelling(a) and _case_is_spelling(b)) else "words"
+    if right.startswith(left + " ") and _SAID_AT_LENGTH.fullmatch(right, len(left) + 1):
         return "words"
+    verdict = _YES_OR_NO.match(plain_words(b))
+    if verdict and left in ("true", "false"):
+        return "words" if words_key(verdict.group(1), True) == left else None
     said = re.match(
         r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE
     )

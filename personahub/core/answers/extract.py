@@ -20,9 +20,10 @@ _BARE_BOX = re.compile(r"\s{0,3}(-?\w+(?:\.\d+)?)")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####:?[^\S\n]{0,3}(\S[^\n]*)")
 _PHRASE = re.compile(
-    r"(?:final answer|correct answer|answer|\bans\b\.?|correct (?:option|choice)|final result|答案)"
-    r"(?: (?:to the (?:problem|question)|here|choice|option|therefore))?"
-    r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are)\b:?|:|=|为|是|：)"
+    r"(?:final answer|correct answer|answer|\bans\b\.?|correct (?:option|choice)|final result|答案|故选|答え|正解|정답"
+    r"|antwort|réponse|respuesta|risposta|resposta|ответ)"
+    r"(?: (?:to the (?:problem|question)|here|choice|option|therefore|finale?|correcta|correcte))?"
+    r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are|ist|lautet|est|es)\b:?|:|=|为|是|：|は)"
     r"(?: (?:therefore|thus|simply|for sure|just|then|equal to|option|choice|approximately|about|to be)\b){0,2}:?",
     re.IGNORECASE,
 )
@@ -35,21 +36,37 @@ _CLAUSE_END = re.compile(
     r"|,\s(?!and\b|or\b)(?=[a-z]{3})|,\sand\s(?=[a-z]{3})"
 )
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
+    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d+(?::\d+)+(?:\s?[ap]\.?\s?m\b\.?)?|\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
     r"(?:e[+-]?\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?\s?(?:\\?%|°)?"
 )
 _CONNECTIVE = re.compile(
     r"^(?:thus|hence|so|therefore|then|finally|solving|we (?:get|find|have|obtain)|result)[,:]? (?=\S)", re.I
 )
 _LETTER = re.compile(r"(?<![\w'])\(?([A-E])\)?(?=[.,;:!\s]{0,9}$|[.,;:)](?!\w))")
+_RIGHT_OPTION = re.compile(
+    r"\b(?:option|choice|answer|statement) \(?([A-J])\)? is (?:correct|right|true|the (?:correct|right|best))\b",
+    re.IGNORECASE,
+)
+_LONE_LETTER = re.compile(r"[*(\s]{0,4}([A-J])[*).\s]{0,5}$")
 _LEADING = re.compile(
     r"^(-?\d[\d,]*(?:\.\d+)?) (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}"
 )
 _BOUND = re.compile(
     r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
-    r"|up to|except)\b",
+    r"|up to|except|only if|otherwise|unless|depend\w*)\b",
     re.IGNORECASE,
 )
+_NOT_BUT = re.compile(
+    r"^ ?(?:not|nicht|pas) [^.\n]{1,80}?,? (?:but|sondern|mais)(?: rather| is)? "
+)  # `is not 11 but 12`
+_SENTENCE_START = re.compile(r"[.!?]\s+|\n")
+_SAYS_ANSWER = re.compile(r"final answer|^\W{0,6}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE)
+_AFTERTHOUGHT = re.compile(  # of a sentence that has said its value: `, not 60`, `, attained at x = 2`
+    r",? (?:attained|achieved|reached|obtained|rather than|instead of|because|since)\b|, (?:not|nicht|pas|at|when|where|which occurs)\b"
+)
+_GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|then|total|leaving|giving|making|remain|left)\b", re.IGNORECASE)
+_CONDITION = re.compile(r"^(?:since|because|when|where|if|as|for|given|with|at)\b", re.IGNORECASE)
+_BOLD = re.compile(r"\*\*([-+−]?[$€£\\(\[]{0,2}\d[^*\n]{0,60}|\$[^*\n]{1,60}\$)\*\*(?=[^\d\n]*$)")
 _TEXT_GROUP = re.compile(r"\\text\s?\{([^{}]*)\}")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
 _COMMANDS = re.compile(
@@ -83,13 +100,20 @@ def inside(prose: str, rule: str) -> str | None:
         return None  # notation that we do not read is no sentence
     if rule.startswith("boxed") and _BOUND.search(prose):
         return None
+    option = _RIGHT_OPTION.search(prose)
+    if option:
+        return option.group(1)
     leading = _LEADING.match(prose)
     if leading:
         return leading.group(1)
-    said = _predicate(prose)
+    said = _predicate(_without_afterthought(prose))
+    if said != prose and not re.search(r"[A-Za-z]", re.sub(r"\b(?:and|or)\b", "", _MATH.sub("", said))):
+        return said.rstrip(". ")  # nothing but formulas: `$x = 1$ and $x = 4$`
     found = _last(said)
     if found is None or found.answer == prose or re.fullmatch(r"[A-Za-z]", found.answer or ""):
         return None  # `odd $n$` is not the answer n
+    if said != prose and _looks_bare(said) and found.rule == "last_number":
+        return said.rstrip(". ")  # also a list: `The numbers are 4 and 9`
     alone = said != prose or len(_NUMBER.findall(_MATH.sub(" 0 ", prose))) <= 1
     return found.answer if alone or not rule.startswith("boxed") else None
 
@@ -175,8 +199,8 @@ def _joins(gap: str) -> bool:
 
 
 def _final_phrase(rest: str) -> str | None:
-    """What "the final answer is" names after the last box, which then was not the last word."""
-    found = _phrased(rest) if re.search(r"final answer", rest, re.IGNORECASE) else None
+    """What "the final answer is" or a line `Answer: D` names after the last box, which then was not the last word."""
+    found = _phrased(rest) if _SAYS_ANSWER.search(rest) else None
     return found.answer if found else None
 
 
@@ -212,13 +236,14 @@ def _phrased(text: str) -> Extracted | None:
     match = _final(_PHRASE, text)
     if match is None:
         return None
-    answer = _clause(text[match.end() : match.end() + _CLAUSE])
+    rest = text[match.end() : match.end() + _CLAUSE]
+    answer = _clause(_NOT_BUT.sub("", rest))
     return Extracted(answer, "answer_is") if answer else None
 
 
 def _clause(rest: str) -> str:
     """The answer at the head of what follows the phrase."""
-    rest = rest.lstrip(' :*\n\t"').removeprefix("**").strip()
+    rest = rest.lstrip(' :*\n\t"}').removeprefix("**").strip()
     display = re.match(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", rest, re.DOTALL)
     if display:
         return (display.group(1) or display.group(2)).strip()
@@ -243,6 +268,15 @@ def _predicate(clause: str) -> str:
     return parts[-1] if len(parts) > 1 and not _inside_math(" is ".join(parts[:-1])) else clause
 
 
+def _without_afterthought(sentence: str) -> str:
+    """`The minimum is $-8$, attained at $x = 2$` without what is said about the value that it has named."""
+    cut = _AFTERTHOUGHT.search(sentence)
+    if cut is None or _CONDITION.match(sentence) or _GOES_ON.search(sentence, cut.start()):
+        return sentence
+    head = sentence[: cut.start()]
+    return head if re.search(r"\d", head) and not _inside_math(head) else sentence
+
+
 def _inside_math(head: str) -> bool:
     return len(re.findall(r"(?<!\\)\$", head)) % 2 == 1 or head.count("\\(") > head.count("\\)")
 
@@ -251,8 +285,17 @@ def _last(text: str) -> Extracted | None:
     """The last line if it is an answer alone, else the last formula or number, whichever ends later."""
     text = text[-_TAIL:].strip()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
+    letter = _LONE_LETTER.match(lines[-1]) if len(lines) > 1 else None
+    letter = letter or _final(_RIGHT_OPTION, text)
+    if letter is not None:
+        return Extracted(letter.group(1), "last_letter")
     if len(lines) > 1 and _stands_alone(lines[-1]):
         return Extracted(lines[-1].strip("* "), "last_line")
+    bold = _BOLD.search(lines[-1]) if lines else None
+    if bold is not None:
+        return Extracted(bold.group(1).strip(), "last_bold")
+    start = max((match.end() for match in _SENTENCE_START.finditer(text)), default=0)
+    text = text[:start] + _without_afterthought(text[start:])
     formula, number = _final(_MATH, text), _final(_NUMBER, text)
     if formula is not None and (number is None or formula.end() >= number.start()):
         body = next(group for group in formula.groups() if group is not None)

@@ -10,11 +10,12 @@ from collections import Counter
 from fractions import Fraction
 
 from personahub.core.answers.comparing import relations, signs
-from personahub.core.answers.comparing.matrices import folded
+from personahub.core.answers.comparing.arithmetic import NoValue
+from personahub.core.answers.comparing.matrices import folded, in_components
 from personahub.core.answers.comparing.quantities import same_quantity
 from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, real_set, same_set
 from personahub.core.answers.comparing.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
-from personahub.core.answers.comparing.values import NoValue, based_value, evaluate, free_symbols
+from personahub.core.answers.comparing.values import based_value, evaluate, free_symbols
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import (
     Based,
@@ -32,6 +33,7 @@ from personahub.core.answers.reading.nodes import (
     Sequence,
     SetOperation,
     Sum,
+    Symbol,
     Words,
 )
 from personahub.core.answers.reading.wording import number_word, words_key
@@ -131,12 +133,18 @@ def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
 def _named_values(gold: Node, pred: Node, policy: Policy) -> str | None:
     """`x = 5` against `5`; "" when both sides name values and the names or values differ."""
     left, right = relations.named(gold), relations.named(pred)
+    if left is None and right is None and not _has_relation(gold):
+        right = relations.combined(pred)
     if left is None and right is None:
         return None
     if left is not None and right is not None:
         if left.names and right.names and not relations.compatible(left.names, right.names):
             return "" if not (isinstance(gold, Relation) and isinstance(pred, Relation)) else None
         right = relations.in_order_of(right, left.names)
+    elif right is not None:
+        right = relations.in_usual_order(right)
+    elif left is not None:
+        left = relations.in_usual_order(left)
     if left is None and right is not None and any(map(relations.is_size, right.names)):
         return None  # |x| = 3 leaves two values
     a, b = (left.value if left else gold), (right.value if right else pred)
@@ -188,6 +196,7 @@ def _matrices(gold: Node, pred: Node, policy: Policy) -> str | None:
         if not policy.vector_as_tuple:
             return None
         left, right = _vector(gold), _vector(pred)
+        left, right = left or in_components(gold, right), right or in_components(pred, left)
         if left is None or right is None or len(left) != len(right) or len(left) < 2:
             return None
         return "vector" if all(same(x, y, policy) for x, y in zip(left, right, strict=True)) else None
@@ -201,6 +210,8 @@ def _has_matrix(node: Node) -> bool:
     parts = node.terms if isinstance(node, Sum) else node.factors if isinstance(node, Product) else ()
     if isinstance(node, Call):
         parts = node.arguments
+    if isinstance(node, Power):
+        parts = (node.base,)
     return isinstance(node, Matrix) or any(_has_matrix(part) for part in parts)
 
 
@@ -224,6 +235,11 @@ def _vector(node: Node) -> tuple[Node, ...] | None:
 
 def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
     a, b = _as_sequence(gold, pred), _as_sequence(pred, gold)
+    if (a or b) and not (a and b) and policy.vector_as_tuple:
+        items = (a or b or Sequence("list", ())).items
+        parts = in_components(pred if a else gold, items)  # 4i - j + 2k
+        if parts:
+            return "vector" if _ordered(items, parts, policy) else None
     if a is None or b is None:
         return _restated(gold, pred, policy)
     kinds = {a.kind, b.kind}
@@ -264,6 +280,10 @@ def _as_sequence(node: Node, other: Node) -> Sequence | None:
     """A lone value is a list of one: `{5}` and `[5]` may stand for 5."""
     if isinstance(node, Sequence):
         return node
+    if isinstance(node, Product) and len(node.factors) == 2:
+        label, point = node.factors  # A(3, -2)
+        if isinstance(label, Symbol) and label.name.isupper() and isinstance(point, Sequence) and point.kind == "tuple":
+            return point
     if isinstance(other, Sequence) and len(other.items) == 1 and other.kind != "tuple":
         return Sequence(other.kind, (node,))
     return None
@@ -368,8 +388,10 @@ def _same_digits(based: Based, other: Node, policy: Policy) -> str | None:
 
 def _both_signs(gold: Node, pred: Node, policy: Policy) -> str | None:
     """`1 \\pm 2` is the list of 3 and -1; in a list or set it stands for two members."""
-    a, b = signs.expanded(gold), signs.expanded(pred)
-    if (a, b) == (gold, pred):
-        return None
-    rule = same(a, b, policy)
-    return f"plus or minus, {rule}" if rule else None
+    for expand in (signs.expanded, signs.independent):
+        a, b = expand(gold), expand(pred)
+        if (a, b) == (gold, pred) or signs.has_plus_minus(a) or signs.has_plus_minus(b):
+            continue
+        if rule := same(a, b, policy):
+            return f"plus or minus, {rule}"
+    return None

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from personahub.core.answers.reading.nodes import Call, Matrix, Node, Number, Power, Product, Sum
+from personahub.core.answers.comparing.arithmetic import NoValue
+from personahub.core.answers.comparing.values import evaluate, free_symbols
+from personahub.core.answers.reading.nodes import (
+    Call,
+    Constant,
+    Matrix,
+    Node,
+    Number,
+    Power,
+    Product,
+    Sum,
+    Symbol,
+    rebuilt,
+)
 
 _MAX_SIZE = 4  # rows and columns of what is multiplied out: cells are expressions that grow with every factor
 _MAX_FACTORS = 3
+_TRANSPOSED = (Symbol("T"), Symbol("\\top"), Symbol("\\intercal"))
+_UNIT_VECTORS: dict[Node, Node] = {
+    Constant("i"): Symbol("i"), Symbol("imath"): Symbol("i"), Symbol("jmath"): Symbol("j"),
+}  # fmt: skip
 
 
 def folded(node: Node) -> Node:
@@ -20,7 +37,32 @@ def folded(node: Node) -> Node:
         return determinant(inner.rows) or node if isinstance(inner, Matrix) else node
     if isinstance(node, Product):
         return _multiplied([folded(factor) for factor in node.factors]) or node
+    if isinstance(node, Power) and node.exponent in _TRANSPOSED:
+        base = folded(node.base)
+        if isinstance(base, Matrix) and len({len(row) for row in base.rows}) == 1:
+            return Matrix(tuple(zip(*base.rows, strict=True)))
     return node
+
+
+def in_components(node: Node, other: tuple[Node, ...] | None) -> tuple[Node, ...] | None:
+    """`4i - j + 2k` as (4, -1, 2) where the other side is a vector of that length; None for what is no such sum."""
+    if other is None or len(other) not in (2, 3) or not isinstance(node, Sum):
+        return None
+    units = rebuilt(node, lambda part: _UNIT_VECTORS.get(part))
+    names = ("i", "j", "k")[: len(other)]
+    if not free_symbols(units) <= set(names) or any(
+        isinstance(part, Constant) and part.name == "i" for part in units.terms
+    ):
+        return None
+    try:
+        values = [evaluate(units, {name: Fraction(at == name) for name in names}) for at in (*names, "")]
+        total = evaluate(units, {name: Fraction(2 + at) for at, name in enumerate(names)})
+    except NoValue:
+        return None
+    linear = all(isinstance(value, Fraction) for value in (*values, total)) and values.pop() == 0
+    if not linear or total != sum((2 + at) * value for at, value in enumerate(values)):
+        return None
+    return tuple(Number(value) for value in values)
 
 
 def determinant(rows: tuple[tuple[Node, ...], ...]) -> Node | None:

@@ -14,7 +14,7 @@ from personahub.core.answers.reading.units import dimension, is_unit_letter
 from personahub.core.answers.reading.wording import words_key
 
 _MULTIPLIERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_LETTERED = re.compile(r"^(?:[mgshlL]|m \^[23]|m / [sh](?: \^2)?)$")
+_LETTERED = re.compile(r"^(?:[mgshlL]|ohm|m \^[23]|m / [sh](?: \^2)?)$")
 _HUNDREDTH = Number(Fraction(1, 100))
 
 
@@ -171,12 +171,15 @@ def _as_quantity(node: Node) -> Quantity | None:
 
 
 def _unit_of(node: Node) -> str | None:
-    if isinstance(node, Symbol):
-        return node.name if len(node.name) == 1 and is_unit_letter(node.name) else None
-    if isinstance(node, Power) and isinstance(node.base, Symbol) and isinstance(node.exponent, Number):
-        letter = _unit_of(node.base)
-        if letter is None or node.exponent.value.denominator != 1:
-            return None
-        power = node.exponent.value.numerator
-        return f"/ {letter}" + (f" ^{-power}" if power < -1 else "") if power < 0 else f"{letter} ^{power}"
-    return None
+    exponent = Fraction(1)
+    while isinstance(node, Power) and isinstance(node.exponent, Number):  # m/s^2 is m times (s^2)^-1
+        node, exponent = node.base, exponent * node.exponent.value
+    if not isinstance(node, Symbol) or exponent.denominator != 1:
+        return None
+    letter = "ohm" if node.name == "Omega" else node.name
+    if letter != "ohm" and not (len(letter) == 1 and is_unit_letter(letter)):
+        return None
+    power = exponent.numerator
+    if power < 0:
+        return f"/ {letter}" + (f" ^{-power}" if power < -1 else "")
+    return letter if power == 1 else f"{letter} ^{power}"

@@ -7,17 +7,9 @@ from fractions import Fraction
 from functools import cmp_to_key
 from typing import Any
 
+from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, divide, inexact, subtract
 from personahub.core.answers.comparing.scalars import equal_values
-from personahub.core.answers.comparing.values import (
-    NoValue,
-    Value,
-    context,
-    divide,
-    evaluate,
-    free_symbols,
-    inexact,
-    subtract,
-)
+from personahub.core.answers.comparing.values import evaluate, free_symbols
 from personahub.core.answers.reading.nodes import (
     Call,
     Constant,

@@ -7,17 +7,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from personahub.core.answers.comparing.arithmetic import NoValue, context, divide, inexact, subtract
 from personahub.core.answers.comparing.scalars import equal_values, same_scalar
-from personahub.core.answers.comparing.values import (
-    NoValue,
-    context,
-    divide,
-    evaluate,
-    free_symbols,
-    inexact,
-    sample,
-    subtract,
-)
+from personahub.core.answers.comparing.values import evaluate, free_symbols, sample
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import (
     Call,
@@ -41,6 +33,7 @@ from personahub.core.answers.reading.nodes import (
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _WHOLE = frozenset("knml")  # letters for any integer
 _CONSTANTS = frozenset("CcKDk")  # letters for any constant
+_FAMILIES = ("xyz", "abcd", "pqr", "mn", "uvw")  # letters whose order in a tuple is the alphabet's
 _FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
 
@@ -116,6 +109,20 @@ def _named_relation(node: Relation) -> Named | None:
     if not free_symbols(last) and first != last and (len(node.sides) > 2 or _is_plain_value(first)):
         return Named(last, ())  # 3 * 3 = 9
     return None
+
+
+def combined(node: Node) -> Named | None:
+    """The value of `m + n = 33` or `100m + n = 305`: what a question asked for, not an equation of its variables.
+
+    The left side has two variables and no constant term, the right side is a number other than 0.
+    """
+    if not (isinstance(node, Relation) and set(node.operators) == {"="}):
+        return None
+    first, last = node.sides[0], node.sides[-1]
+    terms = first.terms if isinstance(first, Sum) else (first,)
+    if len(free_symbols(first)) < 2 or not all(free_symbols(term) for term in terms):
+        return None
+    return Named(last, (first,)) if not free_symbols(last) and last != Number(Fraction(0)) else None
 
 
 def _named_list(node: Sequence) -> Named | None:
@@ -229,6 +236,13 @@ def in_order_of(found: Named, names: tuple[Node, ...]) -> Named:
     return Named(replace(found.value, items=tuple(by_name[name] for name in names)), names)
 
 
+def in_usual_order(found: Named) -> Named:
+    """`y = 3, x = -2` as (-2, 3): what a tuple without names means by its order."""
+    letters = [name.name for name in found.names if isinstance(name, Symbol)]
+    usual = any(set(letters) <= set(family) for family in _FAMILIES)
+    return in_order_of(found, tuple(map(Symbol, sorted(letters)))) if usual and len(letters) > 1 else found
+
+
 def renamed(a: Named, b: Named) -> tuple[Node, Node]:
     """Both right-hand sides in the same variables: f(t) = t^2 is f(x) = x^2."""
     if not (a.variables and b.variables):
@@ -244,6 +258,7 @@ def parameter_renaming(gold: Node, pred: Node) -> dict[str, str] | None:
     old, new = next(iter(right - left)), next(iter(left - right))
     periodic = {old, new} <= _WHOLE and _mentions_pi(gold) and _mentions_pi(pred)
     integrated = {old, new} <= _CONSTANTS and _is_added(gold, new) and _is_added(pred, old)
+    integrated = integrated or ({old, new} == {"c", "C"} and _is_solution(gold) and _is_solution(pred))
     return {old: new} if periodic or integrated else None
 
 
@@ -255,6 +270,11 @@ def _is_added(node: Node, name: str) -> bool:
     if isinstance(node, Relation):
         node = node.sides[-1]
     return isinstance(node, Sum) and Symbol(name) in node.terms
+
+
+def _is_solution(node: Node) -> bool:
+    """`y = ... c ...`, where c can only be the constant of a family of functions."""
+    return isinstance(node, Relation) and node.operators == ("=",) and _is_function(node.sides[0])
 
 
 def substitute(node: Node, names: Mapping[str, str]) -> Node:

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from personahub.core.answers.comparing.values import NoValue, Value, context, evaluate, inexact, subtract
+from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, inexact, subtract
+from personahub.core.answers.comparing.values import evaluate
 from personahub.core.answers.reading.nodes import Node, Number, rebuilt, walk
 
 FLOAT_DIGITS = 12  # a decimal with so many digits is a float printed by a program
 _FLOAT_NOISE = Fraction(1, 10**12)  # what a program's last operations may have cost, relative
+_DOUBLE = 17  # significant digits that tell any two doubles apart
+_LARGEST = 10**300
 _MOST = 8  # decimals in one expression
 
 
@@ -43,6 +46,13 @@ def _one_is_float(a: Number, b: Number) -> bool:
     )
 
 
+def _is_double(decimal: Number, unit: Fraction) -> bool:
+    """Whether a program that computes in doubles can have printed this: 1.000000000000000000001 is none."""
+    if decimal.significant <= _DOUBLE or abs(decimal.value) > _LARGEST:
+        return decimal.significant <= _DOUBLE
+    return abs(Fraction(float(decimal.value)) - decimal.value) < unit
+
+
 def _stands_for(rounded: Node, exact: Node, digits: int, point: Mapping[str, Value]) -> bool:
     decimals = _decimals(rounded, digits)
     if not decimals or len(decimals) > _MOST:
@@ -68,7 +78,7 @@ def _decimals(node: Node, digits: int) -> list[Number]:
 def _shifted(node: Node, decimal: Number) -> Node:
     """The node with one decimal moved outward by one unit in its last place (a float: by its noise)."""
     unit = Fraction(1, 10 ** (decimal.places or 0))
-    if decimal.significant >= FLOAT_DIGITS:
+    if decimal.significant >= FLOAT_DIGITS and _is_double(decimal, unit):
         unit = max(10 * unit, abs(decimal.value) * _FLOAT_NOISE)
     moved = replace(decimal, value=decimal.value + (unit if decimal.value >= 0 else -unit))
     return rebuilt(node, lambda part: moved if part == decimal else None)

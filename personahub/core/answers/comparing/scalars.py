@@ -11,21 +11,17 @@ from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
+from personahub.core.answers.comparing.arithmetic import NoValue, Value, below, context, inexact, precision
 from personahub.core.answers.comparing.rounding import rounds_to
-from personahub.core.answers.comparing.values import (
-    DIGITS,
-    NoValue,
-    Value,
-    context,
-    evaluate,
-    free_symbols,
-    inexact,
-    sample,
-)
+from personahub.core.answers.comparing.values import evaluate, free_symbols, sample
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.reading.nodes import Call, Node, Number, Product, Sum, rebuilt, walk
+from personahub.core.answers.reading.nodes import Call, Node, Number, Power, Product, Root, Sum, rebuilt, walk
 
-_AGREEING_DIGITS = 40
+_SPARE_DIGITS = 20  # of the working precision: values agree when they do in all others
+_CONFIRMING_DIGITS = 150
+_FARTHEST = 10**40
+_GAMMA = {"Gamma", "factorial", "binomial"}  # whose tables take long to build for so many digits
+_KINKED = {"abs", "max", "min", "floor", "ceil", "sign"}
 
 
 def same_scalar(gold: Node, pred: Node, policy: Policy) -> str | None:
@@ -52,24 +48,35 @@ def _same_constant(gold: Node, pred: Node, policy: Policy) -> str | None:
     except NoValue:
         return None
     if equal_values(a, b):
-        return "exact" if isinstance(a, Fraction) and isinstance(b, Fraction) else "numeric"
+        if isinstance(a, Fraction) and isinstance(b, Fraction):
+            return "exact"
+        return "numeric" if _confirmed(gold, pred, {}) else None
     if policy.rounding_digits is not None and rounds_to(gold, pred, policy.rounding_digits, {}):
         return "rounded"
     return None
+
+
+def _confirmed(gold: Node, pred: Node, point: dict[str, Fraction]) -> bool:
+    """Whether two values still agree when looked at closely: the square root of 10^60 + 1 is not 10^30.
+
+    A complex value of a function is not asked again: its branch may be another.
+    """
+    if any(isinstance(part, Call) and part.name in _GAMMA for part in walk((gold, pred))):
+        return True
+    with precision(_CONFIRMING_DIGITS):
+        a, b = _value_at(gold, point), _value_at(pred, point)
+        if a is None or b is None or (point and any(isinstance(value, context().mpc) for value in (a, b))):
+            return True
+        return equal_values(a, b)
 
 
 def equal_values(a: Value, b: Value) -> bool:
     """Exact for two rationals; otherwise agreement in 40 significant digits."""
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
-    mp = context()
     a, b = inexact(a), inexact(b)
     size = max(abs(a), abs(b))
-    tolerance = mp.mpf(10) ** -_AGREEING_DIGITS
-    if abs(a - b) <= size * tolerance:
-        return True
-    # A sum that cancels to zero leaves a remainder of the working precision, not a small number.
-    return (a == 0 or b == 0) and size < mp.mpf(10) ** -(DIGITS - 8)
+    return bool(abs(a - b) <= below(size, _SPARE_DIGITS))
 
 
 def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
@@ -79,11 +86,14 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
     no real values can be had, also between 0 and 1 (`arcsin x + arccos x`).
     """
     real = unreal = 0
-    branches = False
+    branches = exact = False
+    parts = [*walk(gold), *walk(pred)]
+    counts = _bounds(parts)
     for round_ in range(9):
         if round_ == 6 and real >= 2 and not branches:
             break
         point = sample(names, round_)
+        point.update({name: Fraction(round_ + 4 + index) for index, name in enumerate(counts)})
         positive = all(value > 0 for value in point.values())
         a, b = _value_at(gold, point), _value_at(pred, point)
         if a is None or b is None:
@@ -95,11 +105,46 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
         if equal_values(a, b):
             real += positive and not complex_
             unreal += positive and complex_
+            exact = isinstance(a, Fraction) and isinstance(b, Fraction)
         elif complex_:
             branches |= positive
         else:
             return False
-    return real >= 2 or (unreal >= 2 and not branches)
+    if not (real >= 2 or (unreal >= 2 and not branches)):
+        return False
+    return _same_far_away(gold, pred, names, parts) and (exact or _confirmed(gold, pred, sample(names, 0)))
+
+
+def _bounds(parts: list[Node]) -> list[str]:
+    """Variables up to which a sum or product runs: they are whole numbers."""
+    series = (part for part in parts if isinstance(part, Call) and part.name in ("sum", "prod"))
+    return sorted({name for call in series for name in free_symbols(call.arguments[1:3])})
+
+
+def _same_far_away(gold: Node, pred: Node, names: frozenset[str], parts: list[Node]) -> bool:
+    """Whether the two agree, or have no value, on both sides of every kink: 500 - x is |x - 500| up to there."""
+    reach = _reach(parts)
+    for distance in (reach, -reach) if reach else ():
+        a, b = (_value_at(node, _far(names, distance)) for node in (gold, pred))
+        real = not any(value is None or isinstance(value, context().mpc) for value in (a, b))
+        if real and not equal_values(a, b):
+            return False
+    return True
+
+
+def _reach(parts: list[Node]) -> Fraction:
+    """How far from zero the kinks of |x - 500| and max(x, 5000) may lie; 0 where the usual points see them all."""
+    if not any(isinstance(part, Root) or (isinstance(part, Call) and part.name in _KINKED) for part in parts):
+        return Fraction(0)
+    sizes = [abs(part.value) for part in parts if isinstance(part, Number)]
+    powers = (_value_at(part, {}) for part in parts if isinstance(part, Power) and isinstance(part.base, Number))
+    sizes += [abs(value) for value in powers if isinstance(value, Fraction)]
+    largest = max((size for size in sizes if size < _FARTHEST), default=Fraction(0))
+    return largest if largest > 1 else Fraction(0)
+
+
+def _far(names: frozenset[str], distance: Fraction) -> dict[str, Fraction]:
+    return {name: (index + 2) * distance + Fraction(index, 7) for index, name in enumerate(sorted(names))}
 
 
 def _same_rounded(gold: Node, pred: Node, names: frozenset[str], digits: int) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from personahub.core.answers.reading.nodes import Node, PlusMinus, Quantity, Sequence, negative, rebuilt, walk
 
+_MOST_SIGNS = 4
+
 
 def has_plus_minus(node: Node) -> bool:
     """Whether a plus or minus sign occurs anywhere in a node."""
@@ -25,6 +27,37 @@ def expanded(node: Node) -> Node:
         items = inner.items if isinstance(inner, Sequence) else (inner,)
         return Sequence("list", tuple(Quantity(item, node.unit) for item in items))
     return Sequence("list", (_with_sign(node, 1), _with_sign(node, -1)))
+
+
+def independent(node: Node) -> Node:
+    """`(\\pm 3, \\pm 2)` and `\\pm 1 \\pm \\sqrt{2}` as the lists of all four values, each sign on its own.
+
+    Unchanged where one sign occurs, or more than four, or a \\mp that goes with another.
+    """
+    if isinstance(node, Sequence) and node.kind in ("list", "set"):
+        members = [independent(item) if has_plus_minus(item) else item for item in node.items]
+        flat = [part for m in members for part in (m.items if isinstance(m, Sequence) and m.kind == "list" else (m,))]
+        return Sequence(node.kind, tuple(flat))
+    found = [part for part in walk(node) if isinstance(part, PlusMinus)]
+    if not 2 <= len(found) <= _MOST_SIGNS or any(part.lower for part in found):
+        return expanded(node)
+    values: list[Node] = [node]
+    for _ in found:
+        values = [_first_signed(value, sign) for value in values for sign in (1, -1)]
+    return Sequence("list", tuple(values))
+
+
+def _first_signed(node: Node, sign: int) -> Node:
+    """The node with one of its signs taken, always the same one."""
+    chosen: list[Node] = []
+
+    def signed(part: Node) -> Node | None:
+        if not isinstance(part, PlusMinus) or chosen:
+            return None
+        chosen.append(part)
+        return part.term if sign > 0 else negative(part.term)
+
+    return rebuilt(node, signed)
 
 
 def _with_sign(node: Node, sign: int) -> Node:

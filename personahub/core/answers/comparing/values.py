@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from personahub.core.answers.comparing.arithmetic import (
+    MAX_BITS,
+    MAX_EXPONENT,
+    NoValue,
+    Value,
+    aligned,
+    context,
+    inexact,
+    is_rounding,
+    plus,
+    power,
+    root,
+    whole_power,
+)
 from personahub.core.answers.reading.nodes import (
     Based,
     Call,
@@ -28,32 +41,12 @@ from personahub.core.answers.reading.nodes import (
     walk,
 )
 
-DIGITS = 60
-_MAX_BITS = 200_000  # size of an exact power
-_MAX_EXPONENT = 10**6  # |log2| of an inexact power stays below this
 _MAX_ARGUMENT = 10**9  # of a trigonometric function or exponential
 _MAX_FACTORIAL = 3_000  # computed exactly; above it by the gamma function
 _MAX_TERMS = 200  # of a sum or product
 _MAX_GAMMA = 10**12
 _ABSORBED = 10**15  # ratio of two terms whose smaller one still counts in 40 agreeing digits, with room
-_REMAINDER = 1e-45  # what is left of a term that is zero, such as sin(pi)
-
-Value = Any  # Fraction, mpf or mpc: arithmetic mixes them
-_LOCAL = threading.local()
-
-
-class NoValue(Exception):
-    """The node is no number: it is a set, an unknown function, undefined, or too large to compute."""
-
-
-def context() -> Any:
-    """This thread's own mpmath context (the global one's precision is shared between threads)."""
-    if not hasattr(_LOCAL, "mp"):
-        from mpmath import MPContext
-
-        _LOCAL.mp = MPContext()
-        _LOCAL.mp.dps = DIGITS
-    return _LOCAL.mp
+_VANISHING = {"sin", "cos", "tan", "cot", "ln", "log", "lg", "arccos"}  # functions with zeros off zero
 
 
 def free_symbols(node: Any) -> frozenset[str]:
@@ -122,7 +115,7 @@ def _evaluate(node: Node, point: Mapping[str, Value]) -> Value:
             return _function("exp", [_evaluate(node.exponent, point)])
         return power(_evaluate(node.base, point), _evaluate(node.exponent, point))
     if isinstance(node, Root):
-        return _root(_evaluate(node.radicand, point), _evaluate(node.degree, point))
+        return root(_evaluate(node.radicand, point), _evaluate(node.degree, point))
     if isinstance(node, Symbol):
         if node.name not in point:
             raise NoValue(f"{node.name} is free")
@@ -152,23 +145,13 @@ def _constant(name: str) -> Value:
     return {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}[name]
 
 
-def subtract(a: Value, b: Value) -> Value:
-    """`a - b`, exact when both are."""
-    return _aligned(a, b, lambda x, y: x - y)
-
-
-def divide(a: Value, b: Value) -> Value:
-    """`a / b`, exact when both are."""
-    return _aligned(a, b, lambda x, y: x / y)
-
-
 def _total(values: list[Value]) -> Value:
     """The sum; NoValue where a term is lost in the working precision (e^200 + 1 is not e^200 + 2)."""
     total = values[0]
     for value in values[1:]:
-        total = _aligned(total, value, lambda a, b: a + b)
-    if not isinstance(total, Fraction):
-        sizes = [size for value in values if (size := abs(inexact(value))) > _REMAINDER]
+        total = plus(total, value)
+    if not all(isinstance(value, Fraction) for value in values):
+        sizes = [abs(inexact(value)) for value in values if value != 0]
         if sizes and max(sizes) > min(sizes) * _ABSORBED:
             raise NoValue("terms of too different size")
     return total
@@ -177,26 +160,13 @@ def _total(values: list[Value]) -> Value:
 def _multiplied(values: list[Value]) -> Value:
     product = values[0]
     for value in values[1:]:
-        product = _aligned(product, value, lambda a, b: a * b)
+        product = aligned(product, value, lambda a, b: a * b)
         if (
             isinstance(product, Fraction)
-            and product.numerator.bit_length() + product.denominator.bit_length() > _MAX_BITS
+            and product.numerator.bit_length() + product.denominator.bit_length() > MAX_BITS
         ):
             product = inexact(product)
     return product
-
-
-def _aligned(a: Value, b: Value, operation: Any) -> Value:
-    if isinstance(a, Fraction) and isinstance(b, Fraction):
-        return operation(a, b)
-    return operation(inexact(a), inexact(b))
-
-
-def inexact(value: Value) -> Value:
-    """A `Fraction` as a 60-digit float; other values unchanged."""
-    if isinstance(value, Fraction):
-        return context().mpf(value.numerator) / value.denominator
-    return value
 
 
 def based_value(node: Based) -> Fraction:
@@ -208,78 +178,6 @@ def based_value(node: Based) -> Fraction:
         return sign * (value + (Fraction(int(tail, node.base), node.base ** len(tail)) if tail else 0))
     except ValueError as error:
         raise NoValue(str(error)) from None
-
-
-def power(base: Value, exponent: Value) -> Value:
-    """`base ** exponent`, exact for rational bases and whole exponents of bearable size; the principal value else."""
-    if isinstance(exponent, Fraction) and isinstance(base, Fraction):
-        if exponent.denominator == 1:
-            return _whole_power(base, exponent.numerator)
-        if exponent.denominator <= 64:
-            root = _exact_root(base, exponent.denominator)
-            if root is not None:
-                return _whole_power(root, exponent.numerator)
-    mp = context()
-    base, exponent = inexact(base), inexact(exponent)
-    if base == 0:
-        if mp.re(exponent) <= 0:
-            raise NoValue("power of zero")
-        return Fraction(0)
-    if abs(mp.log(base, 2) * exponent) > _MAX_EXPONENT:
-        raise NoValue("power too large")
-    return mp.power(base, exponent)
-
-
-def _whole_power(base: Fraction, exponent: int) -> Value:
-    if base == 0 and exponent <= 0:
-        raise NoValue("power of zero")
-    if base in (0, 1):
-        return base
-    if base == -1:
-        return Fraction(1 if exponent % 2 == 0 else -1)
-    size = max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(exponent)
-    if size <= _MAX_BITS:
-        return base**exponent
-    if size > _MAX_EXPONENT * 64:
-        raise NoValue("power too large")
-    return context().power(inexact(base), exponent)
-
-
-def _exact_root(value: Fraction, degree: int) -> Fraction | None:
-    """The positive root of a positive rational when it is rational."""
-    if value < 0 or max(value.numerator, value.denominator).bit_length() > 2_000:
-        return None
-    top, bottom = _integer_root(value.numerator, degree), _integer_root(value.denominator, degree)
-    return Fraction(top, bottom) if top is not None and bottom is not None else None
-
-
-def _integer_root(value: int, degree: int) -> int | None:
-    if degree == 2:
-        root = math.isqrt(value)
-    elif value < 2:
-        root = value
-    else:
-        root = 1 << -(-value.bit_length() // degree)
-        while True:  # Newton from above
-            following = ((degree - 1) * root + value // root ** (degree - 1)) // degree
-            if following >= root:
-                break
-            root = following
-    return root if root**degree == value else None
-
-
-def _root(radicand: Value, degree: Value) -> Value:
-    """The real root where there is one (odd roots of negative numbers), the principal one elsewhere."""
-    if not isinstance(degree, Fraction):
-        return power(radicand, 1 / degree)
-    if degree == 0:
-        raise NoValue("zeroth root")
-    real = isinstance(radicand, (Fraction, context().mpf))
-    if real and radicand < 0 and degree.denominator == 1 and degree.numerator % 2:
-        return -power(-radicand, 1 / degree)
-    if isinstance(radicand, Fraction) and radicand < 0 and degree == 2:
-        return context().mpc(0, 1) * inexact(power(-radicand, Fraction(1, 2)))
-    return power(radicand, 1 / degree)
 
 
 _DIRECT = {
@@ -310,9 +208,18 @@ def _function(name: str, arguments: list[Value]) -> Value:
     if value == 0 and name in _EXACT_AT_ZERO:
         return Fraction(_EXACT_AT_ZERO[name])
     value = inexact(value)
-    if abs(value) > _MAX_ARGUMENT or (name in ("exp", "sinh", "cosh") and abs(value) > _MAX_EXPONENT):
+    if abs(value) > _MAX_ARGUMENT or (name in ("exp", "sinh", "cosh") and abs(value) > MAX_EXPONENT):
         raise NoValue("argument too large")
-    return getattr(context(), _DIRECT[name])(value)
+    return _settled(name, value, getattr(context(), _DIRECT[name])(value))
+
+
+def _settled(name: str, argument: Value, value: Value) -> Value:
+    """sin(pi) is zero; sin(10^-60) is not."""
+    if name in ("Re", "Im"):
+        return Fraction(0) if is_rounding(value, abs(argument)) else value
+    if name in _VANISHING and abs(argument) > 1e-10 and is_rounding(value, max(1, abs(argument))):
+        return Fraction(0)
+    return value
 
 
 def _series(node: Call, point: Mapping[str, Value]) -> Value:
@@ -340,12 +247,12 @@ def _logarithm(name: str, arguments: list[Value]) -> Value:
     mp = context()
     value = mp.ln(inexact(arguments[0]))
     if base is None:
-        return value
+        return _settled(name, arguments[0], value)
     quotient = value / mp.ln(inexact(base))
     nearest = mp.nint(mp.re(quotient))
     if isinstance(arguments[0], Fraction) and isinstance(base, Fraction) and abs(nearest) < 5_000:
         exponent = int(nearest)
-        if abs(quotient - nearest) < mp.mpf(10) ** -40 and _whole_power(base, exponent) == arguments[0]:
+        if abs(quotient - nearest) < mp.mpf(10) ** -40 and whole_power(base, exponent) == arguments[0]:
             return Fraction(exponent)
     return quotient
 

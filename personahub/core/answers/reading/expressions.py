@@ -217,7 +217,7 @@ def _with_unit(cursor: Cursor, node: Node) -> Node:
     if cursor.peek().kind == "word" and cursor.peek().value.lower() in _CLAUSE_WORDS:
         raise Unreadable("a sentence goes on")
     words: list[str] = []
-    while cursor.peek().kind == "word" or (words and cursor.peek().kind in ("^", "/") and _unit_goes_on(cursor)):
+    while cursor.peek().kind == "word" or (words and _unit_goes_on(cursor)):
         token = cursor.take()
         if token.kind == "^":
             words.append("^" + powers.raw_group(cursor))
@@ -230,9 +230,12 @@ def _with_unit(cursor: Cursor, node: Node) -> Node:
 
 def _unit_goes_on(cursor: Cursor) -> bool:
     following = cursor.peek(1)
+    if cursor.peek().kind == "symbol":
+        return cursor.peek().value in ("h", "s", "m") and following.kind == "^"  # km h^{-1}
     if cursor.peek().kind == "^":
         return following.kind in ("number", "{")
-    return following.kind == "word" or (following.kind == "symbol" and following.value in ("h", "s", "m"))
+    letter = following.kind == "symbol" and following.value in ("h", "s", "m")
+    return cursor.peek().kind == "/" and (following.kind == "word" or letter)
 
 
 def _lift_unit(factors: list[Node]) -> Node:

@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from personahub.core.answers.reading.units import is_unit
+
 _SUPERSCRIPT = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣʸ", "0123456789+-=()nixy", strict=True))
 _SUBSCRIPT = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₒₓₖₗₘₙₚₛₜᵢⱼ", "0123456789+-=()aeoxklmnpstij", strict=True))
 _VULGAR = {
@@ -24,7 +26,7 @@ _UNICODE = {
     "≃": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∖": r"\setminus ",
     "∈": r"\in ", "∉": r"\notin ", "∅": r"\emptyset ", "ø": r"\emptyset ", "⌀": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "°": r"\degree ",
-    "º": r"\degree ", "˚": r"\degree ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "π": r"\pi ",
+    "º": r"\degree ", "˚": r"\degree ", "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"', "π": r"\pi ",
     "∠": r"\angle ", "△": r"\triangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ", "〉": r"\rangle ", "→": r"\to ", "⇒": r"\Rightarrow ",
     "∣": "|", "│": "|", "∶": ":", "∧": r"\land ", "∨": r"\lor ", "…": r"\dots ", "⋯": r"\dots ",
@@ -33,7 +35,7 @@ _UNICODE = {
     "ϕ": r"\phi ", "ω": r"\omega ", "Δ": r"\Delta ", "Ω": r"\Omega ", "ξ": r"\xi ", "η": r"\eta ", "κ": r"\kappa ",
     "ψ": r"\psi ", "χ": r"\chi ", "ζ": r"\zeta ", "ν": r"\nu ", "Σ": r"\sum ", "∑": r"\sum ", "∏": r"\prod ",
     "∫": r"\int ", "€": r"\euro ", "£": r"\pounds ", "¥": r"\yen ", "￥": r"\yen ", "₹": r"\rupee ", "¢": r"\cent ",
-    "、": ", ", "。": ". ", "，": ", ", "；": "; ", "：": ": ", "\u200b": "", "\ufeff": "", "\u2061": "",
+    "、": ", ", "。": ". ", "，": ", ", "；": "; ", "：": ": ", "∴": "", "∵": "", "✓": "", "✅": "", "\u200b": "", "\ufeff": "", "\u2061": "",
     "\u2062": "", "\xad": "", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2005": " ", "\u3000": " ",
 }  # fmt: skip
 _TRANSLATE = str.maketrans(_UNICODE)
@@ -43,11 +45,15 @@ _ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\)|\{[^{}]*
 
 _TEXT = r"text|textbf|textit|textrm|textnormal|textsf|texttt|textup|mbox|hbox|emph|underline|textsc|mathtext"
 _FONT = r"mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mathcal|mathscr|mathfrak|bold|rm|pmb|mathnormal|mathop"
+_FONT_WORDS = re.compile(  # words, or units: kg, m/s^2, m s^{-2}
+    r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?(?:\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?|\s+[A-Za-z]+\s*\^\{?-?\d\}?)"
+)
 _LAYOUT = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|limits|nolimits|bf|it|rm|sf|tt|large|Large|huge|Huge"
     r"|small|tiny|normalsize|boldmath|centering|noindent|nonumber|notag|hfill|par|strut|null|allowbreak|nobreak"
     r"|left\s*\.|right\s*\.|[bB]igg?[lrm]?|middle)(?![a-zA-Z])"
 )
+_SIUNITX = (r"\num", r"\ang{", r"\SI", r"\qty", r"\si{", r"\unit")
 _SIZED = re.compile(r"\\(left|right)(?![a-zA-Z])\s*")
 _DROPPED_GROUPS = re.compile(
     r"\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label|color|textcolor|cssId|class|hskip|kern)\*?\s*\{[^{}]*\}"
@@ -65,6 +71,21 @@ _DOMAIN = re.compile(
     r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
 )
 _ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
+_PRIMES = re.compile(r"\^\s*(?:\{(?:\s*\\prime)+\s*\}|\\prime(?![a-zA-Z])\s*)")
+_APOSTROPHES = re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])")  # 1'234'567, as the Swiss write it
+_REMARK = re.compile(
+    r"(?<=\S)\s*(?:\\text\{)?\s*\(\s*(?:\\text\{)?\s*(?:approximately|approx\b\.?|about|roughly|or about|or approximately|i\.e\.,?"
+    r"|\\approx)[^()]*\)\s*\}?$"
+)
+_FRACTION_CALL = re.compile(r"^(?:Fraction|Rational)\((-?\d+), ?(\d+)\)$")  # as Python prints it
+_ALL_REALS = re.compile(
+    r"^(?:\\text\{)?\s*(?:all|any|every) reals?(?: numbers?| values?(?: of)?)?,?(?: (?:such that|with|where|for which))?\s*\}?\s*"
+    r"(?=\$?[a-zA-Z] ?(?:\\[lg]e|[<>]))",
+    re.IGNORECASE,
+)
+_CHOSEN = re.compile(
+    r"(?:\{\}\s*)?[_^]\s*\{?(\d+)\}?\s*C\s*_\s*(?:(\d)|\{(\d+)\})|(?<![A-Za-z\\])C_\s*(?:(\d)|\{(\d+)\})\s*\^\s*(?:(\d)|\{(\d+)\})"
+)
 _MINUS = re.compile(r"^(?:\\text\{)?(?:minus|negative) \}?(?=[\d\\])")
 _EXCEPT = re.compile(
     r"^(?:\\text\{)? ?(?:all|any|every) reals?(?: numbers?| values?)?(?: of [a-z])? except(?: for)? ?\}? ?(?:[a-z] ?= ?)?"
@@ -91,8 +112,16 @@ def normalise(text: str) -> str:
     if "begin" not in text:
         text = text.replace("&", " and ")
     text = re.sub(r"(?<=\d)\s?\.{3,}", r"\\dots ", text)
-    text = _trim(_DOMAIN.sub("", re.sub(r"\s+", " ", text).strip()))
+    if "'" in text:
+        text = _APOSTROPHES.sub(lambda match: match.group().replace("'", ""), text)
+    text = re.sub(r"\s+", " ", text).strip()
+    text = _trim(_DOMAIN.sub("", _REMARK.sub("", text) if text.endswith((")", "}")) else text))
     text = _ORDINAL.sub("", _MINUS.sub("-", text))
+    text = _ALL_REALS.sub("", text)
+    if text.endswith(")") and text[:1] in "FR":
+        text = _FRACTION_CALL.sub(r"\\frac{\1}{\2}", text)
+    if "C" in text and "_" in text:
+        text = _CHOSEN.sub(_binomial, text)
     text = _EXCEPT.sub(lambda match: r"\mathbb{R} \setminus \{" + match.group(1) + r"\}", text)
     return text.replace(" ", "") if _SPACED_THOUSANDS.match(text) else text
 
@@ -106,6 +135,12 @@ def _from_unicode(text: str) -> str:
     text = "".join(rf"\frac{{{_VULGAR[c][0]}}}{{{_VULGAR[c][1]}}}" if c in _VULGAR else c for c in text)
     text = unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
     return _ROOT.sub(_root, text)
+
+
+def _binomial(match: re.Match[str]) -> str:
+    """`{}_8C_3` and `C_8^3` as a binomial; `C_1^2` is the square of a constant."""
+    top, bottom = [group for group in match.groups() if group is not None]
+    return rf"\binom{{{top}}}{{{bottom}}}" if int(top[:9]) >= int(bottom[:9]) else match.group()
 
 
 def _runs(text: str, table: dict[str, str], mark: str) -> str:
@@ -154,32 +189,41 @@ def _plain_latex(text: str) -> str:
     text = re.sub(rf"\\(?:{_TEXT})(?![a-zA-Z])\s*", r"\\text", text)
     text = _unwrap(text, rf"(?:{_FONT})", _font)
     text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)
-    text = _unwrap(text, "operatorname", lambda body: f"\\{body.strip()} ")
+    text = _unwrap(text, "operatorname", _operator)
     text = _unwrap(text, "(?:boxed|fbox|framebox|mathstrut)", lambda body: body)
     text = re.sub(r"\\text\s*([A-Za-z])(?![A-Za-z])", r"\\text{\1}", text)
     return _SPACES.sub(" ", text)
 
 
 def _rename(text: str) -> str:
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
+    text = re.sub(r"\\(?:[dtcsx]|nice)frac(?![a-zA-Z])", r"\\frac", text)
+    if any(command in text for command in _SIUNITX):
+        text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
+        text = re.sub(r"\\ang\s*\{([^{};]*)\}", r"\1\\degree ", text)
+        text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{\\?([^{}\\]*)\}", r"\1\\text{ \2}", text)
+        text = re.sub(r"\\(?:si|unit)\s*\{\\?([^{}\\]*)\}", r"\\text{ \1}", text)
     text = re.sub(r"\\[dt]binom(?![a-zA-Z])", r"\\binom", text)
     text = re.sub(r"\\(?:l?dots|cdots|dotsc|dotsb|ldots)(?![a-zA-Z])", r"\\dots ", text)
     text = re.sub(r"\\([lg])eq(?:slant|q)?(?![a-zA-Z])", r"\\\1e ", text)
     text = re.sub(r"\\neq(?![a-zA-Z])", r"\\ne ", text)
     text = re.sub(r"\\(?:oslash|varnothing)(?![a-zA-Z])", r"\\emptyset ", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|\^\s*\{?\s*\\degree\s*\}?", r"\\degree ", text)
-    text = re.sub(r"\^\s*\{?\s*\\prime\s*\}?", "'", text)
+    text = _PRIMES.sub(lambda match: "'" * match.group().count("prime"), text)
     text = re.sub(r"\\operatorname\s*\*?(?=\{)|\\operatorname\*", r"\\operatorname", text)
     text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", " and ")
     return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}").replace(r"\_", "_")
 
 
+def _operator(body: str) -> str:
+    """`\\operatorname{lcm}` is a function, `\\operatorname{cm}` a unit."""
+    name = body.strip()
+    return rf"\text{{{name}}}" if is_unit(name) and name != "min" else f"\\{name} "
+
+
 def _font(body: str) -> str:
     """`\\mathrm{cm}` is words, `\\mathrm{e}` and `\\mathbf{v}` are the letter itself."""
     inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
-    if re.fullmatch(
-        r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?", inner
-    ):
+    if _FONT_WORDS.fullmatch(inner):
         return r"\text{" + inner + "}"
     return " " + inner + " " if len(inner) <= 1 else "{" + inner + "}"
 

@@ -69,7 +69,7 @@ def _postfix(cursor: Cursor, node: Node) -> Node:
             node = Quantity(node, "percent")
         elif cursor.accept("degree"):
             scale = cursor.peek().value if cursor.peek().kind == "symbol" else ""
-            node = Quantity(node, _TEMPERATURES.get(scale, "degree"))
+            node = _minutes(cursor, node) if scale not in _TEMPERATURES else Quantity(node, _TEMPERATURES[scale])
             cursor.position += scale in _TEMPERATURES
         elif cursor.peek().kind == "'" and isinstance(node, Symbol):
             cursor.take()
@@ -79,6 +79,21 @@ def _postfix(cursor: Cursor, node: Node) -> Node:
         else:
             return node
     raise Unreadable("too many signs behind a value")
+
+
+def _minutes(cursor: Cursor, degrees: Node) -> Node:
+    """Degrees with the arc minutes and seconds behind them: 22 degrees 30' are 22.5 degrees."""
+    if not isinstance(degrees, Number):
+        return Quantity(degrees, "degree")
+    value, part = degrees.value, 1
+    for marks in (1, 2):
+        number = cursor.peek().number
+        if number is None or any(cursor.peek(ahead + 1).kind != "'" for ahead in range(marks)):
+            continue
+        part = 60**marks
+        value += number.value / part
+        cursor.position += 1 + marks
+    return Quantity(Number(value) if part > 1 else degrees, "degree")
 
 
 def _subscript(cursor: Cursor, node: Node) -> Node:

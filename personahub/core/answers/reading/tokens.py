@@ -174,7 +174,7 @@ def _single(value: str, spaced: bool) -> Token:
         return Token("bar", value, spaced)
     if value == "$":
         return Token("currency", "dollar", spaced)
-    if value in '"?`#.\\' or ord(value) > 0x2E7F:
+    if value in '"?`#.\\' or ord(value) > 0x2E7F or (value.isalpha() and not value.isascii()):
         return Token("word", value, spaced)
     raise Unreadable(value)
 
@@ -277,6 +277,8 @@ def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
         word = match.group(2)
         if word is not None and word.lower() in _SEPARATING_WORDS:
             tokens.append(Token("separator", word.lower(), True))
+        elif word == "to" and body.strip() == "to" and before and before[-1].kind == "number":
+            tokens.append(Token(":", word, True))  # 2 to 3
         elif measure and match.group(3) is not None and match.group(3).isalpha():
             tokens.append(Token("word", match.group(3), True))
         elif word is not None:
@@ -291,6 +293,8 @@ def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
 def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
     """Letters outside `\\text`: a function, a constant, a separator, a word, or a product of variables."""
     lower = word.lower()
+    if word == "min" and before and before[-1].kind == "number":
+        return [Token("word", word, spaced)]  # 120 min
     if word in _PLAIN_FUNCTIONS:
         return [Token("function", word, spaced)]
     if lower in _SEPARATING_WORDS:

@@ -19,7 +19,8 @@ def _define(dimension: str, table: dict[str, str | int | Fraction]) -> None:
 _define("length", {
     "mm millimeter millimetre": "0.001", "cm centimeter centimetre": "0.01", "dm decimeter decimetre": "0.1",
     "m meter metre": 1, "km kilometer kilometre": 1000, "in inch": "0.0254", "ft foot feet": "0.3048",
-    "yd yard": "0.9144", "mi mile": "1609.344",
+    "yd yard": "0.9144", "mi mile": "1609.344", "nm nanometer nanometre": Fraction(1, 10**9),
+    "micrometer micrometre micron": Fraction(1, 10**6), "angstrom": Fraction(1, 10**10),
 })  # fmt: skip
 _define("time", {
     "ms millisecond": "0.001", "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400,
@@ -30,7 +31,9 @@ _define("mass", {
     "ton tonne": 1000000,
 })  # fmt: skip
 _define("volume", {"ml milliliter millilitre": "0.000001", "l liter litre": "0.001", "gal gallon": "0.003785411784"})
-_define("angle", {"degree deg": 1, "radian rad": 0})
+_define("substance", {"mol mole": 1, "mmol": "0.001"})
+_define("angle", {"degree deg": 1})
+_define("radian", {"radian rad": 1})
 _define("money", {"dollar usd buck": 1, "cent": "0.01"})
 _define("euro", {"euro eur": 1})
 _define("pound", {"pound gbp quid": 1})
@@ -40,15 +43,22 @@ _define("rupee", {"rupee inr rs": 1})
 _define("percent", {"percent pct percentage": 1})
 _define("generic", {"unit": 1})
 _define("speed", {"mph": "0.44704", "kph kmh kmph": Fraction(5, 18)})
-_define("energy", {"j joule": 1, "kj kilojoule": 1000})
-_define("power", {"w watt": 1, "kw kilowatt": 1000})
-_define("force", {"n newton": 1})
-_define("frequency", {"hz hertz": 1})
+_define("energy", {"j joule": 1, "kj kilojoule": 1000, "megajoule": 1000000, "kwh": 3600000})
+_define("power", {"w watt": 1, "kw kilowatt": 1000, "megawatt": 1000000})
+_define("force", {"n newton": 1, "kn kilonewton": 1000})
+_define("frequency", {"hz hertz": 1, "khz kilohertz": 1000, "mhz megahertz": 1000000, "ghz gigahertz": 10**9})
 _define("voltage", {"v volt": 1})
 _define("temperature", {"celsius": 1})
 _define("fahrenheit", {"fahrenheit": 1})
 _define("resistance", {"ohm": 1})
-_define("pressure", {"pa pascal": 1})
+_define("pressure", {"pa pascal": 1, "kpa kilopascal": 1000, "atm atmosphere": 101325})
+_define("kelvin", {"k kelvin": 1})
+_define("electronvolt", {"ev electronvolt": 1, "kev": 1000, "megaelectronvolt": 1000000})
+_define("current", {"ampere amp": 1})
+_define("charge", {"coulomb": 1})
+_define("magnetism", {"tesla": 1})
+_define("capacitance", {"farad": 1})
+_define("volume", {"pint": "0.000473176473", "quart": "0.000946352946"})
 
 _PLURALS = {"inches": "inch", "feet": "foot", "centuries": "century", "days": "day"}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}

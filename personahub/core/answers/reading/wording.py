@@ -24,6 +24,7 @@ _PARTS = {
     "eighth": 8,
     "tenth": 10,
 }
+_LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _SAME = {
     "no solution": "none", "no solutions": "none", "no real solution": "none", "no real solutions": "none",
     "none": "none", "empty set": "none", "no real roots": "none", "no roots": "none", "no value": "none",
@@ -103,7 +104,7 @@ def _minutes(time: Clock) -> set[int]:
 
 
 def number_word(text: str) -> Fraction | None:
-    """`twenty-one` as 21; None for anything that is not a number below a thousand in English words."""
+    """`twenty-one` as 21; None for anything that is not a number in English words, of up to five."""
     words = re.sub(r"[\s\-]+", " ", re.sub(r"\\text|[{}]", " ", text.lower())).replace(" and ", " ").strip().split()
     if words in (["half"], ["a", "half"]):
         return Fraction(1, 2)
@@ -119,8 +120,8 @@ def number_word(text: str) -> Fraction | None:
             current += 20 + 10 * _TENS.index(word)
         elif word == "hundred" and current:
             current *= 100
-        elif word == "thousand" and current:
-            total, current = total + current * 1000, 0
+        elif word in _LARGE and current:
+            total, current = total + current * _LARGE[word], 0
         else:
             return None
     return Fraction(total + current)
