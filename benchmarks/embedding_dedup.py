@@ -29,7 +29,6 @@ from tests.local_data import local_data
 PEERS = ("faiss-cpu==1.15.1", "numpy")
 SCRIPT = Path(__file__).with_name("embedding_dedup_tools.py")
 THRESHOLD = 0.9
-COMPARED = 2_000  # texts embedded by both
 EMBEDDED = 100_000  # vectors that are real
 
 
@@ -123,13 +122,14 @@ def main() -> None:
     default = local_data() / "personas" / "personahub_tool_personas.jsonl"
     parser.add_argument("personas", type=Path, nargs="?", default=default, help="JSON lines with a field `persona`")
     parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--compared", type=int, default=2_000, help="texts embedded by both")
     parser.add_argument("--no-rates", action="store_true", help="do not compare embedding itself")
     parser.add_argument("--no-faiss", action="store_true", help="it takes an hour and a half for a million")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/embedding_dedup"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if not options.no_rates:
-        rates(texts_of(options.personas, COMPARED))
+        rates(texts_of(options.personas, options.compared))
     file = vectors_of(options.personas, options.rows, options.folder)
     tools = {"exact_pairs": Path(sys.executable)}
     if not options.no_faiss:
