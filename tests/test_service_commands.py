@@ -152,6 +152,7 @@ def test_a_workspace_is_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_accelerate_asks_and_writes_its_config(tmp_path: Path) -> None:
     program = TOOLS / "accelerate"
     if not program.exists():
@@ -160,7 +161,7 @@ def test_accelerate_asks_and_writes_its_config(tmp_path: Path) -> None:
     told = environment(HOME=str(tmp_path), HF_HOME=str(tmp_path / "hf"))
     process = subprocess.Popen([program, "config"], stdin=theirs, stdout=theirs, stderr=theirs, env=told)
     os.close(theirs)
-    said, until = b"", time.monotonic() + 250
+    said, until = b"", time.monotonic() + 500
     while process.poll() is None and time.monotonic() < until:
         if select.select([ours], [], [], 1)[0]:
             with contextlib.suppress(OSError):  # it has just ended
