@@ -87,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(
-    command: str, folder: Path, python: str = sys.executable, timeout: int = 850
+    command: str, folder: Path, python: str = sys.executable, timeout: int = 1700
 ) -> subprocess.CompletedProcess[str]:
     """Type it in the checkout; what stands for files are those in `folder`."""
     for name, file in (("TEXTS.jsonl", "texts.jsonl"), ("MATH/test.jsonl", "math.jsonl"), ("/tmp/graders", "graders")):
@@ -98,7 +98,7 @@ def call(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", SMALL, ids=str)
 def test_a_benchmark_runs(command: str, folder: Path) -> None:
     done = call(f"{command} {SMALL[command]}", folder)
@@ -120,7 +120,7 @@ def test_what_cannot_be_measured_here_is_refused_in_a_line(command: str, folder:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_vllm_is_measured_on_a_cpu(vllm: ModuleType, folder: Path) -> None:
     python = str(vllm.environment_folder() / "bin" / "python")
     measured_with_vllm(python, folder)
@@ -134,7 +134,7 @@ def measured_with_vllm(python: str, folder: Path) -> None:
 
 
 @pytest.mark.network
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "command",
     [
