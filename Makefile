@@ -9,7 +9,7 @@ TEST_ENV := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 HF_HUB_DISABLE_TELEMETRY=1 
 MATH_TEST ?= $(shell $(PYTHON) tests/local_data.py math/test.jsonl)
 QUICKSTART_OVERRIDES ?= $(if $(MATH_TEST),stages.math.config.path=$(MATH_TEST))
 
-.PHONY: install system-packages quickstart ablation test test-slow lint audit bench docs clean
+.PHONY: install system-packages quickstart ablation notebooks test test-slow lint audit bench docs clean
 
 install: $(STAMP)
 
@@ -29,6 +29,12 @@ quickstart: install
 
 ablation: install
 	$(BIN)/personahub run configs/ablation_persona.yaml
+
+# The notebooks on the quickstart's run, with what they print and draw, in build/notebooks.
+notebooks: quickstart
+	mkdir -p build/notebooks
+	PERSONAHUB_RUN=$(CURDIR)/runs/quickstart $(BIN)/jupyter execute --kernel_name=python3 \
+		--output='../build/notebooks/{notebook_name}.ipynb' notebooks/*.ipynb
 
 test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow and not gpu and not network' -n 2 --dist loadfile

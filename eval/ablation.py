@@ -37,7 +37,7 @@ from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("*",)
 
 PARTS = ("results", "problems", "data", "model", "exam", "diversity")

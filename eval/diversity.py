@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,16 +199,16 @@ def _column(stage: Stage[Config], name: str, artifact: Artifact) -> str:
 
 
 def _texts(stage: Stage[Config], artifact: Artifact, column: str) -> list[str]:
-    rows = [row for row in artifact.rows(["id", column]) if row[column]]
+    with_text = (row for row in artifact.rows(["id", column]) if row[column])
+    rows = sample(with_text, stage.config.max_texts, stage.config.seed)
     if len(rows) < 2:
         raise UserError(f"{artifact.path}: diversity needs two texts at least, not {len(rows)}")
-    return [row[column] for row in sample(rows, stage.config.max_texts, stage.config.seed)]
+    return [row[column] for row in rows]
 
 
-def sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
+def sample(rows: Iterable[Row], size: int, seed: int) -> list[Row]:
     """`size` rows chosen by their ids, so that neither order nor sharding matters; in the order of the choice."""
-    numbers = heapq.nsmallest(size, range(len(rows)), key=lambda i: derive_seed(seed, "sample", rows[i]["id"]))
-    return [rows[number] for number in numbers]
+    return heapq.nsmallest(size, rows, key=lambda row: derive_seed(seed, "sample", row["id"]))
 
 
 def sizes_up_to(total: int) -> list[int]:

@@ -3,7 +3,7 @@
     interval = wilson_interval(correct=812, n=1000)
     print(f"{interval.low:.3f} to {interval.high:.3f}")
 
-Proportions get Wilson intervals, means and pair statistics get percentile bootstrap intervals. All
+Proportions get Wilson intervals, means get percentile bootstrap intervals. All
 randomness comes from the `seed` argument.
 """
 
@@ -131,33 +131,9 @@ def mean_pairwise_cosine(vectors: FloatArray) -> float:
     rows = len(vectors)
     if rows < 2:
         raise ValueError("a pair needs two rows")
-    return _weighted_pair_mean(vectors, np.ones(rows), np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-
-
-def bootstrap_pairwise_cosine(vectors: FloatArray, seed: int, samples: int = 200, confidence: float = 0.95) -> Interval:
-    """Percentile bootstrap interval of `mean_pairwise_cosine`, resampling rows and not pairs.
-
-    Pairs that share a row are dependent, so the rows are what is drawn (the vertex bootstrap of
-    Snijders & Borgatti 1999); a row drawn twice is never paired with itself.
-    """
-    rows = len(vectors)
-    if rows < 2:
-        raise ValueError("a pair needs two rows")
-    generator = np.random.default_rng(seed)
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    means = []
-    while len(means) < samples:
-        weights = np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(np.float64)
-        if weights.max() < rows:  # else one row was drawn every time, and there is no pair
-            means.append(_weighted_pair_mean(vectors, weights, squares))
-    return _percentile(means, confidence)
-
-
-def _weighted_pair_mean(vectors: FloatArray, weights: FloatArray, squares: FloatArray) -> float:
-    total = weights @ vectors
-    own = float((weights * weights) @ squares)
-    pairs = weights.sum() ** 2 - float(weights @ weights)
-    return (float(total @ total) - own) / pairs
+    total = np.ones(rows) @ vectors
+    own = float(np.ones(rows) @ np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return (float(total @ total) - own) / float(rows * (rows - 1))
 
 
 def _percentile(values: Sequence[float] | FloatArray, confidence: float) -> Interval:

@@ -13,7 +13,7 @@ many were found at each level, and whether the search went through all pairs tha
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def run(stage: Stage[Config]) -> None:
         UserError: there are fewer than two personas, or no pair at any level.
     """
     config, source = stage.config, stage.input("personas")
-    personas = _sample(list(source.rows(PERSONA.names)), config.max_personas, config.seed)
+    personas = _sample(source.rows(PERSONA.names), config.max_personas, config.seed)
     if len(personas) < 2:
         raise UserError(f"{source.path}: a pair needs two personas")
     with stage.progress(len(personas), "personas") as progress:
@@ -92,10 +92,10 @@ def run(stage: Stage[Config]) -> None:
     )
 
 
-def _sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
-    """`size` rows chosen by their ids, so that neither order nor sharding matters."""
-    chosen = heapq.nsmallest(size, range(len(rows)), key=lambda i: derive_seed(seed, "sample", rows[i]["id"]))
-    return [rows[number] for number in sorted(chosen)]
+def _sample(rows: Iterable[Row], size: int, seed: int) -> list[Row]:
+    """`size` rows chosen by their ids, so that neither order nor sharding matters, in their order. Holds no others."""
+    chosen = heapq.nsmallest(size, enumerate(rows), key=lambda row: derive_seed(seed, "sample", row[1]["id"]))
+    return [row for _, row in sorted(chosen, key=lambda row: row[0])]
 
 
 def _write(stage: Stage[Config], personas: Sequence[Row], search: PairSearch) -> None:

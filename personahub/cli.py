@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 inte
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import itertools
 import json
 import os
@@ -16,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import Artifact, open_artifact
+from personahub.console import close_output, write_any_text
+from personahub.core.artifact import Artifact, disk_error, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiment import Experiment, describe, describe_differences, load_experiment
 from personahub.core.pilot import read_pilot
@@ -34,10 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.insert(0, str(Path.cwd()))  # a user's own stage and engine modules lie beside their YAML
+    write_any_text()
     options = _parse(words)
     options.words = words
     try:
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -45,12 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.code != 2:  # with 2 the stage has said in one line what is to be mended
             print(f"error: {error}. To go on: {shlex.join(['personahub', *words])}", file=sys.stderr)
         return error.code
+    except BrokenPipeError:  # `personahub show ... | head`
+        close_output()
+        return 0
+    except OSError as error:
+        if (line := disk_error(error, Path.cwd())) is None:
+            raise
+        close_output()
+        print(f"error: {line if error.filename else f'the output: {error.strerror}'}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nstopped; nothing is lost. To go on: {shlex.join(['personahub', *words])}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `personahub show ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    else:
+        return code
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
@@ -68,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="personahub", description="Persona-driven synthetic data: made, verified, trained on and measured."
     )
+    parser.add_argument("--version", action="version", version=f"personahub {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         _add_plan, _add_run, _add_show, _add_check, _add_complete, _add_dedup, _add_cache, add_persona_commands, _add_push,
@@ -75,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     ):  # fmt: skip
         add(commands)
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("persona-hub-harness")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 def _add_plan(commands: Commands) -> None:
@@ -107,7 +127,7 @@ def _add_check(commands: Commands) -> None:
         "check",
         help="grade predicted answers against reference answers, row by row",
         description="Rows that cannot be checked are written with verdict `error` and the reason, and counted; "
-        "they change no exit code.",
+        "they change no exit code, unless there is no other row.",
     )
     check.add_argument("source", metavar="IN.jsonl", help="rows with a reference and a predicted answer; - reads stdin")
     check.add_argument(
@@ -115,8 +135,8 @@ def _add_check(commands: Commands) -> None:
         metavar="OUT.jsonl",
         help="the rows with verdict, extracted answer, rule, milliseconds; - writes stdout",
     )
-    check.add_argument("--gold-field", default="gold")
-    check.add_argument("--pred-field", default="pred")
+    check.add_argument("--gold-field", default="gold", metavar="FIELD", help="with the reference (default: gold)")
+    check.add_argument("--pred-field", default="pred", metavar="FIELD", help="with the answer to grade (default: pred)")
     check.add_argument("--policy", choices=("lenient", "strict"), default="lenient", help="for contested cases")
     check.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="checker processes")
     check.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS", help="for one row (default 5)")
@@ -151,7 +171,9 @@ def _add_dedup(commands: Commands) -> None:
     )
     dedup.add_argument("source", type=Path, metavar="IN", help="a .jsonl or .parquet file, or a folder of them")
     dedup.add_argument("target", type=Path, metavar="OUT", help="a file of the same kind")
-    dedup.add_argument("--method", choices=("surface", "minhash", "embedding"), default="surface")
+    dedup.add_argument(
+        "--method", choices=("surface", "minhash", "embedding"), default="surface", help="default: surface"
+    )
     dedup.add_argument("--threshold", type=float, default=0.9, help="default 0.9")
     dedup.add_argument("--text-field", default="persona", help="what is compared (default: persona)")
     dedup.add_argument("--against", type=Path, metavar="EXISTING", help="rows that stay, whatever is in IN")
@@ -173,7 +195,7 @@ def _add_dedup(commands: Commands) -> None:
 def _add_cache(commands: Commands) -> None:
     cache = commands.add_parser("cache", help="the journals of completions: what they take, and removing them")
     cache.add_argument("action", choices=("stats", "prune"), help="prune: those of complete stages")
-    cache.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="by name (default: all)")
+    cache.add_argument("experiments", nargs="*", default=[], metavar="EXPERIMENT", help="by name (default: all)")
     cache.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all experiments (default: runs)")
     cache.add_argument("--yes", action="store_true", help="prune: remove them; without it, only say what would go")
     cache.set_defaults(command=_cache)
@@ -201,7 +223,7 @@ def _add_forget(commands: Commands) -> None:
 
 def _add_wandb(commands: Commands) -> None:
     wandb = commands.add_parser("wandb", help="send what was tracked offline to Weights & Biases")
-    wandb.add_argument("action", choices=["sync"])
+    wandb.add_argument("action", choices=["sync"], help="send each run once")
     wandb.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
     wandb.add_argument("--dry-run", action="store_true", help="list what would be sent")
     wandb.set_defaults(command=_wandb)
@@ -209,14 +231,16 @@ def _add_wandb(commands: Commands) -> None:
 
 def _add_diff(commands: Commands) -> None:
     diff = commands.add_parser("diff", help="how two artifacts differ: config, inputs, counts")
-    diff.add_argument("a")
-    diff.add_argument("b")
+    diff.add_argument("a", metavar="A", help="an artifact's folder, such as runs/quickstart/problems")
+    diff.add_argument("b", metavar="B", help="another's, such as runs/real/problems")
     diff.set_defaults(command=_diff)
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="the experiment's YAML")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as stages.sft.config.seed=1")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="such as stages.sft.config.seed=1"
+    )
     parser.add_argument("--runs", default="runs", help="folder of all experiments (default: runs)")
 
 
@@ -295,7 +319,7 @@ def _print_head(artifact: Artifact) -> None:
 def _check(options: argparse.Namespace) -> int:
     from personahub.core.answers import Policy, check_file
 
-    if options.deadline <= 0:
+    if not 0 < options.deadline < float("inf"):
         raise UserError(f"--deadline {options.deadline:g}: a row needs some time, such as --deadline 5")
     counts = check_file(
         options.source,
@@ -345,7 +369,8 @@ def _cache(options: argparse.Namespace) -> int:
         return 0
     gone = prune(found) if options.yes else [journal for journal in found if journal.complete]
     completions, megabytes = sum(j.completions for j in gone), sum(j.size for j in gone) / 1e6
-    print("\n".join(journal.stage for journal in gone))
+    for journal in gone:
+        print(journal.stage)
     if options.yes:
         print(f"{completions:,} completions removed, {megabytes:,.1f} MB; `run --redo` asks for them again")
     else:

@@ -6,11 +6,11 @@ function streams it; what each holds in memory is said there.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import heapq
 import json
 import math
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import MANIFEST, SPEC, open_artifact
+from personahub.core.artifact import MANIFEST, SPEC, open_artifact, publish, temporary_name
 from personahub.core.duplicates.surface import words_of
 from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import UserError
@@ -50,8 +50,9 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
     """The personas of a collection, in the order of its files; rows whose text is empty or no string are left out.
 
     Raises:
-        UserError: nothing is there, a file is empty, damaged or malformed, or a row lacks the column.
+        UserError: nothing is there, a file is empty, damaged or malformed, a row lacks the column, or no row has text.
     """
+    found = False
     for where, row in _rows(path):
         if field not in row:
             there = ", ".join(map(repr, row)) or "none"
@@ -60,7 +61,10 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
             )
         text = row[field]
         if isinstance(text, str) and text.strip():
+            found = True
             yield Persona(text, row, where)
+    if not found:
+        raise UserError(f"{path}: holds no persona: no row has text in {field!r}; --field names another column")
 
 
 def _rows(path: Path) -> Iterator[RawDocument]:
@@ -72,7 +76,7 @@ def _rows(path: Path) -> Iterator[RawDocument]:
         return
     if path.is_file() and not path.name.endswith(ROW_SUFFIXES):
         raise UserError(f"{path}: unknown type of file; a collection is read from {', '.join(ROW_SUFFIXES)}")
-    yield from read_files(path, "**/*", "")
+    yield from read_files(path, "**/*", "", ROW_SUFFIXES)
 
 
 class CollectionWriter:
@@ -91,7 +95,7 @@ class CollectionWriter:
             raise UserError(f"{path}: exists already; name another file, or replace it with --overwrite")
         self.path, self.rows = path, 0
         self._schema = schema
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = temporary_name(path)
         self._buffer: list[Row] = []
         self._parquet: pq.ParquetWriter | None = None
         self._lines: IO[str] | None = None
@@ -110,7 +114,7 @@ class CollectionWriter:
         """Add one row."""
         self.rows += 1
         if self._lines is not None:
-            self._lines.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            self._lines.write(_json_line(row))
             return
         self._buffer.append(row)
         if len(self._buffer) >= _BUFFER_ROWS:
@@ -121,6 +125,10 @@ class CollectionWriter:
             table = pa.Table.from_pylist(self._buffer, schema=self._schema)
         except (pa.ArrowException, TypeError) as error:
             raise UserError(f"{self.path}: the rows do not share their types ({error}); write .jsonl") from None
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot hold; write .jsonl"
+            ) from None
         if self._parquet is None:
             self._schema = table.schema
             self._parquet = pq.ParquetWriter(self._temporary, table.schema, compression="zstd")
@@ -133,17 +141,25 @@ class CollectionWriter:
         try:
             if kind is None and self._lines is None and (self._buffer or self._parquet is None):
                 self._flush()
-        except BaseException:
-            kind = UserError
-            raise
-        finally:
-            for file in (self._lines, self._parquet):
-                if file is not None:
-                    file.close()
+            self._close()
             if kind is None:
-                self._temporary.replace(self.path)
-            else:
-                self._temporary.unlink(missing_ok=True)
+                publish(self._temporary, self.path)
+        finally:
+            with contextlib.suppress(OSError):  # on a full disk closing fails too
+                self._close()
+            self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for file in (self._lines, self._parquet):
+            if file is not None:
+                file.close()
+
+
+def _json_line(row: Row) -> str:
+    line = json.dumps(row, ensure_ascii=False, default=str)
+    if any("\ud800" <= character <= "\udfff" for character in line):  # half of a character: only ASCII can spell it
+        line = json.dumps(row, default=str)
+    return line + "\n"
 
 
 def sample(personas: Iterator[Persona], count: int, seed: int) -> list[Persona]:
@@ -183,8 +199,10 @@ def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
         languages[detect_language(text) or "unknown"] += 1
         people[_who(text)] += 1
         seen.add(_hash(normalise(text)))
-        without_id += row.get("id") in (None, "")
-        ids.add(_hash(str(row.get("id"))))
+        if row.get("id") in (None, ""):
+            without_id += 1
+        else:
+            ids.add(_hash(str(row["id"])))
         profiles += bool(row.get("profile"))
         for name, counts in columns.items():
             if row.get(name) is not None:
@@ -193,7 +211,7 @@ def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
     return {
         "personas": total,
         "distinct": len(seen),
-        "duplicate_ids": total - without_id - len(ids) + (1 if without_id else 0),
+        "duplicate_ids": total - without_id - len(ids),
         "without_id": without_id,
         "with_profile": profiles,
         "words": _percentiles(lengths),

@@ -16,26 +16,24 @@ there. OUT.jsonl appears when it is whole.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import Usage
+from personahub.core.artifact import Usage, publish
 from personahub.core.budget import Budget, Spent, spent_by_engine
 from personahub.core.engines.base import RequestRefused
 from personahub.core.engines.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.openai_replies import Retry, one_line, wrong_number
 from personahub.core.errors import UserError
 from personahub.core.journal import Journal
+from personahub.core.locking import locked
 from personahub.core.price import usd
 from personahub.core.progress import Progress
 from personahub.core.workers import Job, Window, Workers
@@ -75,20 +73,21 @@ def complete_file(source: Path, target: Path, config: EndpointConfig, overrides:
         UserError: a malformed line or a `custom_id` that comes twice, with file and line; a target
             that exists; an endpoint that does not answer; a budget that is spent.
     """
-    if target.exists():
-        raise UserError(f"{target}: is there already; remove it or name another file")
+    _refuse_existing(target)
     rows = check_requests(source, overrides)
     folder = target.with_name(target.name + ".partial")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
-    with _locked(folder):
+    with locked(folder / ".lock", f"{folder}: another process is at it; wait for it or stop it"):
+        _refuse_existing(target)  # it may have been made while the requests were checked
         output = folder / "output.jsonl"
         result = asyncio.run(_complete(source, rows, output, folder / "journal.jsonl", config, overrides))
-        output.rename(target)
-    shutil.rmtree(folder)
+        publish(output, target)
+        shutil.rmtree(folder)
     return result
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise UserError(f"{target}: is there already; remove it or name another file")
 
 
 def check_requests(source: Path, overrides: Mapping[str, Any]) -> int:
@@ -146,6 +145,9 @@ def read_request(number: int, line: bytes, overrides: Mapping[str, Any]) -> Aske
         raise ValueError("body.stream: replies are files, they cannot be streamed")
     if not isinstance(body.get("n", 1), int) or body.get("n", 1) < 1:
         raise ValueError("body.n is a positive number")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if not isinstance(body.get(name) or 0, int):
+            raise ValueError(f"body.{name} is a whole number")  # noqa: TRY004
     return Asked(number, custom_id, body)
 
 
@@ -170,18 +172,6 @@ def _custom_id(line: bytes) -> Any:
     except ValueError:
         return None
     return row.get("custom_id") if isinstance(row, dict) else None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UserError(f"{folder}: another process is at it; wait for it or stop it") from None
-    finally:
-        os.close(file)
 
 
 async def _complete(
@@ -210,8 +200,6 @@ async def _complete(
                 prompt_tokens += entry["prompt_tokens"] + entry["wasted"][0]
                 completion_tokens += entry["completion_tokens"] + entry["wasted"][1]
                 bar.update(1)
-            file.flush()
-            os.fsync(file.fileno())
     finally:
         await workers.close()
         await endpoint.close()

@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from personahub.core.artifact import Artifact
+from personahub.core.artifact import Artifact, replacing
 from personahub.core.config import EXECUTION, FrozenModel, StageConfig
 from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
@@ -214,25 +214,22 @@ def _embed(stage: Stage[Config], method: Embedding, number: int, texts: pa.Chunk
 
 def _join(blocks: Sequence[Path], rows: int, whole: Path) -> None:
     """Put the blocks into one file, and remove them."""
-    temporary = whole.with_name(f".{whole.name}.tmp")
     dimensions = np.load(blocks[0], mmap_mode="r").shape[1]
-    joined = np.lib.format.open_memmap(temporary, "w+", np.float32, (rows, dimensions))
-    first = 0
-    for block in blocks:
-        vectors = np.load(block)
-        joined[first : first + len(vectors)] = vectors
-        first += len(vectors)
-    joined.flush()
-    temporary.replace(whole)
+    with replacing(whole) as temporary:
+        joined = np.lib.format.open_memmap(temporary, "w+", np.float32, (rows, dimensions))
+        first = 0
+        for block in blocks:
+            vectors = np.load(block)
+            joined[first : first + len(vectors)] = vectors
+            first += len(vectors)
+        joined.flush()
     for block in blocks:
         block.unlink()
 
 
 def _save(file: Path, block: np.ndarray) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("wb") as stream:
+    with replacing(file) as temporary, temporary.open("wb") as stream:
         np.save(stream, block)
-    temporary.replace(file)
 
 
 def _deduplicate(method: Method, texts: pa.ChunkedArray, rows: int, vectors: np.ndarray | None) -> Deduplication:

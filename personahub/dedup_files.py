@@ -18,7 +18,7 @@ No chain is collapsed: every near-duplicate is similar to its own survivor.
 
 from __future__ import annotations
 
-import contextlib
+import codecs
 import functools
 import itertools
 import json
@@ -33,6 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from personahub.core.artifact import replacing
 from personahub.core.config import suggest
 from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
@@ -109,12 +110,21 @@ class Collection:
                 report(len(rows))
         if not self.reasons:
             raise UserError(f"{self.files[0]}: there are no rows")
-        if self.reasons.count("missing_field") == len(self.reasons):
+        if not self.ids:
+            raise UserError(self._nothing_to_compare())
+
+    def _nothing_to_compare(self) -> str:
+        reasons, wanted = Counter(self.reasons), self.options.text_field
+        if len(reasons) == 1 and "missing_field" in reasons:
             names = _field_names(self.files[0])
-            raise UserError(
-                f"{self.files[0]}: no row has a field {self.options.text_field!r}. "
-                f"{suggest(self.options.text_field, names)} (--text-field names another)"
-            )
+            if wanted not in names:
+                return (
+                    f"{self.files[0]}: no row has a field {wanted!r}. {suggest(wanted, names)} "
+                    "(--text-field names another)"
+                )
+        told = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
+        kind = "a row" if self.is_parquet else "a line is a JSON object that"
+        return f"{self.files[0]}: no row can be compared ({told}): {kind} has text in {wanted!r}"
 
     @functools.cached_property
     def compared(self) -> np.ndarray:
@@ -126,7 +136,10 @@ class Collection:
             is_number = (
                 isinstance(row.score, (int, float)) and not isinstance(row.score, bool) and row.score == row.score
             )
-            return -float(row.score) if is_number else float("inf")
+            try:
+                return -float(row.score) if is_number else float("inf")
+            except OverflowError:  # JSON knows no limit
+                return float("-inf") if row.score > 0 else float("inf")
         return -len(row.text) if self.options.keep == "longest" else 0.0
 
     def place(self, row: int) -> dict[str, Any]:
@@ -142,22 +155,46 @@ def deduplicate_files(source: Path, target: Path, options: Options, against: Pat
         Counts: `rows`, `kept`, and for each reason how many were dropped.
 
     Raises:
-        UserError: a file cannot be read, is empty or has no such field; `target` has another format.
+        UserError: a file cannot be read, is empty or has no such field; no row of one can be compared; `target` has
+            another format, cannot be written, or would overwrite what is read.
     """
     new = Collection(_files(source), options)
     old = Collection(_files(against), options) if against is not None else None
+    if not -1 <= options.threshold <= 1:
+        raise UserError(f"threshold {options.threshold}: a similarity is at most 1")
     if target.suffix != new.files[0].suffix:
         raise UserError(
             f"{target}: rows are copied as they are, so it must end in {new.files[0].suffix}, as {source} does"
         )
+    for written in (target, _dropped_file(target)):
+        _require_writable(written, [*new.files, *(old.files if old else [])])
+        if source.is_dir() and source.resolve() == written.parent.resolve():
+            raise UserError(f"{written}: lies in {source}, where the next run would read it; name another folder")
     stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]
-    target.parent.mkdir(parents=True, exist_ok=True)
     with Progress("dedup: reading", None) as progress:
         result = _decide(new, old, options, target.parent, progress.update)
     if stamps != [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]:
         raise UserError(f"{source}: it was changed while it was read")
     with Progress("dedup: writing", len(new.reasons)) as progress:
         return _write(new, old, result, target, progress.update)
+
+
+def _dropped_file(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.dropped.jsonl")
+
+
+def _require_writable(file: Path, sources: list[Path]) -> None:
+    """Before hours of work: that it can be written, and is none of the files that are read."""
+    if file.exists() and any(file.samefile(source) for source in sources):
+        raise UserError(f"{file}: the output would overwrite the input; give another name")
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder; give the name of a file")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
+            pass
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror}") from None
 
 
 def _decide(
@@ -208,8 +245,12 @@ def _write(
     position = np.cumsum(usable) - 1  # of a row among those compared
     counts = Counter[str]()
     method = f"near_duplicate_{new.options.method}"
-    dropped_file = target.with_name(f"{target.stem}.dropped.jsonl")
-    with _replaced(dropped_file) as dropped, _replaced(target) as temporary, dropped.open("w", encoding="utf-8") as log:
+    # The last to be opened is the first to take its name: OUT when all is told of what is not in it.
+    with (
+        replacing(target) as temporary,
+        replacing(_dropped_file(target)) as dropped,
+        dropped.open("w", encoding="utf-8") as log,
+    ):
         row = 0
         for rows in _copied(new, stays, temporary):
             for text in rows:
@@ -232,22 +273,11 @@ def _survivor(new: Collection, old: Collection | None, survivor: int) -> dict[st
     return {"survivor_file": place["file"], "survivor_row": place["row"], "survivor_id": collection.ids[survivor]}
 
 
-@contextlib.contextmanager
-def _replaced(file: Path) -> Iterator[Path]:
-    """A file to write to that takes the name `file` if all goes well, and is removed otherwise."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _copied(new: Collection, stays: np.ndarray, target: Path) -> Iterator[list[str | None]]:
     """Copy the rows that stay; yield the texts of all rows, None where it stays."""
     row = 0
     if new.is_parquet:
-        with pq.ParquetWriter(target, pq.read_schema(new.files[0])) as writer:
+        with pq.ParquetWriter(target, _copyable(pq.read_schema(new.files[0]))) as writer:
             for file in new.files:
                 for batch in _batches(file):
                     chosen = stays[row : row + len(batch)]
@@ -296,24 +326,40 @@ def _opened(file: Path) -> pq.ParquetFile:
 
 def _batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     try:
-        yield from _opened(file).iter_batches(_ROWS, columns=columns)
+        for batch in _opened(file).iter_batches(_ROWS, columns=columns):
+            schema = _copyable(batch.schema)
+            yield batch if schema == batch.schema else batch.cast(schema)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file}: cannot be read to its end: {str(error).splitlines()[0]}") from None
 
 
+_NO_FILTER = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}  # Arrow cannot filter these
+
+
+def _copyable(schema: pa.Schema) -> pa.Schema:
+    """The same columns in types that can be filtered."""
+    fields = [field.with_type(_NO_FILTER.get(field.type, field.type)) for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
 def _lines(file: Path) -> Iterator[list[bytes]]:
-    """Lines without their end, blank ones left out."""
-    with file.open("rb") as stream:
-        lines = (line.rstrip(b"\r\n") for line in stream)
-        while part := list(itertools.islice((line for line in lines if line.strip()), _ROWS)):
-            yield part
+    """Lines without their end and without a byte order mark, blank ones left out."""
+    try:
+        with file.open("rb") as stream:
+            if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                stream.seek(0)
+            lines = (line.rstrip(b"\r\n") for line in stream)
+            while part := list(itertools.islice((line for line in lines if line.strip()), _ROWS)):
+                yield part
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _field_names(file: Path) -> list[str]:
     """Of the first record, for a message."""
     if file.suffix == ".parquet":
         return _opened(file).schema_arrow.names
-    return list(json.loads(next(_lines(file))[0]))
+    return list(json.loads(next(_lines(file))[0].decode("utf-8", "surrogatepass")))
 
 
 def _read(file: Path, options: Options) -> Iterator[list[Row]]:
@@ -338,7 +384,7 @@ def _read(file: Path, options: Options) -> Iterator[list[Row]]:
 
 def _row(line: bytes, options: Options) -> Row:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8", "surrogatepass"))  # of bytes it would guess UTF-16 too
     except (ValueError, RecursionError):
         return Row("", reason="not_json")
     if not isinstance(record, dict):

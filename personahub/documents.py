@@ -77,19 +77,23 @@ def read_origin(
     return read_urls(urls) if urls else read_files(Path(path or ""), pattern, text_field)
 
 
-def read_files(path: Path, pattern: str, text_field: str) -> Iterator[RawDocument]:
+def read_files(path: Path, pattern: str, text_field: str, suffixes: Sequence[str] = SUFFIXES) -> Iterator[RawDocument]:
     """Rows of a file, or of the files in a folder that match `pattern`, in the order of their names.
 
     Args:
         path: a file or folder.
         pattern: glob below the folder; files of other types are passed over.
         text_field: key under which a text or HTML file's content is returned.
+        suffixes: the types of files that are read.
 
     Raises:
-        UserError: nothing to read, or a file is empty, damaged or malformed.
+        UserError: nothing to read, or a file is empty, damaged, malformed or not to be opened.
     """
-    for file in list_files(path, pattern):
-        yield from _some(_read_file(file, text_field), str(file))
+    for file in list_files(path, pattern, suffixes):
+        try:
+            yield from _some(_read_file(file, text_field), str(file))
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
 
 
 def read_urls(urls: Sequence[str]) -> Iterator[RawDocument]:
@@ -106,8 +110,10 @@ def read_urls(urls: Sequence[str]) -> Iterator[RawDocument]:
             opened: Any = fsspec.open(url, "rb")
             with opened as file:
                 yield from _some(_read_rows(file, url), url)
-        except (OSError, ValueError, ImportError) as error:  # aiohttp's errors are OSErrors or ValueErrors
-            raise UserError(f"{url}: cannot be read: {_one_line(error)}") from None
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001  (fsspec passes on what its HTTP libraries raise, whichever they are)
+            raise UserError(f"{url}: cannot be read: {_one_line(error.__cause__ or error)}") from None
 
 
 def read_hub_files(name: str, revision: str, pattern: str) -> Iterator[RawDocument]:
@@ -131,7 +137,7 @@ def read_hub_files(name: str, revision: str, pattern: str) -> Iterator[RawDocume
     where = f"{name} ({pattern}, {revision[:8]})"
     try:
         files = sorted(str(file) for file in HfFileSystem().glob(f"datasets/{name}@{revision}/{pattern}"))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  (as above)
         raise UserError(f"{where}: cannot be read: {_one_line(error)}") from None
     if not files:
         raise UserError(f"{where}: no file matches; look at the data set's page, under Files")
@@ -151,7 +157,7 @@ def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterat
         stream = datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
         for number, row in enumerate(stream, 1):
             yield RawDocument(f"{name}: row {number}", dict(row))
-    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:  # a loading script is a RuntimeError
+    except Exception as error:  # noqa: BLE001  (as above; a loading script is a RuntimeError)
         hint = "; it has a loading script: read its files with `hub.files`" if "script" in str(error) else ""
         raise UserError(
             f"{name} ({split}, {revision[:8]}): cannot be read after row {number}: {_one_line(error)}{hint}"
@@ -160,21 +166,22 @@ def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterat
         raise UserError(f"{name} ({split}): holds no rows")
 
 
-def list_files(path: Path, pattern: str) -> list[Path]:
+def list_files(path: Path, pattern: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """The files that `read_files` reads.
 
     Raises:
         UserError: there is no such path, no such file below it, or its type is not known.
     """
     if path.is_file():
-        if not path.name.endswith(SUFFIXES):
-            raise UserError(f"{path}: unknown type of file; texts are read from {', '.join(SUFFIXES)}")
+        if not path.name.endswith(tuple(suffixes)):
+            raise UserError(f"{path}: unknown type of file; texts are read from {', '.join(suffixes)}")
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder (paths are relative to the folder you run in: {Path.cwd()})")
-    files = [f for f in path.glob(pattern) if f.is_file() and f.name.endswith(SUFFIXES) and not f.name.startswith(".")]
+    endings = tuple(suffixes)
+    files = [f for f in path.glob(pattern) if f.is_file() and f.name.endswith(endings) and not f.name.startswith(".")]
     if not files:
-        raise UserError(f"{path}: no file here matches {pattern!r} and ends in {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: no file here matches {pattern!r} and ends in {', '.join(suffixes)}")
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
 
 
@@ -253,7 +260,10 @@ def _parse_line(line: bytes, where: str) -> Row:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None
-    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+    except json.JSONDecodeError as error:
+        at = f"{error.msg} at column {error.pos + 1}"
+        raise UserError(f"{where}: not valid JSON: {at}; each line is a JSON object of its own") from None
+    except (ValueError, RecursionError) as error:  # a number of more digits than Python reads; `[[[[...`
         raise UserError(f"{where}: not valid JSON: {_one_line(error)}") from None
     if not isinstance(row, dict):
         raise UserError(f'{where}: a row is a JSON object, as in {{"text": ...}} (got {type(row).__name__})')

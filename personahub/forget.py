@@ -8,7 +8,8 @@ from it is found through the lineage columns that every record has, stage by sta
 personas related to them, their problems, solutions, votes, training examples and graded answers, rejected
 records and what a simulated teacher knew of them included. All of it leaves the Parquet shards and the
 exported JSON Lines. Reports are removed and made anew by the next `run`; journals of completions, in which a
-record cannot be found again, are removed where their stage held one.
+record cannot be found again, are removed where their stage held one (what they cost stays on record). An
+experiment with an unfinished stage is refused, because what that stage holds cannot be told yet.
 
 A fingerprint says how an artifact was made and stays as it is, so nothing downstream is made again; the
 manifest counts what was forgotten. What cannot be undone is listed: a model keeps what it learned, and a
@@ -20,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +31,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import MANIFEST, Artifact, open_artifact, temporary_name, write_json
+from personahub.core.artifact import MANIFEST, SPEC, Artifact, open_artifact, replacing, write_json
 from personahub.core.errors import UserError
+from personahub.core.journal_cache import remove_completions
 from personahub.core.records import Row
 from personahub.core.runner import lock_experiment
 
@@ -72,17 +75,21 @@ def forget(experiment: Path, record: str, write: bool) -> list[Forgotten]:
         What goes, or went, from each stage that is concerned, in the order in which stages were made.
 
     Raises:
-        UserError: no such experiment or id, or the experiment is running.
+        UserError: no such experiment or id, the experiment is running, or, to `write`, one of its stages is unfinished.
     """
-    artifacts = _ordered(experiment)
+    if not any(experiment.glob(f"*/{MANIFEST}")):
+        raise UserError(f"{experiment}: no experiment with finished stages; name a folder such as runs/quickstart")
     with lock_experiment(experiment):
+        artifacts = _ordered(experiment)
         ids = descendants(artifacts, record)
         if not ids:
             raise UserError(f"{experiment}: no stage has a record {record!r}; ids are shown by `personahub show`")
         found = [_look(artifact, ids) for artifact in artifacts]
         _mark_downstream(artifacts, found)
         if write:
-            for artifact, each in zip(artifacts, found, strict=True):
+            _refuse_unfinished(experiment)
+            # What was made last goes first: after a kill, what is not gone yet is still found through what it was made from.
+            for artifact, each in reversed(list(zip(artifacts, found, strict=True))):
                 _remove(artifact, each, ids)
     return [each for each in found if each.touched]
 
@@ -106,9 +113,16 @@ def descendants(artifacts: list[Artifact], record: str) -> set[str]:
 
 def _ordered(experiment: Path) -> list[Artifact]:
     artifacts = [open_artifact(path.parent) for path in experiment.glob(f"*/{MANIFEST}")]
-    if not artifacts:
-        raise UserError(f"{experiment}: no experiment with finished stages; name a folder such as runs/quickstart")
     return sorted(artifacts, key=lambda artifact: (artifact.manifest.created, artifact.name))
+
+
+def _refuse_unfinished(experiment: Path) -> None:
+    for spec in sorted(experiment.glob(f"*/{SPEC}")):
+        if not (spec.parent / MANIFEST).exists():
+            raise UserError(
+                f"{spec.parent}: is unfinished and may hold it, or its completions in the journal: run the experiment to "
+                "its end, or remove that folder, and forget it then"
+            )
 
 
 def _shards(artifact: Artifact) -> Iterator[Path]:
@@ -124,7 +138,7 @@ def _id_columns(file: Path) -> pa.Table:
 def _mentions(table: pa.Table, ids: set[str]) -> pa.ChunkedArray | pa.Array:
     """Per row, whether any of its id columns is among `ids`."""
     values = pa.array(sorted(ids), pa.string())
-    hit: Any = pa.array([False] * table.num_rows)
+    hit: Any = pa.array([False] * table.num_rows, pa.bool_())  # a shard may be empty
     for column in table.columns:
         hit = pc.call_function("or", [hit, pc.call_function("is_in", [column], pc.SetLookupOptions(values))])
     return hit
@@ -171,12 +185,13 @@ def _judged(file: Path, ids: set[str], going: Sequence[Row]) -> Iterator[tuple[b
     """
     if file.suffix == ".jsonl":
         said: dict[tuple[str, ...], set[str]] = {}
-        for line in file.read_text(encoding="utf-8").splitlines():
-            content = json.loads(line)
-            keys = tuple(content)
-            if keys not in said:
-                said[keys] = {_as_text(row, keys) for row in going if row.keys() >= content.keys()}
-            yield _names_one(content, ids) or _as_text(content, keys) in said[keys], line
+        with file.open(encoding="utf-8") as lines:  # not `splitlines`, which parts texts at U+2028 too
+            for line in lines:
+                content = json.loads(line)
+                keys = tuple(content)
+                if keys not in said:
+                    said[keys] = {_as_text(row, keys) for row in going if row.keys() >= content.keys()}
+                yield _names_one(content, ids) or _as_text(content, keys) in said[keys], line
         return
     for row in pq.read_table(file).to_pylist():
         record = row.get("record")
@@ -203,17 +218,14 @@ def _remove(artifact: Artifact, found: Forgotten, ids: set[str]) -> None:
         (artifact.path / MANIFEST).unlink()
         shutil.rmtree(artifact.path)
         return
-    if not found.files:
-        return
-    shutil.rmtree(artifact.path / _JOURNAL, ignore_errors=True)
+    if found.files and (artifact.path / _JOURNAL).is_dir():
+        remove_completions(artifact.path / _JOURNAL)
     shards = set(_shards(artifact))
-    rejected: dict[str, int] = {}
     for file in (file for file in found.files if file not in shards):
-        for reason in _rewrite_rows(file, ids, found.going):
-            rejected[reason] = rejected.get(reason, 0) + 1
+        _rewrite_rows(file, ids, found.going)
     for file in (file for file in found.files if file in shards):
         _rewrite_shard(file, ids)
-    _count(artifact, found, rejected)
+    _count(artifact, found)
 
 
 def _rewrite_shard(file: Path, ids: set[str]) -> None:
@@ -223,38 +235,39 @@ def _rewrite_shard(file: Path, ids: set[str]) -> None:
 
 
 def _replace(file: Path, table: pa.Table) -> None:
-    temporary = temporary_name(file)
     metadata = pq.read_metadata(file).metadata or {}
     ours = {key: value for key, value in metadata.items() if key == b"personahub"}
-    with pq.ParquetWriter(temporary, table.schema, compression="zstd", write_page_checksum=True) as writer:
+    with (
+        replacing(file) as temporary,
+        pq.ParquetWriter(temporary, table.schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
         writer.write_table(table)
         writer.add_key_value_metadata(ours)
-    temporary.replace(file)
 
 
-def _rewrite_rows(file: Path, ids: set[str], going: Sequence[Row]) -> list[str]:
-    """Write the file without the rows that go; returns the reasons of rejected ones among these."""
-    rows = list(_judged(file, ids, going))
-    kept = [row for gone, row in rows if not gone]
+def _rewrite_rows(file: Path, ids: set[str], going: Sequence[Row]) -> None:
+    """Write the file without the rows that go."""
+    kept = [row for gone, row in _judged(file, ids, going) if not gone]
     if file.suffix == ".jsonl":
-        temporary = temporary_name(file)
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        temporary.replace(file)
-        return []
-    _replace(file, pa.Table.from_pylist(kept, schema=pq.read_schema(file).remove_metadata()))
-    return [row["reason"] for gone, row in rows if gone and file.parent.name == "rejected"]
+        with replacing(file) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+    else:
+        _replace(file, pa.Table.from_pylist(kept, schema=pq.read_schema(file).remove_metadata()))
 
 
-def _count(artifact: Artifact, found: Forgotten, rejected: Mapping[str, int]) -> None:
+def _count(artifact: Artifact, found: Forgotten) -> None:
+    """Have the manifest say what is there now, also where an earlier try was killed before it could."""
     manifest = artifact.manifest
-    shards = {name: pq.read_metadata(artifact.path / f"{name}.parquet").num_rows for name in manifest.shards}
-    reasons = {reason: number - rejected.get(reason, 0) for reason, number in manifest.counts.rejected.items()}
+    shards = {file.stem: pq.read_metadata(file).num_rows for file in _shards(artifact)}
+    reasons = Counter(row["reason"] for row in artifact.rejected())
     counts = manifest.counts.model_copy(
         update={
-            "rows_out": manifest.counts.rows_out - found.records,
-            "rejected": {reason: number for reason, number in reasons.items() if number},
+            "rows_out": manifest.counts.rows_out - artifact.num_rows + sum(shards.values()),
+            "rejected": dict(sorted(reasons.items())),
         }
     )
+    if not found.files and (shards, counts) == (manifest.shards, manifest.counts):
+        return
     forgotten = manifest.forgotten + found.records + found.other_rows
     changed = manifest.model_copy(update={"shards": shards, "counts": counts, "forgotten": forgotten})
     write_json(artifact.path / MANIFEST, changed.model_dump(mode="json"))

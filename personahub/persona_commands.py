@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from personahub.console import one_line
 from personahub.core.errors import UserError
 
 RELEASE_NAMES = ("personahub", "elite_personas", "finepersonas", "nemotron_personas")
@@ -169,7 +170,7 @@ def _sample(options: argparse.Namespace) -> int:
         print(f"{options.out}: {writer.rows:,} personas")
         return 0
     for persona in drawn:
-        print(json.dumps(persona.row, ensure_ascii=False, default=str) if options.json else persona.text)
+        print(json.dumps(persona.row, ensure_ascii=False, default=str) if options.json else one_line(persona.text))
     return 0
 
 
@@ -205,7 +206,7 @@ def _search(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps({"score": round(score, 4), **persona.row}, ensure_ascii=False, default=str))
         else:
-            print(f"{score:6.3f}  {persona.text}")
+            print(f"{score:6.3f}  {one_line(persona.text)}")
     if not hits and not options.json:
         print(f"nothing found for {query!r}")
     return 0

@@ -62,7 +62,6 @@ def push(artifact: Artifact, repository: str, *, private: bool = False) -> str:
     if not _REPOSITORY.fullmatch(repository):
         raise UserError(f"--repo {repository}: a repository is named OWNER/NAME")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,8 +70,9 @@ def push(artifact: Artifact, repository: str, *, private: bool = False) -> str:
             api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
             message = f"{artifact.manifest.experiment}/{artifact.manifest.stage} {artifact.fingerprint}"
             api.upload_folder(repo_id=repository, repo_type="dataset", folder_path=folder, commit_message=message)
-        except (HfHubHTTPError, OSError) as error:
-            raise UserError(f"the hub did not take {repository}: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # noqa: BLE001  (the hub's client passes on what its HTTP library raises)
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"the hub did not take {repository}: {reason}") from None
     return f"{api.endpoint}/datasets/{repository}"
 
 

@@ -185,10 +185,13 @@ def run(stage: Stage[Config]) -> None:
         raise UserError(f"stages.{stage.name}.config: {none_usable(counts.rows_in, counts.rejected)}")
 
 
+_COLUMN_KEY = "`columns.persona` (`--field` of `personahub personas import`)"
+
+
 def none_usable(rows: int, rejected: Mapping[str, int]) -> str:
     """What to say where nothing was taken."""
     reasons = ", ".join(f"{reason} {number}" for reason, number in rejected.items())
-    return f"none of the {rows} rows has a usable persona ({reasons}); name the right column with `columns`"
+    return f"none of the {rows} rows has a usable persona ({reasons}); name the right column with {_COLUMN_KEY}"
 
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
@@ -221,7 +224,7 @@ def import_row(raw: RawDocument, config: Config, seen: Seen) -> Iterator[Importe
         wanted = " or ".join(map(repr, config.columns.persona))
         there = ", ".join(map(repr, raw.row)) or "none"
         raise UserError(
-            f"{raw.where}: no field {wanted}; there are {there}. Name the one that holds the persona with `columns.persona`"
+            f"{raw.where}: no field {wanted}; there are {there}. Name the one that holds the persona with {_COLUMN_KEY}"
         )
     own_id = _value(raw.row, config.columns.id)
     repeated = config.unique and own_id is not None and _before(seen.ids, content_id("id", own_id))

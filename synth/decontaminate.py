@@ -149,48 +149,51 @@ def _is_certain(config: Config, match: Match) -> bool:
 def _matches(stage: Stage[Config], batch: Sequence[Row]) -> list[Match | None]:
     """The benchmark item that each row is too close to, or may be where there is a judge."""
     config = stage.config
-    paths = tuple(str(artifact.path) for artifact in _benchmarks(stage).values())
+    benchmarks = tuple((str(artifact.path), artifact.fingerprint) for artifact in _benchmarks(stage).values())
     words, cosine = config.words, config.cosine
     if config.judge is not None:
         words, cosine = min(words, config.judge.words), config.judge.cosine
-    index = _index(paths, config.ngram, words, config.mask_numbers, config.boilerplate)
+    index = _index(benchmarks, config.ngram, words, config.mask_numbers, config.boilerplate)
     matches = [index.find(row["problem"]) for row in batch]
     if config.embedder is None:
         return matches
-    return _by_meaning(config, batch, matches, paths, config.embedder, cosine)
+    return _by_meaning(config, batch, matches, benchmarks, config.embedder, cosine)
+
+
+_Benchmarks = tuple[tuple[str, str], ...]  # path and fingerprint: in a notebook, a path may hold another one later
 
 
 # One index and one matrix per process, however many shards it works on.
 @functools.lru_cache(maxsize=1)
-def _index(paths: tuple[str, ...], ngram: int, words: float, mask_numbers: bool, boilerplate: int) -> BenchmarkIndex:
-    return BenchmarkIndex(_items(paths), ngram, words, mask_numbers, boilerplate)
+def _index(benchmarks: _Benchmarks, ngram: int, words: float, mask_numbers: bool, boilerplate: int) -> BenchmarkIndex:
+    return BenchmarkIndex(_items(benchmarks), ngram, words, mask_numbers, boilerplate)
 
 
 @functools.lru_cache(maxsize=1)
-def _vectors(paths: tuple[str, ...], embedder: str) -> np.ndarray:
-    return embed([item.problem for item in _items(paths)], EmbedderConfig.model_validate_json(embedder))
+def _vectors(benchmarks: _Benchmarks, embedder: str) -> np.ndarray:
+    return embed([item.problem for item in _items(benchmarks)], EmbedderConfig.model_validate_json(embedder))
 
 
 @functools.lru_cache(maxsize=1)
-def _items(paths: tuple[str, ...]) -> list[Item]:
-    return read_items([open_artifact(path) for path in paths])
+def _items(benchmarks: _Benchmarks) -> list[Item]:
+    return read_items([open_artifact(path) for path, _ in benchmarks])
 
 
 def _by_meaning(
     config: Config,
     rows: Sequence[Row],
     matches: list[Match | None],
-    paths: tuple[str, ...],
+    benchmarks: _Benchmarks,
     embedder: EmbedderConfig,
     cosine: float,
 ) -> list[Match | None]:
     """Look up by embedding what its words do not decide."""
-    items = _items(paths)
+    items = _items(benchmarks)
     open_rows = [i for i, match in enumerate(matches) if match is None or not _is_certain(config, match)]
     if not items or not open_rows:
         return matches
     vectors = embed([rows[i]["problem"] for i in open_rows], embedder)
-    cosines, found = nearest(vectors, _vectors(paths, embedder.model_dump_json()))
+    cosines, found = nearest(vectors, _vectors(benchmarks, embedder.model_dump_json()))
     for i, score, item in zip(open_rows, cosines[:, 0], found[:, 0], strict=True):
         match = Match(items[item], "embedding", round(float(score), 3))
         if score >= cosine and (matches[i] is None or _is_certain(config, match)):

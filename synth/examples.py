@@ -133,7 +133,8 @@ _LABEL = re.compile(r"^[^\n:：]{1,40}[:：]\s*")
 
 def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:  # not `splitlines`, which parts texts at U+2028 too
+            lines = list(file)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the examples cannot be read: {error}") from None
     rows = []

@@ -97,7 +97,11 @@ class Sandbox:
             self._idle.put(server)
         # Servers die with the thread that started them (see _command), so these threads live on between calls.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
-        self._threads.submit(self._run, "").result()  # where programs cannot run, say so before any other work
+        try:
+            self._threads.submit(self._run, "").result()  # where programs cannot run, say so before any other work
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Sandbox:
         return self
@@ -207,9 +211,11 @@ class _Server:
         assert self._process is not None  # noqa: S101
         assert self._process.stdout is not None  # noqa: S101
         pipe = self._process.stdout.fileno()
+        ready = select.poll()  # `select.select` takes no descriptor above 1023, and connections may have those below
+        ready.register(pipe, select.POLLIN)
         data = b""
         while len(data) < size:
-            if not select.select([pipe], [], [], max(deadline - time.monotonic(), 0))[0]:
+            if not ready.poll(1000 * max(deadline - time.monotonic(), 0)):
                 return b""
             piece = os.read(pipe, size - len(data))
             if not piece:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import read_rows
+from personahub.core.artifact import read_rows, replacing
 from personahub.core.records import Row
 from personahub.core.stage import Stage
 
@@ -22,19 +23,15 @@ def export(stage: Stage[Any]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     models: Counter[str] = Counter()
     licences: Counter[str] = Counter()
-    files = {split: (folder / f".{split}.jsonl.tmp").open("w", encoding="utf-8") for split in SPLITS}
-    try:
+    with ExitStack() as stack:
+        temporary = {split: stack.enter_context(replacing(folder / f"{split}.jsonl")) for split in SPLITS}
+        files = {split: stack.enter_context(temporary[split].open("w", encoding="utf-8")) for split in SPLITS}
         for row in _rows(stage.path):
             pair = {"prompt": row["prompt"], "completion": row["completion"]}
             files[row["split"]].write(json.dumps(pair, ensure_ascii=False) + "\n")
             counts[row["split"]] += 1
             models[row["model"]] += 1
             licences[row["licence"] or "not stated"] += 1
-    finally:
-        for file in files.values():
-            file.close()
-    for split in SPLITS:
-        (folder / f".{split}.jsonl.tmp").replace(folder / f"{split}.jsonl")
     (folder / "README.md").write_text(_card(stage, counts, models, licences), encoding="utf-8")
     return {split: counts[split] for split in SPLITS}
 

@@ -1,6 +1,6 @@
 r"""What the samples of a problem say: one vote each, and votes for equivalent answers in one cluster.
 
-    with open_counting(config.programs, config.workers, config.check_timeout_s) as counting:
+    with Counting(config.programs, config.workers, config.check_timeout_s) as counting:
         ballots = counting.ballots(rows, voters, compare=True)     # [[Vote(kind="cot", answer="7", cluster=0), ...], ...]
 
 A CoT sample votes with what stands in its last `\boxed{}`, a PoT sample with the last line that its

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +50,37 @@ def test_options_may_stand_before_overrides_but_must_exist(tmp_path: Path) -> No
     result = personahub(tmp_path, "run", "gone.yaml", "--only", "x", "a=b", "--nonsense")
     assert result.returncode == 2
     assert "--nonsense" in result.stderr
+
+
+def test_whoever_stops_reading_or_has_no_room_gets_no_traceback(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"persona": f"A person who counts to {n}"}) + "\n" for n in range(3000))
+    (tmp_path / "p.jsonl").write_text(rows)
+    command = f"{sys.executable} -m personahub personas sample p.jsonl -n 3000"
+    for rest, code, said in (("| head -1", 0, ""), ("> /dev/full", 2, "error: the output: No space left on device\n")):
+        shell = ["bash", "-c", f"{command} {rest}; exit ${{PIPESTATUS[0]}}"]
+        done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_output_escapes_what_its_encoding_cannot_spell(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(r'{"persona": "A caf\u00e9 owner \ud800 in red \u001b[31m and\nmore"}' + "\n")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "personahub", "personas", "sample", "p.jsonl"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stdout) == (0, "A caf\\xe9 owner \\ud800 in red  [31m and more\n"), done.stderr
+
+
+def test_version_and_what_is_missing(tmp_path: Path) -> None:
+    assert re.fullmatch(r"personahub \S+\n", personahub(tmp_path, "--version").stdout)
+    assert personahub(tmp_path, "plan").stderr.endswith("the following arguments are required: config\n")
+
+
+def test_a_deadline_is_a_number_of_seconds(tmp_path: Path) -> None:
+    for deadline in ("0", "nan", "inf"):
+        result = personahub(tmp_path, "check", "gone.jsonl", "out.jsonl", "--deadline", deadline)
+        assert (result.returncode, f"--deadline {deadline}: " in result.stderr) == (2, True)
+
+
+def test_a_folder_that_is_no_artifact_says_so_and_what_is_below(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert personahub(tmp_path, "show", "mine").stderr == "error: mine: no artifact: it has no manifest.json\n"

@@ -113,6 +113,7 @@ FILLED = {
 ELSEWHERE = {
     "make quickstart": "tests/test_wandb.py",
     "make ablation": "tests/test_wandb.py",
+    "make notebooks": "tests/test_notebooks.py",
     "personahub run configs/ablation_persona.yaml --only after-persona-0": "tests/test_wandb.py",
     "personahub run configs/ablation_persona.yaml tracking.wandb=offline tracking.project=persona-hub": "tests/test_wandb.py",
     "python -m personahub.prompt_page": "tests/personahub/test_prompt_page.py",

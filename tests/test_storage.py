@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
 import subprocess
 import sys
@@ -51,6 +53,17 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("error: ")
     return line
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_a_full_disk_ends_commands_on_files_in_one_line(disk: Path, tmp_path: Path, name: str) -> None:
+    noise = random.Random(1)
+    rows = [{"persona": f"{noise.getrandbits(8000):x}"} for _ in range(12_000)]  # 24 MB, 12 when compressed
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["personas", "sample", str(tmp_path / "in.jsonl"), "-n", "12000", "--out", str(disk / name)]
+    command = [sys.executable, "-m", "personahub", *words]
+    assert "No space left on device" in refused(subprocess.run(command, capture_output=True, text=True, timeout=200))
+    assert not list(disk.iterdir())
 
 
 @pytest.mark.slow

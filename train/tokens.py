@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from personahub.core.artifact import Artifact, write_json
+from personahub.core.artifact import Artifact, replacing, write_json
 from personahub.core.errors import Rejected, UserError
 from personahub.core.identity import digest
 from personahub.core.records import Row
@@ -80,14 +80,13 @@ def write_tokens(
     folder.mkdir(parents=True, exist_ok=True)
     stats = TokenStats()
     chosen = None if max_examples is None else _subset(data, max_examples, seed, left_out)
-    temporary = folder / ".train.arrow.tmp"
-    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
-        rows = (row for row in _train_rows(data) if row["id"] not in left_out)
-        rows = (row for row in rows if chosen is None or row["id"] in chosen)
-        while batch := list(islice(rows, _BATCH)):
-            writer.write_batch(_encode(batch, chat, max_length, stats))
-    _check(stats, data, max_length, max_truncated_share)
-    temporary.replace(folder / "train.arrow")
+    with replacing(folder / "train.arrow") as temporary:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
+            rows = (row for row in _train_rows(data) if row["id"] not in left_out)
+            rows = (row for row in rows if chosen is None or row["id"] in chosen)
+            while batch := list(islice(rows, _BATCH)):
+                writer.write_batch(_encode(batch, chat, max_length, stats))
+        _check(stats, data, max_length, max_truncated_share)
     write_json(folder / "stats.json", asdict(stats))
 
 

@@ -21,7 +21,7 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from personahub.core.answers import CheckerPool
-from personahub.core.artifact import Artifact
+from personahub.core.artifact import Artifact, append_to_lines
 from personahub.core.errors import UserError
 from personahub.core.identity import digest
 from personahub.core.records import Row
@@ -157,7 +157,7 @@ class ValidationCallback(TrainerCallback):
             for row, verdict in zip(self._rows[: self._config.samples], verdicts, strict=False)
         ]
         for name, lines in ((RESULTS, [entry]), (SAMPLES, samples)):
-            with (self._stage.path / name).open("a", encoding="utf-8") as file:
+            with append_to_lines(self._stage.path / name) as file:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         self._stage.log({"eval/accuracy": entry["accuracy"], "eval/seconds": entry["seconds"]}, step=entry["step"])
         if self._stage.tracker is not None and samples:

@@ -17,10 +17,10 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -185,9 +185,17 @@ def open_artifact(path: str | Path) -> Artifact:
     path = Path(path)
     manifest = read_manifest(path)
     if manifest is None:
-        state = "half-written (it has no manifest yet): run its experiment again to finish it"
-        raise UserError(f"{path}: {state if path.is_dir() else 'no such artifact'}")
+        if (path / SPEC).exists() or any(path.glob("[0-9]*.parquet")):
+            raise UserError(f"{path}: half-written (it has no manifest yet): run its experiment again to finish it")
+        what = f"no artifact: it has no {MANIFEST}" if path.is_dir() else "no such artifact"
+        raise UserError(f"{path}: {what}{_artifacts_below(path)}")
     return Artifact(path, manifest)
+
+
+def _artifacts_below(path: Path) -> str:
+    """For whoever names a run's folder instead of a stage's."""
+    names = sorted(file.parent.name for file in path.glob(f"*/{MANIFEST}"))
+    return f". Below it are {', '.join(names)}: name one, as in {path / names[0]}" if names else ""
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -269,17 +277,60 @@ def disk_error(error: OSError, folder: Path) -> str | None:
     return None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all: to a temporary name, synced, then renamed.
+def publish(temporary: Path, path: Path) -> None:
+    """Give a written file its name. After a power failure it is whole, and so is all that was published before it."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    with suppress(OSError):  # not every file system can sync a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that becomes `path` if all goes well, and is removed if not.
+
+    Raises:
+        UserError: `path` is a device or a pipe, such as /dev/null, whose place the file would take.
+    """
+    if path.exists() and (not path.is_file() or path.absolute().is_relative_to("/dev")):
+        raise UserError(f"{path}: is no ordinary file; name one to write to")
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_LONGEST_LINE = 1 << 24  # bytes
+
+
+def append_to_lines(path: Path) -> IO[str]:
+    """A file of lines, opened to add more; a last line that a kill or a full disk has cut short is taken off.
 
     Raises:
         UserError: it cannot be written.
     """
-    temporary = temporary_name(path)
     with writing(path):
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False, sort_keys=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            end = file.tell()
+            file.seek(max(0, end - _LONGEST_LINE))
+            tail = file.read()
+            file.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+        return path.open("a", encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with writing(path), replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

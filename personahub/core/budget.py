@@ -38,7 +38,7 @@ class Spent:
 
 
 class Budget:
-    """Keeps the cost below `limit`: what is spent, and what the requests under way will cost on average.
+    """Keeps the cost below `limit`: what is spent, and what the answers under way will cost on average.
 
     The first requests of all go out before any cost is known.
 
@@ -62,26 +62,26 @@ class Budget:
         return Budget(f"engines.{engine}.max_cost_usd", limit, price, spent_by_experiment(folder, engine))
 
     @contextmanager
-    def reserve(self) -> Iterator[None]:
-        """Around one request.
+    def reserve(self, answers: int = 1) -> Iterator[None]:
+        """Around one request for `answers` completions.
 
         Raises:
             BudgetSpentError: there is no money for it.
         """
         mean = self._spent / self._answers if self._answers else 0.0
-        if self._spent + (self._under_way + 1) * mean > self._limit:
+        if self._spent + (self._under_way + answers) * mean > self._limit:
             raise BudgetSpentError(
                 f"{self._where} is reached: ${self._spent:.4g} of ${self._limit:g} are spent, and what is under way "
                 "will be kept. To go on, raise it and give the same command"
             )
-        self._under_way += 1
+        self._under_way += answers
         try:
             yield
         finally:
-            self._under_way -= 1
+            self._under_way -= answers
 
     def spend(self, cost: float) -> None:
-        """Count what was paid for one request."""
+        """Count what was paid for one answer, or for a request in vain."""
         self._spent += cost
         self._answers += 1
 

@@ -92,13 +92,13 @@ def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> 
     """
 
     def replace(value: str, marker: Any, where: str) -> Any:
-        if isinstance(marker, TemplateFolder):
-            return load_template(value, marker.folder).fingerprint
-        if marker is CONTENT_PATH or (marker is MODEL_NAME and Path(value).is_dir()):
-            try:
+        try:
+            if isinstance(marker, TemplateFolder):
+                return load_template(value, marker.folder).fingerprint
+            if marker is CONTENT_PATH or (marker is MODEL_NAME and Path(value).is_dir()):
                 return hash_path(value)
-            except UserError as error:
-                raise UserError(f"{where}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
         if marker is MODEL_NAME:
             return value
         if value not in (engines or {}):
@@ -199,12 +199,14 @@ def parse_config(model: type[Model], values: Any, where: str) -> Model:
 
 def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
     location = [str(part) for part in problem["loc"]]
-    path = ".".join([where, *location])
+    path = ".".join([where, *location] if where else location)
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown key. {suggest(location[-1], _fields_at(model, location[:-1]))}"
     if problem["type"] == "missing":
         return f"{path}: required key is missing"
-    return f"{path}: {problem['msg']} (got {problem['input']!r:.80})"
+    message = problem["msg"].removeprefix("Value error, ")
+    # Of a whole mapping the message says what is wrong; its values would only hide it.
+    return f"{path}: {message}" + ("" if isinstance(problem["input"], dict) else f" (got {problem['input']!r:.80})")
 
 
 def _fields_at(model: Any, location: Sequence[str]) -> list[str]:
@@ -226,9 +228,11 @@ def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     so `steps=300`, `stop=[a, b]` and `name=null` mean what they look like.
 
     Raises:
-        UserError: missing file, malformed YAML (with its line), circular `extends`, bad override.
+        UserError: missing file, malformed YAML (with its line), a key that comes twice, circular `extends`, an
+            override that is malformed or names a stage or an engine that nothing else names.
     """
     values = _load_extended(Path(path), ())
+    known = {section: set(_section(values, section)) for section in ("stages", "engines")}
     # An engine's new kind comes first: it clears the keys of the old kind, and other overrides add to it.
     for override in sorted(overrides, key=lambda word: not _KIND_OVERRIDE.match(word)):
         key, separator, text = override.partition("=")
@@ -237,15 +241,41 @@ def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
                 f"{override!r}: an override is written key=value, for example stages.sft.config.max_steps=10"
             )
         try:
-            value = yaml.safe_load(text)
+            value = _parse_yaml(text)
         except yaml.YAMLError as error:
             raise UserError(f"{override!r}: the value is not valid YAML: {_one_line(error)}") from None
         if _KIND_OVERRIDE.match(override):
-            engine = values.get("engines", {}).get(key.split(".")[1], {})
-            if engine.get("kind") != value:
+            engine = _section(values, "engines").get(key.split(".")[1])
+            if isinstance(engine, dict) and engine.get("kind") != value:
                 engine.clear()
         _set_nested(values, key.split("."), value, override)
+    _refuse_strangers(values, known)
     return values
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _refuse_strangers(values: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
+    """A misspelt name in an override makes a new stage that runs nothing, or a new engine that nobody asks."""
+    stages = _section(values, "stages")
+    for name in stages.keys() - known["stages"]:
+        if not isinstance(stages[name], dict) or not {"run", "adopt"} & stages[name].keys():
+            raise UserError(f"stages.{name}: no stage {name!r} in this experiment. {suggest(name, known['stages'])}")
+    used = set(_texts(stages))
+    for name in _section(values, "engines").keys() - known["engines"]:
+        if known["engines"] and name not in used:
+            raise UserError(f"engines.{name}: no stage uses the engine {name!r}. {suggest(name, known['engines'])}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from _texts(below)
 
 
 _KIND_OVERRIDE = re.compile(r"engines\.[^.=]+\.kind=")
@@ -265,16 +295,54 @@ def _load_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: an experiment is a mapping of keys (got {type(values).__name__})")
+        got = "nothing" if values is None else type(values).__name__
+        raise UserError(f"{path}: an experiment is a mapping of keys, from `experiment:` on (got {got})")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what would be read as something else than was meant: PyYAML takes the last of two equal keys."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value if node else ():
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} stands there for the second time", problem_mark=key.start_mark
+                )
+            seen.add((key.tag, str(key.value)))
+        return node
+
+
+def _parse_yaml(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        values = loader.get_single_data()
+        _refuse_circles(values, [], set())
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from None
+    finally:
+        loader.dispose()
+    return values
+
+
+def _refuse_circles(value: Any, above: list[int], done: set[int]) -> None:
+    if not isinstance(value, (dict, list)) or id(value) in done:
+        return
+    if id(value) in above:
+        raise yaml.MarkedYAMLError(problem="an alias (*name) stands within what it stands for")
+    for below in value.values() if isinstance(value, dict) else value:
+        _refuse_circles(below, [*above, id(value)], done)
+    done.add(id(value))
 
 
 def _one_line(error: yaml.YAMLError) -> str:

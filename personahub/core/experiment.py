@@ -24,11 +24,11 @@ from __future__ import annotations
 import graphlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from personahub.core.artifact import FORMAT, SPEC, InputReference, Manifest, open_artifact, read_manifest
 from personahub.core.config import (
@@ -48,7 +48,7 @@ from personahub.core.matrix import expand_matrix
 from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking import TrackingConfig
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a folder: no way out of `runs/`, and nothing hidden
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a folder: no way out of `runs/`, and nothing hidden
 
 
 class StageEntry(FrozenModel):
@@ -63,6 +63,14 @@ class StageEntry(FrozenModel):
     config: dict[str, Any] = Field(default_factory=dict)
     execution: Execution = Execution()
     axes: dict[str, str] = Field(default_factory=dict)  # what `foreach` chose, by axis; for tracking alone
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _names_of_stages(cls, inputs: Any) -> Any:
+        named = isinstance(inputs, Mapping) and all(isinstance(stage, str) for stage in inputs.values())
+        if not named and inputs != "all":
+            raise ValueError("a mapping from the stage's inputs to names of stages, as in {documents: sources}")
+        return inputs
 
     @model_validator(mode="after")
     def _one_of(self) -> StageEntry:
@@ -80,7 +88,7 @@ class ExperimentConfig(FrozenModel):
     seed: int = Field(default=0, ge=0)
     description: str = ""
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    stages: dict[Annotated[str, Field(pattern=_NAME)], StageEntry]
+    stages: dict[Annotated[str, Field(pattern=_NAME)], StageEntry] = Field(min_length=1)
     tracking: TrackingConfig = TrackingConfig()
 
 
@@ -149,7 +157,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str |
     Raises:
         UserError: anything wrong in the YAML, with the key's path.
     """
-    config = parse_config(ExperimentConfig, expand_matrix(load_yaml(path, overrides)), str(path))
+    values = expand_matrix(load_yaml(path, overrides))
+    try:
+        config = parse_config(ExperimentConfig, values, "")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     engines = {name: engine_config(values, f"engines.{name}") for name, values in config.engines.items()}
     identities = {name: engine_identity(engine) for name, engine in engines.items()}
     folder = Path(runs) / config.experiment
@@ -162,6 +174,17 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str |
             inputs = {key: stages[upstream] for key, upstream in _inputs(config, name).items()}
             stages[name] = _planned(name, entry, config, engines, identities, folder / name, inputs)
     return Experiment(config.experiment, folder, engines, stages)
+
+
+def look_again(experiment: Experiment) -> Experiment:
+    """The experiment with what lies in its folders by now; another run may have been at it since it was loaded."""
+    stages = {}
+    for name, stage in experiment.stages.items():
+        if stage.spec is not None:
+            state, found = _look(stage.path, stage.spec)
+            stage = replace(stage, state=state, found=found)
+        stages[name] = stage
+    return replace(experiment, stages=stages)
 
 
 def _inputs(config: ExperimentConfig, name: str) -> dict[str, str]:

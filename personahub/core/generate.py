@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -72,16 +73,24 @@ class Client:
         self.merges_samples: bool = getattr(engine, "merges_samples", False)
 
     async def ask(self, requests: Sequence[Request]) -> list[Completion]:
-        """Complete requests that differ in their sample only."""
-        if len(requests) == 1:
-            return [_storable(await self.engine.complete(requests[0]))]
-        completions = await self.engine.complete_samples(requests)  # pyright: ignore[reportAttributeAccessIssue]
-        return [_storable(completion) for completion in completions]
+        """Complete requests that differ in their sample only.
 
-    def cost_usd(self, completion: Completion) -> float:
-        """Price of one completion with the replies wasted before it, 0 where the engine names none."""
-        prompt, answer = completion.wasted
-        return usd(self.price, completion.prompt_tokens + prompt, completion.completion_tokens + answer)
+        Raises:
+            BudgetSpentError: there is no money for them.
+            RequestRefused, EngineUnavailable: see `Engine`.
+        """
+        with nullcontext() if self.budget is None else self.budget.reserve(len(requests)):
+            if len(requests) == 1:
+                return [_storable(await self.engine.complete(requests[0]))]
+            completions = await self.engine.complete_samples(requests)  # pyright: ignore[reportAttributeAccessIssue]
+            return [_storable(completion) for completion in completions]
+
+    def pay(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Book the tokens of one answer, or of a request in vain; what they cost, 0 where the engine has no price."""
+        cost = usd(self.price, prompt_tokens, completion_tokens)
+        if self.budget is not None:
+            self.budget.spend(cost)
+        return cost
 
 
 def _storable(completion: Completion) -> Completion:
@@ -237,26 +246,25 @@ class CompletionShard(Shard):
 
     async def _ask(self, client: Client, keys: Sequence[str], requests: Sequence[Request]) -> list[Completion]:
         try:
-            if client.budget is None:
-                completions = await client.ask(requests)
-            else:
-                with client.budget.reserve():
-                    completions = await client.ask(requests)
-                    client.budget.spend(sum(map(client.cost_usd, completions)))
+            completions = await client.ask(requests)
         except RequestRefused as refused:
             if refused.wasted != (0, 0):
-                self._journal.append(
-                    keys[0], {"engine": client.name, "refused": refused.reason, "wasted": refused.wasted}
-                )
-                tally = self._tallies[client.name]
-                tally.prompt_tokens += refused.wasted[0]
-                tally.completion_tokens += refused.wasted[1]
+                self._note_waste(client, keys[0], refused)
             raise
         for key, completion in zip(keys, completions, strict=True):
             self._journal.append(key, _to_entry(client.name, completion))
-            tokens = completion.prompt_tokens + completion.completion_tokens
-            self._bar.update(0, tokens, client.cost_usd(completion))
+            prompt, answer = completion.wasted
+            cost = client.pay(completion.prompt_tokens + prompt, completion.completion_tokens + answer)
+            self._bar.update(0, completion.prompt_tokens + completion.completion_tokens, cost)
         return completions
+
+    def _note_waste(self, client: Client, key: str, refused: RequestRefused) -> None:
+        """What a refusal cost is paid, and on record."""
+        self._journal.append(key, {"engine": client.name, "refused": refused.reason, "wasted": refused.wasted})
+        client.pay(*refused.wasted)
+        tally = self._tallies[client.name]
+        tally.prompt_tokens += refused.wasted[0]
+        tally.completion_tokens += refused.wasted[1]
 
 
 def _to_entry(engine: str, completion: Completion) -> dict[str, Any]:
@@ -328,8 +336,8 @@ async def _map_completions(
                     await process(stage, shard)
                 writer.usage = shard.usage()
                 journal.flush()  # nothing is published before it is on record
+            journals.remove(journal)  # first: one whose closing fails is not to be closed again
             journal.close()
-            journals.remove(journal)
 
     try:
         for name in engine_names(stage.config):

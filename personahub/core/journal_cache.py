@@ -17,6 +17,7 @@ from personahub.core.artifact import MANIFEST, write_json
 from personahub.core.budget import SPENT, Spent, spent_by_engine
 from personahub.core.errors import UserError
 from personahub.core.progress import format_number
+from personahub.core.runner import lock_experiment
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,33 @@ def describe_journals(found: Sequence[JournalFolder]) -> str:
 
 
 def prune(found: Sequence[JournalFolder]) -> list[JournalFolder]:
-    """Remove the journals of complete stages, keeping what they cost on record; those that went."""
-    done = [journal for journal in found if journal.complete]
-    for journal in done:
-        record = journal.path / SPENT
-        spent: dict[str, Spent] = {}
-        if record.exists():
-            recorded = json.loads(record.read_text(encoding="utf-8"))
-            spent = {engine: Spent(**values) for engine, values in recorded.items()}
-        files = sorted(journal.path.glob("*.jsonl"))
-        for file in files:
-            for engine, more in spent_by_engine(file).items():
-                spent[engine] = spent.get(engine, Spent()).plus(more)
-        # First the record: a kill in between counts something twice, which errs on the side of the budget.
-        write_json(record, {engine: asdict(values) for engine, values in sorted(spent.items())})
-        for file in files:
-            file.unlink()
-        shutil.rmtree(journal.path / "batches", ignore_errors=True)
-    return done
+    """Remove the journals of complete stages, keeping what they cost on record; those that went.
+
+    Raises:
+        UserError: one of the experiments is running.
+    """
+    gone = []
+    for journal in found:
+        with lock_experiment(journal.path.parent.parent):
+            if (journal.path.parent / MANIFEST).exists():  # it may be being made again since it was found
+                remove_completions(journal.path)
+                gone.append(journal)
+    return gone
+
+
+def remove_completions(journal: Path) -> None:
+    """Remove what the folder of a stage's journal holds but the record of what it cost."""
+    record = journal / SPENT
+    spent: dict[str, Spent] = {}
+    if record.exists():
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+        spent = {engine: Spent(**values) for engine, values in recorded.items()}
+    files = sorted(journal.glob("*.jsonl"))
+    for file in files:
+        for engine, more in spent_by_engine(file).items():
+            spent[engine] = spent.get(engine, Spent()).plus(more)
+    # First the record: a kill in between counts something twice, which errs on the side of the budget.
+    write_json(record, {engine: asdict(values) for engine, values in sorted(spent.items())})
+    for file in files:
+        file.unlink()
+    shutil.rmtree(journal / "batches", ignore_errors=True)

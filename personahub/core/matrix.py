@@ -55,6 +55,9 @@ def expand_matrix(values: Mapping[str, Any]) -> dict[str, Any]:
     stages = values.get("stages")
     if not isinstance(stages, Mapping):
         return values  # pydantic says what is wrong
+    for name in stages:
+        if not isinstance(name, str):  # YAML reads `on` and `yes` as true, and 1 as a number
+            raise UserError(f"stages.{name}: the name of a stage is text; put it in quotes, or choose another")
     repeated = {name: _foreach(name, entry, axes) for name, entry in stages.items()}
     expanded: dict[str, Any] = {}
     for name, entry in stages.items():

@@ -16,51 +16,27 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 from personahub.core.errors import UserError
 from personahub.core.progress import format_seconds
+from personahub.core.tasks import Job, Tasks
 
 _LOSSES = 3  # of workers in a row without a finished shard between them
 
-Job = tuple[str, tuple[Any, ...]]
 
-
-def map_tasks(
-    function: Callable[..., object],
-    jobs: Sequence[Job],
-    workers: int,
-    on_done: Callable[[str], object],
-    under_way: set[str] | None = None,
-    timeout_s: float | None = None,
-) -> None:
-    """Call `function(*arguments)` for each named job, `workers` of them at once.
-
-    Args:
-        function: importable; what it returns is dropped.
-        jobs: (name, arguments) of each.
-        workers: processes.
-        on_done: called with the name of each finished job.
-        under_way: kept equal to the names of the jobs that have begun and not ended.
-        timeout_s: that one job may take; None: any time.
+def run_tasks(tasks: Tasks, workers: int) -> None:
+    """Run all jobs, `workers` of them at once.
 
     Raises:
-        What `function` raised first, after the others are ended.
+        What the function raised first, after the others are ended.
         UserError: workers were lost again and again, or a job took longer than `timeout_s`.
     """
-    waiting, losses = deque(jobs), 0
+    waiting, losses = deque(tasks.jobs), 0
     while waiting:
-        finished = 0
-
-        def one_more(name: str) -> None:
-            nonlocal finished
-            finished += 1
-            on_done(name)
-
-        lost = _until_a_loss(function, waiting, workers, one_more, set() if under_way is None else under_way, timeout_s)
+        finished, lost = _until_a_loss(tasks, waiting, workers)
         losses = 1 if finished else losses + 1
         if lost and losses >= _LOSSES:
             shards = ", ".join(name for name, _ in lost)
@@ -71,44 +47,40 @@ def map_tasks(
         waiting.extendleft(reversed(lost))
 
 
-def _until_a_loss(
-    function: Callable[..., object],
-    waiting: deque[Job],
-    workers: int,
-    on_done: Callable[[str], object],
-    under_way: set[str],
-    timeout_s: float | None,
-) -> list[Job]:
-    """Work off `waiting`; the jobs that were under way when a worker was lost, or none at the end."""
+def _until_a_loss(tasks: Tasks, waiting: deque[Job], workers: int) -> tuple[int, list[Job]]:
+    """Work off `waiting` until it is empty or a worker is lost: how many jobs were finished, and which were lost."""
     # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     running: dict[concurrent.futures.Future[object], tuple[Job, float]] = {}
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_the_stage)
+    finished = 0
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting[0]  # taken off only when it is submitted: a pool that has just lost a worker refuses
-                running[pool.submit(function, *job[1])] = (job, time.monotonic())
-                under_way.add(waiting.popleft()[0])
+                running[pool.submit(tasks.function, *job[1])] = (job, time.monotonic())
+                tasks.under_way.add(waiting.popleft()[0])
             done, _ = concurrent.futures.wait(running, timeout=1.0, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
                 future.result()
                 name = running.pop(future)[0][0]
-                under_way.discard(name)
-                on_done(name)
-            _check_time(running.values(), timeout_s)
+                tasks.under_way.discard(name)
+                finished += 1
+                tasks.on_done(name)
+            _check_time(running.values(), tasks.timeout_s)
     except BrokenProcessPool:
-        return [job for job, _ in running.values()]
+        return finished, [job for job, _ in running.values()]
     finally:
-        under_way.clear()
+        tasks.under_way.clear()
         if running:  # a worker that hangs, or is at work for nothing, is not waited for
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - others:
                 process.kill()
         pool.shutdown(cancel_futures=True)
-    return []
+    return finished, []
 
 
-def _check_time(running: Any, timeout_s: float | None) -> None:
+def _check_time(running: Iterable[tuple[Job, float]], timeout_s: float | None) -> None:
     for (name, _), begun in running:
         if timeout_s is not None and time.monotonic() - begun > timeout_s:
             raise UserError(

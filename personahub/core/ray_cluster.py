@@ -17,10 +17,10 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from personahub.core.errors import UserError
+from personahub.core.tasks import Tasks
 
 _RETRIES = 5  # of a shard whose worker was lost; one that takes all of a node's memory fails on each
 
@@ -59,27 +59,16 @@ def _knock(address: str) -> None:
         raise UserError(f"no Ray cluster at {address}, which RAY_ADDRESS names: {error}") from None
 
 
-def map_tasks(
-    function: Callable[..., object],
-    jobs: Sequence[tuple[str, tuple[Any, ...]]],
-    workers: int,
-    on_done: Callable[[str], object],
-) -> None:
-    """Call `function(*arguments)` for each named job, `workers` of them at once, anywhere on the cluster.
-
-    Args:
-        function: importable on the nodes; what it returns is dropped.
-        jobs: (name, arguments) of each.
-        workers: jobs under way at once, one CPU each.
-        on_done: called with the name of each finished job.
+def run_tasks(tasks: Tasks, workers: int) -> None:
+    """Run all jobs, `workers` of them at once with one CPU each, anywhere on the cluster.
 
     Raises:
-        What `function` raised first, after the others are cancelled.
+        What the function raised first, after the others are cancelled.
         UserError: a job lost its worker again and again.
     """
     ray = connect()
-    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
-    waiting, running = deque(jobs), {}
+    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.function)
+    waiting, running = deque(tasks.jobs), {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -89,7 +78,7 @@ def map_tasks(
             name = running[done]
             _result(ray, done, name)
             del running[done]
-            on_done(name)
+            tasks.on_done(name)
     finally:
         for reference in running:
             ray.cancel(reference, force=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest, write_json, writing
 from personahub.core.errors import UserError
-from personahub.core.experiment import Experiment, PlannedStage, stale_error
+from personahub.core.experiment import Experiment, PlannedStage, look_again, stale_error
+from personahub.core.locking import locked
 from personahub.core.progress import format_number, format_seconds
 
 _KEPT_ON_REDO = {"journal"}  # completions whose key is unchanged are reused
@@ -68,11 +68,14 @@ def run_experiment(
         StageFailedError: a stage's process failed.
     """
     names = experiment.needed(only) if only else list(experiment.stages)
+    again = {dependent for name in redo for dependent in experiment.dependents(name)}
     with lock_experiment(experiment.folder) as lock:
-        again = {dependent for name in redo for dependent in experiment.dependents(name)}
+        experiment = look_again(experiment)
         _refuse_stale_and_damaged(experiment, names, again)
-        for name in again:
-            _clear(experiment.stage(name))
+        # What depends on others goes first: a kill in between leaves nothing whose inputs are gone.
+        for stage in reversed(list(experiment.stages.values())):
+            if stage.name in again:
+                _clear(stage)
         width = max(len(name) for name in names)
         for number, name in enumerate(names, 1):
             stage = experiment.stage(name)
@@ -171,21 +174,9 @@ def _wait_for_the_end(process: subprocess.Popen) -> None:
         process.send_signal(signal.SIGINT)
 
 
-@contextmanager
-def lock_experiment(folder: Path) -> Iterator[int]:
-    """Hold the experiment for this process and the stages it starts."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here: {error.strerror}") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield file
-    except BlockingIOError:
-        raise UserError(f"{folder}: another run of this experiment is under way; wait for it or stop it") from None
-    finally:
-        os.close(file)
+def lock_experiment(folder: Path) -> AbstractContextManager[int]:
+    """Hold the experiment for this process and the stages it starts; see `locked`."""
+    return locked(folder / ".lock", f"{folder}: another run of this experiment is under way; wait for it or stop it")
 
 
 def _clear(stage: PlannedStage) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import Counts, Usage, temporary_name, writing
+from personahub.core.artifact import Counts, Usage, publish, temporary_name, writing
 from personahub.core.errors import Rejected
 from personahub.core.records import REJECTED, TRUTH, Row
 
@@ -68,11 +67,15 @@ class _ParquetFile:
             writer.add_key_value_metadata({_FOOTER: json.dumps(footer).encode()})
         with writing(self.path):
             writer.close()
-            with self._temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            self._temporary.replace(self.path)
+            publish(self._temporary, self.path)
+
+    def remove(self) -> None:
+        """Take away what an earlier try, which ended before it was whole, has left under this name."""
+        with writing(self.path):
+            self.path.unlink(missing_ok=True)
 
     def discard(self) -> None:
+        """Leave nothing of what was not committed."""
         if self._writer is not None:
             with suppress(OSError):  # on a full disk closing fails too
                 self._writer.close()
@@ -114,9 +117,10 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.commit()
-        else:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
             for file in (self._records, self._rejected, self._truth):
                 file.discard()
 
@@ -145,10 +149,11 @@ class ShardWriter:
 
     def commit(self) -> None:
         """Publish the shard; the records' file last."""
-        if self._truth.rows:
-            self._truth.commit()
-        if self._rejected.rows:
-            self._rejected.commit()
+        for file in (self._truth, self._rejected):
+            if file.rows:
+                file.commit()
+            else:
+                file.remove()
         counts = Counts(rows_in=self.rows_in, rows_out=self._records.rows, rejected=dict(sorted(self._reasons.items())))
         self._records.commit({"counts": counts.model_dump(), "usage": self.usage.model_dump()})
 

@@ -13,14 +13,15 @@
             ...
             shard.write(row)         # or shard.reject(row, Rejected("too_short"))
 
-A stage that asks an engine maps an `async` function with `stage.map_completions` instead; see
-`personahub.core.generate`. A module may also define `forecast(config, rows_in) -> Forecast`, for
+A stage that asks an engine maps an `async` function with `map_completions` of `personahub.core.generate`
+instead. A module may also define `forecast(config, rows_in) -> Forecast`, for
 `personahub plan`.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from personahub.core import processes
@@ -38,10 +40,11 @@ from personahub.core.artifact import Artifact, Counts, InputReference, Usage, re
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
-from personahub.core.executors import Executor, map_tasks
+from personahub.core.executors import Executor, run_tasks
 from personahub.core.progress import Progress
-from personahub.core.records import Row
+from personahub.core.records import DOCUMENT, PERSONA, VERIFIED, Row
 from personahub.core.shards import ShardWriter, shard_totals
+from personahub.core.tasks import Tasks
 from personahub.core.tracking import Tracker, TrackingConfig
 
 if TYPE_CHECKING:
@@ -108,6 +111,16 @@ class Shard:
             self.at = None
             self._progress(1)
 
+    def lacks(self, column: Any) -> str | None:
+        """If records have this column and the input has not: that another stage was meant."""
+        there = pq.read_schema(self._source).names
+        if column in there or not any(column in schema.names for schema in (DOCUMENT, PERSONA, VERIFIED)):
+            return None
+        return (
+            f"{self._source.parent}: its records have no {column!r} but {', '.join(there)}; "
+            "name the stage that makes them below `inputs`"
+        )
+
     def write(self, row: Row) -> None:
         """Add one output record."""
         self.writer.write(row)
@@ -170,7 +183,7 @@ class Stage(Generic[C]):
         done = source.num_rows - sum(source.manifest.shards[name] for name in pending)
         with self.progress(source.num_rows, done=done) as progress:
             execution = self.spec.execution
-            if execution.executor == "serial" or (execution.executor == "process" and len(pending) <= 1):
+            if execution.executor == "serial" or not pending or (execution.executor == "process" and len(pending) == 1):
                 for name in pending:
                     _map_shard(self, process, source, name, schema, progress.update)
                 return
@@ -180,11 +193,10 @@ class Stage(Generic[C]):
             def on_done(name: str) -> None:
                 progress.update(source.manifest.shards[name])
 
+            tasks = Tasks(_map_shard, jobs, on_done, timeout_s=execution.shard_timeout_s)
+            progress.under_way = partial(processes.describe, tasks.under_way)
             try:
-                shards: set[str] = set()
-                progress.under_way = partial(processes.describe, shards)
-                limit = execution.shard_timeout_s
-                map_tasks(execution.executor, _map_shard, jobs, execution.workers, on_done, shards, limit)
+                run_tasks(tasks, execution.executor, execution.workers)
             finally:
                 self.tracker = tracker
             if execution.executor == "ray":
@@ -239,6 +251,8 @@ def naming(shard: Shard, record: str | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, KeyError) and (missing := shard.lacks(error.args[0])):
+            raise UserError(missing) from None
         at = record or shard.at
         if not isinstance(error, UserError) and not hasattr(error, "__notes__"):
             error.add_note(f"in shard {shard.name}{f', record {at}' if at else ''}")
@@ -251,6 +265,8 @@ def load_stage_module(name: str, where: str) -> types.ModuleType:
     Raises:
         UserError: there is no such module, or it is no stage.
     """
+    if not re.fullmatch(r"\w+(\.\w+)*", name):
+        raise UserError(f"{where}.run: {name!r} is no dotted path of a module, such as personahub.sources")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

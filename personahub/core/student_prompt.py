@@ -82,7 +82,8 @@ def load_examples(few_shot: FewShot | None) -> tuple[Example, ...]:
         return ()
     path = Path(few_shot.path)
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with path.open(encoding="utf-8") as file:  # not `splitlines`, which parts texts at U+2028 too
+            lines = [line for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if len(lines) < few_shot.count:

@@ -81,10 +81,14 @@ def load_template(name: str, folder: Path) -> Template:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if name.endswith(".md"):
+            raise UserError(f"{path}: no such template; paths are relative to the folder you run in") from None
         known = ", ".join(sorted(p.stem for p in folder.glob("*.md")))
         raise UserError(
-            f"{path}: no such template. Here are: {known}; or give the path of a .md file of yours"
+            f"{name!r}: no such template. Here are: {known}; or give the path of a .md file of yours"
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the template cannot be read: {getattr(error, 'strerror', None) or error}") from None
     head = _HEAD.match(text)
     if not head:
         raise UserError(f"{path}: a template starts with a YAML head between two lines '---'")

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from personahub.core.artifact import writing
+from personahub.core.artifact import append_to_lines, writing
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
 
@@ -48,12 +48,10 @@ class Tracker:
         settings: Mapping[str, Any],
         axes: Mapping[str, str] | None = None,
     ) -> None:
-        with writing(folder / "metrics.jsonl"):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._run = None
         if config.wandb != "disabled":
             self._run = _start_wandb(folder, config, experiment, stage, settings, axes or {})
+        self._file = append_to_lines(folder / "metrics.jsonl")
 
     @property
     def in_wandb(self) -> bool:

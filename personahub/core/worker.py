@@ -82,7 +82,8 @@ def _run(spec: StageSpec, path: Path) -> None:
         engines=open_engines(spec),
     )
     path.mkdir(parents=True, exist_ok=True)
-    remove_temporary_files(path)
+    if _is_main_rank():  # the others may come to this line when it is writing already
+        remove_temporary_files(path)
     was_there = (path / SPEC).exists()
     stage.tracker = (
         Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity, spec.axes) if _is_main_rank() else None

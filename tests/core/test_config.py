@@ -68,13 +68,34 @@ def test_another_kind_of_engine_does_not_inherit_the_keys_of_the_old_one(tmp_pat
         ("a: 1\n", ["a"], "key=value"),
         ("a: 1\n", ["a.b=1"], "'a' is not a mapping"),
         ("a: 1\n", ["b=[1"], "not valid YAML"),
+        ("engines:\n", ["engines.t.kind=openai"], "'engines' is not a mapping"),
+        ("engines: {t: gpt}\n", ["engines.t.kind=openai"], "'t' is not a mapping"),
         ("a: !!python/object/apply:os.system ['true']\n", [], "not valid YAML"),
+        ("a: {b: 1}\nc: 2\na: 3\n", [], "line 3, column 1: the key 'a' stands there for the second time"),
+        ("a:\n  - {b: 1, c: 2, b: 3}\n", [], "line 2, column 18: the key 'b' stands there for the second time"),
+        ("a: &x {b: *x}\n", [], "an alias .* stands within what it stands for"),
+        ("a: " + "[" * 3000 + "]" * 3000, [], "nested too deeply"),
+        ("", [], "got nothing"),
+        (
+            "stages: {problems: {run: m}}\n",
+            ["stages.problem.config.x=1"],
+            "no stage 'problem'.*Did you mean 'problems'",
+        ),
+        ("engines: {teacher: {kind: openai}}\n", ["engines.techer.kind=vllm"], "Did you mean 'teacher'"),
     ],
 )
 def test_bad_yaml_is_one_clear_line(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_yaml(write(tmp_path / "config.yaml", text), overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_merged_keys_and_new_stages_and_engines_are_no_mistakes(tmp_path: Path) -> None:
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *a, y: 4}\nengines: {old: {kind: k}}\nstages: {}\n"
+    overrides = ["stages.new.config.engine=mine", "stages.new.run=m", "engines.mine.kind=k", "engines.mine.model=m"]
+    values = load_yaml(write(tmp_path / "config.yaml", text), overrides)
+    assert (values["b"], values["c"]) == ({"x": 3, "y": 2}, {"x": 1, "y": 4})
+    assert values["stages"] == {"new": {"config": {"engine": "mine"}, "run": "m"}}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -98,6 +99,36 @@ def test_an_engine_that_opens_anew_finds_its_batches(chaos, tmp_path: Path) -> N
     assert server.stats()["batches"]["submitted"] == 1
     assert len(ask(server.base_url, [*texts, "one more"], tmp_path)) == 21
     assert server.stats()["batches"] == {"uploads": 2, "submitted": 2, "lines": 21}
+
+
+def test_another_provider_is_not_asked_for_batches_that_it_never_had(chaos, tmp_path: Path) -> None:
+    """As after `run --redo` with another base_url: the folder of the journal is the same."""
+    first, second = chaos(batch_s=0.1), chaos(batch_s=0.1)
+    texts = [f"question {i}" for i in range(5)]
+    assert all(isinstance(outcome, Completion) for outcome in ask(first.base_url, texts, tmp_path))
+    outcomes = ask(second.base_url, texts, tmp_path)
+    assert all(isinstance(outcome, Completion) for outcome in outcomes), outcomes[0]
+    assert second.stats()["batches"]["submitted"] == 1
+
+
+def test_batches_that_are_read_are_not_held_in_memory(chaos) -> None:
+    server = chaos(batch_s=0.1)
+    values = {"kind": "openai_batch", "model": "m", "base_url": server.base_url, **FAST, "max_requests": 4}
+
+    async def run() -> list[int]:
+        engine = open_engine(engine_config(values, "engines.e"))
+        held = []
+        try:
+            for part in range(3):
+                await asyncio.gather(*(engine.complete(request(f"question {part} {i}")) for i in range(8)))
+                gc.collect()
+                # rows of replies, as the server sent them
+                held.append(sum(type(o) is dict and o.keys() >= {"custom_id", "response"} for o in gc.get_objects()))
+        finally:
+            await engine.close()
+        return held
+
+    assert asyncio.run(run()) == [0, 0, 0]
 
 
 def test_a_kill_between_submission_and_download_submits_nothing_twice(chaos, tmp_path: Path, repository: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import operator
 import os
 import shutil
 import signal
@@ -16,6 +18,8 @@ import psutil
 import pytest
 
 from personahub.core.artifact import open_artifact
+from personahub.core.executors import run_tasks
+from personahub.core.tasks import Tasks
 
 STAGES = """
 import os, signal, time
@@ -170,3 +174,17 @@ def test_no_worker_outlives_its_stage(folder: Path) -> None:
         assert not psutil.wait_procs(workers, timeout=20)[1]
         (folder / "faulted").unlink()
         shutil.rmtree(folder / "runs")  # a single shard that is left would be made without a worker
+
+
+def test_processes_of_others_are_left_alone() -> None:
+    """A notebook, or a stage that checks answers, has children beside the workers of a failing task."""
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+    bystander.start()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run_tasks(Tasks(operator.floordiv, [("a", (1, 0)), ("b", (1, 0))], print), "process", 2)
+        bystander.join(0.5)
+        assert bystander.is_alive()
+    finally:
+        bystander.kill()
+        bystander.join()

@@ -147,6 +147,12 @@ def _command(process: Any) -> list[str]:
         return []
 
 
+def restore_nodes(cluster: Any) -> None:
+    """Both nodes, of which an earlier test may have lost one."""
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+
+
 def meanwhile(action: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=action)
     thread.start()
@@ -218,6 +224,57 @@ def test_lost_replica_costs_nothing(cluster: Any, model: Path) -> None:
     assert not workers("ray::_Replica.complete")
 
 
+def ask_for_problems(folder: Path, name: str, engine: dict[str, Any]) -> Artifact:
+    """What a model of random weights replies to 600 personas, rejected replies included."""
+    stages = {
+        "personas": {"run": "similar_personas", "config": {"rows": 150}},
+        "problems": {
+            "run": "synth.problems",
+            "inputs": {"personas": "personas"},
+            "config": {"engine": "e", "sampling": {"temperature": 1.0, "max_tokens": 200}, "attempts": 1},
+        },
+    }
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps({"experiment": name, "engines": {"e": engine}, "stages": stages}))
+    for stage in stages:
+        planned = load_experiment(file, runs=folder).stage(stage)
+        assert planned.spec is not None
+        run_stage(planned.spec, planned.path)
+    return open_artifact(folder / name / "problems")
+
+
+@pytest.mark.slow
+def test_lost_worker_and_node_change_no_reply(cluster: Any, model: Path, tmp_path: Path) -> None:
+    """One replica is killed while a stage asks both, and then the node on which the other is at work."""
+    restore_nodes(cluster)
+    lost = []
+
+    def busy(number: int) -> list[Any]:
+        while len(found := workers("ray::_Replica.complete")) < number:
+            time.sleep(0.05)
+        return found
+
+    def lose() -> None:
+        worker, other = busy(2)
+        os.kill(worker.pid, signal.SIGKILL)
+        lost.append("worker")
+        raylet = other.ppid()
+        node = next(n for n in cluster.worker_nodes if n.all_processes["raylet"][0].process.pid == raylet)
+        busy(1)
+        cluster.remove_node(node, allow_graceful=False)
+        lost.append("node")
+
+    thread = meanwhile(lose)
+    on_ray = ask_for_problems(tmp_path, "ray", replicas(model))
+    thread.join()
+    assert lost == ["worker", "node"]
+    in_process = ask_for_problems(tmp_path, "serial", {**replicas(model), "replicas": 1})
+    assert contents(on_ray) == contents(in_process)
+    replies = [[row["raw"] for row in artifact.rejected()] for artifact in (on_ray, in_process)]
+    assert replies[0] == replies[1]
+    assert on_ray.manifest.counts.rows_in == 600
+
+
 @pytest.mark.slow
 def test_model_that_no_replica_can_load_is_one_line(cluster: Any, tmp_path: Path) -> None:
     async def unavailable() -> None:
@@ -229,6 +286,7 @@ def test_model_that_no_replica_can_load_is_one_line(cluster: Any, tmp_path: Path
 
 
 def test_lost_worker_and_node_change_nothing(cluster: Any, tmp_path: Path) -> None:
+    restore_nodes(cluster)
     lost = []
 
     def lose() -> None:
@@ -273,8 +331,7 @@ def dedup(folder: Path, executor: str, rows: int, partitions: int | None = None)
 
 def test_lost_workers_and_node_change_no_dedup(cluster: Any, tmp_path: Path) -> None:
     """A worker is killed while texts are hashed, another while they are embedded, and then a node."""
-    while len(cluster.worker_nodes) < 2:  # an earlier test may have lost one
-        cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    restore_nodes(cluster)
     lost = []
 
     def kill_at(phase: str) -> None:

@@ -102,3 +102,12 @@ def test_a_template_with_a_bad_stop_is_named(tmp_path: Path) -> None:
     file.write_text("---\nversion: 1\nstop: Problem\n---\n## user\n{{ problem }}\n")
     with pytest.raises(UserError, match=r"mine.md: `stop` in the head is a list of strings"):
         student_prompt(str(file))
+
+
+def test_an_example_may_hold_any_character(tmp_path: Path) -> None:
+    """U+2028 ends a line for `str.splitlines`, and none in JSON Lines."""
+    file = tmp_path / "few_shot.jsonl"
+    line = json.dumps({"problem": "a\u2028b", "solution": "c\x85d"}, ensure_ascii=False)
+    file.write_text(f"{line}\n\n", encoding="utf-8")
+    (example,) = load_examples(FewShot(count=1, path=str(file)))
+    assert (example.problem, example.solution) == ("a\u2028b", "c\x85d")

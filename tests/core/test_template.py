@@ -102,6 +102,14 @@ def test_a_missing_template_lists_those_there_are(write, tmp_path):
         load_template("math_long", tmp_path)
 
 
+def test_a_template_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "latin.md").write_bytes("---\nversion: 1\n---\n## user\nCaf\xe9".encode("latin-1"))
+    (tmp_path / "folder.md").mkdir()
+    for name in ("latin", "folder"):
+        with pytest.raises(UserError, match=rf"{name}\.md: the template cannot be read: "):
+            load_template(name, tmp_path)
+
+
 def test_a_template_may_lie_anywhere_and_its_identity_is_its_text(write, tmp_path):
     path = write(HEAD + "## user\nHello.\n")
     first = load_template(str(path), SYNTH)

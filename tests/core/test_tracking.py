@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from personahub.core.tracking import offline_runs
+from personahub.core.tracking import Tracker, TrackingConfig, offline_runs
 
 STAGE = """
 import pyarrow as pa
@@ -75,6 +75,16 @@ def test_metrics_file_is_always_written(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "runs/toy/sft/metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert not list(tmp_path.rglob("wandb"))
+
+
+def test_a_line_that_was_cut_short_is_not_grown_together_with_the_next(tmp_path: Path) -> None:
+    """As after a full disk: the report reads every line of what a resumed run has written."""
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"step": 2, "lo')
+    tracker = Tracker(tmp_path, TrackingConfig(), "toy", "sft", {})
+    tracker.log({"loss": 1.0}, step=2)
+    tracker.finish()
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2]
 
 
 def test_offline_run_holds_group_job_type_config_and_metrics(tmp_path: Path) -> None:

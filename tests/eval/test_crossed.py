@@ -70,7 +70,8 @@ def test_one_number_per_seed_is_compared_by_t() -> None:
     assert found.high - found.mean == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
     assert paired_by_seed([1.5]).p == 1
     assert math.isinf(paired_by_seed([1.5]).high)
-    assert paired_by_seed([0.5, 0.5]).p == 0
+    assert paired_by_seed([0.1, 0.1, 0.1]).p == 0.25  # the three signs could agree by chance
+    assert paired_by_seed([0.0, 0.0]).p == 1
 
 
 def test_the_luck_of_a_training_is_found_and_chance_on_problems_is_not_taken_for_it() -> None:
@@ -104,3 +105,23 @@ def test_a_planted_null_is_not_found() -> None:
 def test_a_planted_effect_is_found(seeds: int, luck: float) -> None:
     one, _, _ = rejections(100, problems=400, seeds=seeds, effect=0.1, luck=luck, seed=7)
     assert one > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds", "low_chi_square"),  # of (arms - 1) * (seeds - 1) degrees of freedom, from a table
+    [(2, 2, 0.00393214), (2, 3, 0.10258659), (3, 3, 0.71072302), (5, 3, 2.73263679)],
+)
+def test_the_most_that_luck_may_be_is_exact_with_few_seeds(arms: int, seeds: int, low_chi_square: float) -> None:
+    generator = np.random.default_rng(arms * seeds)
+    scores = {str(arm): generator.random((seeds, 50)) for arm in range(arms)}
+    means = np.stack([each.mean(axis=1) for each in scores.values()])
+    squares = ((means - means.mean(axis=0) - means.mean(axis=1)[:, None] + means.mean()) ** 2).sum()
+    noise = np.mean([interaction(each) for each in scores.values()]) / 50
+    found = training_luck(scores)
+    assert found is not None
+    assert found[1] == pytest.approx(math.sqrt(max(squares / low_chi_square - noise, 0)), rel=1e-5)
+
+
+def interaction(scores: np.ndarray) -> float:
+    rest = scores - scores.mean(axis=0) - scores.mean(axis=1)[:, None] + scores.mean()
+    return float((rest**2).sum()) / ((len(scores) - 1) * (scores.shape[1] - 1))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from eval.measures import (
     bootstrap_mean,
-    bootstrap_pairwise_cosine,
     compression_ratio,
     distinct_n,
     mean_pairwise_cosine,
@@ -80,23 +79,6 @@ def test_mean_pairwise_cosine_equals_brute_force() -> None:
     assert mean_pairwise_cosine(vectors) == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ValueError, match="two rows"):
         mean_pairwise_cosine(vectors[:1])
-
-
-def test_bootstrap_of_pairs_never_pairs_a_row_with_itself() -> None:
-    orthogonal = np.eye(30, dtype=np.float32)
-    interval = bootstrap_pairwise_cosine(orthogonal, seed=0)
-    assert (interval.low, interval.high) == pytest.approx((0.0, 0.0), abs=1e-9)
-
-
-def test_bootstrap_of_pairs_holds_the_estimate_and_narrows_with_rows() -> None:
-    widths = []
-    for rows in (40, 640):
-        vectors = unit_vectors(rows, dimensions=4) + np.float32(0.5)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        interval = bootstrap_pairwise_cosine(vectors, seed=3)
-        assert interval.low <= mean_pairwise_cosine(vectors) <= interval.high
-        widths.append(interval.high - interval.low)
-    assert widths[1] < widths[0] / 2
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])

@@ -131,6 +131,7 @@ def test_a_server_that_ignores_n_is_caught(chaos, tmp_path: Path, capsys) -> Non
         (row(1, messages=[]), "in.jsonl:2: body.messages is missing, empty"),
         (row(1, stream=True), "in.jsonl:2: body.stream"),
         (row(1, n="two"), "in.jsonl:2: body.n"),
+        (row(1, max_tokens="many"), "in.jsonl:2: body.max_tokens is a whole number"),
     ],
 )
 def test_bad_lines_are_named_before_anything_is_asked(tmp_path: Path, capsys, bad: Any, said: str) -> None:
@@ -168,3 +169,25 @@ def test_what_else_is_refused(chaos, tmp_path: Path, capsys) -> None:
     (tmp_path / "out.jsonl").write_text("")
     assert main([*arguments, "--model", "m"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_target_that_another_process_has_made_meanwhile_is_neither_paid_for_again_nor_replaced(
+    chaos, tmp_path: Path, repository: Path
+) -> None:
+    server = chaos()
+    source, target = tmp_path / "requests.jsonl", tmp_path / "out.jsonl"
+    os.mkfifo(source)  # checking the requests takes as long as it takes to write them
+    process = subprocess.Popen(
+        [sys.executable, "-m", "personahub", *words(source, target, server.base_url)],
+        cwd=repository,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with source.open("w") as requests:
+        requests.write(json.dumps(row(1)) + "\n")
+        target.write_text("theirs")
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 2
+    assert "out.jsonl: is there already" in said
+    assert target.read_text() == "theirs"
+    assert server.stats()["requests"] == 0

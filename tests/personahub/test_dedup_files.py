@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,69 @@ def test_what_the_user_can_mend_is_one_clear_line_and_leaves_nothing(tmp_path: P
         assert len(error.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
     assert good.exists()
+
+
+def refused(capsys: Any, *words: Any) -> str:
+    assert dedup(*words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_nothing_that_is_read_is_overwritten(tmp_path: Path, capsys: Any) -> None:
+    source = write(tmp_path / "in.jsonl", personas(NURSES))
+    dropped = write(tmp_path / "x.dropped.jsonl", personas(NURSES[:2]))
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(source)
+    before = {file: file.read_bytes() for file in (source, dropped)}
+    assert "would overwrite the input" in refused(capsys, source, source)
+    assert "would overwrite the input" in refused(capsys, source, link)
+    assert "would overwrite the input" in refused(capsys, dropped, tmp_path / "x.jsonl")
+    assert "would overwrite the input" in refused(capsys, source, dropped, "--against", dropped)
+    link.unlink()
+    assert "the next run would read it" in refused(capsys, tmp_path, tmp_path / "new.jsonl")
+    assert {file: file.read_bytes() for file in before} == before
+    assert sorted(tmp_path.iterdir()) == sorted(before)
+
+
+@pytest.mark.parametrize("content", ['[\n{"persona":\n"x"}\n]', '{"persona": 1}', '{"persona": null}', "no json"])
+def test_a_file_of_which_nothing_can_be_compared_is_no_empty_result(content: str, tmp_path: Path, capsys: Any) -> None:
+    source = write(tmp_path / "in.jsonl", [content])
+    assert "in.jsonl: no row can be compared (" in refused(capsys, source, tmp_path / "out.jsonl")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_byte_order_mark_is_not_copied_and_utf_16_is_not_guessed(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    records = personas(NURSES)
+    for name, record in (("a", records[0]), ("b", records[3])):
+        (folder / f"{name}.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(record).encode() + b"\n")
+    (folder / "c.jsonl").write_bytes(json.dumps(records[2]).encode("utf-16"))
+    assert dedup(folder, tmp_path / "out.jsonl") == 0
+    assert rows(tmp_path / "out.jsonl") == [records[0], records[3]]
+    assert [row["reason"] for row in rows(tmp_path / "out.dropped.jsonl")] == ["not_json"]
+
+
+def test_parquet_of_views_and_dictionaries(tmp_path: Path) -> None:
+    columns = [
+        pa.array(NURSES).dictionary_encode(),
+        pa.array(NURSES, pa.string_view()),
+        pa.array([b"x"] * 4, pa.binary_view()),
+    ]
+    pq.write_table(pa.table(columns, ["kind", "persona", "raw"]), tmp_path / "in.parquet")
+    assert dedup(tmp_path / "in.parquet", tmp_path / "out.parquet", "--threshold", 0.8) == 0
+    assert pq.read_table(tmp_path / "out.parquet")["persona"].to_pylist() == [NURSES[0], NURSES[3]]
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path, capsys: Any) -> None:
+    source = write(tmp_path / "in.jsonl", personas(NURSES))
+    (tmp_path / "folder.jsonl").mkdir()
+    assert "folder.jsonl: is a folder" in refused(capsys, source, tmp_path / "folder.jsonl")
+    assert "cannot be written: File exists" in refused(capsys, source, source / "x.jsonl")
+    assert "/proc/x.jsonl: cannot be written: " in refused(capsys, source, "/proc/x.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert "pipe.jsonl: is no ordinary file" in refused(capsys, source, tmp_path / "pipe.jsonl")
+    assert (tmp_path / "pipe.jsonl").is_fifo()
+    assert "threshold nan" in refused(capsys, source, tmp_path / "out.jsonl", "--threshold", "nan")

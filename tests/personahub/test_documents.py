@@ -6,6 +6,10 @@ import functools
 import gzip
 import http.server
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,3 +215,20 @@ def test_a_document_of_ten_megabytes_is_cut(tmp_path: Path) -> None:
 )
 def test_abbreviations_end_no_sentence(text: str, limit: int, expected: str) -> None:
     assert cut_text(text, limit) == expected
+
+
+@pytest.mark.skipif(not shutil.which("setpriv") or os.geteuid() != 0, reason="needs root and setpriv")
+def test_files_that_may_not_be_read_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "secret.jsonl"
+    file.write_text('{"persona": "A nurse", "text": "x"}\n')
+    file.chmod(0)
+    (tmp_path / "e.yaml").write_text(
+        f"experiment: e\nstages: {{s: {{run: personahub.sources, config: {{path: {file}}}}}}}\n"
+    )
+    commands = ["personas stats secret.jsonl", "personas import secret.jsonl o.jsonl", "dedup secret.jsonl o.jsonl"]
+    for command in [*commands, "plan e.yaml"]:
+        drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+        words = [*drop, sys.executable, "-m", "personahub", *command.split()]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "secret.jsonl: cannot be read: Permission denied" in done.stderr

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from personahub.cli import main
+from personahub.collection import Persona, stats
+from personahub.core.errors import UserError
 from personahub.core.records import PERSONA
 
 PEOPLE = [
@@ -199,3 +201,56 @@ def test_other_columns_and_unusable_rows(tmp_path: Path, personas: Command) -> N
     assert code == 2
     assert "p.jsonl:1: no field 'persona'; there are 'who'" in error
     assert "no such file" in personas("stats", tmp_path / "nowhere.jsonl")[2]
+
+
+def test_ids_that_are_missing_are_no_duplicates() -> None:
+    ids = [None, "", None, "a", "a", "None"]
+    found = stats(Persona(f"a baker {number}", {"id": id_}, "here") for number, id_ in enumerate(ids))
+    assert (found["without_id"], found["duplicate_ids"]) == (3, 1)
+
+
+def test_a_collection_without_a_persona_is_no_result(tmp_path: Path, personas: Command) -> None:
+    (tmp_path / "p.jsonl").write_text('{"persona": null}\n{"persona": 5}\n')
+    for words in (["sample"], ["stats"]):
+        code, out, error = personas(*words, tmp_path / "p.jsonl")
+        assert (code, out) == (2, "")
+        assert "p.jsonl: holds no persona: no row has text in 'persona'" in error
+    assert "holds no persona" in personas("search", tmp_path / "p.jsonl", "nurse")[2]
+
+
+def test_half_a_character_is_kept_in_json_lines_and_refused_in_parquet(tmp_path: Path, personas: Command) -> None:
+    rows = [{"persona": "A nurse \ud800"}, {"persona": "Une infirmière"}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert personas("sample", tmp_path / "p.jsonl", "--out", tmp_path / "out.jsonl")[0] == 0
+    written = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sorted(json.loads(line)["persona"] for line in written) == sorted(row["persona"] for row in rows)
+    code, _, error = personas("sample", tmp_path / "p.jsonl", "--out", tmp_path / "out.parquet")
+    assert (code, "lone surrogate" in error, error.count("\n")) == (2, True, 1)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_folder_is_searched_for_rows_only(tmp_path: Path, personas: Command, collection: Path) -> None:
+    (tmp_path / "README.txt").write_text("Some personas.")
+    assert json.loads(personas("stats", tmp_path, "--json")[1])["personas"] == len(PEOPLE)
+
+
+def test_the_hub_out_of_reach_is_one_line(tmp_path: Path, personas: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    address = "hf://datasets/nobody/nothing@main/p.jsonl"
+    code, _, error = personas("import", address, tmp_path / "out.jsonl")
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"error: {address}: cannot be read: " in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_is_given_another_stages_records_says_which_column_it_misses(collection: Path, run: Any) -> None:
+    stages = {
+        "people": {"run": "personahub.released", "config": {"path": str(collection)}},
+        "mixed_up": {
+            "run": "personahub.text_to_persona",
+            "inputs": {"documents": "people"},
+            "config": {"engine": "teacher"},
+        },
+    }
+    with pytest.raises(UserError, match=r"people: its records have no 'text' but id, persona, .* below `inputs`"):
+        run(stages)

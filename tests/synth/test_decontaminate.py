@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,18 @@ def test_the_stage_rejects_with_benchmark_item_and_rule(make_artifact, run_modul
     (rejected,) = clean.rejected()
     assert (rejected["reason"], rejected["detail"]) == ("contaminated", "exam item q7 (text, 39)")
     assert clean.manifest.summary == {"benchmarks": {"exam": 1}}
+
+
+def test_another_benchmark_at_the_same_path_is_another_index(make_artifact, run_module) -> None:
+    """As in a notebook, where one process runs the stage again after the benchmark was made anew."""
+    problems = make_artifact("problems", PROBLEM, problem_rows(), shards=1)
+    exam = make_artifact("exam", REFERENCE, reference_rows(), shards=1)
+    run_module("synth.decontaminate", {}, stage="first", problems=problems, exam=exam)
+    shutil.rmtree(exam.path)
+    others = [{"id": "s", "benchmark": "exam", "item": "q8", "problem": problem_rows()[1]["problem"], "answer": "1"}]
+    exam = make_artifact("exam", REFERENCE, [*others, {**others[0], "problem": "What is 1 + 1?"}], shards=1)
+    clean = run_module("synth.decontaminate", {}, stage="second", problems=problems, exam=exam)
+    assert [row["id"] for row in clean.rows()] == ["0"]
 
 
 def test_a_skipped_benchmark_lets_all_problems_pass(make_artifact, run_module) -> None:

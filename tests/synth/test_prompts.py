@@ -177,3 +177,12 @@ def test_the_page_shows_every_prompt_as_it_is(repository: Path) -> None:
     assert (repository / "docs" / "prompts.md").read_text(encoding="utf-8") == page(), (
         "docs/prompts.md is out of date: python -m synth.prompt_page > docs/prompts.md"
     )
+
+
+def test_an_example_may_hold_any_character(tmp_path: Path) -> None:
+    """U+2028 ends a line for `str.splitlines`, and none in JSON Lines."""
+    text = "Math problem: a\u2028b\x85c"
+    file = tmp_path / "examples.jsonl"
+    file.write_text(json.dumps({"text": text}, ensure_ascii=False) + "\n\n", encoding="utf-8")
+    config = parse_config(MathConfig, {"engine": "teacher", "prompting": "few_shot", "examples": str(file)}, "test")
+    assert load_examples(config) == [{"text": text, "persona": None}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -208,6 +209,7 @@ def test_without_a_sandbox_programs_do_not_run(make_artifact, run_module, monkey
     program = f"```python\nopen({str(marker)!r}, 'w')\nprint(1)\n```"
     solutions = make_artifact("s", SOLUTIONS, [solved(cot("1"), ("pot", program))])
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "sandlock", None)  # as if it were not installed
     with pytest.raises(UserError, match="apt-get install bubblewrap"):
         run_module("synth.verify", {"policy": "majority"}, solutions=solutions)
     assert not marker.exists()

@@ -36,6 +36,117 @@ def at_least(value, byte):
     return (value + (U(0x80) - U(byte)) * ONES) & TOPS
 
 
+@njit(inline="always")
+def fold_eight(value):
+    """Eight bytes of ASCII with lower-case letters, and the top bit of each byte that is no letter, digit or `_`."""
+    beyond, value = value & TOPS, value & ~TOPS
+    upper = at_least(value, 0x41) & ~at_least(value, 0x5B)
+    of_word = (
+        upper | (at_least(value, 0x61) & ~at_least(value, 0x7B)) | (at_least(value, 0x30) & ~at_least(value, 0x3A))
+    )
+    of_word |= at_least(value, 0x5F) & ~at_least(value, 0x60)
+    return value | (upper >> U(2)), (of_word & ~beyond) ^ TOPS
+
+
+@njit(inline="always")
+def decode(data, i):
+    """The character beyond ASCII whose UTF-8 begins at `i`, and where the next one does."""
+    code = np.int64(data[i])
+    more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
+    code &= 0x3F >> more
+    for k in range(i + 1, i + 1 + more):
+        code = code << 6 | (np.int64(data[k]) & 0x3F)
+    return code, i + 1 + more
+
+
+@njit(inline="always")
+def push_byte(byte, state, pending, shift):
+    """Append a byte to the word under way: `pending` are its last bytes, `shift` their bits, `state` hashes the others."""
+    pending |= U(byte) << shift
+    shift += BYTE
+    if shift == WORD_BITS:
+        state, pending, shift = mix(state ^ pending), ZERO, ZERO
+    return state, pending, shift
+
+
+@njit(inline="always")
+def push_character(code, state, pending, shift):
+    """Append a character's UTF-8 to the word under way."""
+    if code >= 0x80:
+        bits = 6 if code < 0x800 else 12 if code < 0x10000 else 18
+        byte = ((0xFF00 >> (bits // 6 + 1)) & 0xFF) | code >> bits  # as UTF-8 marks its first byte
+        while bits > 0:
+            state, pending, shift = push_byte(byte, state, pending, shift)
+            bits -= 6
+            byte = 0x80 | (code >> bits & 0x3F)
+        code = byte
+    return push_byte(code, state, pending, shift)
+
+
+@njit(inline="always")
+def close_word(words, at, state, pending):
+    """Write the hash of the word under way, if there is one; where the next goes."""
+    if pending != ZERO or state != SEED:
+        words[at] = mix(state ^ pending)
+        at += 1
+    return at
+
+
+@njit(inline="always")
+def hash_text(data, i, end, verbatim, table, words, at):
+    """Hash the words of one text; where they end in `words`, or CONTEXT if it needs more than a character at a time.
+
+    ASCII is classified and folded eight bytes at a time; what else there is, a character at a time.
+    """
+    state, pending, shift = SEED, ZERO, ZERO
+    while i < end:
+        if shift == ZERO and i + 8 <= len(data):
+            value, stop = fold_eight(eight_bytes(data, i))  # pyright: ignore[reportCallIssue]
+            if end - i < 8:
+                stop |= TOPS << U(8 * (end - i))
+            if stop == ZERO:
+                state = mix(state ^ value)
+                i += 8
+                continue
+            length = trailing_zeros(stop) >> 3  # pyright: ignore[reportCallIssue]
+            pending = value & ((ONE << U(8 * length)) - ONE)
+            i += length
+            if i >= end or data[i] < 0x80:
+                at = close_word(words, at, state, pending)
+                state, pending = SEED, ZERO
+                i += 1
+                continue
+            shift = U(8 * length)
+        code = np.int64(data[i])
+        if code < 0x80:
+            code, i = np.int64(table[code]), i + 1
+        else:
+            code, i = decode(data, i)
+            if not verbatim:
+                code = np.int64(fold(code, table))
+            if code == CONTEXT:
+                return np.int64(CONTEXT)
+        if code == NO_WORD:
+            at = close_word(words, at, state, pending)
+            state, pending, shift = SEED, ZERO, ZERO
+        else:
+            state, pending, shift = push_character(code, state, pending, shift)
+    return close_word(words, at, state, pending)
+
+
+@njit(inline="always")
+def join_runs(words, begin, end, ngram):
+    """Put the hashes of runs of `ngram` words, or of the one run of fewer, in their place; where they end."""
+    run = min(ngram, end - begin)
+    end -= run - 1
+    for j in range(begin, end):
+        state = SEED
+        for k in range(run):
+            state = mix(state ^ words[j + k])
+        words[j] = state
+    return end
+
+
 def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start, sizes, sum1, sum2, left, stamps):
     """Hash the words of UTF-8 texts; flag in `left` the rows that need more than a character at a time.
 
@@ -45,94 +156,15 @@ def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start
     word is a subtraction. With `ngram` above 1, runs of so many words take the place of words; a
     text of fewer is one run. `at` is where in `words` to begin; where it ended is returned. `stamps`
     is scratch, all -1.
-
-    ASCII is classified and folded eight bytes at a time; what else there is, a character at a time.
     """
     for row in range(len(starts)):
-        begin, i, end = at, starts[row], ends[row]
-        state, pending, shift = SEED, ZERO, ZERO
-        left[row] = False
-        while i < end:
-            if shift == ZERO and i + 8 <= len(data):
-                value = eight_bytes(data, i)  # pyright: ignore[reportCallIssue]
-                beyond, value = value & TOPS, value & ~TOPS
-                from_upper, from_lower, after_upper = (
-                    at_least(value, 0x41),
-                    at_least(value, 0x61),
-                    at_least(value, 0x5B),
-                )
-                upper = from_upper & ~after_upper
-                of_word = (
-                    upper | (from_lower & ~at_least(value, 0x7B)) | (at_least(value, 0x5F) & ~at_least(value, 0x60))
-                )
-                of_word |= at_least(value, 0x30) & ~at_least(value, 0x3A)
-                stop = (of_word & ~beyond) ^ TOPS
-                if end - i < 8:
-                    stop |= TOPS << U(8 * (end - i))
-                value |= upper >> U(2)
-                if stop == ZERO:
-                    state = mix(state ^ value)
-                    i += 8
-                    continue
-                length = trailing_zeros(stop) >> 3  # pyright: ignore[reportCallIssue]
-                pending = value & ((ONE << U(8 * length)) - ONE)
-                i += length
-                if i >= end or data[i] < 0x80:
-                    if pending != ZERO or state != SEED:
-                        words[at] = mix(state ^ pending)
-                        at += 1
-                        state, pending = SEED, ZERO
-                    i += 1
-                    continue
-                shift = U(8 * length)
-            code = np.int64(data[i])
-            i += 1
-            if code >= 0x80:
-                more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
-                code &= 0x3F >> more
-                for _ in range(more):
-                    code = code << 6 | (np.int64(data[i]) & 0x3F)
-                    i += 1
-                if not verbatim:
-                    code = np.int64(fold(code, table))
-                if code == CONTEXT:
-                    left[row] = True
-                    break
-                if code >= 0x80:
-                    bits = 6 if code < 0x800 else 12 if code < 0x10000 else 18
-                    byte = ((0xFF00 >> (bits // 6 + 1)) & 0xFF) | code >> bits  # as UTF-8 marks its first byte
-                    while bits > 0:
-                        pending |= U(byte) << shift
-                        shift += BYTE
-                        if shift == WORD_BITS:
-                            state, pending, shift = mix(state ^ pending), ZERO, ZERO
-                        bits -= 6
-                        byte = 0x80 | (code >> bits & 0x3F)
-                    code = byte
-            else:
-                code = np.int64(table[code])
-            if code != NO_WORD:
-                pending |= U(code) << shift
-                shift += BYTE
-                if shift == WORD_BITS:
-                    state, pending, shift = mix(state ^ pending), ZERO, ZERO
-            elif pending != ZERO or state != SEED:
-                words[at] = mix(state ^ pending)
-                at += 1
-                state, pending, shift = SEED, ZERO, ZERO
-        if left[row]:
+        begin = at
+        at = hash_text(data, starts[row], ends[row], verbatim, table, words, begin)
+        left[row] = at == CONTEXT
+        if at == CONTEXT:
             at = begin
-        elif pending != ZERO or state != SEED:
-            words[at] = mix(state ^ pending)
-            at += 1
         if ngram > 1 and at > begin:
-            run = min(ngram, at - begin)
-            at -= run - 1
-            for j in range(begin, at):
-                state = SEED
-                for k in range(run):
-                    state = mix(state ^ words[j + k])
-                words[j] = state
+            at = join_runs(words, begin, at, ngram)
         at = begin + distinct(words[begin:at], stamps, row)
         word_start[row], sizes[row] = begin, at - begin
         first, upper = ZERO, ZERO

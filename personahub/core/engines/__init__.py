@@ -89,7 +89,7 @@ def _module(kind: str, where: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and name.startswith(error.name):
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError(f"{where}.kind: no module {name!r}") from None
         raise EngineUnavailable(
             f"{where}.kind: {kind} needs the package {error.name!r}, which is not installed"

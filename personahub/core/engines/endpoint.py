@@ -20,6 +20,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -124,6 +125,23 @@ def _proxy(base_url: str) -> str | None:
     return urllib.request.getproxies().get(url.scheme)
 
 
+@dataclass
+class _Failures:
+    """What has gone wrong with one request so far."""
+
+    since: float = math.inf  # the first failure, on the monotonic clock
+    tries: int = 0
+    unreadable: int = 0  # replies that were paid for
+    wasted: tuple[int, int] = (0, 0)  # prompt and completion tokens of these
+
+    def add(self, failure: Retry) -> None:
+        self.since = min(self.since, time.monotonic())
+        self.tries += 1
+        if failure.paid is not None:
+            self.unreadable += 1
+            self.wasted = (self.wasted[0] + failure.paid[0], self.wasted[1] + failure.paid[1])
+
+
 class Endpoint:
     """See the module docstring. Close it with `await endpoint.close()`."""
 
@@ -165,7 +183,7 @@ class Endpoint:
             RequestRefused: this request can never be answered.
             EngineUnavailable: no request can.
         """
-        failing_since, tries, wasted = math.inf, 0, (0, 0)
+        failures = _Failures()
         while True:
             expected = await self._turn(len(body), max_tokens)
             sent_at = time.monotonic()
@@ -176,13 +194,11 @@ class Endpoint:
                     raise await self.explain(status, headers, reply, accepts)
                 value = read(reply)
             except Retry as failure:
-                if failure.paid is not None:
-                    wasted = (wasted[0] + failure.paid[0], wasted[1] + failure.paid[1])
-                tries += 1
-                failing_since = min(failing_since, time.monotonic())
-                await self._recover(failure, sent_at, failing_since, tries, wasted)
+                failures.add(failure)
+                await self._recover(failure, sent_at, failures)
             except RequestRefused as refused:
-                refused.wasted = (wasted[0] + refused.wasted[0], wasted[1] + refused.wasted[1])
+                before = failures.wasted
+                refused.wasted = (before[0] + refused.wasted[0], before[1] + refused.wasted[1])
                 raise
             else:
                 self._answered_at = time.monotonic()
@@ -192,7 +208,7 @@ class Endpoint:
                 self._places.succeeded()
                 if self._tokens:
                     self._account(*tokens(value), expected)
-                return value, wasted
+                return value, failures.wasted
 
     async def close(self) -> None:
         if self._session is not None:
@@ -219,9 +235,7 @@ class Endpoint:
         mean = self._mean_completion
         self._mean_completion = completion_tokens if mean is None else 0.95 * mean + 0.05 * completion_tokens
 
-    async def _recover(
-        self, failure: Retry, sent_at: float, failing_since: float, tries: int, wasted: tuple[int, int]
-    ) -> None:
+    async def _recover(self, failure: Retry, sent_at: float, failures: _Failures) -> None:
         """Wait until it makes sense to try again.
 
         Raises:
@@ -229,34 +243,32 @@ class Endpoint:
             RequestRefused: out of patience with this request, while others are answered.
         """
         if failure.unreachable and not self._reached:
-            if tries >= _UNREACHABLE_TRIES:
+            if failures.tries >= _UNREACHABLE_TRIES:
                 raise EngineUnavailable(f"cannot reach {self.config.base_url}: {failure.detail}")
-            await asyncio.sleep(0.1 * 2**tries)
+            await asyncio.sleep(0.1 * 2**failures.tries)
             return
         if failure.throttled and self._pause.throttled(sent_at, failure.wait_s):
             self._places.throttled()
-        backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2**tries)
+        backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2 ** min(failures.tries, 32))
         wait = failure.wait_s if failure.wait_s is not None else self._pause.left or backoff
-        self._check_patience(failure, failing_since, tries, wait, wasted)
+        self._check_patience(failure, failures, wait)
         self._say_down(failure, wait)
         await asyncio.sleep(wait * random.uniform(1, 1.2))  # noqa: S311 - not for secrets; keeps retries apart
 
-    def _check_patience(
-        self, failure: Retry, failing_since: float, tries: int, wait: float, wasted: tuple[int, int]
-    ) -> None:
-        others_answered = self._answered_at > failing_since
+    def _check_patience(self, failure: Retry, failures: _Failures, wait: float) -> None:
+        others_answered = self._answered_at > failures.since
         # Being throttled is no fault of the request: its patience runs anew whenever any gets through.
-        since = max(failing_since, self._answered_at) if failure.throttled else failing_since
+        since = max(failures.since, self._answered_at) if failure.throttled else failures.since
         failing_for = time.monotonic() - since
         paid = failure.paid is not None
         its_own_fault = others_answered and not failure.throttled
         patience = self.config.max_retry_s if its_own_fault else self.config.max_outage_s
-        if failing_for + wait <= patience and not (paid and tries >= _MALFORMED_TRIES):
+        if failing_for + wait <= patience and not (paid and failures.unreadable >= _MALFORMED_TRIES):
             return
         if its_own_fault:
-            raise RequestRefused("malformed_reply" if paid else "server_error", failure.detail, wasted)
+            raise RequestRefused("malformed_reply" if paid else "server_error", failure.detail, failures.wasted)
         raise EngineUnavailable(
-            f"{self.config.base_url} failed for {failing_for:.0f} s ({tries} tries), last with: {failure.detail}. "
+            f"{self.config.base_url} failed for {failing_for:.0f} s ({failures.tries} tries), last with: {failure.detail}. "
             "Run again later to resume"
         )
 
@@ -308,7 +320,10 @@ class Endpoint:
             case "no_credit":
                 return "the account has no credit left; run again to resume once it has"
             case "not_found":
-                return f"check model: {self.config.model}, and base_url, which usually ends in /v1"
+                model = (
+                    f"model: {self.config.model}" if self.config.model else "the model"
+                )  # that a request names itself
+                return f"check {model}, and base_url, which usually ends in /v1"
             case "moved":
                 return "a redirect; set base_url to where the endpoint is now"
             case _:

@@ -31,7 +31,7 @@ import aiohttp
 import yarl
 from pydantic import Field
 
-from personahub.core.artifact import write_json
+from personahub.core.artifact import replacing, write_json
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
 from personahub.core.engines.endpoint import Endpoint, EndpointConfig
@@ -103,6 +103,8 @@ class OpenAIBatchEngine:
         for file in self._folder.glob("*.requests"):
             note = file.with_suffix(".json")
             known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+            if known.get("base_url", self.config.base_url) != self.config.base_url:
+                continue  # another provider's, which this one knows nothing of
             notes.append((known.get("submitted", 0.0), file, known.get("batch_id")))
         for _, file, batch_id in sorted(notes, key=lambda note: note[0]):
             with file.open("rb") as lines:
@@ -116,17 +118,17 @@ class OpenAIBatchEngine:
         custom_id = hashlib.blake2b(whole, digest_size=16).hexdigest()
         wasted, said = (0, 0), ""
         for _ in range(_TRIES):
-            batch = self._batch_of.get(custom_id) or await self._collect(custom_id, body)
+            batch = await self._collect(custom_id, body)
             if batch.work is None:
                 batch.work = asyncio.create_task(self._see_through(batch))
             await asyncio.shield(batch.work)
+            if self._batch_of.get(custom_id) is batch:  # else somebody with the same request was first
+                del self._batch_of[custom_id]  # a batch is held in memory until all that was asked of it is read
             try:
                 (completion,) = self._read(batch, custom_id, request)
             except Retry as failure:
                 paid = failure.paid or (0, 0)
                 wasted = (wasted[0] + paid[0], wasted[1] + paid[1])
-                if self._batch_of.get(custom_id) is batch:  # else somebody with the same request was first
-                    del self._batch_of[custom_id]
                 said = failure.detail
             else:
                 return completion.after_waste(wasted) if wasted != (0, 0) else completion
@@ -147,15 +149,15 @@ class OpenAIBatchEngine:
         await self._endpoint.close()
 
     async def _collect(self, custom_id: str, body: bytes) -> _Batch:
-        """Put a request into the next batch, and wait until that is made up."""
-        if custom_id not in self._collected:
-            line = b'{"custom_id": "%s", "method": "POST", "url": "/v1/chat/completions", "body": %s}\n'
-            self._collected[custom_id] = line % (custom_id.encode(), body)
-        if self._collector is None or self._collector.done():
-            self._collector = asyncio.create_task(self._make_batch())
-        await asyncio.shield(self._collector)
-        batch = self._batch_of.get(custom_id)
-        return batch if batch is not None else await self._collect(custom_id, body)
+        """The batch that holds a request: an earlier run's, or the next one, once that is made up."""
+        line = b'{"custom_id": "%s", "method": "POST", "url": "/v1/chat/completions", "body": %s}\n'
+        while (batch := self._batch_of.get(custom_id)) is None:
+            if custom_id not in self._collected:
+                self._collected[custom_id] = line % (custom_id.encode(), body)
+            if self._collector is None or self._collector.done():
+                self._collector = asyncio.create_task(self._make_batch())
+            await asyncio.shield(self._collector)
+        return batch
 
     async def _make_batch(self) -> None:
         """Wait until requests stop coming, then take as many as a file may hold."""
@@ -175,9 +177,8 @@ class OpenAIBatchEngine:
         batch = _Batch(name, set(lines))
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = self._folder / f".{name}.tmp"
-            temporary.write_bytes(b"".join(lines.values()))
-            temporary.rename(self._folder / f"{name}.requests")
+            with replacing(self._folder / f"{name}.requests") as temporary:
+                temporary.write_bytes(b"".join(lines.values()))
         self._batch_of.update(dict.fromkeys(batch.ids, batch))
         batch.work = asyncio.create_task(self._see_through(batch, b"".join(lines.values())))
 

@@ -191,6 +191,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def one_line(text: str | bytes, most: int = 300) -> str:
+    """The first `most` characters, on one line."""
     if isinstance(text, bytes):
         text = text[: 4 * most].decode("utf-8", "replace")
     return " ".join(text.split())[:most]

@@ -166,7 +166,7 @@ class ReplicatedEngine:
 
     async def _open(self, actor: Any) -> None:
         """Have it load its model, again when it is lost meanwhile."""
-        from ray.exceptions import RayActorError
+        from ray.exceptions import RayActorError, RayError
 
         while True:
             try:
@@ -174,6 +174,8 @@ class ReplicatedEngine:
             except RayActorError:
                 await asyncio.sleep(1)
                 continue
+            except RayError as error:  # raised by the engine, which did not foresee it: no other would fare better
+                problem = f"{self.config.model}: a replica cannot be opened: {_last_line(error)}"
             if problem is None:
                 self._under_way[actor] = 0
                 self._wake(self.config.concurrency)
@@ -191,6 +193,11 @@ class ReplicatedEngine:
                     " (see `ray status`)",
                     file=sys.stderr,
                 )
+
+
+def _last_line(error: Exception) -> str:
+    """Of an error in an actor, whose text is a traceback."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
 
 
 async def _quietly(call: Any) -> None:

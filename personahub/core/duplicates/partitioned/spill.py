@@ -33,8 +33,9 @@ import pyarrow as pa
 
 from personahub.core.artifact import temporary_name, writing
 from personahub.core.errors import UserError
-from personahub.core.executors import Executor, map_tasks
+from personahub.core.executors import Executor, run_tasks
 from personahub.core.progress import Progress
+from personahub.core.tasks import Tasks
 
 _SEEN_WITHIN_S = 90.0  # a file that another node wrote: NFS may answer from its cache for a minute
 _IN_KB = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
@@ -69,13 +70,8 @@ class Spill:
         (self.folder / "done" / phase).mkdir(parents=True, exist_ok=True)
         pending = [task for task in tasks if not self._marker(phase, task).exists()]
         with Progress(f"{self.label}: {phase}", len(tasks), "tasks", len(tasks) - len(pending)) as progress:
-            map_tasks(
-                self.executor,
-                _run_task,
-                [(f"{phase}-{task:05d}", (replace(self), phase, task, function, arguments)) for task in pending],
-                self.workers,
-                lambda _: progress.update(),
-            )
+            jobs = [(f"{phase}-{task:05d}", (replace(self), phase, task, function, arguments)) for task in pending]
+            run_tasks(Tasks(_run_task, jobs, lambda _: progress.update()), self.executor, self.workers)
         markers = [self._read_marker(phase, task) for task in tasks]
         for marker in markers:
             for output, files in marker["outputs"].items():
