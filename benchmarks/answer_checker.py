@@ -9,7 +9,7 @@ Five tables, one run:
 2. the pairs that were labelled before the checker saw them: its first verdicts, which the files keep, and today's
 3. ours by category
 4. ours on MATH: references against themselves, rewritten, against other problems' and against near misses
-5. 10,000 checks from 8 threads, hostile ones among them: hangs, processes left, memory, throughput
+5. checks from 8 threads (`--checks`), hostile ones among them: hangs, processes left, memory, throughput
 
 Peers are installed into environments of their own below `--folder` on first use.
 """
@@ -309,7 +309,7 @@ def threads(pairs: list[Pair], hostile: list[Pair], options: argparse.Namespace)
     """Table 5."""
     draw = random.Random(1)
     bare = [pair for pair in pairs if not pair.text]
-    work = draw.choices(bare, k=10_000 - 2 * len(hostile)) + hostile * 2
+    work = draw.choices(bare, k=options.checks - 2 * len(hostile)) + hostile * 2
     draw.shuffle(work)
     before = set(psutil.Process().children(recursive=True))
     memory: list[float] = []
@@ -327,13 +327,13 @@ def threads(pairs: list[Pair], hostile: list[Pair], options: argparse.Namespace)
     left = [p for p in psutil.Process().children(recursive=True) if p not in before]
     labels = Counter(verdict.label for verdict in verdicts)
     quarter = max(1, len(memory) // 4)
-    print(f"\n10,000 checks from 8 threads on {options.workers} workers, {2 * len(hostile)} hostile\n")
+    print(f"\n{options.checks:,} checks from 8 threads on {options.workers} workers, {2 * len(hostile)} hostile\n")
     print("| what | result |\n|---|---|")
     print(f"| verdicts | {dict(labels)} |")
     print(f"| longest check | {max(verdict.ms for verdict in verdicts):,.0f} ms |")
     print(f"| processes left behind | {len(left)} ({sum(p.status() == psutil.STATUS_ZOMBIE for p in left)} zombies) |")
     print(f"| resident MB, first and last quarter | {_peak(memory[:quarter]):.0f}, {_peak(memory[-quarter:]):.0f} |")
-    print(f"| checks per second | {10_000 / wall:,.0f} |")
+    print(f"| checks per second | {options.checks / wall:,.0f} |")
     print(_cost(bare, options))
 
 
@@ -388,6 +388,7 @@ def main() -> None:
     parser.add_argument("--hostile", type=Path, default=DATA / "hostile_answers.jsonl")
     parser.add_argument("--math", type=Path, help="MATH's test.jsonl with a field `answer`; without it no table 4")
     parser.add_argument("--checkers", nargs="+", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--checks", type=int, default=10_000, help="of table 5")
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--deadline", type=float, default=10.0, help="seconds for one check")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/answers"))

@@ -4,7 +4,7 @@
     python -m benchmarks.dedup --rows 1000000 10000000 --tools personahub      # growth
 
 `dedup_truth` makes the personas and finds all true near-duplicates without our code. Each tool is a
-whole process, from start to written result, in an environment where the peers are installed on
+whole process, from start to written result, and the peers' in an environment where they are installed on
 first use. Time is the best of `--repeats`, taken in turns; those that take minutes run once, and one
 that takes more than `--limit-minutes` is stopped there: its row then gives a lower bound of its time.
 `personahub_first_start` compiles its kernels, as happens once on a machine.
@@ -115,13 +115,13 @@ def truth(file: Path) -> dedup_truth.Truth:
 
 def compare(file: Path, rows: int, options: argparse.Namespace) -> dict[str, Run]:
     """Run the tools on one file and print a table."""
-    peers = peers_python(options.folder)
+    peers = Path() if all(map(_is_ours, options.tools)) else peers_python(options.folder)
     runs: dict[str, list[Run]] = {tool: [] for tool in options.tools}
     outputs = {tool: options.folder / f"{tool}.npy" for tool in options.tools}
     for repeat in range(options.repeats):
         for tool in options.tools:
             if not repeat or tool not in ONCE:
-                python = Path(sys.executable) if tool.startswith(OURS) else peers
+                python = Path(sys.executable) if _is_ours(tool) else peers
                 runs[tool].append(measure(python, tool, file, outputs[tool], 60 * options.limit_minutes))
     best = {
         tool: Run(min(r.wall for r in done), min(r.cpu for r in done), max((r.peak_mb for r in done), key=_or_infinite))
@@ -145,12 +145,16 @@ def compare(file: Path, rows: int, options: argparse.Namespace) -> dict[str, Run
             raise SystemExit(f"{tool} keeps other rows than the independent join")
     if ours := best.get("personahub"):
         for tool, run in best.items():
-            if not tool.startswith(OURS):
+            if not _is_ours(tool):
                 least = "at least " if run.peak_mb is None else ""
                 print(
                     f"{tool} takes {least}{run.wall / ours.wall:.1f} times as long, {run.cpu / ours.cpu:.1f} times the CPU"
                 )
     return best
+
+
+def _is_ours(tool: str) -> bool:
+    return tool.startswith(OURS)
 
 
 def _or_infinite(peak_mb: float | None) -> float:

@@ -10,7 +10,8 @@ right and how many each grader accepts:
 * minerva math_verify, minerva exact_match: both metrics of lm-eval's `minerva_math`
 * hendrycks exact_match: the metric of lm-eval's `hendrycks_math`
 
-lm-eval is installed into an environment of its own below `--folder` on first use.
+lm-eval is installed into an environment of its own below `--folder` on first use; with `--no-lm-eval` ours grades
+alone.
 """
 
 from __future__ import annotations
@@ -131,8 +132,7 @@ def grade_with_lm_eval(made: Sequence[Completion], python: Path) -> list[dict[st
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def print_table(made: Sequence[Completion], verdicts: Sequence[dict[str, bool]]) -> None:
-    graders = (OURS, *THEIRS)
+def print_table(made: Sequence[Completion], verdicts: Sequence[dict[str, bool]], graders: Sequence[str]) -> None:
     print("\n| completion | right | " + " | ".join(graders) + " |\n|---|---|" + "---|" * len(graders))
     for form in (*FORMS, "all, graded rightly"):
         here = [i for i, completion in enumerate(made) if form in (completion.form, "all, graded rightly")]
@@ -165,18 +165,21 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where lm-eval's environment is or is made")
     parser.add_argument("--limit", type=int, default=1000, help="problems; each in every form")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-lm-eval", action="store_true", help="grade with ours alone")
     parser.add_argument("--show", type=int, default=60, help="discordant rows printed")
     options = parser.parse_args()
     problems = [json.loads(line) for line in options.math.read_text(encoding="utf-8").splitlines()]
     made = completions(problems, options.limit, options.seed)
     print(f"{len(made):,} completions of {options.limit:,} problems; Python {sys.version.split()[0]}", flush=True)
-    verdicts = grade_with_lm_eval(made, interpreter(options.folder))
+    alone = options.no_lm_eval
+    verdicts = [{} for _ in made] if alone else grade_with_lm_eval(made, interpreter(options.folder))
     with CheckerPool(2) as pool:
         ours = pool.check_many((completion.problem["answer"], completion.text) for completion in made)
         for verdict, ours_says in zip(verdicts, ours, strict=True):
             verdict[OURS] = ours_says.correct
-    print_table(made, verdicts)
-    print_discordant(made, verdicts, options.show)
+    print_table(made, verdicts, (OURS,) if alone else (OURS, *THEIRS))
+    if not alone:
+        print_discordant(made, verdicts, options.show)
 
 
 if __name__ == "__main__":

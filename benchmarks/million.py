@@ -7,7 +7,7 @@ killed (SIGKILL) in the middle of `problems` and of `solutions`, and the same co
 stage's books are checked: what came in is what went out and what was rejected, shard by shard.
 
 Seconds of a stage are those of its last process: what a killed one had done before is not in them. `forecast` is
-what `personahub plan --pilot` said before, from a run on 300 of the texts, beside what it then took.
+what `personahub plan --pilot` said before, from a run on `--pilot-texts` of the texts, beside what it then took.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ CONFIG = Path(__file__).with_name("million.yaml")
 KILL_IN = ("problems", "solutions")
 ORDER = ("sources", "first_personas", "related_personas", "good_personas", "personas", "problems", "solutions")
 STAGES = (*ORDER, "verified", "clean", "data")
-PILOT = ("experiment=million_pilot", "stages.sources.config.limit=300", "stages.related_personas.config.max_new=31000")
-PILOT += ("stages.data.config.test_problems=800",)
 UNITS = {"k": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -72,11 +70,18 @@ def half_done(folder: Path, stage: str) -> bool:
     return 2 * done >= len(open_artifact(before).shard_names)
 
 
-def forecast(words: list[str], runs: Path) -> dict[str, float]:
+def pilot(texts: int) -> list[str]:
+    """Overrides of a run on so many texts; 300 of 1,895 bring 31,000 of 200,000 personas and 800 of 5,000 test problems."""
+    sizes = {"sources.config.limit": texts, "related_personas.config.max_new": texts * 310 // 3}
+    sizes["data.config.test_problems"] = max(1, texts * 8 // 3)
+    return ["experiment=million_pilot", *(f"stages.{key}={size}" for key, size in sizes.items())]
+
+
+def forecast(words: list[str], runs: Path, texts: int) -> dict[str, float]:
     """Requests, tokens, GB of disk and minutes, as `personahub plan` tells them after a pilot."""
     command = [sys.executable, "-m", "personahub"]
     where = ["--runs", str(runs), *words]
-    subprocess.run([*command, "run", str(CONFIG), *where, *PILOT], check=True)
+    subprocess.run([*command, "run", str(CONFIG), *where, *pilot(texts)], check=True)
     plan = [*command, "plan", str(CONFIG), *where, "--pilot", str(runs / "million_pilot")]
     said = subprocess.run(plan, capture_output=True, text=True, check=True).stdout
     found = re.search(r"([\d,]+) requests, ([\d.]+)([kMB]?) tokens.*?([\d.]+) GB of disk", said)
@@ -108,12 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--texts", type=Path, default=local_data() / "webtext" / "documents.jsonl", help="web texts")
     parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--pilot-texts", type=int, default=300)
     parser.add_argument("--runs", type=Path, help="keep the run here (default: a temporary folder)")
     options = parser.parse_args()
     words = [f"stages.sources.config.path={options.texts}", *options.overrides]
     with tempfile.TemporaryDirectory() as temporary:
         runs = options.runs or Path(temporary)
-        expected = forecast(words, runs)
+        expected = forecast(words, runs, options.pilot_texts)
         peaks: dict[str, int] = {}
         started = time.monotonic()
         for stage in (*KILL_IN, None):

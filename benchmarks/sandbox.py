@@ -90,12 +90,13 @@ def measure_fresh(programs: Sequence[str]) -> float:
     return cpu_seconds() - before
 
 
-def report() -> list[dict[str, object]]:
-    """One row per kind of program, as whoever runs it."""
+def report(count_of_all: int | None) -> list[dict[str, object]]:
+    """One row per kind of program, as whoever runs it; by default each kind has a count of its own."""
     who = "root" if os.geteuid() == 0 else "ordinary user"
     rows: list[dict[str, object]] = []
     starts = []
-    for kind, (programs, count) in KINDS.items():
+    for kind, (programs, usual) in KINDS.items():
+        count = count_of_all or usual
         start, cpu = measure([programs[i % len(programs)] for i in range(count)])
         starts.append(start)
         rows.append({"as": who, "kind": kind, "programs": count, "cpu_s": cpu})
@@ -105,14 +106,15 @@ def report() -> list[dict[str, object]]:
     return rows
 
 
-def report_of_nobody() -> list[dict[str, object]]:
+def report_of_nobody(count_of_all: int | None) -> list[dict[str, object]]:
     """The same in a process of an ordinary user; only root can ask for it.
 
     Raises:
         RuntimeError: it failed, such as where `nobody` cannot read this checkout.
     """
     root = Path(__file__).parents[1]
-    command = as_ordinary_user([sys.executable, "-m", "benchmarks.sandbox", "--json"])
+    counted = ["--programs", str(count_of_all)] if count_of_all else []
+    command = as_ordinary_user([sys.executable, "-m", "benchmarks.sandbox", "--json", *counted])
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root)}
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -124,10 +126,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="rows as JSON, of this user only")
-    if parser.parse_args().json:
-        print(json.dumps(report()))
+    parser.add_argument("--programs", type=int, help="of each kind; by default 400, and 120 with sympy")
+    options = parser.parse_args()
+    if options.json:
+        print(json.dumps(report(options.programs)))
         return
-    rows = report() + (report_of_nobody() if os.geteuid() == 0 else [])
+    rows = report(options.programs) + (report_of_nobody(options.programs) if os.geteuid() == 0 else [])
     print("| as | programs | CPU s | ms of CPU each | programs per CPU-second |\n|---|---|---|---|---|")
     for row in rows:
         cpu, count = float(str(row["cpu_s"])), int(str(row["programs"]))

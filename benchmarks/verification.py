@@ -62,6 +62,7 @@ class Outcome:
 def main() -> None:
     """Run and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the experiment's own")
     parser.add_argument("--correlated", type=float, default=0.3, help="share of wrong solutions that err alike")
     parser.add_argument("--seed", type=int, default=0, help="of the whole experiment")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
@@ -73,7 +74,7 @@ def main() -> None:
         for engine in ("author", "solver_a", "solver_b")
         for name, rate in rates.items()
     ]
-    experiment = load_experiment(str(CONFIG), overrides, str(options.runs))
+    experiment = load_experiment(str(CONFIG), [*overrides, *options.overrides], str(options.runs))
     run_experiment(experiment)
     stages = {name: open_artifact(stage.path) for name, stage in experiment.stages.items()}
     print(report(stages, rates))

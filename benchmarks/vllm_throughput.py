@@ -5,13 +5,15 @@
 On a machine with a GPU it takes the shape of Qwen2-7B, without one a tiny one on vLLM's CPU build,
 which only shows that the script works. Weights are random (vLLM's `dummy` loader) and nothing is
 downloaded: speed depends on shapes, not on values. The interpreter needs `vllm` and this
-repository's light dependencies; both ways of asking run in a process of their own.
+repository's light dependencies, and without `vllm` the script says so; both ways of asking run in a process of
+their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import platform
@@ -145,6 +147,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/vllm"))
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if importlib.util.find_spec("vllm") is None:
+        sys.exit(f"vllm is not installed for {sys.executable}: name an interpreter that has it")
     gpu = device()
     options.shape = options.shape or ("7b" if gpu else "tiny")
     options.requests = options.requests or (2000 if gpu else 64)

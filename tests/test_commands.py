@@ -1,14 +1,14 @@
-"""Every command of the README and of the guides is run, or stands in a short list that says why not.
+"""Every command of the README and of the guides is run, or stands in a list of one that says why not.
 
 `RUN` are run here as written, with overrides that shrink them, in one folder and in this order: later ones read
-what earlier ones made. `ELSEWHERE` names the test that runs the rest, `NOT_RUN` what they need. Those of `NOT_RUN` are
-parsed or planned all the same, and so are synopses such as `personahub show runs/NAME/STAGE [-n 3]`.
+what earlier ones made. Benchmarks are run by tests/test_benchmark_commands.py, what needs a hub, an account, a terminal
+or a package index by tests/test_service_commands.py; `ELSEWHERE` names the test that runs the rest. Synopses such as
+`personahub show runs/NAME/STAGE [-n 3]` are parsed.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import socket
 import subprocess
@@ -22,10 +22,10 @@ import pytest
 
 from personahub.cli import _parser
 from personahub.core.artifact import open_artifact
-from tests.test_readme import EXPERIMENTS, PAGES, ROOT, TOOLS, commands, example_template
-
-PROGRAMS = ("personahub", "python", "make", "pip", "accelerate")
-GENERATED = ("LOG.md", "configuration.md")
+from tests.test_benchmark_commands import COMMANDS as BENCHMARKS
+from tests.test_readme import ROOT, TOOLS, example_template
+from tests.test_service_commands import COMMANDS as SERVICES
+from tests.written_commands import spelled, synopsis, written
 
 REAL_TEACHER = (
     "experiment=real engines.teacher.kind=openai engines.teacher.model=Qwen/Qwen2.5-7B-Instruct"
@@ -37,6 +37,23 @@ PAPER = " ".join(f"engines.{name}.{SIMULATED.format(name)}" for name in ("writer
 BRIEF = " ".join(
     f"stages.model_{n}.config.sft.max_steps=2 stages.after_{n}.config.limit=4 stages.after_{n}.config.sampling.max_tokens=8"
     for n in (512, 2048, 8192)
+)
+HASHING = "{kind: hashing}"
+PERSONAS_OF_PAPER = (
+    f"{PAPER} {FEW} stages.sources.config.hub=null stages.sources.config.path=my_texts.jsonl"
+    " 'stages.personas.config.methods=[{method: surface, threshold: 0.9}]'"
+)
+# All of the paper's experiment, with a student of a million parameters that `personahub run configs/scaling_small.yaml` made.
+WHOLE_PAPER = (
+    f"{PERSONAS_OF_PAPER} 'engines.student={{kind: transformers, model: student}}'"
+    " stages.held_out.config.held_out=4 stages.train_problems.config.held_out=4 stages.math.config.path=math.jsonl"
+    " stages.model.config.model.name_or_path=runs/scaling_small/base_model/model stages.model.config.device=cpu"
+    " stages.model.execution.launcher=[] stages.model.config.validation=null stages.model.config.sft.max_steps=2"
+    " stages.model.config.sft.bf16=false stages.model.config.sft.max_length=256"
+    " stages.model.config.sft.gradient_accumulation_steps=1"
+    " stages.after.config.limit=4 stages.after.config.sampling.max_tokens=8"
+    f" 'stages.pairs.config.embedder={HASHING}' 'stages.similarity.config.embedder={HASHING}'"
+    f" 'stages.diversity.config.embedder={HASHING}'"
 )
 
 # Command -> what is added to it.
@@ -52,20 +69,22 @@ RUN: dict[str, str] = {
     "personahub run configs/quickstart.yaml experiment=pilot stages.sources.config.limit=16 --only solutions": FEW,
     "personahub plan configs/quickstart.yaml --pilot runs/pilot": "",
     "personahub plan configs/paper_math_7b.yaml": "",
-    "personahub run configs/paper_math_7b.yaml --only personas": f"{PAPER} {FEW} stages.sources.config.hub=null"
-    " stages.sources.config.path=my_texts.jsonl 'stages.personas.config.methods=[{method: surface, threshold: 0.9}]'",
+    "personahub run configs/paper_math_7b.yaml --only personas": PERSONAS_OF_PAPER,
     "personahub plan configs/paper_math_7b.yaml stages.sources.config.limit=143000000"
     " stages.related_personas.config.max_new=1000000000": "",
     "personahub show runs/paper_math_7b/personas -n 5": "",
     "personahub show runs/paper_math_7b/good_personas --rejected": "",
     "personahub run configs/personas.yaml stages.sources.config.path=my_texts.jsonl": FEW,
     "personahub personas sample runs/personas/personas -n 5 --out five.jsonl": "",
+    "python -m benchmarks.persona_quality --run runs/personas": "PERSONAS.jsonl",
     "personahub run configs/personas.yaml stages.sources.config.path=documents.jsonl": f"{FEW} experiment=documents --only personas",
     "personahub run configs/usecases.yaml": "stages.sources.config.limit=3",
     "personahub run configs/similarity.yaml": "stages.pairs.config.pairs_per_level=5",
     "personahub run configs/similarity.yaml stages.personas.config.path=PERSONAS.jsonl": "experiment=figure_10"
     " stages.pairs.config.levels=[0.2] stages.pairs.config.tolerance=0.2 stages.pairs.config.pairs_per_level=3",
     "personahub run configs/scaling_small.yaml": f"{FEW} {BRIEF} stages.data.config.test_problems=4 stages.math.config.path=null",
+    "personahub run configs/paper_math_7b.yaml --only model": WHOLE_PAPER,
+    "personahub run configs/paper_math_7b.yaml": WHOLE_PAPER,
     "personahub plan evaluation.yaml": "",
     "personahub run evaluation.yaml stages.a.config.limit=200": " ".join(
         f"engines.{name}.{SIMULATED.format(name)}" for name in ("mine", "theirs")
@@ -80,7 +99,6 @@ RUN: dict[str, str] = {
     "personahub wandb sync --dry-run": "",
     "personahub wandb sync": "",
     "python -m synth.prompt_page": "",
-    "python benchmarks/ablation_power.py --repetitions 500": "--repetitions 3 --seeds 3",
 }  # fmt: skip
 
 # What stands for the words in capitals; an ID is that of a web text.
@@ -100,68 +118,24 @@ ELSEWHERE = {
     "personahub run configs/ablation_persona.yaml tracking.wandb=offline tracking.project=persona-hub": "tests/test_wandb.py",
     "python -m personahub.prompt_page": "tests/personahub/test_prompt_page.py",
     "python -m personahub.core.worker runs/<experiment>/<stage>/stage.json": "tests/test_kills.py",
-}
+    "python tests/vllm_server.py install": "tests/test_benchmark_commands.py",
+    "python -m pytest -m slow -s tests/eval/test_vllm.py": "tests/eval/test_vllm.py",
+    "pytest -m slow tests/train/test_distributed.py": "tests/train/test_distributed.py",
+    "PERSONAHUB_VLLM=FOLDER python -m pytest -s -m slow tests/personahub/test_personas_vllm.py":
+        "tests/personahub/test_personas_vllm.py",
+}  # fmt: skip
 
-NOT_RUN = {
-    "make test": "this is it",
-    "make audit": "the network",
-    "make lint": "part of `make test`, before the tests",
-    "personahub run configs/paper_math_7b.yaml": "an account and eight GPUs for hours",
-    "personahub run configs/paper_math_7b.yaml --only model": "the weights of Qwen2-7B and GPUs",
-    "personahub personas import hf://datasets/argilla/FinePersonas-v0.1@COMMIT/data/train-00000.parquet p.parquet"
-    " --release finepersonas --limit 100000": "the hub",
-    "accelerate config": "asks questions",
-    "python docs/wandb_workspace.py TEAM ablation_persona": "an account; tests/test_wandb.py builds what it would save",
-    "pip install 'persona-hub-harness[ray]'": "the network",
-    "python tests/vllm_server.py install": "the network, 2.5 GB",
-    "python -m pytest -m slow -s tests/eval/test_vllm.py": "that server",
-    "python benchmarks/eval_cross_check.py --math MATH/test.jsonl --folder /tmp/graders --limit 500": "peers' packages",
-    "python benchmarks/answer_checker.py": "peers' packages",
-    "python benchmarks/answer_checker.py --math MATH/test.jsonl": "peers' packages",
-    "python benchmarks/generation_loop.py": "minutes and peers' packages",
-    "python benchmarks/generation_loop.py --long 200000": "minutes and peers' packages",
-    "python benchmarks/vllm_throughput.py": "a GPU",
-}
-BENCHMARK = re.compile(r"python -m benchmarks\.\w+( .*)?")  # minutes to hours each; `make bench` runs them
-
-
-def written() -> set[str]:
-    """Commands of fenced blocks and of inline code, in one spelling."""
-    found = set()
-    for page in PAGES:
-        if page.name in GENERATED:
-            continue
-        found |= {_spelled(words) for program in PROGRAMS for words in commands(page, program)}
-        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-        for code in re.findall(r"`([^`\n]+)`", prose):
-            if code.split(" ")[0] in PROGRAMS and " " in code:
-                found.add(_spelled(shlex.split(code, comments=True)))
-    return found
-
-
-def _spelled(words: list[str]) -> str:
-    return shlex.join(words).replace("'<experiment>'", "<experiment>") if "[" in " ".join(words) else " ".join(words)
-
-
-def synopsis(command: str) -> bool:
-    """Whether it names a subcommand or its options, and is nothing to be typed."""
-    words = command.split(" ")
-    if words[0] != "personahub":
-        return False
-    placeholders = ("[", "CONFIG", "URL", "NAME/STAGE", "IN.jsonl OUT", "IN OUT")
-    return len(words) == 2 or words[1:] == ["personas", "import"] or any(each in command for each in placeholders)
-
+NOT_RUN = {"make test": "it is what runs this"}
 
 WRITTEN = written()
-KNOWN = {_spelled(shlex.split(each)) for each in (*RUN, *ELSEWHERE, *NOT_RUN)} | {_spelled(words) for words in TOOLS}
+OURS = {spelled(shlex.split(each)) for each in (*RUN, *BENCHMARKS, *SERVICES, *ELSEWHERE, *NOT_RUN)}
 
 
 def test_every_command_is_run_or_has_a_reason_not_to_be() -> None:
-    unknown = {each for each in WRITTEN - KNOWN if not synopsis(each) and not BENCHMARK.fullmatch(each)}
+    tools = {spelled(words) for words in TOOLS}
+    unknown = {each for each in WRITTEN - OURS - tools if not synopsis(each)}
     assert not unknown, "add it to RUN in tests/test_commands.py"
-    assert not {_spelled(shlex.split(each)) for each in (*RUN, *ELSEWHERE, *NOT_RUN)} - WRITTEN, (
-        "no page has it any more"
-    )
+    assert not OURS - WRITTEN, "no page has it any more"
     assert all((ROOT / file).is_file() for file in ELSEWHERE.values())
 
 
@@ -178,30 +152,15 @@ def test_synopses_name_what_there_is(command: str, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("command", NOT_RUN, ids=str)
 def test_what_is_not_run_is_there(command: str) -> None:
-    words = shlex.split(command)
-    if words[0] == "personahub":
-        assert words in EXPERIMENTS or _parser().parse_args(words[1:])  # the experiments are planned by test_readme
-    elif words[0] == "make":
-        done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-    elif words[0] == "python":
-        assert words[1] == "-m" or (ROOT / words[1]).is_file()
-        options = [word for word in words[2:] if word.startswith("--")]
-        assert all(f'"{option}"' in (ROOT / words[1]).read_text(encoding="utf-8") for option in options)
-
-
-@pytest.mark.parametrize("command", sorted(each for each in WRITTEN if BENCHMARK.fullmatch(each)))
-def test_benchmarks_have_the_options_that_the_pages_name(command: str) -> None:
-    words = shlex.split(command)
-    text = (ROOT / "benchmarks" / f"{words[2].partition('.')[2]}.py").read_text(encoding="utf-8")
-    assert all(f'"{word}"' in text for word in words[3:] if word.startswith("--"))
+    done = subprocess.run(["make", "-n", *command.split(" ")[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the commands are typed: the checkout's configs, and files under the names that the pages use."""
     folder = tmp_path_factory.mktemp("typed")
-    for name in ("configs", "benchmarks", "eval", "synth", "train", "personahub"):
+    for name in ("configs", "benchmarks", "eval", "synth", "train", "personahub", "tests"):
         (folder / name).symlink_to(ROOT / name)
     texts = (ROOT / "configs/data/walks_of_life.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:6]
     for name in ("my_texts", "documents"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from personahub.core.answers import LABELS, Policy, check_file
+from personahub.core.answers import Policy, check_file
 from personahub.core.errors import UserError
 
 
@@ -72,7 +73,8 @@ def test_a_file_without_a_single_fit_row_is_the_users_mistake(tmp_path):
         check_file(source, target)
     assert target.read_text(encoding="utf-8").count('"verdict": "error"') == 3
     source.write_text("", encoding="utf-8")
-    assert check_file(source, target) == dict.fromkeys(LABELS, 0)
+    with pytest.raises(UserError, match=r"in\.jsonl: there are no rows"):
+        check_file(source, target)
 
 
 def test_standard_input_and_output_are_a_pipe():
@@ -113,3 +115,22 @@ def test_the_input_is_never_overwritten(tmp_path):
     with pytest.raises(UserError, match="would overwrite"):
         check_file(source, source)
     assert source.read_text(encoding="utf-8") == '{"gold": "1", "pred": "1"}\n'
+
+
+def test_what_is_no_file_of_rows_is_one_line_and_leaves_no_output(tmp_path):
+    for name, said in (("empty.jsonl", "there are no rows"), ("a.jsonl.gz", "plain and not compressed")):
+        (tmp_path / name).write_bytes(b"\n")
+        with pytest.raises(UserError, match=f"{name}: .*{said}"):
+            check_file(tmp_path / name, tmp_path / "out.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "in.jsonl").write_text('{"gold": "1", "pred": "1"}\n')
+    with pytest.raises(UserError, match="pipe: is no ordinary file"):
+        check_file(tmp_path / "in.jsonl", tmp_path / "pipe")
+    with pytest.raises(UserError, match="workers 0"):
+        check_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", workers=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl.gz", "empty.jsonl", "in.jsonl", "pipe"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"gold": "1", "pred": "1"}\n', encoding="utf-8-sig")
+    assert check_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")["correct"] == 1

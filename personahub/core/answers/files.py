@@ -17,10 +17,12 @@ from typing import Any, TextIO
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.pool import CheckerPool
 from personahub.core.answers.verdict import LABELS, Verdict
+from personahub.core.artifact import replacing
 from personahub.core.errors import UserError
 
 Row = dict[str, Any]
 STANDARD = "-"  # instead of a path: standard input or output
+OTHER_FORMATS = (".parquet", ".arrow", ".csv", ".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
 def check_file(
@@ -37,7 +39,7 @@ def check_file(
 
     Streams: memory does not grow with the file. Rows keep their order. A line that is no JSON object or
     lacks a field becomes a row with verdict `error` whose rule says so. A target file appears when it is
-    complete; until then it is `<target>.partial`.
+    complete.
 
     Args:
         source: JSON lines, or `-` for standard input.
@@ -52,9 +54,13 @@ def check_file(
         How many rows got each verdict; all five labels are present.
 
     Raises:
-        UserError: `source` cannot be read, `target` cannot be written, they are the same file, or not a
-            single row could be checked (`target` says why for each).
+        UserError: `source` cannot be read or has no rows, `target` cannot be written, they are the same file,
+            or not a single row could be checked (`target` says why for each).
     """
+    if workers < 1:
+        raise UserError(f"workers {workers}: at least one process checks")
+    if Path(source).suffix in OTHER_FORMATS:
+        raise UserError(f"{source}: JSON lines are checked, plain and not compressed; convert the file first")
     if STANDARD not in (str(source), str(target)) and Path(source).resolve() == Path(target).resolve():
         raise UserError(f"{target}: the output would overwrite the input; give another name")
     counts: Counter[str] = Counter(dict.fromkeys(LABELS, 0))
@@ -65,6 +71,8 @@ def check_file(
                 counts[verdict.label] += 1
                 faults += [fault] if fault and not faults else []
                 out.write(json.dumps({**row, **_fields(verdict)}, ensure_ascii=True) + "\n")
+            if not any(counts.values()):
+                raise UserError(f"{_name(source)}: there are no rows")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
     if faults and counts["error"] == sum(counts.values()):
@@ -89,11 +97,8 @@ def _output(target: str | Path) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    target = Path(target)
-    partial = target.with_name(target.name + ".partial")
-    with partial.open("w", encoding="utf-8") as out:
+    with replacing(Path(target)) as partial, partial.open("w", encoding="utf-8") as out:
         yield out
-    partial.replace(target)
 
 
 def _checked(
@@ -118,7 +123,7 @@ def _checked(
 def _parsed(line: str, place: str, gold_field: str, pred_field: str) -> tuple[Row, str | None]:
     """The row, and what is wrong with it; of what is no row, its place is kept."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.removeprefix("\ufeff"))  # some editors begin a file with a byte order mark
     except (ValueError, RecursionError) as error:
         return {"line": place}, f"{place} is not JSON: {error}"
     if not isinstance(row, dict):
