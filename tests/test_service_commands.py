@@ -13,7 +13,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import subprocess
 import sys
 import threading
@@ -184,8 +183,8 @@ def make(target: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_make_lint_passes() -> None:
-    if not all(shutil.which(tool, path=str(TOOLS)) for tool in ("ruff", "pyright", "lint-imports")):
-        pytest.skip("the extra `dev` is not installed")
+    if not (ROOT / ".venv" / "bin" / "pyright").exists():
+        pytest.skip("no .venv with the extra `dev`, which is where pyright looks for packages")
     done = make("lint")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 errors" in done.stdout
