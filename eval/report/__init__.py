@@ -20,14 +20,14 @@ from personahub.core.artifact import write_json
 from personahub.core.config import StageConfig
 from personahub.core.stage import Stage
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("*",)
 
 
 class Config(StageConfig):
     """How much of the records is shown."""
 
-    samples: int = Field(default=36, ge=0, le=200, description="Problems whose whole lineage can be browsed.")
+    samples: int = Field(default=36, ge=0, le=200, description="Records whose whole lineage can be browsed.")
     examples_per_reason: int = Field(default=2, ge=0, le=10, description="Rejected records shown per stage and reason.")
 
 

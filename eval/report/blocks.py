@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
@@ -79,6 +79,6 @@ class Section:
     panels: Sequence[Panel] = ()
     funnel: Sequence[Mapping[str, Any]] = ()
     samples: Sequence[Mapping[str, Any]] | None = None
-    outcomes: Sequence[str] = ()
+    outcomes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of the samples, kept and rejected
     commands: Sequence[str] = ()
     table: Table | None = None

@@ -10,11 +10,11 @@ from typing import Any
 
 from eval.report.blocks import SAMPLE_KINDS, Panel, Section, Table
 from eval.report.charts import Line, Segment, bar, line_chart, percent
+from eval.report.summary import NO_DATA
 from personahub.core.progress import format_number, format_seconds
 
 _COLOURS = 6  # CSS classes c0 to c5
-_NO_DATA = ("train.", "eval.")  # packages whose stages make no records on the way to training data
-_GIST = 180  # characters of a problem before it is opened
+_GIST = 180  # characters of a record before it is opened
 _CURVES = {
     "train/loss": "training loss",
     "eval/accuracy": "accuracy on the validation slice",
@@ -24,7 +24,7 @@ _CURVES = {
 
 def funnel(summary: Mapping[str, Any], examples: Mapping[str, Any]) -> Section | None:
     """What came in, went on and was rejected, stage by stage."""
-    stages = [stage for stage in summary["stages"] if not stage["module"].startswith(_NO_DATA)]
+    stages = [stage for stage in summary["stages"] if not stage["module"].startswith(NO_DATA)]
     if not stages:
         return None
     widest = max(stage["rows_out"] + sum(stage["rejected"].values()) for stage in stages)
@@ -163,21 +163,22 @@ def samples(chosen: Sequence[Mapping[str, Any]]) -> Section | None:
     if not chosen:
         return None
     shown = [{**sample, **_outcome(sample)} for sample in chosen]
-    outcomes = sorted({sample["label"] for sample in shown})
-    lead = "A sample of the problems, each followed from the text it came from to its verdict."
+    rejected = sorted({sample["label"] for sample in shown if sample["outcome"] == "rejected"})
+    kept = dict.fromkeys(sample["label"] for sample in shown if sample["outcome"] != "rejected")
+    outcomes = {name: labels for name, labels in (("kept", list(kept)), ("rejected", rejected)) if labels}
+    lead = "A sample of the records, each followed from the text it came from to its verdict."
     return Section("samples", "Samples", "Samples", lead, samples=shown, outcomes=outcomes)
 
 
 def _outcome(sample: Mapping[str, Any]) -> dict[str, str]:
-    text = sample["problem"]["text"].split("\n", 1)[0]
-    gist = (
-        text
-        if len(text) <= _GIST
-        else f"{text[: text.rfind('$', 0, _GIST) if text.count('$', 0, _GIST) % 2 else _GIST]} …"
-    )
+    gist = next((part["gist"] for part in sample["parts"] if part["gist"]), "")
+    if not gist and sample["personas"]:
+        gist = sample["personas"][-1]["persona"]
+    if len(gist) > _GIST:
+        gist = f"{gist[: gist.rfind('$', 0, _GIST) if gist.count('$', 0, _GIST) % 2 else _GIST]} …"
     if sample["outcome"] == "rejected":
         return {"label": str(sample["reason"]).partition(": ")[2], "series": "dropped", "gist": gist}
-    return {"label": sample["outcome"], "series": "kept", "gist": gist}
+    return {"label": sample["stage"] or sample["outcome"], "series": "kept", "gist": gist}
 
 
 def repeat(summary: Mapping[str, Any]) -> Section:

@@ -27,6 +27,7 @@ SIMULATED_NOTICE = (
 _SIMULATED_KINDS = {"simulated", "synth.simulated.engine"}
 _SIMULATED_MODEL = "simulated-teacher"  # what it calls itself behind an HTTP endpoint, too
 _NEAR_ZERO = 0.05
+NO_DATA = ("train.", "eval.")  # packages whose stages make no records on the way to training data
 
 
 def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
