@@ -36,6 +36,7 @@ _KINDS = {  # by columns; the first that fits
     "persona": {"persona", "hop"},
     "document": {"text", "source"},
 }
+_TITLES = {"npc": "Game character"}  # of use cases whose name is no word
 _SPEAKERS = {"assistant": ("User", "Assistant"), "two_personas": ("Persona", "Partner")}
 _TALK = 6000  # characters that are shown of a conversation
 _MOST_FIELDS = 8  # of a profile; ours have four
@@ -77,7 +78,7 @@ def _last_of_their_kind(artifacts: Sequence[Artifact]) -> list[tuple[Artifact, s
 
 def kind_of(names: Collection[str]) -> str | None:
     """What records with these columns are: a key of `_KINDS`, or None."""
-    return next((kind for kind, columns in _KINDS.items() if columns <= set(names)), None)
+    return next((kind for kind, columns in _KINDS.items() if columns | {"id"} <= set(names)), None)
 
 
 def _kept_samples(ends: Sequence[tuple[Artifact, str]], count: int, seed: int) -> list[dict[str, Any]]:
@@ -139,7 +140,8 @@ def _parts(kind: str | None, row: Row) -> list[Row]:
 def _text_part(row: Row, notes: Sequence[str | None]) -> Row:
     if row["use_case"] == "tool_interface":
         return _interface_part(row["text"], notes)
-    return part(row["use_case"].replace("_", " ").capitalize(), row["text"], notes)
+    title = _TITLES.get(row["use_case"]) or row["use_case"].replace("_", " ").capitalize()
+    return part(title, row["text"], notes)
 
 
 def _interface_part(interface: str, notes: Sequence[str | None]) -> Row:

@@ -34,6 +34,7 @@ from tests.eval.example_rows import (
     solved,
     verified,
 )
+from tests.eval.example_use_cases import write_use_cases
 
 ENGINE = '''
 """Answers "a x b + c" problems, right as often as its model's skill."""
@@ -201,6 +202,16 @@ def experiment(tmp_path_factory: pytest.TempPathFactory, build: Build, run: Any,
     return made
 
 
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory, build: Build) -> dict[str, Artifact]:
+    """Artifacts of an experiment that verifies nothing: personas and what each use case makes of them."""
+    root = tmp_path_factory.mktemp("runs") / "collection"
+    made: dict[str, Artifact] = {}
+    _personas(root, made, build)
+    write_use_cases(root, made, build)
+    return made
+
+
 TEACHER = {"engine": {"kind": "simulated", "model": "simulated-teacher", "persona_faults": 0.1}}
 
 
@@ -240,6 +251,7 @@ def _personas(root: Path, made: dict[str, Artifact], build: Build) -> None:
         persona_row(text, first[i]["document_id"], first[i], "colleague" if i % 2 else "neighbour")
         for i, text in enumerate(RELATIVES)
     ]
+    related[0]["profile"] = json.dumps({"occupation": "deckhand", "interests": ["knots", "tidal pools"]})
     made["related_personas"] = build(
         root / "related_personas",
         "personahub.persona_to_persona",

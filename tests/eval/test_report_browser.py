@@ -24,6 +24,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SCREENS = [("desktop", "light"), ("phone", "dark")]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -47,10 +48,28 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture(params=[("desktop", "light"), ("phone", "dark")], ids="-".join)
+@pytest.fixture(scope="module")
+def collection_url(
+    collection: dict[str, Artifact], run: Callable[..., Artifact], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    folder = run(tmp_path_factory.mktemp("browser") / "collection", "eval.report", collection).path
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture(params=SCREENS, ids="-".join)
 def page(request: pytest.FixtureRequest, browser: Any, page_url: str) -> Iterator[Any]:
-    """The report, opened; whatever went wrong in the browser fails the test."""
-    device, scheme = request.param
+    """The report on a verified run, opened."""
+    yield from opened_page(browser, page_url, *request.param)
+
+
+@pytest.fixture(params=SCREENS, ids="-".join)
+def collection_page(request: pytest.FixtureRequest, browser: Any, collection_url: str) -> Iterator[Any]:
+    """The report on a run that verified nothing, opened."""
+    yield from opened_page(browser, collection_url, *request.param)
+
+
+def opened_page(browser: Any, page_url: str, device: str, scheme: str) -> Iterator[Any]:
+    """The page at an address; whatever goes wrong in the browser until it is closed fails the test."""
     context = browser.new_context(viewport=DESKTOP if device == "desktop" else PHONE, color_scheme=scheme)
     opened = context.new_page()
     faults: list[str] = []
@@ -159,6 +178,31 @@ def test_search_and_filter_narrow_the_samples(page: Any) -> None:
     page.fill("#query", "no such word anywhere")
     assert page.evaluate(shown) == 0
     assert page.is_visible("#nothing")
+
+
+def test_records_of_an_unverified_run_are_read_and_filtered(collection_page: Any) -> None:
+    page, shown = collection_page, "document.querySelectorAll('.sample:not([hidden])').length"
+    outcomes = page.eval_on_selector_all("#outcome option", "all => all.map(one => one.value)")
+    assert {"", "personas", "npcs", "dialogues", "tools", "refusal", "no_function"} <= set(outcomes)
+    counts = {}
+    for outcome in outcomes:
+        page.select_option("#outcome", outcome)
+        counts[outcome] = page.evaluate(shown)
+    assert all(counts.values())
+    assert counts.pop("") == sum(counts.values()) == 36
+    page.select_option("#outcome", "dialogues")
+    page.fill("#query", "PARTNER twice")
+    assert page.evaluate(shown) == counts["dialogues"]
+    page.locator("#query").press("Tab")
+    page.keyboard.press("Tab")  # over the filter to the first that is shown
+    page.keyboard.press("Enter")
+    assert "Check it twice." in page.inner_text(".sample[open] .trail")
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    page.fill("#query", "")
+    page.select_option("#outcome", "")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.images.length") == 0
+    assert page.evaluate("document.body.innerText").count('onerror="alert(1)"') >= 1
 
 
 def test_the_keyboard_is_enough(page: Any) -> None:

@@ -96,13 +96,14 @@ def poisoned(artifact: Artifact, folder: Path, payloads: Iterator[str]) -> Artif
     return open_artifact(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["experiment", "collection"])
 def page_url(
-    experiment: dict[str, Artifact], run: Callable[..., Artifact], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, run: Callable[..., Artifact], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     root = tmp_path_factory.mktemp("hostile")
     payloads = itertools.cycle(PAYLOADS)
-    hostile = {name: poisoned(artifact, root / name, payloads) for name, artifact in experiment.items()}
+    made: dict[str, Artifact] = request.getfixturevalue(request.param)
+    hostile = {name: poisoned(artifact, root / name, payloads) for name, artifact in made.items()}
     return (run(root / "report", "eval.report", hostile).path / "index.html").as_uri()
 
 

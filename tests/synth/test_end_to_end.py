@@ -57,7 +57,7 @@ def run_use_cases(repository: Path, folder: Path, personas: Artifact, changes: d
     """configs/usecases.yaml with `personas` adopted instead of inferred; `changes` are laid over its sections."""
     base = yaml.safe_load((repository / "configs" / "usecases.yaml").read_text(encoding="utf-8"))
     stages = {**base["stages"], **changes.get("stages", {}), "personas": {"adopt": str(personas.path)}}
-    del stages["sources"]
+    del stages["sources"], stages["report"]
     file = folder / "usecases.yaml"
     file.write_text(yaml.safe_dump({**base, **changes, "stages": stages}), encoding="utf-8")
     words = [sys.executable, "-m", "personahub", "run", str(file), "--runs", str(folder / "runs")]
