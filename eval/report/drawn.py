@@ -65,13 +65,13 @@ def part(title: str, text: str | None, notes: Sequence[str | None] = (), form: s
 
     Args:
         title: its heading.
-        text: what it says; its first line is also the record's in the list of all.
+        text: what it says; its first line with a word is also the record's in the list of all.
         notes: small print beside the heading.
         form: prose; code; reply (what a model wrote, in a box); talk (with `turns`).
         more: `turns`, as [{speaker, text}]; `gist`, in place of the first line.
     """
     shown = cut(text, SOLUTION)
-    line = next((line for line in shown.splitlines() if line.strip()), "")
+    line = next((line for line in shown.splitlines() if any(map(str.isalnum, line))), shown.strip())
     return {"title": title, "text": shown, "notes": list(notes), "form": form, "gist": line, "turns": (), **more}
 
 

@@ -160,8 +160,8 @@ def _conversation_parts(row: Row, notes: Sequence[str | None]) -> list[Row]:
     ]
     parts = [part("Partner", cut(row["partner"], PERSONA), gist="")] if row.get("partner") else []
     if turns:
-        title = f"Conversation of {len(turns)} turns"
-        parts.append(part(title, messages[0]["content"], notes, "talk", turns=turns))
+        length = f"{len(turns)} turn{'s' if len(turns) > 1 else ''}"
+        parts.append(part("Conversation", messages[0]["content"], [length, *notes], "talk", turns=turns))
     return parts
 
 

@@ -86,7 +86,7 @@ def test_the_page_says_what_each_record_is(collection: dict[str, Artifact], run:
     for shown in (
         "Game character npc · zero_shot · simulated-teacher",
         "Instruction instruction · zero_shot · the persona was not shown",
-        "Conversation of 4 turns dialogue · simulated-teacher Persona How do I begin? Partner With a list.",
+        "Conversation 4 turns · dialogue · simulated-teacher Persona How do I begin? Partner With a list.",
         "Interface tool_interface · simulated-teacher",
         "occupation deckhand",
         "kept by tools; licence CC0-1.0",
@@ -116,6 +116,6 @@ def test_long_records_leave_the_page_small(
     }
     path = run(tmp_path / "report", "eval.report", collection | made, {"samples": 200}).path
     html = (path / "index.html").read_text(encoding="utf-8")
-    assert "Conversation of 40 turns" in html
+    assert "40 turns · " in html
     assert "(57,000 more characters)" in html
     assert len(html.encode()) < 5_000_000
