@@ -299,8 +299,8 @@ def test_config_errors_name_their_key(run_dedup: Dedup, config: dict[str, Any], 
 
 def test_forecast_counts_what_the_packaged_embedder_takes() -> None:
     surface: Any = {"method": "surface", "threshold": 0.9}
-    embedding = {"method": "embedding", "threshold": 0.9, "embedder": {"kind": "minilm"}}
-    hashing = {**embedding, "embedder": {"kind": "hashing"}}
+    embedding: Any = {"method": "embedding", "threshold": 0.9, "embedder": {"kind": "minilm"}}
+    hashing: Any = {**embedding, "embedder": {"kind": "hashing"}}
     for rows in (10**6, 10**9):
         by_words, by_hashes, by_meaning = (
             dedup.forecast(dedup.Config(methods=methods), {"personas": rows})
