@@ -254,6 +254,8 @@ def _forget(options: argparse.Namespace) -> int:
 def _wandb(options: argparse.Namespace) -> int:
     from personahub.core.tracking import offline_runs, sync
 
+    if not options.runs.is_dir():
+        raise UserError(f"{options.runs}: no such folder; --runs names the one that holds the experiments")
     found = offline_runs(options.runs)
     if not found:
         print(f"{options.runs}: no run that was tracked offline and is not sent yet (tracking.wandb=offline)")
