@@ -1,6 +1,6 @@
 """The command line: `personahub plan | run | show | diff | check | complete | dedup | personas | push | cache | wandb | forget`.
 
-Exit codes: 0 done, 1 a stage failed, 2 something for the user to mend, 130 interrupted.
+Exit codes: 0 done, 1 a stage failed or no request of a file was answered, 2 something for the user to mend, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from personahub.core.plan_table import format_plan
 from personahub.core.progress import format_seconds
 from personahub.core.runner import StageFailedError, run_experiment
 from personahub.core.worker import COMMAND_VARIABLE
+from personahub.file_commands import add_commands as add_file_commands
 from personahub.persona_commands import add_commands as add_persona_commands
 
 Commands = Any  # what argparse has no public name for: the object that `add_subparsers` returns
@@ -83,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"personahub {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
-        _add_plan, _add_run, _add_show, _add_check, _add_complete, _add_dedup, _add_cache, add_persona_commands, _add_push,
-        _add_forget, _add_wandb, _add_diff,
+        _add_plan, _add_run, _add_show, add_file_commands, add_persona_commands, _add_push, _add_forget, _add_wandb,
+        _add_cache, _add_diff,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -120,76 +121,6 @@ def _add_show(commands: Commands) -> None:
     show.add_argument("-n", type=int, default=3, help="records to show (default 3)")
     show.add_argument("--rejected", action="store_true", help="show rejected records instead")
     show.set_defaults(command=_show)
-
-
-def _add_check(commands: Commands) -> None:
-    check = commands.add_parser(
-        "check",
-        help="grade predicted answers against reference answers, row by row",
-        description="Rows that cannot be checked are written with verdict `error` and the reason, and counted; "
-        "they change no exit code, unless there is no other row.",
-    )
-    check.add_argument("source", metavar="IN.jsonl", help="rows with a reference and a predicted answer; - reads stdin")
-    check.add_argument(
-        "target",
-        metavar="OUT.jsonl",
-        help="the rows with verdict, extracted answer, rule, milliseconds; - writes stdout",
-    )
-    check.add_argument("--gold-field", default="gold", metavar="FIELD", help="with the reference (default: gold)")
-    check.add_argument("--pred-field", default="pred", metavar="FIELD", help="with the answer to grade (default: pred)")
-    check.add_argument("--policy", choices=("lenient", "strict"), default="lenient", help="for contested cases")
-    check.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="checker processes")
-    check.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS", help="for one row (default 5)")
-    check.set_defaults(command=_check)
-
-
-def _add_complete(commands: Commands) -> None:
-    complete = commands.add_parser("complete", help="answer a file of chat requests (OpenAI's batch format), resumably")
-    complete.add_argument("source", type=Path, metavar="REQUESTS.jsonl", help="custom_id, method, url, body per line")
-    complete.add_argument("target", type=Path, metavar="OUT.jsonl", help="the replies, in the same order")
-    complete.add_argument("--base-url", required=True, help="up to, not including, /chat/completions")
-    complete.add_argument("--model", help="of every request, over what its body says")
-    complete.add_argument("--n", type=int, help="completions of every request, over what its body says")
-    complete.add_argument("--concurrency", type=int, default=64, help="requests in flight at once (default 64)")
-    complete.add_argument("--rpm", type=float, help="requests per minute")
-    complete.add_argument("--tpm", type=float, help="tokens per minute, both ways")
-    complete.add_argument("--price-input", type=float, help="USD per million prompt tokens")
-    complete.add_argument("--price-output", type=float, help="USD per million completion tokens")
-    complete.add_argument("--max-cost-usd", type=float, help="stop before more is spent; needs the prices")
-    complete.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable that holds the key")
-    complete.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one try (default 600)")
-    complete.set_defaults(command=_complete)
-
-
-def _add_dedup(commands: Commands) -> None:
-    dedup = commands.add_parser(
-        "dedup",
-        help="near-duplicates out of JSONL and Parquet files",
-        description="Rows that stay are copied as they are. OUT.dropped.jsonl tells of each other row why, and which "
-        "row covers it. `surface` finds all pairs whose sets of words have at least this Jaccard similarity, "
-        "`minhash` nearly all of those of word n-grams, for long texts; `embedding` goes by the cosine of vectors.",
-    )
-    dedup.add_argument("source", type=Path, metavar="IN", help="a .jsonl or .parquet file, or a folder of them")
-    dedup.add_argument("target", type=Path, metavar="OUT", help="a file of the same kind")
-    dedup.add_argument(
-        "--method", choices=("surface", "minhash", "embedding"), default="surface", help="default: surface"
-    )
-    dedup.add_argument("--threshold", type=float, default=0.9, help="default 0.9")
-    dedup.add_argument("--text-field", default="persona", help="what is compared (default: persona)")
-    dedup.add_argument("--against", type=Path, metavar="EXISTING", help="rows that stay, whatever is in IN")
-    dedup.add_argument("--keep", choices=("first", "longest"), default="first", help="of near-duplicates")
-    dedup.add_argument("--score-field", metavar="FIELD", help="of near-duplicates keep the one with the highest number")
-    dedup.add_argument("--ngram", type=int, default=1, help="words in a row, for minhash (default 1)")
-    dedup.add_argument(
-        "--embedder", default="minilm", help="minilm, hashing, or a sentence-transformers model or folder"
-    )
-    dedup.add_argument(
-        "--search",
-        choices=("exact", "clustered"),
-        default="exact",
-        help="among vectors: all pairs, or within the nearest eight clusters, for more than a few million rows",
-    )
-    dedup.set_defaults(command=_dedup)
 
 
 def _add_cache(commands: Commands) -> None:
@@ -268,30 +199,6 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _dedup(options: argparse.Namespace) -> int:
-    from personahub.dedup_files import Options, deduplicate_files, embedder
-
-    started = time.monotonic()
-    counts = deduplicate_files(
-        options.source,
-        options.target,
-        Options(
-            method=options.method,
-            threshold=options.threshold,
-            text_field=options.text_field,
-            keep=options.keep,
-            score_field=options.score_field,
-            ngram=options.ngram,
-            search=options.search,
-            embedder=embedder(options.embedder),
-        ),
-        options.against,
-    )
-    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    print(f"{options.target}: {told}, in {format_seconds(time.monotonic() - started)}")
-    return 0
-
-
 def _show(options: argparse.Namespace) -> int:
     artifact = open_artifact(options.artifact)
     _print_head(artifact)
@@ -314,50 +221,6 @@ def _print_head(artifact: Artifact) -> None:
         print(f"  usage: {manifest.usage.model_dump()}")
     if manifest.summary:
         print(f"  summary: {json.dumps(manifest.summary, ensure_ascii=False)[:2000]}")
-
-
-def _check(options: argparse.Namespace) -> int:
-    from personahub.core.answers import Policy, check_file
-
-    if not 0 < options.deadline < float("inf"):
-        raise UserError(f"--deadline {options.deadline:g}: a row needs some time, such as --deadline 5")
-    counts = check_file(
-        options.source,
-        options.target,
-        gold_field=options.gold_field,
-        pred_field=options.pred_field,
-        workers=max(options.workers, 1),
-        deadline_s=options.deadline,
-        policy=Policy.strict() if options.policy == "strict" else Policy(),
-    )
-    total = max(sum(counts.values()), 1)
-    summary = ", ".join(f"{label} {number:,} ({100 * number / total:.1f}%)" for label, number in counts.items())
-    print(summary, file=sys.stderr if options.target == "-" else sys.stdout)
-    return 0
-
-
-def _complete(options: argparse.Namespace) -> int:
-    from personahub.complete import complete_file, describe
-    from personahub.core.config import parse_config
-    from personahub.core.engines.endpoint import EndpointConfig
-
-    prices = (options.price_input, options.price_output)
-    values = {
-        "kind": "openai",
-        "model": options.model or "",
-        "base_url": options.base_url,
-        "concurrency": options.concurrency,
-        "rpm": options.rpm,
-        "tpm": options.tpm,
-        "price": None if None in prices else {"input": prices[0], "output": prices[1]},
-        "max_cost_usd": options.max_cost_usd,
-        "api_key_env": options.api_key_env,
-        "timeout_s": options.timeout,
-    }
-    config = parse_config(EndpointConfig, values, "complete")
-    overrides = {name: value for name in ("model", "n") if (value := getattr(options, name)) is not None}
-    print(describe(options.target, complete_file(options.source, options.target, config, overrides)))
-    return 0
 
 
 def _cache(options: argparse.Namespace) -> int:
@@ -391,6 +254,8 @@ def _forget(options: argparse.Namespace) -> int:
 def _wandb(options: argparse.Namespace) -> int:
     from personahub.core.tracking import offline_runs, sync
 
+    if not options.runs.is_dir():
+        raise UserError(f"{options.runs}: no such folder; --runs names the one that holds the experiments")
     found = offline_runs(options.runs)
     if not found:
         print(f"{options.runs}: no run that was tracked offline and is not sent yet (tracking.wandb=offline)")

@@ -50,6 +50,8 @@ from personahub.dedup_rows import read, visiting_order
 VERSION = "1"
 INPUTS = ("personas", "against?")
 WORK = Work(cpu_seconds=2.3e-05, memory_bytes=1700, disk_bytes=63, measured_by="benchmarks.million")
+_EMBEDDING_CPU_SECONDS = 1 / 309  # a persona, by the packaged MiniLM
+_EMBEDDING_MEASURED_BY = "python -m benchmarks.embedding_dedup --only-rates"
 
 _VECTORS = "vectors"  # folder of the embeddings made so far, while the stage is unfinished
 DECISIONS = "decisions"  # folder of what was decided on the rows of each shard, while shards are written
@@ -159,12 +161,17 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     from personahub import dedup_partitioned  # which imports this module
 
     rows = rows_in["personas"]
-    embedders = [describe(method.embedder) for method in config.methods if isinstance(method, Embedding)]
-    notes = tuple(f"embeds up to {rows:,} texts with {name}" for name in embedders)
-    partitioned = dedup_partitioned.forecast(config, rows)
-    if partitioned is None:
-        return Forecast(rows_out=rows, notes=notes)
-    return replace(partitioned, notes=(*partitioned.notes, *notes))
+    embedders = [method.embedder for method in config.methods if isinstance(method, Embedding)]
+    notes = tuple(f"embeds up to {rows:,} texts with {describe(embedder)}" for embedder in embedders)
+    packaged = rows * sum(embedder.kind == "minilm" and embedder.device in ("auto", "cpu") for embedder in embedders)
+    if packaged:
+        hours = packaged * _EMBEDDING_CPU_SECONDS / 3600
+        notes += (f"{hours:,.2f} of the CPU-hours embed, without a GPU ({_EMBEDDING_MEASURED_BY})",)
+    whole = dedup_partitioned.forecast(config, rows)
+    if whole is None:
+        whole = Forecast(rows_out=rows, cpu_seconds=rows * WORK.cpu_seconds)
+    cpu = whole.cpu_seconds + packaged * _EMBEDDING_CPU_SECONDS
+    return replace(whole, cpu_seconds=cpu, notes=(*whole.notes, *notes))
 
 
 class _Decisions:

@@ -43,6 +43,7 @@ SMALL: dict[str, str] = {
         "--rows 2000 --personas FOLDER/personas.jsonl --folder FOLDER/executors",
     "python -m benchmarks.embedding_dedup --rows 100000":
         "--rows 300 --compared 32 --no-faiss --folder FOLDER/embedding FOLDER/personas.jsonl",
+    "python -m benchmarks.embedding_dedup --only-rates": "--compared 32 FOLDER/personas.jsonl",
     GRADERS: "--limit 3 --no-lm-eval",
     "python benchmarks/generation_loop.py": CLIENTS,
     "python benchmarks/generation_loop.py --long 200000": f"{CLIENTS} --long 300",

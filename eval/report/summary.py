@@ -260,10 +260,13 @@ def read_metrics(artifact: Artifact) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     steps: dict[int, dict[str, Any]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        if entry.get("step") is not None:
-            steps[entry["step"]] = steps.get(entry["step"], {}) | entry
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.endswith("\n"):  # a kill has cut it short
+                break
+            entry = json.loads(line)
+            if entry.get("step") is not None:
+                steps[entry["step"]] = steps.get(entry["step"], {}) | entry
     return [steps[step] for step in sorted(steps)]
 
 

@@ -146,6 +146,8 @@ def test_offline_runs_are_listed_and_sending_them_needs_an_account(tmp_path: Pat
     refused = sync()
     assert refused.returncode == 2
     assert "wandb login" in refused.stderr
+    nowhere = sync("--runs", "nosuch")
+    assert (nowhere.returncode, nowhere.stderr.partition(";")[0]) == (2, "error: nosuch: no such folder")
 
 
 def test_a_server_out_of_reach_costs_a_line_and_no_run(tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ def test_metrics_of_a_resumed_run_are_read_once(build: Any, tmp_path: Path) -> N
         {"step": 10, "train/loss": 2.5},
         {"note": 1},
     ]
-    (artifact.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cut_short = '{"step": 15, "train/lo'  # by a kill
+    (artifact.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + cut_short)
     assert [(entry["step"], entry["train/loss"]) for entry in read_metrics(artifact)] == [(5, 3.0), (10, 2.5)]
 
 

@@ -80,6 +80,8 @@ def test_a_row_that_cannot_be_answered_has_its_error_and_the_others_go_on(chaos,
     assert first["error"] is third["error"] is second["response"] is None
     assert second["error"]["code"] == "prompt_too_long"
     assert "2 replies, 1 errors (prompt_too_long 1)" in capsys.readouterr().out
+    assert main(words(write(tmp_path / "bad.jsonl", rows[1:2]), tmp_path / "none.jsonl", server.base_url)) == 1
+    assert "0 replies, 1 errors" in capsys.readouterr().out
 
 
 def test_the_money_limit_stops_and_raising_it_goes_on(chaos, tmp_path: Path, capsys) -> None:

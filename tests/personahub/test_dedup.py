@@ -297,6 +297,20 @@ def test_config_errors_name_their_key(run_dedup: Dedup, config: dict[str, Any], 
         run_dedup([["a"]], **config)
 
 
+def test_forecast_counts_what_the_packaged_embedder_takes() -> None:
+    surface: Any = {"method": "surface", "threshold": 0.9}
+    embedding: Any = {"method": "embedding", "threshold": 0.9, "embedder": {"kind": "minilm"}}
+    hashing: Any = {**embedding, "embedder": {"kind": "hashing"}}
+    for rows in (10**6, 10**9):
+        by_words, by_hashes, by_meaning = (
+            dedup.forecast(dedup.Config(methods=methods), {"personas": rows})
+            for methods in ((surface,), (surface, hashing), (surface, embedding))
+        )
+        assert by_hashes.cpu_seconds == by_words.cpu_seconds
+        assert 2 < (by_meaning.cpu_seconds - by_words.cpu_seconds) / rows * 1000 < 5
+        assert any("benchmarks.embedding_dedup" in note for note in by_meaning.notes)
+
+
 def test_forecast_of_a_billion_is_by_partitions() -> None:
     """What it takes in one process is no answer; each task's memory shrinks with their number."""
     methods: Any = [{"method": "surface"}]

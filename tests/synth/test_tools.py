@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -111,5 +112,6 @@ def test_without_a_sandbox_no_tool_is_tried(make_artifact, run_module, monkeypat
     people = make_artifact("personas", PERSONA, [{"id": "p", "persona": "A baker"}], shards=1)
     interfaces = run_module("synth.usecases", {"engine": "teacher", "use_case": "tool_interface"}, personas=people)
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "sandlock", None)  # as if it were not installed
     with pytest.raises(UserError, match="bubblewrap"):
         run_module("synth.tools", {"engine": "teacher"}, interfaces=interfaces)
