@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -138,6 +139,15 @@ def contents(artifact: Artifact) -> Any:
 def workers(title: str) -> list[Any]:
     """Processes of the cluster that are at work on `title`."""
     return [p for p in psutil.process_iter() if title in " ".join(_command(p))]
+
+
+def kill_one(title: str) -> bool:
+    """Whether one was found and is killed; between the two it may have ended by itself."""
+    for process in workers(title):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+            return True
+    return False
 
 
 def _command(process: Any) -> list[str]:
@@ -337,9 +347,8 @@ def test_lost_workers_and_node_change_no_dedup(cluster: Any, tmp_path: Path) -> 
     def kill_at(phase: str) -> None:
         while not list(tmp_path.rglob(f"dedup-ray/unique/partitions-4/*/done/{phase}")):
             time.sleep(0.005)
-        while not (found := workers("ray::_run_task")):
+        while not kill_one("ray::_run_task"):
             time.sleep(0.005)
-        os.kill(found[0].pid, signal.SIGKILL)
         lost.append(phase)
 
     def lose() -> None:
