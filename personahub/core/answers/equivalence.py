@@ -32,6 +32,13 @@ _SAID_AT_LENGTH = re.compile(  # isosceles triangle; neither even nor odd
     r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix|(?<=neither )\w+ nor \w+"
 )
 _YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
+_SYMBOLS = re.compile("[\u2190-\u22ff\u27c0-\u27ff\u2900-\u2aff]")  # arrows, operators of logic, sets and geometry
+_CALCULUS = {  # commands with which math-verify may be asked: a relation it does not know is a product to it
+    *FUNCTIONS, *GREEK, "int", "iint", "iiint", "oint", "lim", "limsup", "liminf", "to", "rightarrow", "infty", "pi",
+    "text", "le", "ge", "ne", "lt", "gt", "times", "cdot", "div", "pm", "mp", "ast", "over", "choose", "cup", "cap",
+    "setminus", "in", "dots", "begin", "end", "cr", "lvert", "rvert", "vert", "langle", "rangle", "lfloor", "rfloor",
+    "lceil", "rceil", "mathbb", "prime", "degree", "emptyset", "sup", "inf", "left", "right",
+}  # fmt: skip
 _EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
 _LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
@@ -110,7 +117,8 @@ def _second_opinion(a: str, b: str, policy: Policy) -> str | None:
 def _is_notation(text: str) -> bool:
     """Whether what we cannot read is LaTeX, not a sentence: only then has the symbolic fallback something to say."""
     letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z ]", " ", text)
-    return "\\" in text.replace(r"\text", "") and not re.search(r"[A-Za-z]{4,}", letters)
+    known = all(command in _CALCULUS for command in re.findall(r"\\([a-zA-Z]+)", text))
+    return known and "\\" in text.replace(r"\text", "") and not re.search(r"[A-Za-z]{4,}", letters)
 
 
 @lru_cache(maxsize=1024)
@@ -179,7 +187,7 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
     left, right = words_key(a, policy.ignore_case), words_key(b, policy.ignore_case)
     if not left or not right or not re.search(r"[A-Za-z]{2}", left):
         return None
-    if "\\" in a.replace(r"\text", "") or "\\" in b.replace(r"\text", ""):
+    if any("\\" in text.replace(r"\text", "") or _SYMBOLS.search(text) for text in (a, b)):
         return None
     if left == right:
         cased = words_key(a, False) != words_key(b, False)

@@ -126,8 +126,16 @@ def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
         if rule is not None:
             return rule
     if isinstance(gold, Sequence) and isinstance(pred, Sequence) and gold.kind == pred.kind == "list":
+        if gold.disjunction != pred.disjunction and not (_equations(gold) and _equations(pred)):
+            return None  # x > 1 or x < 5
         return "relations" if _unordered(gold.items, pred.items, policy) else None
     return None
+
+
+def _equations(node: Sequence) -> bool:
+    """Whether equations are listed that leave values to choose from: whether it says `or` does not matter there."""
+    lists = [free_symbols(item) for item in node.items if not isinstance(item, Relation) or "=" in item.operators]
+    return len(lists) == len(node.items) and (not node.disjunction or len(set(lists)) == 1)
 
 
 def _named_values(gold: Node, pred: Node, policy: Policy) -> str | None:
@@ -244,6 +252,8 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
         return _restated(gold, pred, policy)
     kinds = {a.kind, b.kind}
     if kinds <= {"list", "set"}:
+        if a.disjunction != b.disjunction and all(isinstance(item, Symbol) for item in (*a.items, *b.items)):
+            return None  # p or q
         distinct = "set" in kinds or all(isinstance(item, Sequence) for item in a.items)  # solutions, not values
         return "members" if _unordered(a.items, b.items, policy, distinct) else None
     if a.kind == b.kind:

@@ -21,6 +21,7 @@ from personahub.core.answers.reading.nodes import (
 )
 from personahub.core.answers.reading.tokens import Unreadable
 
+_GOES_ON = {"so", "because", "since", "thus", "hence", "therefore", "which"}  # behind a value, a sentence and no answer
 _ENVIRONMENTS = {"array", "cases", "aligned", "align", "split", "gathered"}
 
 
@@ -72,6 +73,8 @@ def _money(cursor: Cursor, currency: str) -> Node:
 
 def _words(cursor: Cursor, first: str) -> Node:
     """Words in front: `Area = 5` names a quantity, anything else is an answer in words."""
+    if first.lower() in _GOES_ON:
+        raise Unreadable("a sentence goes on")
     said = [first]
     while cursor.peek().kind == "word":
         said.append(cursor.take().value)
@@ -138,6 +141,14 @@ def _absolute(cursor: Cursor, _: str) -> Node:
     cursor.take()
     cursor.bars -= 1
     return Call("abs", (node,))
+
+
+def _barred(cursor: Cursor, _: str) -> Node:
+    """`\\bar{z}` is another variable than z, and a bar over a sum or union is an operation; over `AB` it is layout."""
+    inner = group(cursor) if cursor.peek().kind == "{" else atom(cursor)
+    if isinstance(inner, Symbol):
+        return Symbol(f"bar {inner.name}")
+    return inner if isinstance(inner, (Product, Number)) else Call("bar", (inner,))
 
 
 def _french_interval(cursor: Cursor, _: str) -> Node:
@@ -212,5 +223,6 @@ _READERS = {
     "begin": _environment,
     "currency": _money,
     "word": _words,
+    "bar over": _barred,
     "close": _french_interval,
 }
