@@ -20,7 +20,15 @@ from personahub.core.answers.reading.grammar import parse
 from personahub.core.answers.reading.nodes import Node, Ratio, Words
 from personahub.core.answers.reading.normalise import key, normalise
 from personahub.core.answers.reading.tokens import FUNCTIONS, GREEK, Unreadable
-from personahub.core.answers.reading.wording import choice_letter, clock, number_word, plain_words, same_time, words_key
+from personahub.core.answers.reading.wording import (
+    choice_letter,
+    clock,
+    date,
+    number_word,
+    plain_words,
+    same_time,
+    words_key,
+)
 
 _DECIMAL_COMMA = re.compile(
     r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)(?:[^\d()\[\]{}|,]|\\text\{[^{}\d,]*\})*$"
@@ -71,6 +79,9 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
             return "time of day"
         if left and right and (left.meridiem or right.meridiem):
             return None  # 2 p.m. and 2 a.m.
+        day = date(a)
+        if day is not None and day == date(b):
+            return "date"
         return _choice(a, b, policy) or _parsed(a, b, policy) or _worded(a, b, policy) or _second_opinion(a, b, policy)
     except RecursionError:  # the caller's own stack was nearly used up: the parser stops far below the limit
         return None
@@ -174,7 +185,9 @@ def is_readable(text: str) -> bool:
     normal = _normal(text)
     if not normal or guards.refusal(normal):
         return False
-    return not isinstance(_readings(normal, True)[0], Words) or bool(clock(normal) or choice_letter(normal))
+    return not isinstance(_readings(normal, True)[0], Words) or bool(
+        clock(normal) or date(normal) or choice_letter(normal)
+    )
 
 
 def is_name(text: str) -> bool:

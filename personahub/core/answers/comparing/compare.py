@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from fractions import Fraction
 
-from personahub.core.answers.comparing import relations, signs
+from personahub.core.answers.comparing import families, relations, signs
 from personahub.core.answers.comparing.arithmetic import NoValue
 from personahub.core.answers.comparing.matrices import folded, in_components
 from personahub.core.answers.comparing.quantities import same_quantity
-from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, real_set, same_set
+from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, is_the_rest, real_set, same_set
 from personahub.core.answers.comparing.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
 from personahub.core.answers.comparing.values import based_value, evaluate, free_symbols
 from personahub.core.answers.policy import Policy
@@ -59,14 +59,23 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
     if rule is None and uses_bare_log(gold) != uses_bare_log(pred):
         rule = _by_shape(with_common_log(gold), with_common_log(pred), policy)
     if rule is None:
-        renaming = relations.parameter_renaming(gold, pred)
-        rule = _by_shape(gold, relations.substitute(pred, renaming), policy) if renaming else None
-    return rule
+        renamed = (relations.substitute(pred, names) for names in families.parameter_renamings(gold, pred))
+        rule = next((rule for node in renamed if (rule := _by_shape(gold, node, policy))), None)
+    return rule or families.same_antiderivative(gold, pred)
 
 
 def _by_shape(gold: Node, pred: Node, policy: Policy) -> str | None:
     if isinstance(gold, Words) or isinstance(pred, Words):
         return _words(gold, pred, policy)
+    named = {node.name for node in (gold, pred) if isinstance(node, Call)}
+    if "congruence" in named:
+        return families.same_residues(gold, pred, policy)
+    if "cases" in named:
+        return (
+            _piecewise(gold, pred, policy)
+            if not (_has_relation(gold) or _has_relation(pred))
+            else _relations(gold, pred, policy)
+        )
     if _has_relation(gold) or _has_relation(pred):
         return _relations(gold, pred, policy)
     if _is_set_like(gold) or _is_set_like(pred):
@@ -100,6 +109,28 @@ def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
     if said == "reals":
         return _real_sets(NamedSet("reals"), other)
     return None
+
+
+def _piecewise(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """The same values under the same conditions, in any order; `otherwise` is what the other conditions leave."""
+    if not (isinstance(gold, Call) and isinstance(pred, Call) and len(gold.arguments) == len(pred.arguments)):
+        return None
+    unmatched, rest = [], [row.items for row in pred.arguments if isinstance(row, Sequence)]
+    for row in (row.items for row in gold.arguments if isinstance(row, Sequence)):
+        index = next((i for i, other in enumerate(rest) if _ordered(row, other, policy)), None)
+        if index is None:
+            unmatched.append(row)
+        else:
+            del rest[index]
+    if not unmatched:
+        return "cases"
+    (value, condition), (other, said) = unmatched[0], rest[0]
+    if len(unmatched) > 1 or isinstance(condition, Words) == isinstance(said, Words) or not same(value, other, policy):
+        return None
+    whole, stated = (pred, said) if isinstance(condition, Words) else (gold, condition)
+    conditions = [row.items[1] for row in whole.arguments if isinstance(row, Sequence)]  # type: ignore[union-attr]
+    conditions.remove(stated)
+    return "cases" if is_the_rest(stated, conditions) else None
 
 
 def _has_relation(node: Node) -> bool:

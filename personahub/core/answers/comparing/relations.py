@@ -13,7 +13,6 @@ from personahub.core.answers.comparing.values import evaluate, free_symbols, sam
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import (
     Call,
-    Constant,
     NamedSet,
     Node,
     Number,
@@ -27,7 +26,6 @@ from personahub.core.answers.reading.nodes import (
     Symbol,
     Words,
     rebuilt,
-    walk,
 )
 
 _MIRRORED = {
@@ -37,8 +35,6 @@ _MIRRORED = {
 }  # fmt: skip
 _MIRRORED |= {there: here for here, there in _MIRRORED.items()}
 _DERIVED = frozenset(("=>", "<=>"))
-_WHOLE = frozenset("knml")  # letters for any integer
-_CONSTANTS = frozenset("CcKDk")  # letters for any constant
 _FAMILIES = ("xyz", "abcd", "pqr", "mn", "uvw")  # letters whose order in a tuple is the alphabet's
 _FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
@@ -219,7 +215,7 @@ def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
     if len(a) != 1 or len(b) != 1:
         return False
     left, right = a[0], b[0]
-    return _said(left) or _said(right) or (_is_function(left) and _is_function(right))
+    return _said(left) or _said(right) or (is_function(left) and is_function(right))
 
 
 def _without_bar(name: Node) -> Node:
@@ -240,7 +236,8 @@ def _said(name: Node) -> bool:
     )
 
 
-def _is_function(name: Node) -> bool:
+def is_function(name: Node) -> bool:
+    """`f(x)`, or the y that stands for it."""
     return bool(_arguments(name)) or name == Symbol("y")
 
 
@@ -270,33 +267,6 @@ def renamed(a: Named, b: Named) -> tuple[Node, Node]:
     if not (a.variables and b.variables):
         return a.value, b.value
     return a.value, substitute(b.value, dict(zip(b.variables, a.variables, strict=False)))
-
-
-def parameter_renaming(gold: Node, pred: Node) -> dict[str, str] | None:
-    """The renaming of a parameter that may have any name: n in `2n pi`, C in `x^2 + C`; None when there is none."""
-    left, right = free_symbols(gold), free_symbols(pred)
-    if len(left - right) != 1 or len(right - left) != 1:
-        return None
-    old, new = next(iter(right - left)), next(iter(left - right))
-    periodic = {old, new} <= _WHOLE and _mentions_pi(gold) and _mentions_pi(pred)
-    integrated = {old, new} <= _CONSTANTS and _is_added(gold, new) and _is_added(pred, old)
-    integrated = integrated or ({old, new} == {"c", "C"} and _is_solution(gold) and _is_solution(pred))
-    return {old: new} if periodic or integrated else None
-
-
-def _mentions_pi(node: Node) -> bool:
-    return Constant("pi") in walk(node)
-
-
-def _is_added(node: Node, name: str) -> bool:
-    if isinstance(node, Relation):
-        node = node.sides[-1]
-    return isinstance(node, Sum) and Symbol(name) in node.terms
-
-
-def _is_solution(node: Node) -> bool:
-    """`y = ... c ...`, where c can only be the constant of a family of functions."""
-    return isinstance(node, Relation) and node.operators == ("=",) and _is_function(node.sides[0])
 
 
 def substitute(node: Node, names: Mapping[str, str]) -> Node:

@@ -15,6 +15,7 @@ from personahub.core.answers.reading.nodes import (
     Number,
     Product,
     Quantity,
+    Relation,
     Sequence,
     Symbol,
     Words,
@@ -22,6 +23,8 @@ from personahub.core.answers.reading.nodes import (
 from personahub.core.answers.reading.tokens import Unreadable
 
 _GOES_ON = {"so", "because", "since", "thus", "hence", "therefore", "which"}  # behind a value, a sentence and no answer
+_CONDITIONS = {"if", "for", "when", "where"}
+_OTHERWISE = {"otherwise", "else", "elsewhere"}
 _ENVIRONMENTS = {"array", "cases", "aligned", "align", "split", "gathered"}
 
 
@@ -171,11 +174,27 @@ def _environment(cursor: Cursor, name: str) -> Node:
     rows = _cells(cursor)
     if not rows:
         raise Unreadable("empty matrix")
+    if name == "cases" and all(map(_is_case, rows)):
+        return Call("cases", tuple(Sequence("tuple", (row[0], _condition(row[1]))) for row in rows))
     if not name.endswith("matrix") and name != "array":
         items = [cell for cells in rows for cell in cells]
         return Sequence("list", tuple(items)) if len(items) > 1 else items[0]
     matrix = Matrix(tuple(rows))
     return Call("det", (matrix,)) if name in ("vmatrix", "Vmatrix") else matrix
+
+
+def _is_case(row: tuple[Node, ...]) -> bool:
+    """A value with its condition, not an equation that is lined up at its sign (`x &= 2`)."""
+    if len(row) != 2 or isinstance(row[0], (Relation, Words)):
+        return False
+    condition = row[1].items[0] if isinstance(row[1], Sequence) and row[1].items else row[1]
+    if isinstance(condition, Words):
+        return condition.text.lower() in _OTHERWISE
+    return isinstance(condition, Relation) and condition.sides[0] != Symbol("")
+
+
+def _condition(node: Node) -> Node:
+    return Words("otherwise") if isinstance(node, Words) else node
 
 
 def _cells(cursor: Cursor) -> list[tuple[Node, ...]]:
@@ -184,6 +203,8 @@ def _cells(cursor: Cursor) -> list[tuple[Node, ...]]:
     while not cursor.accept("end"):
         if cursor.accept("row"):
             rows, row = [*rows, tuple(row)] if row else rows, []
+        elif cursor.peek().kind == "word" and cursor.peek().value.lower() in _CONDITIONS:
+            cursor.take()
         elif not cursor.accept("&"):
             row.append(expressions.listing(cursor))
             if cursor.peek().kind not in ("&", "row", "end"):

@@ -76,6 +76,9 @@ _DOMAIN = re.compile(
     r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
 )
 _ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
+_BRACED_ARRAY = re.compile(
+    r"\\left\s*\\(?:\{|lbrace)\s*\\begin\s*\{array\}\s*(?:\{[^{}]*\})?((?:[^\\]|\\(?!end))*)\\end\s*\{array\}\s*\\right\s*\."
+)
 _NEGATED = re.compile(r"\\not\s*(?:\\(in|subseteq|subset|mid|parallel)(?![a-zA-Z])|(=))")
 _NEGATIONS = {"in": r"\notin ", "mid": r"\nmid ", "parallel": r"\nparallel ", "=": r"\ne "}
 _VECTOR = r"\\(?:vec|overrightarrow|hat|mathbf|boldsymbol|bm)\s*\{?\s*[a-zA-Z](?![a-zA-Z])"
@@ -185,10 +188,13 @@ def _strip_delimiters(text: str) -> str:
 
 def _plain_latex(text: str) -> str:
     text = text.replace("{:}", ":")
+    text = re.sub(r"&\s*=", "=", text) if "&" in text else text
     text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)  # the decimal comma, set without a space
     text = _GROUPED.sub(lambda m: m.group(1) + re.sub(r"\D", "", m.group(2)), text)
     text = re.sub(r"\\\\(?:\[[^\]]*\])?", r"\\cr ", text)  # so that no later rule takes its second half for a space
     text = _DROPPED_GROUPS.sub(" ", text)
+    if "array" in text and r"\left" in text:
+        text = _BRACED_ARRAY.sub(r"\\begin{cases}\1\\end{cases}", text)
     text = re.sub(r"\\left\s*\|", r"\\lvert ", text)
     text = re.sub(r"\\right\s*\|", r"\\rvert ", text)
     text = _LAYOUT.sub(" ", text)

@@ -338,7 +338,8 @@ def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 def _is_word(word: str, spaced: bool, before: list[Token]) -> bool:
     after_value = bool(before) and before[-1].kind in ("number", "close", "}", "symbol", "constant", "word", "%", "/")
-    if word.lower() in (_SMALL_WORDS if len(word) == 2 else _ARTICLES) and (spaced or not before):
+    cased = word.islower() or not before or before[-1].kind == "word"  # `y = Be^x` is a product
+    if cased and word.lower() in (_SMALL_WORDS if len(word) == 2 else _ARTICLES) and (spaced or not before):
         return True
     if len(word) == 2:
         return after_value and before[-1].kind != "symbol" and is_unit(word)
