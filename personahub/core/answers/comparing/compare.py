@@ -6,16 +6,16 @@ some leniency is one-sided (a missing unit is forgiven, a wrong one is not).
 
 from __future__ import annotations
 
-from collections import Counter
 from fractions import Fraction
 
 from personahub.core.answers.comparing import families, relations, signs
-from personahub.core.answers.comparing.arithmetic import NoValue
 from personahub.core.answers.comparing.matrices import folded, in_components
+from personahub.core.answers.comparing.members import without_common
+from personahub.core.answers.comparing.numerals import same_numeral
 from personahub.core.answers.comparing.quantities import same_quantity
 from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, is_the_rest, real_set, same_set
 from personahub.core.answers.comparing.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
-from personahub.core.answers.comparing.values import based_value, evaluate, free_symbols
+from personahub.core.answers.comparing.values import free_symbols
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import (
     Based,
@@ -87,7 +87,7 @@ def _by_shape(gold: Node, pred: Node, policy: Policy) -> str | None:
     if isinstance(gold, Ratio) or isinstance(pred, Ratio):
         return _ratios(gold, pred, policy)
     if isinstance(gold, Based) or isinstance(pred, Based):
-        return _numerals(gold, pred, policy)
+        return same_numeral(gold, pred, policy)
     if infinity_sign(gold) or infinity_sign(pred):
         return "infinity" if infinity_sign(gold) == infinity_sign(pred) else None
     return same_quantity(gold, pred, policy)
@@ -335,7 +335,7 @@ def _ordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy) -> bool:
 
 
 def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinct: bool = False) -> bool:
-    left, right = _without_common(a, b, distinct)
+    left, right = without_common(a, b, distinct)
     if max(len(left), len(right)) > _MANY:
         return False
     if distinct:
@@ -351,34 +351,6 @@ def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinc
         else:
             return False
     return True
-
-
-def _without_common(a: tuple[Node, ...], b: tuple[Node, ...], distinct: bool) -> tuple[list[Node], list[Node]]:
-    """Take out rational members that both sides have, in linear time; repeats count unless `distinct`."""
-    left, right = [_rational(item) for item in a], [_rational(item) for item in b]
-    common = Counter(left) & Counter(right)
-    del common[None]
-    if distinct:
-        return (
-            [item for item, value in zip(a, left, strict=True) if value not in common],
-            [item for item, value in zip(b, right, strict=True) if value not in common],
-        )
-    return _removed(a, left, common), _removed(b, right, common)
-
-
-def _removed(items: tuple[Node, ...], values: list[Fraction | None], common: Counter[Fraction | None]) -> list[Node]:
-    budget = Counter(common)
-    kept = []
-    for item, value in zip(items, values, strict=True):
-        if value is not None and budget[value] > 0:
-            budget[value] -= 1
-        else:
-            kept.append(item)
-    return kept
-
-
-def _rational(node: Node) -> Fraction | None:
-    return node.value if isinstance(node, Number) else None
 
 
 def _without_repeats(items: list[Node], policy: Policy) -> list[Node]:
@@ -405,26 +377,6 @@ def _ratios(gold: Node, pred: Node, policy: Policy) -> str | None:
         return None
     fraction = Product((parts[0], Power(parts[1], Number(Fraction(-1)))))
     return "ratio" if same_scalar(fraction, other, policy) else None
-
-
-def _numerals(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Numerals in a base. `204_5` and `204` agree when bases may be missing; `204_5` and `54_{10}` always do."""
-    try:
-        if isinstance(gold, Based) and isinstance(pred, Based):
-            return "base" if based_value(gold) == based_value(pred) else None
-        if isinstance(gold, Based):  # the question asked for that base: 54 is not its answer
-            return _same_digits(gold, pred, policy)
-        if isinstance(pred, Based):
-            equal = not free_symbols(gold) and evaluate(gold) == based_value(pred)
-            return "base" if equal else _same_digits(pred, gold, policy)
-    except NoValue:
-        pass
-    return None
-
-
-def _same_digits(based: Based, other: Node, policy: Policy) -> str | None:
-    same_digits = isinstance(other, Number) and other.digits == based.digits
-    return "base omitted" if policy.base_optional and same_digits else None
 
 
 def _both_signs(gold: Node, pred: Node, policy: Policy) -> str | None:
