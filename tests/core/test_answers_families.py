@@ -46,6 +46,8 @@ f(x)=\begin{cases} 1 & x> 2\\ 0 & x\le 2\end{cases} ~ \begin{cases} 1 & \text{fo
 -\sqrt{7} ~ -2.6458
 2.6457 ~ \sqrt{7}
 11{:}20\text{ a.m.} ~ \text{11:20 am}
+2 ~ \begin{aligned} x &= 1 + 1 \\ &= 2, \end{aligned}
+1 ~ 25 \equiv 1 \pmod{6}
 """
 DIFFERENT = r"""
 x\equiv 3\pmod{7} ~ x \equiv -3 \pmod 7
@@ -106,6 +108,10 @@ f(x)=\begin{cases} 1 & x> 2\\ 0 & x\le 2\end{cases} ~ f(x)=\begin{cases} 0 & x> 
 \text{June 9} ~ 9
 \sqrt{7} ~ 2.6456\dots
 11{:}20\text{ a.m.} ~ \text{11:20 pm}
+3 ~ \begin{aligned} x &= 3 - 1 \\ &= 2, \end{aligned}
+7 ~ 25 \equiv 1 \pmod{6}
+6 ~ 25 \equiv 1 \pmod{6}
+1 ~ 2x \equiv 1 \pmod{6}
 """
 
 

@@ -27,6 +27,11 @@ SAME = r"""
 (0,0),(4,-2) ~ The curves meet at $(4,-2)$ and at $(0,0)$.
 (0,0),(4,-2) ~ We set both equal and solve.\n\nSo the two curves meet at the points $(4,-2)$ and $(0,0)$.
 1, 2, 3 ~ The roots are $1$, $2$ and $3$.
+\pi ~ Since $\cos \pi = -1,$ $\arccos (-1) = \pi.$
+(15,-29) ~ At $t = 2,$ $(x,y) = (2^3 + 7, -3 \cdot 2^2 - 6 \cdot 2 - 5) = (15,-29).$
+8 ~ Note that $1296 = 6^4 = 2^43^4$, so $x=y=4$ and $x+y={8}$.
+12 ~ A pen costs $1.50.\nSo, 8 pens cost $1.50 x 8 = $<<8*1.5=12>>12.
+1 ~ We multiply.\n\nFinally, $ij=5\cdot 5=25\equiv {1}\mod 6.$
 2:5 ~ The ratio is 2 to 5.
 2:5 ~ The ratio of boys to girls is 2 to 5.
 -\infty ~ The limit is −∞.

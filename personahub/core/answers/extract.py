@@ -293,7 +293,9 @@ def _last(text: str) -> Extracted | None:
     if letter is not None:
         return Extracted(letter.group(1), "last_letter")
     if len(lines) > 1 and _stands_alone(lines[-1]):
-        return Extracted(lines[-1].strip("* "), "last_line")
+        line = lines[-1].strip("* ")
+        bare = _CONNECTIVE.sub("", line)
+        return Extracted(line if _PROSE.search(_COMMANDS.sub(" ", bare)) else bare, "last_line")
     bold = _BOLD.search(lines[-1]) if lines else None
     if bold is not None:
         return Extracted(bold.group(1).strip(), "last_bold")

@@ -38,6 +38,7 @@ _COUNTED = re.compile(
 _ANY_COUNT = re.compile(rf"\b(?:{_COUNT}|half|dozen|twice|double|pairs?|both)\b", re.IGNORECASE)
 _FOREIGN = re.compile(r"[^\W\d_A-Za-z]{2}")
 _BETWEEN_FORMULAS = re.compile(r",? ?(?:and|or)? ?(?:at|in|by)? ?")
+_JOINED = re.compile(r"(?:and|or) ?(?:(?:at|in|by) ?)?\Z")
 _VERDICT = re.compile(r"(?:^|[.!?]\s|\n)[*\s]{0,4}(yes|no|true|false)\b\*{0,2}(?=[,.;:!*]|$)", re.IGNORECASE)
 _BOLD_WORDS = re.compile(r"\*\*([A-Za-z][A-Za-z ]{1,40})\*\*[.!]?$")
 
@@ -92,7 +93,11 @@ def listed_formulas(sentence: str) -> str | None:
         if not _BETWEEN_FORMULAS.fullmatch(sentence, formula.end(), chain[-1].start()):
             break
         chain.append(formula)
-    return ", ".join(body(formula) for formula in reversed(chain)) if len(chain) > 1 else None
+    listed = ", ".join(body(formula) for formula in reversed(chain))
+    derived = "=" in listed or not _JOINED.search(
+        sentence, chain[-1].end(), chain[0].start()
+    )  # `At $t = 2$, $x$ is $5$`
+    return None if len(chain) < 2 or derived else listed
 
 
 def first_or_last_words(text: str) -> tuple[str, ...]:

@@ -102,8 +102,10 @@ def _differences(left: Node, right: Node, names: frozenset[str]) -> Iterator[Val
 
 
 def same_residues(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """`x \\equiv 3 \\pmod{7}` against `x \\equiv -4 \\pmod{7}` and `x = 7k + 3`."""
+    """`x \\equiv 3 \\pmod{7}` against `x \\equiv -4 \\pmod{7}` and `x = 7k + 3`; `25 \\equiv 1 \\pmod 6` against 1."""
     a, b = _class(gold), _class(pred)
+    if a is None and b is not None and not isinstance(gold, Relation) and not free_symbols(b[0]):
+        return "residue" if same_scalar(gold, b[1], policy) else None
     if a is None or b is None or a[0] != b[0]:
         return None
     (_, residue, modulus), (_, other, same_modulus) = a, b

@@ -177,10 +177,22 @@ def _environment(cursor: Cursor, name: str) -> Node:
     if name == "cases" and all(map(_is_case, rows)):
         return Call("cases", tuple(Sequence("tuple", (row[0], _condition(row[1]))) for row in rows))
     if not name.endswith("matrix") and name != "array":
-        items = [cell for cells in rows for cell in cells]
+        items = _chained([cell for cells in rows for cell in cells])
         return Sequence("list", tuple(items)) if len(items) > 1 else items[0]
     matrix = Matrix(tuple(rows))
     return Call("det", (matrix,)) if name in ("vmatrix", "Vmatrix") else matrix
+
+
+def _chained(cells: list[Node]) -> list[Node]:
+    """Cells lined up at their signs (`x &= 1 + 1 \\\\ &= 2`) as the chains that they are."""
+    chains: list[Node] = []
+    for cell in cells:
+        if chains and isinstance(cell, Relation) and cell.sides[0] == Symbol(""):
+            before = chains.pop()
+            sides, operators = (before.sides, before.operators) if isinstance(before, Relation) else ((before,), ())
+            cell = Relation((*sides, *cell.sides[1:]), (*operators, *cell.operators))
+        chains.append(cell)
+    return chains
 
 
 def _is_case(row: tuple[Node, ...]) -> bool:

@@ -78,7 +78,8 @@ def _congruence(cursor: Cursor, sides: list[Node], operators: list[str]) -> Node
     modulus = addition(cursor)
     if bracket and not cursor.accept("close", ")"):
         raise Unreadable("modulus")
-    return Call("congruence", (sides[0], sides[-1], modulus))
+    what = sides[-2] if "=" in operators[:-1] else sides[0]  # n = 25 = 1 (mod 6)
+    return Call("congruence", (what, sides[-1], modulus))
 
 
 def _set_expression(cursor: Cursor) -> Node:

@@ -188,7 +188,6 @@ def _strip_delimiters(text: str) -> str:
 
 def _plain_latex(text: str) -> str:
     text = text.replace("{:}", ":")
-    text = re.sub(r"&\s*=", "=", text) if "&" in text else text
     text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)  # the decimal comma, set without a space
     text = _GROUPED.sub(lambda m: m.group(1) + re.sub(r"\D", "", m.group(2)), text)
     text = re.sub(r"\\\\(?:\[[^\]]*\])?", r"\\cr ", text)  # so that no later rule takes its second half for a space
