@@ -101,6 +101,15 @@ a \ll b | a \gg b
 z + \bar{z} | 2z
 \vec a \cdot \vec b | \vec a \times \vec b
 \vec a \times \vec b | \vec b \times \vec a
+\nabla \cdot F | \nabla \times F
+\sim p | p
+p, q | p \land q
+p, q | p \lor q
+\exists x \forall y (x < y) | \forall y \exists x (x < y)
+\heartsuit \spadesuit | \spadesuit \heartsuit
+\overline{x} + y | x + \overline{y}
+A \subset B \subset C | C \subset B \subset A
+\Pr(A \mid B) | \Pr(B \mid A)
 dx \wedge dy | dy \wedge dx
 \Gamma \vdash p | p \vdash \Gamma
 H \trianglelefteq G | G \trianglelefteq H

@@ -18,6 +18,9 @@ SAME = r"""
 420 ~ They pay 420 cents in all.
 1.5 \text{ hours} ~ It takes 90 minutes.
 90 ~ It takes 90 minutes.
+30^\circ\text{C} ~ So in the end the temperature must be 30 degrees Celsius.
+20 \text{ lb} ~ Hence in the end the dog weighs 20 pounds.
+5 \text{ miles per hour} ~ So in the end he walks at 5 miles an hour.
 2 \text{ km} ~ They walk 2000 meters in total.
 60 \text{ mph} ~ So the train goes at 60 miles per hour.
 12 ~ The area is 12 square feet.

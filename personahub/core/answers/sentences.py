@@ -23,8 +23,11 @@ _DENIED = re.compile(
 )
 _REMARK = re.compile(r"((?:[^()A-Za-z\\]|\\[A-Za-z]+|[a-z](?![a-z])){1,200}) \(([^()]{3,300})\)\.?")
 _WORDS = re.compile(r"[a-z]{2,} ")
-_UNIT = re.compile(r" ?((?:square |cubic )?[A-Za-z]{2,}(?:(?: per | ?/ ?)[A-Za-z]+)?)")
-_NO_UNITS = frozenset(("in", "second"))  # words that are more often something else behind a number
+_UNIT = re.compile(
+    r" ?((?:square |cubic )?[A-Za-z]{2,}(?:(?: per | an? (?=hour|minute|second|day|week|month|year)| ?/ ?)[A-Za-z]+)?)"
+    r"(?![A-Za-z]| (?:Celsius|Fahrenheit|[CF])\b)"
+)
+_NO_UNITS = frozenset(("in", "second", "pound", "pounds"))  # more often something else, or two things
 _COUNT = (
     r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
     r"|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million)"
@@ -68,7 +71,7 @@ def unit_behind(rest: str) -> str:
     match = _UNIT.match(rest)
     if match is None:
         return ""
-    words = match.group(1)
+    words = re.sub(" an? ", " per ", match.group(1))
     for unit in (words, words.split(" per ")[0].split("/")[0].strip()):
         if unit not in _NO_UNITS and dimension(unit) is not None:
             return " " + unit

@@ -67,15 +67,12 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
 def _by_shape(gold: Node, pred: Node, policy: Policy) -> str | None:
     if isinstance(gold, Words) or isinstance(pred, Words):
         return _words(gold, pred, policy)
-    named = {node.name for node in (gold, pred) if isinstance(node, Call)}
-    if "congruence" in named:
-        return families.same_residues(gold, pred, policy)
-    if "cases" in named:
-        return (
-            _piecewise(gold, pred, policy)
-            if not (_has_relation(gold) or _has_relation(pred))
-            else _relations(gold, pred, policy)
-        )
+    if isinstance(gold, Call) or isinstance(pred, Call):
+        named = {node.name for node in (gold, pred) if isinstance(node, Call)}
+        if "congruence" in named:
+            return families.same_residues(gold, pred, policy)
+        if "cases" in named and not (_has_relation(gold) or _has_relation(pred)):
+            return _piecewise(gold, pred, policy)
     if _has_relation(gold) or _has_relation(pred):
         return _relations(gold, pred, policy)
     if _is_set_like(gold) or _is_set_like(pred):

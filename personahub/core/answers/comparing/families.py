@@ -27,8 +27,10 @@ def parameter_renamings(gold: Node, pred: Node) -> Iterator[dict[str, str]]:
     """The ways to rename a prediction's parameters that may have any name: n in `2n pi`, C in `x^2 + C`."""
     solved = _is_solution(gold) and _is_solution(pred)
     left, right = (free_symbols(node.sides[-1] if solved else node) for node in (gold, pred))  # type: ignore[union-attr]
+    if left == right or len(left) != len(right):
+        return
     theirs, ours = sorted(right - left), sorted(left - right)
-    if len(ours) != len(theirs) or not 1 <= len(ours) <= 3:
+    if len(ours) > 3:
         return
     if len(ours) == 1:
         names = {*ours, *theirs}

@@ -61,7 +61,7 @@ def settled(node: Node) -> Node:
         cut = max(index for index, operator in enumerate(node.operators) if operator in _DERIVED)
         node = replace(node, sides=node.sides[cut + 1 :], operators=node.operators[cut + 1 :])
         return settled(node if node.operators else node.sides[0])
-    if "~" in node.operators:
+    if "~" in node.operators and not (node.sides[0] == Symbol("") and isinstance(node.sides[1], Symbol)):  # `\sim p`
         cut = node.operators.index("~")
         exact = cut == 0 and len(node.operators) == 1 and not _is_name(node.sides[0])
         if exact or cut > 0:

@@ -66,7 +66,8 @@ def comparison(cursor: Cursor, stop: tuple[str, ...] = ()) -> Node:
 
 
 def _at_modulus(cursor: Cursor) -> bool:
-    return cursor.peek().kind == "modulus" or (cursor.peek().kind == "open" and cursor.peek(1).kind == "modulus")
+    kind = cursor.peek().kind
+    return kind == "modulus" or (kind == "open" and cursor.peek(1).kind == "modulus")
 
 
 def _congruence(cursor: Cursor, sides: list[Node], operators: list[str]) -> Node:

@@ -82,7 +82,9 @@ _BRACED_ARRAY = re.compile(
 _NEGATED = re.compile(r"\\not\s*(?:\\(in|subseteq|subset|mid|parallel)(?![a-zA-Z])|(=))")
 _NEGATIONS = {"in": r"\notin ", "mid": r"\nmid ", "parallel": r"\nparallel ", "=": r"\ne "}
 _VECTOR = r"\\(?:vec|overrightarrow|hat|mathbf|boldsymbol|bm)\s*\{?\s*[a-zA-Z](?![a-zA-Z])"
-_CROSSED = re.compile(rf"({_VECTOR}\s*\}}?\s*)\\times(?=\s*{_VECTOR})")  # a vector product, which does not commute
+_CROSSED = re.compile(
+    rf"(\\nabla\s*|{_VECTOR}\s*\}}?\s*)\\times(?=\s*(?:{_VECTOR}|[A-Z](?![a-zA-Z])))"
+)  # a vector product, which does not commute
 _PRIMES = re.compile(r"\^\s*(?:\{(?:\s*\\prime)+\s*\}|\\prime(?![a-zA-Z])\s*)")
 _APOSTROPHES = re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])")  # 1'234'567, as the Swiss write it
 _REMARK = re.compile(

@@ -70,7 +70,12 @@ _BRACKETS = {
     "lparen": ("open", "("), "rparen": ("close", ")"), "vert": ("bar", "|"), "mid": ("mid", "|"), "|": ("bar", "|"),
     "Vert": ("bar", "|"), "lVert": ("open", "|"), "rVert": ("close", "|"),
 }  # fmt: skip
-_CONNECTIVES = {"land": "land", "wedge": "land", "AND": "land", "lor": "lor", "vee": "lor", "OR": "lor"}
+_CONNECTIVES = {"AND": "land", "OR": "lor"}
+_SIGNS = {
+    "land": ("land", "and"), "wedge": ("land", "and"), "lor": ("lor", "or"), "vee": ("lor", "or"),
+    "neg": ("symbol", r"\neg"), "lnot": ("symbol", r"\neg"), "bar": ("bar over", ""), "overline": ("bar over", ""),
+    "mod": ("modulus", ""), "bmod": ("modulus", ""), "pmod": ("modulus", ""),
+}  # fmt: skip
 _NAMED_SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _CURRENCY = {"$": "dollar", "euro": "euro", "pounds": "pound", "yen": "yen", "rupee": "rupee"}
 _SMALL_WORDS = {
@@ -249,14 +254,8 @@ def _command(name: str, spaced: bool, before: list[Token]) -> list[Token]:
         return [Token("named_set", "empty", spaced)]
     if name in ("R", "Z", "N", "Q", "C", "reals"):
         return [Token("named_set", _NAMED_SETS[name[0].upper()], spaced)]
-    if name in _CONNECTIVES:
-        return [Token(_CONNECTIVES[name], name, spaced)]
-    if name in ("bar", "overline"):
-        return [Token("bar over", name, spaced)]
-    if name in ("lnot", "neg"):
-        return [Token("symbol", r"\neg", spaced)]
-    if name in ("mod", "bmod", "pmod"):
-        return [Token("modulus", name, spaced)]
+    if name in _SIGNS:
+        return [Token(*_SIGNS[name], spaced)]
     if name == "degree":
         return [Token("degree", name, spaced)]
     if name in _CURRENCY:
@@ -304,12 +303,14 @@ def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
     """Letters outside `\\text`: a function, a constant, a separator, a word, or a product of variables."""
+    if len(word) == 1 and word not in "eEU":
+        return [_letter(word, spaced)]
     lower = word.lower()
     if word == "min" and before and before[-1].kind == "number":
         return [Token("word", word, spaced)]  # 120 min
     if word in _PLAIN_FUNCTIONS:
         return [Token("function", word, spaced)]
-    if word in _CONNECTIVES and word.isupper():
+    if word in _CONNECTIVES:
         return [Token(_CONNECTIVES[word], word, spaced)]
     if lower in _SEPARATING_WORDS:
         return [Token("separator", lower, spaced)]

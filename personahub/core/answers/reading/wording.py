@@ -44,6 +44,7 @@ _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "augu
            "december")  # fmt: skip
 _MONTH = r"([A-Z][a-z]{2,8})\.?"
 _DATE = re.compile(rf"(?:on )?(?:the )?(?:{_MONTH} (\d{{1,2}})|(\d{{1,2}}) (?:of )?{_MONTH})(?:,? ?(\d{{4}}))?")
+_DATED = re.compile(r"[A-Z][a-z]{2}|\d{4}-\d")
 _ISO_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _LETTER = re.compile(
     r"^[^a-zA-Z0-9+*/^=<>-]*(?:option|choice|answer)?[^a-zA-Z0-9+*/^=<>-]*([A-Ja-j])[^a-zA-Z0-9+*/^=<>!'-]*$",
@@ -95,6 +96,8 @@ def clock(text: str) -> Clock | None:
 
 def date(text: str) -> tuple[int, int, int] | None:
     """`March 14, 2021` and `14 March 2021` as (2021, 3, 14), the year 0 where none is said; None for anything else."""
+    if len(text) > 60 or not _DATED.search(text):
+        return None
     plain = re.sub(r"\s+", " ", re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)).strip()
     iso = _ISO_DATE.fullmatch(plain)
     if iso:
