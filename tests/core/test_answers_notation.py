@@ -42,6 +42,8 @@ x < 1 \lor x > 3 | (-\infty, 1) \cup (3, \infty)
 x > 1 \land x < 3 | (1, 3)
 x = 1 \land y = 2 | (1, 2)
 2x = 4 \implies x = 2 | 2
+p, q | x = p \text{ or } x = q
+x = p, x = q | x = p \text{ or } x = q
 x^2 = 4 \iff x = \pm 2 | x = 2, -2
 x^2 = 4 \iff x = 2 \lor x = -2 | x = 2, -2
 f \circ g | f\circ g
@@ -98,6 +100,7 @@ f \circ g | g \circ f
 a \prec b | b \prec a
 a \ll b | a \gg b
 \bar{z} | z
+\bar{z} = 3 - 2i | z = 3 - 2i
 z + \bar{z} | 2z
 \vec a \cdot \vec b | \vec a \times \vec b
 \vec a \times \vec b | \vec b \times \vec a

@@ -102,6 +102,8 @@ x^2, (0,0) ~ The curve $x^2$ meets the line at $(0,0)$.
 \text{Tuesday} ~ 1000 = 142 \cdot 7 + 6, so the day is **Wednesday**.
 \text{Tuesday} ~ 1000 = 142 \cdot 7 + 6, so the day is not **Tuesday**.
 5 ~ 答案不是 $5$
+5 ~ 如果边长为 $5$，则无法构成三角形
+\text{Alice} ~ So of the two of them **Bob** beats **Alice**.
 5 ~ 所以面积不是 $5$。
 5 ~ 半径为 $3$，面积为 $5x$。
 5 ~ 因为 $5$ 不行，所以是 $6$。

@@ -18,10 +18,10 @@ BOUND = re.compile(  # words that make of a number a bound or a condition
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\b(?:not|never|no|neither|nor|cannot|if|whether|false|wrong)\b|n['’]t\b|[不非没無]|아니|ない|\bне\b",
+    r"\b(?:not|never|no|neither|nor|cannot|if|whether|false|wrong)\b|n['’]t\b|[不非没無无未若]|如果|假设|아니|만약|ない|もし|\b(?:не|если)\b",
     re.IGNORECASE,
 )
-_REMARK = re.compile(r"((?:[^()A-Za-z\\]|\\[A-Za-z]+|[a-z](?![a-z])){1,200}) \(([^()]{3,300})\)\.?")
+_REMARK = re.compile(r"((?:[^()A-Za-z\\]|\\[A-Za-z]+(?![A-Za-z])|[a-z](?![a-z])){1,200}) \(([^()]{3,300})\)\.?")
 _WORDS = re.compile(r"[a-z]{2,} ")
 _UNIT = re.compile(
     r" ?((?:square |cubic )?[A-Za-z]{2,}(?:(?: per | an? (?=hour|minute|second|day|week|month|year)| ?/ ?)[A-Za-z]+)?)"
@@ -110,7 +110,7 @@ def first_or_last_words(text: str) -> tuple[str, ...]:
     first = _VERDICT.match(text)
     found = [first.group(1)] if first and len(verdicts) == 1 else []
     line = text[text.rfind("\n") + 1 :]
-    bold = _BOLD_WORDS.search(line)
+    bold = _BOLD_WORDS.search(line) if line.count("**") == 2 else None
     if bold and not _DENIED.search(line):
         found.append(bold.group(1))
     return tuple(found)

@@ -110,7 +110,7 @@ def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 def _piecewise(gold: Node, pred: Node, policy: Policy) -> str | None:
     """The same values under the same conditions, in any order; `otherwise` is what the other conditions leave."""
-    if not (isinstance(gold, Call) and isinstance(pred, Call) and len(gold.arguments) == len(pred.arguments)):
+    if not (isinstance(gold, Call) and isinstance(pred, Call) and len(gold.arguments) == len(pred.arguments) <= _MANY):
         return None
     unmatched, rest = [], [row.items for row in pred.arguments if isinstance(row, Sequence)]
     for row in (row.items for row in gold.arguments if isinstance(row, Sequence)):

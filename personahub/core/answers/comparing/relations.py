@@ -148,7 +148,8 @@ def _named_list(node: Sequence) -> Named | None:
         flat: list[Node] = []
         for value in values:
             flat.extend(value.items if isinstance(value, Sequence) and value.kind == "list" else (value,))
-        return Named(Sequence("list", tuple(flat), node.disjunction), tuple(names[:1]) if distinct == 1 else ())
+        chosen = node.disjunction and not all(isinstance(value, Symbol) for value in flat)  # x = p or x = q lists both
+        return Named(Sequence("list", tuple(flat), chosen), tuple(names[:1]) if distinct == 1 else ())
     if distinct < len(names):
         return _chunked(values, names, distinct)
     if node.disjunction:
@@ -219,10 +220,9 @@ def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
 
 
 def _without_bar(name: Node) -> Node:
-    """A mean or a vector with or without its bar; a capital is a set, and its bar the complement."""
-    if isinstance(name, Symbol) and name.name.startswith("bar ") and name.name[4:].islower():
-        return Symbol(name.name[4:])
-    return name
+    """A mean or a vector with or without its bar; a capital is a set with a complement, z a complex number."""
+    letter = name.name.removeprefix("bar ") if isinstance(name, Symbol) else ""
+    return Symbol(letter) if letter.islower() and letter not in ("z", "w") else name
 
 
 def _flat(names: tuple[Node, ...]) -> list[Node]:
