@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from personahub.core.errors import UserError
 from personahub.core.identity import hash_path
@@ -62,6 +62,15 @@ class FrozenModel(BaseModel):
     """Base of everything read from YAML: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_number_is_true(cls, values: Any) -> Any:
+        """YAML's `on`, `yes` and `true` would be read as 1, and `off` as 0: a limit or a threshold nobody meant."""
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            if isinstance(value, bool) and name in cls.model_fields and _is_number(cls.model_fields[name].annotation):
+                raise ValueError(f"{name}: a number, not {str(value).lower()}")
+        return values
 
 
 class StageConfig(FrozenModel):
@@ -161,6 +170,12 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
+def _is_number(annotation: Any) -> bool:
+    """Whether numbers are taken, and neither booleans nor everything."""
+    taken = {get_args(member)[0] if get_origin(member) is Annotated else member for member in _members(annotation)}
+    return bool(taken & {int, float}) and not taken & {bool, Any}
+
+
 def _markers_of_strings(annotation: Any) -> Iterator[Any]:
     for member in _members(annotation):
         if get_origin(member) is Annotated and get_args(member)[0] is str:
@@ -206,7 +221,8 @@ def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
         return f"{path}: required key is missing"
     message = problem["msg"].removeprefix("Value error, ")
     # Of a whole mapping the message says what is wrong; its values would only hide it.
-    return f"{path}: {message}" + ("" if isinstance(problem["input"], dict) else f" (got {problem['input']!r:.80})")
+    given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r:.80})"
+    return ": ".join(filter(None, [path, message])) + given
 
 
 def _fields_at(model: Any, location: Sequence[str]) -> list[str]:

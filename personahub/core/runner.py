@@ -105,21 +105,21 @@ def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
         stage.path.mkdir(parents=True, exist_ok=True)
     write_json(stage.path / SPEC, stage.spec.model_dump(mode="json"))
     worker = [*_launcher(stage), "-m", "personahub.core.worker"]
-    # An interrupt waits until the stage's process can handle it, for it inherits that SIGINT is held: one amid
-    # Python's own start would end in a traceback. A launcher would pass the hold on to what never lifts it.
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, () if stage.entry.execution.launcher else {signal.SIGINT})
-    try:
-        # The lock travels: should this process die alone, a second run still sees that the stage is being made.
-        process = subprocess.Popen(  # noqa: S603
-            [*worker, str(stage.path / SPEC)], pass_fds=[lock], env={**_environment(), **os.environ}
-        )
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        raise
-    with _terminating(process):
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    with _stopping() as stop:
+        # An interrupt waits until the stage's process can handle it, for it inherits that SIGINT is held: one amid
+        # Python's own start would end in a traceback. A launcher would pass the hold on to what never lifts it.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, () if stage.entry.execution.launcher else {signal.SIGINT})
+        try:
+            # The lock travels: should this process die alone, a second run still sees that the stage is being made.
+            process = subprocess.Popen(  # noqa: S603
+                [*worker, str(stage.path / SPEC)], pass_fds=[lock], env={**_environment(), **os.environ}
+            )
+            stop.begin(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         code = process.wait()
-    if code == 130:
+    # By SIGINT itself ends a process that had done its work and was leaving; the stop is for what comes after it.
+    if stop.asked or code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if code:
         reason = f"was killed by signal {-code}" + (" (out of memory?)" if code == -9 else "") if code < 0 else "failed"
@@ -145,24 +145,41 @@ def _launcher(stage: PlannedStage) -> list[str]:
     return [found, *words]
 
 
+class _Stop:
+    """SIGTERM's handler: passes it on to the stage's process as an interrupt, and remembers."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.process: subprocess.Popen | None = None
+
+    def __call__(self, *_: object) -> None:
+        self.asked = True
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+
+    def begin(self, process: subprocess.Popen) -> None:
+        """What came while the process was being started reaches it now."""
+        asked, self.process = self.asked, process
+        if asked:
+            process.send_signal(signal.SIGINT)
+
+
 @contextmanager
-def _terminating(process: subprocess.Popen) -> Iterator[None]:
-    """Pass SIGTERM on as an interrupt, and never leave the stage's process behind."""
-
-    def stop(*_: object) -> None:
-        process.send_signal(signal.SIGINT)
-
+def _stopping() -> Iterator[_Stop]:
+    """Pass SIGTERM on from before the stage's process is there, and never leave it behind."""
+    stop = _Stop()
     previous = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield stop
     except KeyboardInterrupt:
-        _wait_for_the_end(process)
+        if stop.process is not None:
+            _wait_for_the_end(stop.process)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        if stop.process is not None and stop.process.poll() is None:
+            stop.process.kill()
+            stop.process.wait()
 
 
 def _wait_for_the_end(process: subprocess.Popen) -> None:

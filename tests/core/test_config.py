@@ -106,6 +106,8 @@ def test_merged_keys_and_new_stages_and_engines_are_no_mistakes(tmp_path: Path) 
         ({"inner": {"zzz": 1}}, "Valid: count, engine"),
         ({"temperature": "hot"}, "here.temperature: .*number.*hot"),
         ({"seed": -1}, "here.seed: .*greater than or equal to 0"),
+        ({"seed": True}, "here: seed: a number, not true$"),
+        ({"temperature": False}, "here: temperature: a number, not false$"),
     ],
 )
 def test_bad_keys_name_their_path_and_the_nearest_valid_one(values: dict, message: str) -> None:

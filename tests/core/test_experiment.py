@@ -199,6 +199,35 @@ def test_an_interrupt_stops_cleanly_and_names_the_way_on(folder: Path, signal_nu
     assert "To go on: personahub run toy.yaml" in errors
 
 
+@pytest.mark.parametrize("last", ["signal.signal(signal.SIGINT, signal.SIG_DFL)", "signal.pthread_sigmask(0, {2})"])
+def test_a_stop_while_a_stage_is_leaving_is_no_failure_and_holds_for_the_next(folder: Path, last: str) -> None:
+    """Python's own end takes a moment, in which SIGINT kills it or, if all is done, comes too late for it."""
+    leaving = f"""
+import atexit, pathlib, signal, time
+def leave():
+    {last}
+    pathlib.Path("leaving.txt").touch()
+    time.sleep(1)
+atexit.register(leave)
+"""
+    numbers = folder / "toy_numbers.py"
+    numbers.write_text(numbers.read_text() + leaving)
+    command = [sys.executable, "-m", "personahub", "run", "toy.yaml"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (folder / "leaving.txt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "failed" not in errors
+    assert "killed" not in errors
+    assert "To go on: personahub run toy.yaml" in errors
+    assert not (folder / "runs/toy/double").exists()
+    assert personahub(folder, "run", "toy.yaml").returncode == 0
+
+
 def test_adopt_and_plan(folder: Path) -> None:
     personahub(folder, "run", "toy.yaml", "--only", "numbers")
     assert not (folder / "runs/toy/double").exists()
