@@ -48,6 +48,14 @@ f(x)=\begin{cases} 1 & x> 2\\ 0 & x\le 2\end{cases} ~ \begin{cases} 1 & \text{fo
 11{:}20\text{ a.m.} ~ \text{11:20 am}
 2 ~ \begin{aligned} x &= 1 + 1 \\ &= 2, \end{aligned}
 1 ~ 25 \equiv 1 \pmod{6}
+\frac{1}{7} ~ 0.1429
+\frac{1}{6} ~ 0.1667
+\frac{1}{6} ~ 0.1666\ldots
+\arcsin x + C ~ -\arccos x + C
+\ln x + C ~ \ln(2x) + C
+\ln|\sec x + \tan x| + C ~ -\ln|\sec x - \tan x| + C
+\begin{cases} x & x > 0 \\ 0 & x = 0 \end{cases} ~ \begin{cases} 0 & \text{if } x = 0 \\ x & \text{if } x > 0 \end{cases}
+\begin{cases} x+y=1 \\ x-y=3 \end{cases} ~ \begin{cases} x-y=3 \\ x+y=1 \end{cases}
 """
 DIFFERENT = r"""
 x\equiv 3\pmod{7} ~ x \equiv -3 \pmod 7
@@ -112,6 +120,32 @@ f(x)=\begin{cases} 1 & x> 2\\ 0 & x\le 2\end{cases} ~ f(x)=\begin{cases} 0 & x> 
 7 ~ 25 \equiv 1 \pmod{6}
 6 ~ 25 \equiv 1 \pmod{6}
 1 ~ 2x \equiv 1 \pmod{6}
+x \equiv 2 \pmod 6 ~ x \equiv 2 \pmod 3
+2 ~ x \equiv 2 \pmod 6
+y = e^{2x} + C ~ y = Ce^{2x}
+y = Ce^{2x} + D ~ y = Ce^{2x}
+y = C x ~ y = x + C
+y = A x^2 + B ~ y = A x + B
+y = C_1 x + C_2 ~ y = m x + b
+\frac{x^2}{2} + C ~ \frac{x^2}{2}
+\frac{x^2}{2} + C ~ \frac{x^2}{2} + x + C
+e^x + C ~ e^{x+C}
+\sin x + C ~ \sin(x + C)
+\sqrt{x} + C ~ \sqrt{x + C}
+\arcsin x + C ~ \arccos x + C
+2\arcsin x + C ~ \arccos x + C
+\ln(x) + C ~ \ln(-x) + C
+\lfloor x \rfloor + C ~ x + C
+|x| + C ~ x + C
+\frac{|x|}{x} + C ~ 1 + C
+\begin{cases} 1 & x \ge 0 \\ -1 & x < 0 \end{cases} ~ \begin{cases} -1 & x \ge 0 \\ 1 & x < 0 \end{cases}
+\begin{cases} x & x > 0 \\ 0 & x = 0 \end{cases} ~ \begin{cases} x & x = 0 \\ 0 & x > 0 \end{cases}
+\begin{cases} x & x > 0 \\ 0 & x = 0 \end{cases} ~ x, 0
+\begin{cases} x+y=1 \\ x-y=3 \end{cases} ~ \begin{cases} x+y=3 \\ x-y=1 \end{cases}
+\text{May 5} ~ 5
+\text{March 5} ~ 5 May
+\text{April 12} ~ \text{December 4}
+\text{January 2020} ~ 1 January 2020
 """
 
 

@@ -60,6 +60,14 @@ f(x) = x^2+2 ~ 정답은 $f(t)=t^2+2$입니다.
 16:20 ~ 16{:}20
 x \equiv 3 \pmod{7} ~ The answer is x ≡ 3 (mod 7).
 204_5 ~ The answer is 204 (base 5).
+200 ~ There are two hundred such numbers.
+11 ~ So there are eleven of them.
+x = 1 \text{ or } x = 2 ~ The roots are $x=1$ and $x=2$.
+1, 2 ~ The roots are $1$ and $2$.
+\text{Yes} ~ Yes, it is.
+\text{Yes} ~ **Yes**
+\text{No} ~ **No.** The function has a jump at x = 2.
+10 ~ It takes 10 hours.
 """
 DIFFERENT = r"""
 7 ~ She needs 7½ cups of flour.
@@ -113,6 +121,30 @@ x^2, (0,0) ~ The curve $x^2$ meets the line at $(0,0)$.
 2 ~ The train needs 5 seconds in total.
 x \equiv 3 \pmod{7} ~ The answer is x ≡ 3 (mod 5).
 3 ~ The answer is x ≡ 3 (mod 7).
+5 ~ We have 5 in one box and 6 in the other, which makes eleven.
+11 ~ There are eleven or twelve of them.
+2 ~ There are two-thirds of them left.
+100 ~ There are two hundred such numbers.
+2 ~ There are two hundred such numbers.
+200 ~ There are two thousand such numbers.
+\text{Yes} ~ Yes and no: it depends on x.
+\text{No} ~ No. Wait: yes, it is.
+\text{No} ~ No matter what x is, the value is 5.
+\text{True} ~ True or false depends on n.
+\text{Tuesday} ~ If today is Monday, tomorrow is **Tuesday**.
+\text{converges} ~ If p > 1 the series converges.
+\text{diverges} ~ The series converges, while the integral diverges.
+(1,2) ~ The points are $(1,2)$ and $(3,4)$.
+1 ~ The roots are $1$ and $2$.
+2 ~ The roots are $1$ and $2$.
+x=1 ~ The roots are $x=1$ and $x=2$.
+3:2 ~ 2 to 3
+6 ~ 2 to 3
+\frac{3}{2} ~ 2 to 3
+8 ~ 2 to the 3
+[2,5] ~ 2 to 5
+600 ~ It takes 10 hours.
+10 \text{ min} ~ It takes 10 hours.
 """
 
 

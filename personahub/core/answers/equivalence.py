@@ -29,6 +29,7 @@ from personahub.core.answers.reading.wording import (
     same_time,
     words_key,
 )
+from personahub.core.answers.sentences import verdicts
 
 _DECIMAL_COMMA = re.compile(
     r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)(?:[^\d()\[\]{}|,]|\\text\{[^{}\d,]*\})*$"
@@ -40,7 +41,7 @@ _SAID_AT_LENGTH = re.compile(  # isosceles triangle; neither even nor odd
     r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix|(?<=neither )\w+ nor \w+"
 )
 _VERB = re.compile(r"(?:con|di)verges(?: [a-z]+ly| to (?:plus |minus )?infinity)?|exists|increases|decreases|commutes")
-_DENIED = re.compile(r"\b(?:not|never|no|neither|nor|none|if|unless|whether|false|nothing)\b|n't\b")
+_DENIED = re.compile(r"\b(?:not|never|no|neither|nor|none|if|unless|whether|false|nothing|while|but|when)\b|n't\b")
 _YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
 _SYMBOLS = re.compile("[\u2190-\u22ff\u27c0-\u27ff\u2900-\u2aff]")  # arrows, operators of logic, sets and geometry
 _CALCULUS = {  # commands with which math-verify may be asked: a relation it does not know is a product to it
@@ -211,9 +212,9 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
         return "words"
     verdict = _YES_OR_NO.match(plain_words(b))
     if verdict and left in ("true", "false"):
-        return "words" if words_key(verdict.group(1), True) == left else None
+        return "words" if words_key(verdict.group(1), True) == left and len(verdicts(b)) == 1 else None
     if _VERB.fullmatch(left) and (subject := right.removesuffix(" " + left)) != right:
-        return None if _DENIED.search(subject) or len(subject.split()) > 6 else "words"  # the series diverges
+        return None if _DENIED.search(subject) or len(subject.split()) > 4 else "words"  # the series diverges
     said = re.match(
         r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE
     )

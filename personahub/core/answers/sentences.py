@@ -35,14 +35,15 @@ _COUNT = (
 _COUNTED = re.compile(
     r"\b(?:is|are|was|were|has|have|needs?|takes?|makes?|gets?|exactly|total of) "
     rf"(?!one\b(?! such))({_COUNT}(?:[ -](?:and )?{_COUNT})*)\b"
-    r"(?! (?:of (?!them|these|those)|(?:out|or|and|to|in|per|by|times|more|less|fewer|percent|halves|thirds|quarters)\b))",
+    r"(?![ -](?:of (?!them|these|those)|(?:out|or|and|to|in|per|by|times|more|less|fewer|percent|hal(?:f|ves)|thirds?"
+    r"|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?)\b))",
     re.IGNORECASE,
 )
 _ANY_COUNT = re.compile(rf"\b(?:{_COUNT}|half|dozen|twice|double|pairs?|both)\b", re.IGNORECASE)
 _FOREIGN = re.compile(r"[^\W\d_A-Za-z]{2}")
 _BETWEEN_FORMULAS = re.compile(r",? ?(?:and|or)? ?(?:at|in|by)? ?")
 _JOINED = re.compile(r"(?:and|or) ?(?:(?:at|in|by) ?)?\Z")
-_VERDICT = re.compile(r"(?:^|[.!?]\s|\n)[*\s]{0,4}(yes|no|true|false)\b\*{0,2}(?=[,.;:!*]|$)", re.IGNORECASE)
+_VERDICT = re.compile(r"(?:^|[.!?:]\s|\n)[*\s]{0,4}(yes|no|true|false)\b\*{0,2}(?=[,.;:!*]|$)", re.IGNORECASE)
 _BOLD_WORDS = re.compile(r"\*\*([A-Za-z][A-Za-z ]{1,40})\*\*[.!]?$")
 
 
@@ -103,12 +104,16 @@ def listed_formulas(sentence: str) -> str | None:
     return None if len(chain) < 2 or derived else listed
 
 
+def verdicts(text: str) -> set[str]:
+    """What a text says of `yes`, `no`, `true` and `false` at the head of a sentence: `No. Wait: yes, it is` says both."""
+    return {match.group(1).lower() for match in _VERDICT.finditer(text)}
+
+
 def first_or_last_words(text: str) -> tuple[str, ...]:
     """Answers in words that a text puts first or last: `No, because ...`, `so the day is **Tuesday**`."""
     text = text.strip()
-    verdicts = {match.group(1).lower() for match in _VERDICT.finditer(text)}
     first = _VERDICT.match(text)
-    found = [first.group(1)] if first and len(verdicts) == 1 else []
+    found = [first.group(1)] if first and len(verdicts(text)) == 1 else []
     line = text[text.rfind("\n") + 1 :]
     bold = _BOLD_WORDS.search(line) if line.count("**") == 2 else None
     if bold and not _DENIED.search(line):
