@@ -81,9 +81,13 @@ class Score:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Labelled pairs: JSON lines with gold, pred, equivalent, category."""
+    """Labelled pairs: JSON lines with gold, pred, equivalent, category; `text` says that pred is a completion."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Pair(r["gold"], r["pred"], r["equivalent"], r["category"], r["category"] == "extraction") for r in rows]
+    texts = [row.get("text", row["category"] == "extraction") for row in rows]
+    return [
+        Pair(row["gold"], row["pred"], row["equivalent"], row["category"], text)
+        for row, text in zip(rows, texts, strict=True)
+    ]
 
 
 def read_hostile(path: Path) -> list[Pair]:

@@ -48,7 +48,7 @@ from personahub.core.student_prompt import (
 )
 from personahub.core.template import Message
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("data?", "model?", "*")
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies

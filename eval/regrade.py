@@ -30,7 +30,7 @@ from personahub.core.generate import CompletionShard, map_completions
 from personahub.core.records import GRADED, Row
 from personahub.core.stage import Stage
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("completions",)
 GRADERS = ("eval.benchmark", "eval.regrade")
 

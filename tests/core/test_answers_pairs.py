@@ -63,7 +63,8 @@ def test_a_box_around_the_answer_changes_nothing(category):
 def test_unseen_pairs_are_judged_as_labelled_since(name):
     wrong = set()
     for pair in UNSEEN[name]:
-        completion = pair["pred"] if pair["category"] == "extraction" else f"\\boxed{{{pair['pred']}}}"
+        is_text = pair.get("text", pair["category"] == "extraction")
+        completion = pair["pred"] if is_text else f"\\boxed{{{pair['pred']}}}"
         if check(pair["gold"], completion).correct != pair["equivalent"]:
             wrong.add((pair["gold"], pair["pred"]))
     assert wrong == STILL_WRONG & {(pair["gold"], pair["pred"]) for pair in UNSEEN[name]}

@@ -20,7 +20,16 @@ from personahub.core.answers.reading.grammar import parse
 from personahub.core.answers.reading.nodes import Node, Ratio, Words
 from personahub.core.answers.reading.normalise import key, normalise
 from personahub.core.answers.reading.tokens import FUNCTIONS, GREEK, Unreadable
-from personahub.core.answers.reading.wording import choice_letter, clock, number_word, plain_words, same_time, words_key
+from personahub.core.answers.reading.wording import (
+    choice_letter,
+    clock,
+    date,
+    number_word,
+    plain_words,
+    same_time,
+    words_key,
+)
+from personahub.core.answers.sentences import verdicts
 
 _DECIMAL_COMMA = re.compile(
     r"^(?:\\\$|[^\d()\[\]{}|,]){0,4}(?:0,\d+|\d+,(?!\d{3}\b)\d+)(?:[^\d()\[\]{}|,]|\\text\{[^{}\d,]*\})*$"
@@ -31,7 +40,16 @@ _SHORT_WORDS = {"no", "up", "on", "in", "ne", "nw", "se", "sw"}
 _SAID_AT_LENGTH = re.compile(  # isosceles triangle; neither even nor odd
     r"triangle|quadrilateral|angle|numbers?|integers?|lines|functions?|series|sequence|curve|matrix|(?<=neither )\w+ nor \w+"
 )
+_VERB = re.compile(r"(?:con|di)verges(?: [a-z]+ly| to (?:plus |minus )?infinity)?|exists|increases|decreases|commutes")
+_DENIED = re.compile(r"\b(?:not|never|no|neither|nor|none|if|unless|whether|false|nothing|while|but|when)\b|n't\b")
 _YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
+_SYMBOLS = re.compile("[\u2190-\u22ff\u27c0-\u27ff\u2900-\u2aff]")  # arrows, operators of logic, sets and geometry
+_CALCULUS = {  # commands with which math-verify may be asked: a relation it does not know is a product to it
+    *FUNCTIONS, *GREEK, "int", "iint", "iiint", "oint", "lim", "limsup", "liminf", "to", "rightarrow", "infty", "pi",
+    "text", "le", "ge", "ne", "lt", "gt", "times", "cdot", "div", "pm", "mp", "ast", "over", "choose", "cup", "cap",
+    "setminus", "in", "dots", "begin", "end", "cr", "lvert", "rvert", "vert", "langle", "rangle", "lfloor", "rfloor",
+    "lceil", "rceil", "mathbb", "prime", "degree", "emptyset", "sup", "inf", "left", "right",
+}  # fmt: skip
 _EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
 _LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
@@ -64,6 +82,9 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
             return "time of day"
         if left and right and (left.meridiem or right.meridiem):
             return None  # 2 p.m. and 2 a.m.
+        day = date(a)
+        if day is not None and day == date(b):
+            return "date"
         return _choice(a, b, policy) or _parsed(a, b, policy) or _worded(a, b, policy) or _second_opinion(a, b, policy)
     except RecursionError:  # the caller's own stack was nearly used up: the parser stops far below the limit
         return None
@@ -110,7 +131,8 @@ def _second_opinion(a: str, b: str, policy: Policy) -> str | None:
 def _is_notation(text: str) -> bool:
     """Whether what we cannot read is LaTeX, not a sentence: only then has the symbolic fallback something to say."""
     letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z ]", " ", text)
-    return "\\" in text.replace(r"\text", "") and not re.search(r"[A-Za-z]{4,}", letters)
+    known = all(command in _CALCULUS for command in re.findall(r"\\([a-zA-Z]+)", text))
+    return known and "\\" in text.replace(r"\text", "") and not re.search(r"[A-Za-z]{4,}", letters)
 
 
 @lru_cache(maxsize=1024)
@@ -166,7 +188,9 @@ def is_readable(text: str) -> bool:
     normal = _normal(text)
     if not normal or guards.refusal(normal):
         return False
-    return not isinstance(_readings(normal, True)[0], Words) or bool(clock(normal) or choice_letter(normal))
+    return not isinstance(_readings(normal, True)[0], Words) or bool(
+        clock(normal) or date(normal) or choice_letter(normal)
+    )
 
 
 def is_name(text: str) -> bool:
@@ -179,7 +203,7 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
     left, right = words_key(a, policy.ignore_case), words_key(b, policy.ignore_case)
     if not left or not right or not re.search(r"[A-Za-z]{2}", left):
         return None
-    if "\\" in a.replace(r"\text", "") or "\\" in b.replace(r"\text", ""):
+    if any("\\" in text.replace(r"\text", "") or _SYMBOLS.search(text) for text in (a, b)):
         return None
     if left == right:
         cased = words_key(a, False) != words_key(b, False)
@@ -188,7 +212,9 @@ def _worded(a: str, b: str, policy: Policy) -> str | None:
         return "words"
     verdict = _YES_OR_NO.match(plain_words(b))
     if verdict and left in ("true", "false"):
-        return "words" if words_key(verdict.group(1), True) == left else None
+        return "words" if words_key(verdict.group(1), True) == left and len(verdicts(b)) == 1 else None
+    if _VERB.fullmatch(left) and (subject := right.removesuffix(" " + left)) != right:
+        return None if _DENIED.search(subject) or len(subject.split()) > 4 else "words"  # the series diverges
     said = re.match(
         r"^(?:[A-Za-z' -]+ (?:is|are|was|be)|it's) (?!not |no )(?:an? |the )?(.+)$", plain_words(b), re.IGNORECASE
     )

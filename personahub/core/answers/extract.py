@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import replace
 
-from personahub.core.answers import guards
+from personahub.core.answers import guards, sentences
+from personahub.core.answers.sentences import BOUND, FORMULA
 from personahub.core.answers.verdict import Extracted
 
 _TAIL = 20_000  # characters in which the last formula or number is looked for
@@ -23,12 +25,9 @@ _PHRASE = re.compile(
     r"(?:final answer|correct answer|answer|\bans\b\.?|correct (?:option|choice)|final result|答案|故选|答え|正解|정답"
     r"|antwort|réponse|respuesta|risposta|resposta|ответ)"
     r"(?: (?:to the (?:problem|question)|here|choice|option|therefore|finale?|correcta|correcte))?"
-    r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are|ist|lautet|est|es)\b:?|:|=|为|是|：|は)"
+    r" ?(?:\*\*|\}|\$){0,3} ?(?:(?:is given by|would be|must be|should be|is|are|ist|lautet|est|es)\b:?|:|=|为|是|：|は|은)"
     r"(?: (?:therefore|thus|simply|for sure|just|then|equal to|option|choice|approximately|about|to be)\b){0,2}:?",
     re.IGNORECASE,
-)
-_MATH = re.compile(
-    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,1000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,1000}?)\$", re.DOTALL
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$|\*)|\n|<\|")
 _CLAUSE_END = re.compile(
@@ -36,7 +35,7 @@ _CLAUSE_END = re.compile(
     r"|,\s(?!and\b|or\b)(?=[a-z]{3})|,\sand\s(?=[a-z]{3})"
 )
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d+(?::\d+)+(?:\s?[ap]\.?\s?m\b\.?)?|\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
+    r"(?<![A-Za-z\d])[-−+]?\s?(?:\\?[$€£]\s?)?(?:\d+(?::\d+)+(?:\s?[ap]\.?\s?m\b\.?)?|\d+ \d+/\d+|\d* ?[¼½¾⅐-⅞]|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:,\d+(?![\d,]))?|(?=\.\d))(?:\.\d+)?"
     r"(?:e[+-]?\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?\s?(?:\\?%|°)?"
 )
 _CONNECTIVE = re.compile(
@@ -49,13 +48,9 @@ _RIGHT_OPTION = re.compile(
 )
 _LONE_LETTER = re.compile(r"[*(\s]{0,4}([A-J])[*).\s]{0,5}$")
 _LEADING = re.compile(
-    r"^(-?\d[\d,]*(?:\.\d+)?) (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}"
+    r"^(-?\d[\d,]*(?:\.\d+)?)(?P<words> (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}.*)"
 )
-_BOUND = re.compile(
-    r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
-    r"|up to|except|only if|otherwise|unless|depend\w*)\b",
-    re.IGNORECASE,
-)
+_COPULA = re.compile(r"(?<=[$)\]\d])(?:입니다|이다|です|である|となります|となる)$")  # `is`, behind the value
 _NOT_BUT = re.compile(
     r"^ ?(?:not|nicht|pas) [^.\n]{1,80}?,? (?:but|sondern|mais)(?: rather| is)? "
 )  # `is not 11 but 12`
@@ -85,7 +80,9 @@ def extract(text: str) -> Extracted:
     for rule in (_boxed, _hashes, _bare, _phrased, _last):
         found = rule(text)
         if found is not None:
-            return found
+            return (
+                replace(found, others=(*found.others, *sentences.first_or_last_words(text))) if rule is _last else found
+            )
     return Extracted(None, "none")
 
 
@@ -96,25 +93,31 @@ def inside(prose: str, rule: str) -> str | None:
     it stands alone or the sentence leads up to it: `at most 5 of 8` has no answer inside, nor has `more than 5`.
     """
     prose = re.sub(r"\s+", " ", _TEXT_GROUP.sub(r" \1 ", prose)).strip()
-    if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):
-        return None  # notation that we do not read is no sentence
-    if rule.startswith("boxed") and _BOUND.search(prose):
+    if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):  # notation that we do not read, or another language
+        return sentences.only_formula(prose)
+    if (value := sentences.without_remark(prose)) != prose:
+        return value
+    if rule.startswith("boxed") and BOUND.search(prose):
         return None
     option = _RIGHT_OPTION.search(prose)
     if option:
         return option.group(1)
     leading = _LEADING.match(prose)
     if leading:
-        return leading.group(1)
+        return leading.group(1) + sentences.unit_behind(leading["words"])
+    if words := sentences.first_or_last_words(prose):
+        return words[-1]
+    if several := sentences.listed_formulas(prose):
+        return several
     said = _predicate(_without_afterthought(prose))
-    if said != prose and not re.search(r"[A-Za-z]", re.sub(r"\b(?:and|or)\b", "", _MATH.sub("", said))):
+    if said != prose and not re.search(r"[A-Za-z]", re.sub(r"\b(?:and|or)\b", "", FORMULA.sub("", said))):
         return said.rstrip(". ")  # nothing but formulas: `$x = 1$ and $x = 4$`
     found = _last(said)
     if found is None or found.answer == prose or re.fullmatch(r"[A-Za-z]", found.answer or ""):
         return None  # `odd $n$` is not the answer n
     if said != prose and _looks_bare(said) and found.rule == "last_number":
         return said.rstrip(". ")  # also a list: `The numbers are 4 and 9`
-    alone = said != prose or len(_NUMBER.findall(_MATH.sub(" 0 ", prose))) <= 1
+    alone = said != prose or len(_NUMBER.findall(FORMULA.sub(" 0 ", prose))) <= 1
     return found.answer if alone or not rule.startswith("boxed") else None
 
 
@@ -254,7 +257,7 @@ def _clause(rest: str) -> str:
     clause = clause.split("**")[0].strip() if clause.count("**") == 1 else clause
     cut = _CLAUSE_END.search(_COMMANDS.sub(lambda m: "#" * len(m.group()), clause))
     clause = clause[: cut.start()] if cut and cut.start() > 0 else clause
-    clause = clause.lstrip(' *"').rstrip(' *."')
+    clause = _COPULA.sub("", sentences.without_remark(clause.lstrip(' *"').rstrip(' *."')))
     clause = _predicate(clause if re.match(r"\.\d", clause) else clause.lstrip(' *."'))  # `.5` keeps its point
     if _looks_bare(clause):
         return clause
@@ -264,7 +267,7 @@ def _clause(rest: str) -> str:
 
 def _predicate(clause: str) -> str:
     """`The largest $n$ is 34` says 34."""
-    parts = re.split(r"(?<=[\w$)}]) (?:is|are|equals) (?=[\d$\\(-])", clause[-_TAIL:])
+    parts = re.split(r"(?<=[\w$)}]) (?:is|are|equals) (?=[\d$\\(−∞-])", clause[-_TAIL:])
     return parts[-1] if len(parts) > 1 and not _inside_math(" is ".join(parts[:-1])) else clause
 
 
@@ -290,18 +293,24 @@ def _last(text: str) -> Extracted | None:
     if letter is not None:
         return Extracted(letter.group(1), "last_letter")
     if len(lines) > 1 and _stands_alone(lines[-1]):
-        return Extracted(lines[-1].strip("* "), "last_line")
+        line = lines[-1].strip("* ")
+        bare = _CONNECTIVE.sub("", line)
+        return Extracted(line if _PROSE.search(_COMMANDS.sub(" ", bare)) else bare, "last_line")
     bold = _BOLD.search(lines[-1]) if lines else None
     if bold is not None:
         return Extracted(bold.group(1).strip(), "last_bold")
     start = max((match.end() for match in _SENTENCE_START.finditer(text)), default=0)
     text = text[:start] + _without_afterthought(text[start:])
-    formula, number = _final(_MATH, text), _final(_NUMBER, text)
+    formula, number = _final(FORMULA, text), _final(_NUMBER, text)
     if formula is not None and (number is None or formula.end() >= number.start()):
-        body = next(group for group in formula.groups() if group is not None)
-        return Extracted(body.strip(), "last_math")
+        several = sentences.listed_formulas(text[start:])
+        return Extracted(sentences.body(formula), "last_math", (several,) if several else ())
     if number is not None:
-        return Extracted(number.group().strip(), "last_number")
+        return Extracted(
+            number.group().strip() + sentences.unit_behind(text[number.end() : number.end() + 60]), "last_number"
+        )
+    if (count := sentences.counted(text[start:])) is not None:
+        return Extracted(count, "last_number")
     letters = _LETTER.findall(text)
     return Extracted(letters[-1], "last_letter") if letters else None
 

@@ -6,16 +6,16 @@ some leniency is one-sided (a missing unit is forgiven, a wrong one is not).
 
 from __future__ import annotations
 
-from collections import Counter
 from fractions import Fraction
 
-from personahub.core.answers.comparing import relations, signs
-from personahub.core.answers.comparing.arithmetic import NoValue
+from personahub.core.answers.comparing import families, relations, signs
 from personahub.core.answers.comparing.matrices import folded, in_components
+from personahub.core.answers.comparing.members import without_common
+from personahub.core.answers.comparing.numerals import same_numeral
 from personahub.core.answers.comparing.quantities import same_quantity
-from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, real_set, same_set
+from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, is_the_rest, real_set, same_set
 from personahub.core.answers.comparing.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
-from personahub.core.answers.comparing.values import based_value, evaluate, free_symbols
+from personahub.core.answers.comparing.values import free_symbols
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import (
     Based,
@@ -59,14 +59,20 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
     if rule is None and uses_bare_log(gold) != uses_bare_log(pred):
         rule = _by_shape(with_common_log(gold), with_common_log(pred), policy)
     if rule is None:
-        renaming = relations.parameter_renaming(gold, pred)
-        rule = _by_shape(gold, relations.substitute(pred, renaming), policy) if renaming else None
-    return rule
+        renamed = (relations.substitute(pred, names) for names in families.parameter_renamings(gold, pred))
+        rule = next((rule for node in renamed if (rule := _by_shape(gold, node, policy))), None)
+    return rule or families.same_antiderivative(gold, pred)
 
 
 def _by_shape(gold: Node, pred: Node, policy: Policy) -> str | None:
     if isinstance(gold, Words) or isinstance(pred, Words):
         return _words(gold, pred, policy)
+    if isinstance(gold, Call) or isinstance(pred, Call):
+        named = {node.name for node in (gold, pred) if isinstance(node, Call)}
+        if "congruence" in named:
+            return families.same_residues(gold, pred, policy)
+        if "cases" in named and not (_has_relation(gold) or _has_relation(pred)):
+            return _piecewise(gold, pred, policy)
     if _has_relation(gold) or _has_relation(pred):
         return _relations(gold, pred, policy)
     if _is_set_like(gold) or _is_set_like(pred):
@@ -78,7 +84,7 @@ def _by_shape(gold: Node, pred: Node, policy: Policy) -> str | None:
     if isinstance(gold, Ratio) or isinstance(pred, Ratio):
         return _ratios(gold, pred, policy)
     if isinstance(gold, Based) or isinstance(pred, Based):
-        return _numerals(gold, pred, policy)
+        return same_numeral(gold, pred, policy)
     if infinity_sign(gold) or infinity_sign(pred):
         return "infinity" if infinity_sign(gold) == infinity_sign(pred) else None
     return same_quantity(gold, pred, policy)
@@ -100,6 +106,28 @@ def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
     if said == "reals":
         return _real_sets(NamedSet("reals"), other)
     return None
+
+
+def _piecewise(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """The same values under the same conditions, in any order; `otherwise` is what the other conditions leave."""
+    if not (isinstance(gold, Call) and isinstance(pred, Call) and len(gold.arguments) == len(pred.arguments) <= _MANY):
+        return None
+    unmatched, rest = [], [row.items for row in pred.arguments if isinstance(row, Sequence)]
+    for row in (row.items for row in gold.arguments if isinstance(row, Sequence)):
+        index = next((i for i, other in enumerate(rest) if _ordered(row, other, policy)), None)
+        if index is None:
+            unmatched.append(row)
+        else:
+            del rest[index]
+    if not unmatched:
+        return "cases"
+    (value, condition), (other, said) = unmatched[0], rest[0]
+    if len(unmatched) > 1 or isinstance(condition, Words) == isinstance(said, Words) or not same(value, other, policy):
+        return None
+    whole, stated = (pred, said) if isinstance(condition, Words) else (gold, condition)
+    conditions = [row.items[1] for row in whole.arguments if isinstance(row, Sequence)]  # type: ignore[union-attr]
+    conditions.remove(stated)
+    return "cases" if is_the_rest(stated, conditions) else None
 
 
 def _has_relation(node: Node) -> bool:
@@ -126,8 +154,16 @@ def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
         if rule is not None:
             return rule
     if isinstance(gold, Sequence) and isinstance(pred, Sequence) and gold.kind == pred.kind == "list":
+        if gold.disjunction != pred.disjunction and not (_equations(gold) and _equations(pred)):
+            return None  # x > 1 or x < 5
         return "relations" if _unordered(gold.items, pred.items, policy) else None
     return None
+
+
+def _equations(node: Sequence) -> bool:
+    """Whether equations are listed that leave values to choose from: whether it says `or` does not matter there."""
+    lists = [free_symbols(item) for item in node.items if not isinstance(item, Relation) or "=" in item.operators]
+    return len(lists) == len(node.items) and (not node.disjunction or len(set(lists)) == 1)
 
 
 def _named_values(gold: Node, pred: Node, policy: Policy) -> str | None:
@@ -244,6 +280,8 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
         return _restated(gold, pred, policy)
     kinds = {a.kind, b.kind}
     if kinds <= {"list", "set"}:
+        if a.disjunction != b.disjunction and all(isinstance(item, Symbol) for item in (*a.items, *b.items)):
+            return None  # p or q
         distinct = "set" in kinds or all(isinstance(item, Sequence) for item in a.items)  # solutions, not values
         return "members" if _unordered(a.items, b.items, policy, distinct) else None
     if a.kind == b.kind:
@@ -294,7 +332,7 @@ def _ordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy) -> bool:
 
 
 def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinct: bool = False) -> bool:
-    left, right = _without_common(a, b, distinct)
+    left, right = without_common(a, b, distinct)
     if max(len(left), len(right)) > _MANY:
         return False
     if distinct:
@@ -310,34 +348,6 @@ def _unordered(a: tuple[Node, ...], b: tuple[Node, ...], policy: Policy, distinc
         else:
             return False
     return True
-
-
-def _without_common(a: tuple[Node, ...], b: tuple[Node, ...], distinct: bool) -> tuple[list[Node], list[Node]]:
-    """Take out rational members that both sides have, in linear time; repeats count unless `distinct`."""
-    left, right = [_rational(item) for item in a], [_rational(item) for item in b]
-    common = Counter(left) & Counter(right)
-    del common[None]
-    if distinct:
-        return (
-            [item for item, value in zip(a, left, strict=True) if value not in common],
-            [item for item, value in zip(b, right, strict=True) if value not in common],
-        )
-    return _removed(a, left, common), _removed(b, right, common)
-
-
-def _removed(items: tuple[Node, ...], values: list[Fraction | None], common: Counter[Fraction | None]) -> list[Node]:
-    budget = Counter(common)
-    kept = []
-    for item, value in zip(items, values, strict=True):
-        if value is not None and budget[value] > 0:
-            budget[value] -= 1
-        else:
-            kept.append(item)
-    return kept
-
-
-def _rational(node: Node) -> Fraction | None:
-    return node.value if isinstance(node, Number) else None
 
 
 def _without_repeats(items: list[Node], policy: Policy) -> list[Node]:
@@ -364,26 +374,6 @@ def _ratios(gold: Node, pred: Node, policy: Policy) -> str | None:
         return None
     fraction = Product((parts[0], Power(parts[1], Number(Fraction(-1)))))
     return "ratio" if same_scalar(fraction, other, policy) else None
-
-
-def _numerals(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Numerals in a base. `204_5` and `204` agree when bases may be missing; `204_5` and `54_{10}` always do."""
-    try:
-        if isinstance(gold, Based) and isinstance(pred, Based):
-            return "base" if based_value(gold) == based_value(pred) else None
-        if isinstance(gold, Based):  # the question asked for that base: 54 is not its answer
-            return _same_digits(gold, pred, policy)
-        if isinstance(pred, Based):
-            equal = not free_symbols(gold) and evaluate(gold) == based_value(pred)
-            return "base" if equal else _same_digits(pred, gold, policy)
-    except NoValue:
-        pass
-    return None
-
-
-def _same_digits(based: Based, other: Node, policy: Policy) -> str | None:
-    same_digits = isinstance(other, Number) and other.digits == based.digits
-    return "base omitted" if policy.base_optional and same_digits else None
 
 
 def _both_signs(gold: Node, pred: Node, policy: Policy) -> str | None:

@@ -96,6 +96,16 @@ def same_set(a: RealSet, b: RealSet) -> bool:
     )
 
 
+def is_the_rest(condition: Node, others: list[Node]) -> bool:
+    """Whether a condition on one variable holds wherever none of the others does, and nowhere else."""
+    names = {name for node in (condition, *others) for name in free_symbols(node)}
+    try:
+        taken = _canonical([piece for other in others for piece in real_set(other)])
+        return len(names) == 1 and same_set(real_set(condition), _complement(taken))
+    except NotASet:
+        return False
+
+
 def infinity_sign(node: Node) -> int:
     """1 for infinity, -1 for minus infinity, 0 for anything else."""
     if isinstance(node, Constant):

@@ -13,7 +13,6 @@ from personahub.core.answers.comparing.values import evaluate, free_symbols, sam
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import (
     Call,
-    Constant,
     NamedSet,
     Node,
     Number,
@@ -27,12 +26,15 @@ from personahub.core.answers.reading.nodes import (
     Symbol,
     Words,
     rebuilt,
-    walk,
 )
 
-_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-_WHOLE = frozenset("knml")  # letters for any integer
-_CONSTANTS = frozenset("CcKDk")  # letters for any constant
+_MIRRORED = {
+    "<": ">", "<=": ">=", "<<": ">>", "subset": "supset", "psubset": "psupset", "in": "ni", "=>": "if", "to": "from",
+    "prec": "succ", "preceq": "succeq", "=": "=", "!=": "!=", "~": "~", "equiv": "equiv", "perp": "perp",
+    "parallel": "parallel", "nparallel": "nparallel", "propto": "propto", "<=>": "<=>",
+}  # fmt: skip
+_MIRRORED |= {there: here for here, there in _MIRRORED.items()}
+_DERIVED = frozenset(("=>", "<=>"))
 _FAMILIES = ("xyz", "abcd", "pqr", "mn", "uvw")  # letters whose order in a tuple is the alphabet's
 _FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
@@ -55,11 +57,11 @@ def settled(node: Node) -> Node:
         return replace(node, items=kept) if kept else node
     if not isinstance(node, Relation):
         return node
-    if "=>" in node.operators:  # a derivation: what it arrives at
-        cut = len(node.operators) - 1 - node.operators[::-1].index("=>")
+    if _is_derivation(node):  # what it arrives at
+        cut = max(index for index, operator in enumerate(node.operators) if operator in _DERIVED)
         node = replace(node, sides=node.sides[cut + 1 :], operators=node.operators[cut + 1 :])
-        return settled(node) if node.operators else node.sides[0]
-    if "~" in node.operators:
+        return settled(node if node.operators else node.sides[0])
+    if "~" in node.operators and not (node.sides[0] == Symbol("") and isinstance(node.sides[1], Symbol)):  # `\sim p`
         cut = node.operators.index("~")
         exact = cut == 0 and len(node.operators) == 1 and not _is_name(node.sides[0])
         if exact or cut > 0:
@@ -67,6 +69,12 @@ def settled(node: Node) -> Node:
             return node if node.operators else node.sides[0]
         return replace(node, operators=tuple("=" if o == "~" else o for o in node.operators))
     return node
+
+
+def _is_derivation(node: Relation) -> bool:
+    """`2x = 4 \\implies x = 2`; `p \\implies q` is a formula."""
+    arrows = _DERIVED & set(node.operators)
+    return bool(arrows) and (arrows < set(node.operators) or isinstance(node.sides[-1], (Relation, Sequence)))
 
 
 def _excluded(items: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -140,9 +148,12 @@ def _named_list(node: Sequence) -> Named | None:
         flat: list[Node] = []
         for value in values:
             flat.extend(value.items if isinstance(value, Sequence) and value.kind == "list" else (value,))
-        return Named(Sequence("list", tuple(flat), node.disjunction), tuple(names[:1]) if distinct == 1 else ())
+        chosen = node.disjunction and not all(isinstance(value, Symbol) for value in flat)  # x = p or x = q lists both
+        return Named(Sequence("list", tuple(flat), chosen), tuple(names[:1]) if distinct == 1 else ())
     if distinct < len(names):
         return _chunked(values, names, distinct)
+    if node.disjunction:
+        return None  # x = 1 or y = 2 is no point
     return Named(Sequence("tuple", tuple(values)), tuple(names))
 
 
@@ -199,12 +210,19 @@ def _arguments(name: Node) -> tuple[str, ...]:
 
 def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
     """Names that may mean the same: equal ones, words against a letter, `f(x)` against `y` or `f(t)`."""
+    a, b = tuple(map(_without_bar, a)), tuple(map(_without_bar, b))
     if not a or not b or set(a) == set(b) or _flat(a) == _flat(b):
         return True
     if len(a) != 1 or len(b) != 1:
         return False
     left, right = a[0], b[0]
-    return _said(left) or _said(right) or (_is_function(left) and _is_function(right))
+    return _said(left) or _said(right) or (is_function(left) and is_function(right))
+
+
+def _without_bar(name: Node) -> Node:
+    """A mean or a vector with or without its bar; a capital is a set with a complement, z a complex number."""
+    letter = name.name.removeprefix("bar ") if isinstance(name, Symbol) else ""
+    return Symbol(letter) if letter.islower() and letter not in ("z", "w") else name
 
 
 def _flat(names: tuple[Node, ...]) -> list[Node]:
@@ -218,7 +236,8 @@ def _said(name: Node) -> bool:
     )
 
 
-def _is_function(name: Node) -> bool:
+def is_function(name: Node) -> bool:
+    """`f(x)`, or the y that stands for it."""
     return bool(_arguments(name)) or name == Symbol("y")
 
 
@@ -250,33 +269,6 @@ def renamed(a: Named, b: Named) -> tuple[Node, Node]:
     return a.value, substitute(b.value, dict(zip(b.variables, a.variables, strict=False)))
 
 
-def parameter_renaming(gold: Node, pred: Node) -> dict[str, str] | None:
-    """The renaming of a parameter that may have any name: n in `2n pi`, C in `x^2 + C`; None when there is none."""
-    left, right = free_symbols(gold), free_symbols(pred)
-    if len(left - right) != 1 or len(right - left) != 1:
-        return None
-    old, new = next(iter(right - left)), next(iter(left - right))
-    periodic = {old, new} <= _WHOLE and _mentions_pi(gold) and _mentions_pi(pred)
-    integrated = {old, new} <= _CONSTANTS and _is_added(gold, new) and _is_added(pred, old)
-    integrated = integrated or ({old, new} == {"c", "C"} and _is_solution(gold) and _is_solution(pred))
-    return {old: new} if periodic or integrated else None
-
-
-def _mentions_pi(node: Node) -> bool:
-    return Constant("pi") in walk(node)
-
-
-def _is_added(node: Node, name: str) -> bool:
-    if isinstance(node, Relation):
-        node = node.sides[-1]
-    return isinstance(node, Sum) and Symbol(name) in node.terms
-
-
-def _is_solution(node: Node) -> bool:
-    """`y = ... c ...`, where c can only be the constant of a family of functions."""
-    return isinstance(node, Relation) and node.operators == ("=",) and _is_function(node.sides[0])
-
-
 def substitute(node: Node, names: Mapping[str, str]) -> Node:
     """The node with variables renamed."""
     return rebuilt(
@@ -286,7 +278,8 @@ def substitute(node: Node, names: Mapping[str, str]) -> Node:
 
 def same_relation(gold: Relation, pred: Relation, policy: Policy) -> str | None:
     """Two relations as such: side by side, mirrored, or as the same curve or half-space."""
-    if _sides_equal(gold, pred, policy) or _sides_equal(gold, _mirrored(pred), policy):
+    mirrored = _mirrored(pred)
+    if _sides_equal(gold, pred, policy) or (mirrored and _sides_equal(gold, mirrored, policy)):
         return "relation"
     if len(gold.operators) != 1 or len(pred.operators) != 1:
         return None
@@ -300,7 +293,7 @@ def same_relation(gold: Relation, pred: Relation, policy: Policy) -> str | None:
         return None
     if operator in ("=", "!="):
         return "same curve" if operator == other else None
-    expected = other if factor > 0 else _FLIPPED.get(other)
+    expected = other if factor > 0 else _MIRRORED.get(other)
     return "same half-space" if operator == expected else None
 
 
@@ -311,8 +304,11 @@ def _sides_equal(gold: Relation, pred: Relation, policy: Policy) -> bool:
     return all(a == b or bool(same_scalar(a, b, policy)) for a, b in pairs)
 
 
-def _mirrored(node: Relation) -> Relation:
-    operators = tuple(_FLIPPED.get(operator, operator) for operator in reversed(node.operators))
+def _mirrored(node: Relation) -> Relation | None:
+    """`b > a` for `a < b`; None where an operator cannot be read from the right (3 divides n)."""
+    if not _MIRRORED.keys() >= set(node.operators):
+        return None
+    operators = tuple(_MIRRORED[operator] for operator in reversed(node.operators))
     return Relation(tuple(reversed(node.sides)), operators)
 
 

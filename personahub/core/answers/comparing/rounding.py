@@ -1,7 +1,8 @@
 """Decimals that stand for exact values: does 0.3333 say 1/3, and 1.732 the square root of 3?
 
-A decimal d with last place u stands for every value that rounds or truncates to it, [d - u/2, d + u).
-An expression with decimals inside stands for what that makes of it, to first order.
+A decimal d with last place u stands for every value that rounds to it, [d - u/2, d + u/2]; one that says
+that it was cut off (`2.6457\\dots`), and a reference, also for those that begin with it, up to d + u. An
+expression with decimals inside stands for what that makes of it, to first order.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def rounds_to(gold: Node, pred: Node, digits: int, point: Mapping[str, Value]) -
     """
     if isinstance(gold, Number) and isinstance(pred, Number) and _plainly_written(gold, pred):
         return False  # two numbers as people write them, 2.5 and 2.51, are two numbers
-    return _stands_for(pred, gold, digits, point) or _stands_for(gold, pred, digits - 1, point)
+    return _stands_for(pred, gold, digits, point) or _stands_for(gold, pred, digits - 1, point, cut_off=True)
 
 
 def _plainly_written(a: Number, b: Number) -> bool:
@@ -53,7 +54,7 @@ def _is_double(decimal: Number, unit: Fraction) -> bool:
     return abs(Fraction(float(decimal.value)) - decimal.value) < unit
 
 
-def _stands_for(rounded: Node, exact: Node, digits: int, point: Mapping[str, Value]) -> bool:
+def _stands_for(rounded: Node, exact: Node, digits: int, point: Mapping[str, Value], cut_off: bool = False) -> bool:
     decimals = _decimals(rounded, digits)
     if not decimals or len(decimals) > _MOST:
         return False
@@ -65,7 +66,8 @@ def _stands_for(rounded: Node, exact: Node, digits: int, point: Mapping[str, Val
     mp = context()
     gap = inexact(subtract(there, here))
     if len(steps) == 1 and not isinstance(gap, mp.mpc) and not isinstance(steps[0], mp.mpc) and steps[0] != 0:
-        return bool(mp.mpf("-0.5001") <= gap / inexact(steps[0]) < mp.mpf("0.9999"))
+        reach = "0.9999" if cut_off or not decimals[0].digits else "0.5001"
+        return bool(mp.mpf("-0.5001") <= gap / inexact(steps[0]) < mp.mpf(reach))
     return bool(abs(gap) <= sum(abs(inexact(step)) for step in steps) / 2 * mp.mpf("1.0002"))
 
 

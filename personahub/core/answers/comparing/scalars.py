@@ -15,7 +15,18 @@ from personahub.core.answers.comparing.arithmetic import NoValue, Value, below, 
 from personahub.core.answers.comparing.rounding import rounds_to
 from personahub.core.answers.comparing.values import evaluate, free_symbols, sample
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.reading.nodes import Call, Node, Number, Power, Product, Root, Sum, rebuilt, walk
+from personahub.core.answers.reading.nodes import (
+    Call,
+    Node,
+    Number,
+    Power,
+    Product,
+    Root,
+    SetOperation,
+    Sum,
+    rebuilt,
+    walk,
+)
 
 _SPARE_DIGITS = 20  # of the working precision: values agree when they do in all others
 _CONFIRMING_DIGITS = 150
@@ -172,9 +183,34 @@ def same_structure(a: Any, b: Any, policy: Policy) -> bool:
         return _same_members(left, right, policy)
     if isinstance(a, Number):
         return a.value == b.value
+    joined = _joined(a, b)
+    if joined is not None:
+        return _same_members(*joined, policy)
     if is_dataclass(a):
         return all(same_structure(getattr(a, f.name), getattr(b, f.name), policy) for f in fields(a))
     return False
+
+
+def _joined(a: Node, b: Node) -> tuple[list[Node], list[Node]] | None:
+    """What two unions, intersections, conjunctions or disjunctions join, where order means nothing.
+
+    It means something where `\\wedge` stands between products: dx dy is minus dy dx.
+    """
+    if isinstance(a, SetOperation) and isinstance(b, SetOperation):
+        return (_operands(a), _operands(b)) if a.operator == b.operator != "difference" else None
+    if not (isinstance(a, Call) and isinstance(b, Call) and a.name == b.name and a.name in ("land", "lor")):
+        return None
+    if any(isinstance(part, Product) for part in (*a.arguments, *b.arguments)):
+        return None
+    return list(a.arguments), list(b.arguments)
+
+
+def _operands(node: SetOperation) -> list[Node]:
+    flat: list[Node] = []
+    while isinstance(node.operands[0], SetOperation) and node.operands[0].operator == node.operator:
+        flat.append(node.operands[1])
+        node = node.operands[0]
+    return [*node.operands, *flat]
 
 
 def _same_members(left: list[Node], right: list[Node], policy: Policy) -> bool:

@@ -15,12 +15,16 @@ from personahub.core.answers.reading.nodes import (
     Number,
     Product,
     Quantity,
+    Relation,
     Sequence,
     Symbol,
     Words,
 )
 from personahub.core.answers.reading.tokens import Unreadable
 
+_GOES_ON = {"so", "because", "since", "thus", "hence", "therefore", "which"}  # behind a value, a sentence and no answer
+_CONDITIONS = {"if", "for", "when", "where"}
+_OTHERWISE = {"otherwise", "else", "elsewhere"}
 _ENVIRONMENTS = {"array", "cases", "aligned", "align", "split", "gathered"}
 
 
@@ -72,6 +76,8 @@ def _money(cursor: Cursor, currency: str) -> Node:
 
 def _words(cursor: Cursor, first: str) -> Node:
     """Words in front: `Area = 5` names a quantity, anything else is an answer in words."""
+    if first.lower() in _GOES_ON:
+        raise Unreadable("a sentence goes on")
     said = [first]
     while cursor.peek().kind == "word":
         said.append(cursor.take().value)
@@ -140,6 +146,14 @@ def _absolute(cursor: Cursor, _: str) -> Node:
     return Call("abs", (node,))
 
 
+def _barred(cursor: Cursor, _: str) -> Node:
+    """`\\bar{z}` is another variable than z, and a bar over a sum or union is an operation; over `AB` it is layout."""
+    inner = group(cursor) if cursor.peek().kind == "{" else atom(cursor)
+    if isinstance(inner, Symbol):
+        return Symbol(f"bar {inner.name}")
+    return inner if isinstance(inner, (Product, Number)) else Call("bar", (inner,))
+
+
 def _french_interval(cursor: Cursor, _: str) -> Node:
     """`]a, b[`."""
     cursor.french += 1
@@ -160,11 +174,39 @@ def _environment(cursor: Cursor, name: str) -> Node:
     rows = _cells(cursor)
     if not rows:
         raise Unreadable("empty matrix")
+    if name == "cases" and all(map(_is_case, rows)):
+        return Call("cases", tuple(Sequence("tuple", (row[0], _condition(row[1]))) for row in rows))
     if not name.endswith("matrix") and name != "array":
-        items = [cell for cells in rows for cell in cells]
+        items = _chained([cell for cells in rows for cell in cells])
         return Sequence("list", tuple(items)) if len(items) > 1 else items[0]
     matrix = Matrix(tuple(rows))
     return Call("det", (matrix,)) if name in ("vmatrix", "Vmatrix") else matrix
+
+
+def _chained(cells: list[Node]) -> list[Node]:
+    """Cells lined up at their signs (`x &= 1 + 1 \\\\ &= 2`) as the chains that they are."""
+    chains: list[Node] = []
+    for cell in cells:
+        if chains and isinstance(cell, Relation) and cell.sides[0] == Symbol(""):
+            before = chains.pop()
+            sides, operators = (before.sides, before.operators) if isinstance(before, Relation) else ((before,), ())
+            cell = Relation((*sides, *cell.sides[1:]), (*operators, *cell.operators))
+        chains.append(cell)
+    return chains
+
+
+def _is_case(row: tuple[Node, ...]) -> bool:
+    """A value with its condition, not an equation that is lined up at its sign (`x &= 2`)."""
+    if len(row) != 2 or isinstance(row[0], (Relation, Words)):
+        return False
+    condition = row[1].items[0] if isinstance(row[1], Sequence) and row[1].items else row[1]
+    if isinstance(condition, Words):
+        return condition.text.lower() in _OTHERWISE
+    return isinstance(condition, Relation) and condition.sides[0] != Symbol("")
+
+
+def _condition(node: Node) -> Node:
+    return Words("otherwise") if isinstance(node, Words) else node
 
 
 def _cells(cursor: Cursor) -> list[tuple[Node, ...]]:
@@ -173,6 +215,8 @@ def _cells(cursor: Cursor) -> list[tuple[Node, ...]]:
     while not cursor.accept("end"):
         if cursor.accept("row"):
             rows, row = [*rows, tuple(row)] if row else rows, []
+        elif cursor.peek().kind == "word" and cursor.peek().value.lower() in _CONDITIONS:
+            cursor.take()
         elif not cursor.accept("&"):
             row.append(expressions.listing(cursor))
             if cursor.peek().kind not in ("&", "row", "end"):
@@ -212,5 +256,6 @@ _READERS = {
     "begin": _environment,
     "currency": _money,
     "word": _words,
+    "bar over": _barred,
     "close": _french_interval,
 }

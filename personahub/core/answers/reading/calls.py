@@ -33,7 +33,7 @@ def call(cursor: Cursor, name: str) -> Node:
     """The function `name`, whose token has been read, with its arguments.
 
     Raises:
-        Unreadable: it lacks arguments, or we do not know what it says (a modulus).
+        Unreadable: it lacks arguments.
     """
     if name in ("frac", "binom", "dbinom"):
         top, bottom = _argument(cursor), _argument(cursor)
@@ -42,8 +42,6 @@ def call(cursor: Cursor, name: str) -> Node:
         return Call("binomial", (top, bottom))
     if name in ("sqrt", "cbrt"):
         return _root(cursor, 3 if name == "cbrt" else 2)
-    if name in ("mod", "bmod", "pmod"):
-        raise Unreadable("modulus")
     if name in ("sum", "prod"):
         return _series(cursor, name)
     return _applied(cursor, _ALIASES.get(name, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from personahub.core.answers.reading.tokens import Token, Unreadable
 
 MAX_LEVELS = 30  # of brackets, groups, functions and signs within each other
+_QUANTIFIERS = {r"\forall", r"\exists", r"\nexists"}
 END = Token("end_of_text", "", False)
 
 
@@ -18,6 +19,11 @@ class Cursor:
         self.in_set = 0
         self.french = 0  # inside of ]a, b[
         self.depth = 0
+        symbols = {token.value for token in tokens if token.kind == "symbol"}
+        values = {name for name in symbols if name.startswith("\\")}  # commands that have no meaning to us
+        self.ordered = bool(values)
+        self.quantified = not values.isdisjoint(_QUANTIFIERS)
+        self.formula = self.quantified or r"\neg" in values or any(token.kind in ("land", "lor") for token in tokens)
 
     def peek(self, ahead: int = 0) -> Token:
         index = self.position + ahead

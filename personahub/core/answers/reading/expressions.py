@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TypeGuard
 
-from personahub.core.answers.reading import powers
+from personahub.core.answers.reading import logic, powers
 from personahub.core.answers.reading.cursor import END, Cursor
 from personahub.core.answers.reading.nodes import (
     Call,
@@ -30,30 +30,57 @@ from personahub.core.answers.reading.units import dimension
 
 _CLAUSE_WORDS = {"is", "are", "was", "because", "since", "so", "where", "when", "if", "which", "by", "it", "we"}
 _SIGNS = ("percent", "degree")  # units that belong to the value right before them
-VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin"}
+VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin", "bar over"}
+_LIST_ENDS = ("close", "}", "&", "row", "end")
 
 
 def listing(cursor: Cursor) -> Node:
     """Members separated by commas, semicolons, `and` or `or`; one member is itself."""
-    items = [_relation(cursor)]
+    member = logic.formula if cursor.formula else comparison
+    items = [member(cursor)]
     disjunction = False
     while cursor.peek().kind == "separator":
         while cursor.peek().kind == "separator":
             disjunction |= cursor.take().value == "or"
-        if cursor.peek() is END or cursor.peek().kind in ("close", "}"):
+        if cursor.peek() is END or cursor.peek().kind in _LIST_ENDS:
             break
-        items.append(_relation(cursor))
-    return items[0] if len(items) == 1 else Sequence("list", tuple(items), disjunction)
+        items.append(member(cursor))
+    if len(items) == 1:
+        return items[0]
+    return Call("written", tuple(items)) if cursor.quantified else Sequence("list", tuple(items), disjunction)
 
 
-def _relation(cursor: Cursor) -> Node:
-    """A chain of equations or inequalities; a side may be missing in front (`>= 5`)."""
+def comparison(cursor: Cursor, stop: tuple[str, ...] = ()) -> Node:
+    """A chain of equations or inequalities; a side may be missing in front (`>= 5`), a modulus stand behind.
+
+    Operators in `stop` end it.
+    """
     sides: list[Node] = [Symbol("") if cursor.peek().kind == "relation" else _set_expression(cursor)]
     operators: list[str] = []
-    while cursor.peek().kind == "relation":
+    while cursor.peek().kind == "relation" and cursor.peek().value not in stop:
         operators.append(cursor.take().value)
         sides.append(_set_expression(cursor))
+    if _at_modulus(cursor):
+        return _congruence(cursor, sides, operators)
     return Relation(tuple(sides), tuple(operators)) if operators else sides[0]
+
+
+def _at_modulus(cursor: Cursor) -> bool:
+    kind = cursor.peek().kind
+    return kind == "modulus" or (kind == "open" and cursor.peek(1).kind == "modulus")
+
+
+def _congruence(cursor: Cursor, sides: list[Node], operators: list[str]) -> Node:
+    """`x \\equiv 3 \\pmod{7}` and `n = 3 (mod 7)` as a call of (what is congruent, residue, modulus)."""
+    if not operators or set(operators) - {"equiv", "="}:
+        raise Unreadable("modulus")
+    bracket = cursor.accept("open")
+    cursor.take()
+    modulus = addition(cursor)
+    if bracket and not cursor.accept("close", ")"):
+        raise Unreadable("modulus")
+    what = sides[-2] if "=" in operators[:-1] else sides[0]  # n = 25 = 1 (mod 6)
+    return Call("congruence", (what, sides[-1], modulus))
 
 
 def _set_expression(cursor: Cursor) -> Node:
@@ -137,7 +164,8 @@ def term(cursor: Cursor) -> Node:
             multiply(cursor, factors)
         else:
             break
-    return _with_unit(cursor, _lift_unit(factors))
+    ordered = logic.in_order(tuple(factors)) if cursor.ordered else None
+    return ordered or _with_unit(cursor, _lift_unit(factors))
 
 
 def multiply(cursor: Cursor, factors: list[Node]) -> None:
@@ -206,7 +234,7 @@ def starts_factor(cursor: Cursor) -> bool:
     token = cursor.peek()
     if token.kind == "bar":
         return cursor.bars == 0 and cursor.in_set == 0
-    if token.kind == "open" and token.value == "[" and cursor.french:
+    if token.kind == "open" and ((token.value == "[" and cursor.french) or cursor.peek(1).kind == "modulus"):
         return False
     return token.kind in VALUES
 

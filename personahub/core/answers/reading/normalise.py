@@ -29,6 +29,11 @@ _UNICODE = {
     "º": r"\degree ", "˚": r"\degree ", "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"', "π": r"\pi ",
     "∠": r"\angle ", "△": r"\triangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ", "〉": r"\rangle ", "→": r"\to ", "⇒": r"\Rightarrow ",
+    "⟶": r"\to ", "⟹": r"\Rightarrow ", "⇔": r"\iff ", "⟺": r"\iff ", "↔": r"\iff ", "←": r"\gets ", "⇐": r"\Leftarrow ",
+    "↦": r"\mapsto ", "¬": r"\neg ", "∀": r"\forall ", "∃": r"\exists ", "∄": r"\nexists ", "⊕": r"\oplus ",
+    "⊗": r"\otimes ", "⊂": r"\subset ", "⊆": r"\subseteq ", "⊃": r"\supset ", "⊇": r"\supseteq ", "⊊": r"\subsetneq ",
+    "⊄": r"\nsubseteq ", "∋": r"\ni ", "∤": r"\nmid ", "∥": r"\parallel ", "∦": r"\nparallel ", "⊥": r"\perp ",
+    "∝": r"\propto ", "∼": r"\sim ", "≪": r"\ll ", "≫": r"\gg ", "∘": r"\circ ", "∆": r"\triangle ",
     "∣": "|", "│": "|", "∶": ":", "∧": r"\land ", "∨": r"\lor ", "…": r"\dots ", "⋯": r"\dots ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\varphi ",
@@ -71,6 +76,15 @@ _DOMAIN = re.compile(
     r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
 )
 _ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
+_BRACED_ARRAY = re.compile(
+    r"\\left\s*\\(?:\{|lbrace)\s*\\begin\s*\{array\}\s*(?:\{[^{}]*\})?((?:[^\\]|\\(?!end))*)\\end\s*\{array\}\s*\\right\s*\."
+)
+_NEGATED = re.compile(r"\\not\s*(?:\\(in|subseteq|subset|mid|parallel)(?![a-zA-Z])|(=))")
+_NEGATIONS = {"in": r"\notin ", "mid": r"\nmid ", "parallel": r"\nparallel ", "=": r"\ne "}
+_VECTOR = r"\\(?:vec|overrightarrow|hat|mathbf|boldsymbol|bm)\s*\{?\s*[a-zA-Z](?![a-zA-Z])"
+_CROSSED = re.compile(
+    rf"(\\nabla\s*|{_VECTOR}\s*\}}?\s*)\\times(?=\s*(?:{_VECTOR}|[A-Z](?![a-zA-Z])))"
+)  # a vector product, which does not commute
 _PRIMES = re.compile(r"\^\s*(?:\{(?:\s*\\prime)+\s*\}|\\prime(?![a-zA-Z])\s*)")
 _APOSTROPHES = re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])")  # 1'234'567, as the Swiss write it
 _REMARK = re.compile(
@@ -175,10 +189,13 @@ def _strip_delimiters(text: str) -> str:
 
 
 def _plain_latex(text: str) -> str:
+    text = text.replace("{:}", ":")
     text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)  # the decimal comma, set without a space
     text = _GROUPED.sub(lambda m: m.group(1) + re.sub(r"\D", "", m.group(2)), text)
     text = re.sub(r"\\\\(?:\[[^\]]*\])?", r"\\cr ", text)  # so that no later rule takes its second half for a space
     text = _DROPPED_GROUPS.sub(" ", text)
+    if "array" in text and r"\left" in text:
+        text = _BRACED_ARRAY.sub(r"\\begin{cases}\1\\end{cases}", text)
     text = re.sub(r"\\left\s*\|", r"\\lvert ", text)
     text = re.sub(r"\\right\s*\|", r"\\rvert ", text)
     text = _LAYOUT.sub(" ", text)
@@ -206,6 +223,10 @@ def _rename(text: str) -> str:
     text = re.sub(r"\\(?:l?dots|cdots|dotsc|dotsb|ldots)(?![a-zA-Z])", r"\\dots ", text)
     text = re.sub(r"\\([lg])eq(?:slant|q)?(?![a-zA-Z])", r"\\\1e ", text)
     text = re.sub(r"\\neq(?![a-zA-Z])", r"\\ne ", text)
+    if r"\not" in text:
+        text = _NEGATED.sub(lambda match: _NEGATIONS.get(match.group(match.lastindex or 0), r"\nsubseteq "), text)
+    if r"\times" in text:
+        text = _CROSSED.sub(r"\1\\crossed ", text)
     text = re.sub(r"\\(?:oslash|varnothing)(?![a-zA-Z])", r"\\emptyset ", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|\^\s*\{?\s*\\degree\s*\}?", r"\\degree ", text)
     text = _PRIMES.sub(lambda match: "'" * match.group().count("prime"), text)

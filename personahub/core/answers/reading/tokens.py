@@ -46,15 +46,19 @@ _OPERATORS = {
 }  # fmt: skip
 _RELATIONS = {
     "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=",
-    "lt": "<", "gt": ">", "approx": "~", "in": "in", "equiv": "equiv", "simeq": "~", "sim": "~", "cong": "equiv",
-    "doteq": "~", "leqq": "<=", "geqq": ">=", "implies": "=>", "Rightarrow": "=>", "iff": "=>", "Longrightarrow": "=>",
-    "rightarrow": "to", "to": "to", "mapsto": "to", "longrightarrow": "to", "coloneqq": "=", "notin": "notin",
-    "subset": "subset", "subseteq": "subset", "perp": "perp", "parallel": "parallel", "propto": "propto",
+    "lt": "<", "gt": ">", "approx": "~", "equiv": "equiv", "simeq": "~", "sim": "~", "cong": "equiv",
+    "doteq": "~", "leqq": "<=", "geqq": ">=", "implies": "=>", "Rightarrow": "=>", "iff": "<=>", "Longrightarrow": "=>",
+    "Leftrightarrow": "<=>", "Longleftrightarrow": "<=>", "leftrightarrow": "<=>", "impliedby": "if", "Leftarrow": "if",
+    "rightarrow": "to", "to": "to", "mapsto": "mapsto", "longrightarrow": "to", "leftarrow": "from", "gets": "from",
+    "longleftarrow": "from", "coloneqq": "=", "in": "in", "ni": "ni", "notin": "notin", "subset": "subset",
+    "subseteq": "subset", "supset": "supset", "supseteq": "supset", "subsetneq": "psubset", "supsetneq": "psupset",
+    "nsubseteq": "nsubset", "perp": "perp", "parallel": "parallel", "nparallel": "nparallel", "propto": "propto",
+    "nmid": "nmid", "prec": "prec", "succ": "succ", "preceq": "preceq", "succeq": "succeq", "ll": "<<", "gg": ">>",
 }  # fmt: skip
 _SETS = {"cup": "union", "cap": "intersection", "setminus": "difference", "backslash": "difference",
          "smallsetminus": "difference"}  # fmt: skip
 _IGNORED = {
-    "angle", "measuredangle", "triangle", "overline", "bar", "vec", "hat", "overrightarrow", "widehat", "tilde",
+    "angle", "measuredangle", "vec", "hat", "overrightarrow", "widehat", "tilde",
     "mathring", "widetilde", "boxed", "displaystyle", "square", "therefore", "because", "blacksquare", "checkmark",
     "ensuremath", "underbrace", "overbrace", "text", "stackrel", "mathstrut", "degree_sign", "underline", "cancel",
     "quad", "Box", "overleftrightarrow", "overset", "underset",
@@ -65,6 +69,12 @@ _BRACKETS = {
     "{": ("open", "set"), "}": ("close", "set"), "lbrack": ("open", "["), "rbrack": ("close", "]"),
     "lparen": ("open", "("), "rparen": ("close", ")"), "vert": ("bar", "|"), "mid": ("mid", "|"), "|": ("bar", "|"),
     "Vert": ("bar", "|"), "lVert": ("open", "|"), "rVert": ("close", "|"),
+}  # fmt: skip
+_CONNECTIVES = {"AND": "land", "OR": "lor"}
+_SIGNS = {
+    "land": ("land", "and"), "wedge": ("land", "and"), "lor": ("lor", "or"), "vee": ("lor", "or"),
+    "neg": ("symbol", r"\neg"), "lnot": ("symbol", r"\neg"), "bar": ("bar over", ""), "overline": ("bar over", ""),
+    "mod": ("modulus", ""), "bmod": ("modulus", ""), "pmod": ("modulus", ""),
 }  # fmt: skip
 _NAMED_SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _CURRENCY = {"$": "dollar", "euro": "euro", "pounds": "pound", "yen": "yen", "rupee": "rupee"}
@@ -88,6 +98,7 @@ _SMALL_WORDS = {
     "no",
     "at",
 }
+_ARTICLES = {"the", "for", "are", "has", "was", "its", "any", "all"}  # words of three letters, no products
 _SEPARATING_WORDS = {"and", "or"}
 _ENDS_VALUE = ("number", "close", "}", "symbol", "constant")
 
@@ -146,7 +157,7 @@ def _read(kind: str, value: str, spaced: bool, before: list[Token], grouped: boo
     if kind == "text":
         return _text(value[6:-1], spaced, before)
     if kind == "command":
-        return _command(value[1:], spaced)
+        return _command(value[1:], spaced, before)
     if kind == "blackboard":
         return [Token("named_set", _NAMED_SETS[re.sub(r"\\[A-Za-z]+", "", value).strip(" {")[0]], spaced)]
     if kind == "environment":
@@ -223,8 +234,8 @@ def _ellipsis(whole: str, digits: str) -> Number:
     return Number(Fraction(whole + "." + digits), len(digits), len((whole + digits).lstrip("0")))
 
 
-def _command(name: str, spaced: bool) -> list[Token]:
-    if name in FUNCTIONS or name in ("dbinom", "mod", "bmod", "pmod"):
+def _command(name: str, spaced: bool, before: list[Token]) -> list[Token]:
+    if name in FUNCTIONS or name == "dbinom":
         return [Token("function", name, spaced)]
     if name in GREEK:
         return [Token("symbol", name, spaced)]
@@ -243,23 +254,23 @@ def _command(name: str, spaced: bool) -> list[Token]:
         return [Token("named_set", "empty", spaced)]
     if name in ("R", "Z", "N", "Q", "C", "reals"):
         return [Token("named_set", _NAMED_SETS[name[0].upper()], spaced)]
-    if name in ("land", "wedge", "lor", "vee"):
-        return [Token("separator", "and", spaced)]
+    if name in _SIGNS:
+        return [Token(*_SIGNS[name], spaced)]
     if name == "degree":
         return [Token("degree", name, spaced)]
     if name in _CURRENCY:
         return [Token("currency", _CURRENCY[name], spaced)]
     if name == "cent":
         return [Token("word", "cents", spaced)]
-    if name in _IGNORED:
-        return []
+    if name in _IGNORED or (name == "triangle" and not (before and before[-1].kind in _ENDS_VALUE)):
+        return []  # in front of a value it says what that is; between two sets it is their difference
     if name == "e":
         return [Token("constant", "e", spaced)]
     if name in _UNREAD or len(name) > 12:
         raise Unreadable(name)
     for size in (1, 2):  # `\tanx`, `\pir`: a space was lost
         if name[:-size] in FUNCTIONS or name[:-size] in _RUN_TOGETHER:
-            return _command(name[:-size], spaced) + _letters(name[-size:], False)
+            return _command(name[:-size], spaced, before) + _letters(name[-size:], False)
     return [Token("symbol", "\\" + name, spaced)]
 
 
@@ -292,13 +303,21 @@ def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
     """Letters outside `\\text`: a function, a constant, a separator, a word, or a product of variables."""
+    if len(word) == 1 and word not in "eEU":
+        return [_letter(word, spaced)]
     lower = word.lower()
     if word == "min" and before and before[-1].kind == "number":
         return [Token("word", word, spaced)]  # 120 min
     if word in _PLAIN_FUNCTIONS:
         return [Token("function", word, spaced)]
+    if word in _CONNECTIVES:
+        return [Token(_CONNECTIVES[word], word, spaced)]
     if lower in _SEPARATING_WORDS:
         return [Token("separator", lower, spaced)]
+    if word == "mod":
+        return [Token("modulus", word, spaced)]
+    if word == "to" and spaced and before and before[-1].kind == "number":
+        return [Token(":", word, spaced)]  # 2 to 3
     if re.match(r"(and|or)[A-Z]$", word) and before and before[-1].kind in ("number", "close") and not spaced:
         return [Token("separator", word[:-1], spaced), _letter(word[-1], False)]
     if word == "U" and before and before[-1].kind == "close":
@@ -320,7 +339,8 @@ def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 def _is_word(word: str, spaced: bool, before: list[Token]) -> bool:
     after_value = bool(before) and before[-1].kind in ("number", "close", "}", "symbol", "constant", "word", "%", "/")
-    if len(word) == 2 and word.lower() in _SMALL_WORDS and (spaced or not before):
+    cased = word.islower() or not before or before[-1].kind == "word"  # `y = Be^x` is a product
+    if cased and word.lower() in (_SMALL_WORDS if len(word) == 2 else _ARTICLES) and (spaced or not before):
         return True
     if len(word) == 2:
         return after_value and before[-1].kind != "symbol" and is_unit(word)

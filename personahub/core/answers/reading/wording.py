@@ -40,6 +40,12 @@ _CLOCK = re.compile(
     r"^(?:at )?(?P<hour>\d{1,2})(?::(?P<minute>\d{2}))?(?::00)?\s*(?P<meridiem>[ap]\.?\s?m\b\.?|noon|midnight|o'?clock)?$",
     re.IGNORECASE,
 )
+_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+           "december")  # fmt: skip
+_MONTH = r"([A-Z][a-z]{2,8})\.?"
+_DATE = re.compile(rf"(?:on )?(?:the )?(?:{_MONTH} (\d{{1,2}})|(\d{{1,2}}) (?:of )?{_MONTH})(?:,? ?(\d{{4}}))?")
+_DATED = re.compile(r"[A-Z][a-z]{2}|\d{4}-\d")
+_ISO_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _LETTER = re.compile(
     r"^[^a-zA-Z0-9+*/^=<>-]*(?:option|choice|answer)?[^a-zA-Z0-9+*/^=<>-]*([A-Ja-j])[^a-zA-Z0-9+*/^=<>!'-]*$",
     re.IGNORECASE,
@@ -86,6 +92,22 @@ def clock(text: str) -> Clock | None:
     said = re.sub(r"[^a-z]", "", (match["meridiem"] or "").lower())
     meridiem = {"noon": "pm", "midnight": "am", "oclock": ""}.get(said, said)
     return Clock(hour, minute, meridiem)
+
+
+def date(text: str) -> tuple[int, int, int] | None:
+    """`March 14, 2021` and `14 March 2021` as (2021, 3, 14), the year 0 where none is said; None for anything else."""
+    if len(text) > 60 or not _DATED.search(text):
+        return None
+    plain = re.sub(r"\s+", " ", re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)).strip()
+    iso = _ISO_DATE.fullmatch(plain)
+    if iso:
+        return int(iso[1]), int(iso[2]), int(iso[3])
+    match = _DATE.fullmatch(plain)
+    if match is None:
+        return None
+    name = (match[1] or match[4]).lower()
+    month = next((number for number, full in enumerate(_MONTHS, 1) if name in (full, full[:3], full[:4])), None)
+    return (int(match[5] or 0), month, int(match[2] or match[3])) if month else None
 
 
 def same_time(a: Clock, b: Clock) -> bool:

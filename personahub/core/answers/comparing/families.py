@@ -1,0 +1,152 @@
+"""Answers that are whole families: solutions with arbitrary constants, antiderivatives, residue classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import permutations
+
+from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, precision, subtract
+from personahub.core.answers.comparing.relations import is_function, settled
+from personahub.core.answers.comparing.scalars import equal_values, same_scalar
+from personahub.core.answers.comparing.values import evaluate, free_symbols, sample
+from personahub.core.answers.policy import Policy
+from personahub.core.answers.reading.nodes import Call, Constant, Node, Number, Relation, Sum, Symbol, walk
+
+_WHOLE = frozenset("knml")  # letters for any integer
+_CONSTANTS = frozenset("CcKDk")  # letters for any constant
+_ARBITRARY = re.compile(r"[Cc](?:_?\d)?|[Cc]_\w")  # what nothing but a constant of integration is called
+_NEUTRAL = re.compile(r"[A-DKcdk](?:_\w)?")  # what one may be called where the other side has such a name
+_VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "r", "theta", "w"))  # of integration
+_DIGITS = 150  # that an antiderivative is compared in
+_SLOW = frozenset(("Gamma", "factorial", "binomial", "sum", "prod"))
+
+
+def parameter_renamings(gold: Node, pred: Node) -> Iterator[dict[str, str]]:
+    """The ways to rename a prediction's parameters that may have any name: n in `2n pi`, C in `x^2 + C`."""
+    solved = _is_solution(gold) and _is_solution(pred)
+    left, right = (free_symbols(node.sides[-1] if solved else node) for node in (gold, pred))  # type: ignore[union-attr]
+    if left == right or len(left) != len(right):
+        return
+    theirs, ours = sorted(right - left), sorted(left - right)
+    if len(ours) > 3:
+        return
+    if len(ours) == 1:
+        names = {*ours, *theirs}
+        periodic = names <= _WHOLE and _mentions_pi(gold) and _mentions_pi(pred)
+        if periodic or (names <= _CONSTANTS and _is_added(gold, ours[0]) and _is_added(pred, theirs[0])):
+            yield {theirs[0]: ours[0]}
+            return
+    if solved and _arbitrary(ours, theirs):
+        yield from (dict(zip(theirs, order, strict=True)) for order in permutations(ours))
+
+
+def _arbitrary(ours: list[str], theirs: list[str]) -> bool:
+    """Whether the names are those of arbitrary constants: on one side for certain, on the other by all looks."""
+    certain = all(map(_ARBITRARY.fullmatch, ours)) or all(map(_ARBITRARY.fullmatch, theirs))
+    return certain and all(_NEUTRAL.fullmatch(name) or _ARBITRARY.fullmatch(name) for name in (*ours, *theirs))
+
+
+def _mentions_pi(node: Node) -> bool:
+    return Constant("pi") in walk(node)
+
+
+def _is_added(node: Node, name: str) -> bool:
+    if isinstance(node, Relation):
+        node = node.sides[-1]
+    return isinstance(node, Sum) and Symbol(name) in node.terms
+
+
+def _is_solution(node: Node) -> bool:
+    """`y = ... c ...`, where c can only be the constant of a family of functions."""
+    return isinstance(node, Relation) and node.operators == ("=",) and is_function(node.sides[0])
+
+
+def same_antiderivative(gold: Node, pred: Node) -> str | None:
+    """Two functions of x with the same `+ C` behind them that differ by a constant: sin^2 x / 2 and -cos 2x / 4.
+
+    The constant must be called C or c, the function have one variable of the usual names and no constant term
+    of its own, so that `b + C` stays the sum of two angles and `x + c + 1` another polynomial than `x + c`.
+    Differences are taken at nine points to 130 digits, real values only.
+    """
+    left, right = _integrated(gold), _integrated(pred)
+    if left is None or right is None:
+        return None
+    names = free_symbols(left)
+    if len(names) != 1 or not names <= _VARIABLES or free_symbols(right) != names:
+        return None
+    if any(isinstance(part, Call) and part.name in _SLOW for part in walk((left, right))):
+        return None
+    with precision(_DIGITS):
+        first: Value | None = None
+        agreeing = 0
+        for difference in _differences(left, right, names):
+            first = difference if first is None else first
+            if not equal_values(difference, first):
+                return None
+            agreeing += 1
+    return "antiderivative" if agreeing >= 3 else None
+
+
+def _integrated(node: Node) -> Node | None:
+    """The function in `function + C`, or None where no constant of integration is added."""
+    if not isinstance(node, Sum):
+        return None
+    rest = tuple(term for term in node.terms if term not in (Symbol("C"), Symbol("c")))
+    return Sum(rest) if len(rest) == len(node.terms) - 1 and all(map(free_symbols, rest)) and rest else None
+
+
+def _differences(left: Node, right: Node, names: frozenset[str]) -> Iterator[Value]:
+    for round_ in range(9):
+        point = sample(names, round_)
+        try:
+            difference = subtract(evaluate(left, point), evaluate(right, point))
+        except NoValue:
+            continue
+        if not isinstance(difference, context().mpc):
+            yield difference
+
+
+def same_residues(gold: Node, pred: Node, policy: Policy) -> str | None:
+    """`x \\equiv 3 \\pmod{7}` against `x \\equiv -4 \\pmod{7}` and `x = 7k + 3`; `25 \\equiv 1 \\pmod 6` against 1."""
+    a, b = _class(gold), _class(pred)
+    if a is None and b is not None and not isinstance(gold, Relation) and not free_symbols(b[0]):
+        return "residue" if same_scalar(gold, b[1], policy) else None
+    if a is None or b is None or a[0] != b[0]:
+        return None
+    (_, residue, modulus), (_, other, same_modulus) = a, b
+    if not same_scalar(modulus, same_modulus, policy):
+        return None
+    try:
+        quotient = subtract(evaluate(residue), evaluate(other)) / evaluate(modulus)
+    except (NoValue, ZeroDivisionError):
+        return "residue" if same_scalar(residue, other, policy) else None
+    return "residue" if isinstance(quotient, Fraction) and quotient.denominator == 1 else None
+
+
+def _class(node: Node) -> tuple[Node, Node, Node] | None:
+    """What is congruent, its residue and the modulus of a congruence or of `x = 7k + 3`."""
+    node = settled(node)
+    if isinstance(node, Call) and node.name == "congruence":
+        what, residue, modulus = node.arguments
+        return what, residue, _positive(modulus)
+    if not (isinstance(node, Relation) and node.operators == ("=",) and isinstance(node.sides[0], Symbol)):
+        return None
+    what, value = node.sides
+    names = free_symbols(value)
+    if len(names) != 1 or not names <= _WHOLE or names == free_symbols(what):
+        return None
+    try:
+        at = [evaluate(value, {name: Fraction(k) for name in names}) for k in (0, 1, 2, 7)]
+    except NoValue:
+        return None
+    if not all(isinstance(value, Fraction) and value.denominator == 1 for value in at):
+        return None
+    step = Fraction(at[1] - at[0])
+    straight = step != 0 and at[2] - at[1] == step and at[3] - at[0] == 7 * step
+    return (what, Number(at[0]), Number(abs(step))) if straight else None
+
+
+def _positive(modulus: Node) -> Node:
+    return Number(abs(modulus.value)) if isinstance(modulus, Number) else modulus

@@ -1,0 +1,121 @@
+"""What a sentence answers: formulas at its end, a number with its unit or in words, a word set first or in bold.
+
+Every rule is linear in the sentence.
+"""
+
+from __future__ import annotations
+
+import re
+
+from personahub.core.answers.reading.units import dimension
+
+FORMULA = re.compile(
+    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,1000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,1000}?)\$", re.DOTALL
+)
+BOUND = re.compile(  # words that make of a number a bound or a condition
+    r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
+    r"|up to|except|only if|otherwise|unless|depend\w*)\b",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"\b(?:not|never|no|neither|nor|cannot|if|whether|false|wrong)\b|n['’]t\b|[不非没無无未若]|如果|假设|아니|만약|ない|もし|\b(?:не|если)\b",
+    re.IGNORECASE,
+)
+_REMARK = re.compile(r"((?:[^()A-Za-z\\]|\\[A-Za-z]+(?![A-Za-z])|[a-z](?![a-z])){1,200}) \(([^()]{3,300})\)\.?")
+_WORDS = re.compile(r"[a-z]{2,} ")
+_UNIT = re.compile(
+    r" ?((?:square |cubic )?[A-Za-z]{2,}(?:(?: per | an? (?=hour|minute|second|day|week|month|year)| ?/ ?)[A-Za-z]+)?)"
+    r"(?![A-Za-z]| (?:Celsius|Fahrenheit|[CF])\b)"
+)
+_NO_UNITS = frozenset(("in", "second", "pound", "pounds"))  # more often something else, or two things
+_COUNT = (
+    r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million)"
+)
+_COUNTED = re.compile(
+    r"\b(?:is|are|was|were|has|have|needs?|takes?|makes?|gets?|exactly|total of) "
+    rf"(?!one\b(?! such))({_COUNT}(?:[ -](?:and )?{_COUNT})*)\b"
+    r"(?![ -](?:of (?!them|these|those)|(?:out|or|and|to|in|per|by|times|more|less|fewer|percent|hal(?:f|ves)|thirds?"
+    r"|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?)\b))",
+    re.IGNORECASE,
+)
+_ANY_COUNT = re.compile(rf"\b(?:{_COUNT}|half|dozen|twice|double|pairs?|both)\b", re.IGNORECASE)
+_FOREIGN = re.compile(r"[^\W\d_A-Za-z]{2}")
+_BETWEEN_FORMULAS = re.compile(r",? ?(?:and|or)? ?(?:at|in|by)? ?")
+_JOINED = re.compile(r"(?:and|or) ?(?:(?:at|in|by) ?)?\Z")
+_VERDICT = re.compile(r"(?:^|[.!?:]\s|\n)[*\s]{0,4}(yes|no|true|false)\b\*{0,2}(?=[,.;:!*]|$)", re.IGNORECASE)
+_BOLD_WORDS = re.compile(r"\*\*([A-Za-z][A-Za-z ]{1,40})\*\*[.!]?$")
+
+
+def body(formula: re.Match[str]) -> str:
+    """A match of `FORMULA` without its delimiters."""
+    return next(group for group in formula.groups() if group is not None).strip()
+
+
+def only_formula(sentence: str) -> str | None:
+    """The one formula in a sentence of a language without Latin letters, unless the sentence denies it."""
+    formulas = list(FORMULA.finditer(sentence))
+    if len(formulas) != 1 or _DENIED.search(sentence) or not _FOREIGN.search(FORMULA.sub(" ", sentence)):
+        return None
+    return body(formulas[0])
+
+
+def without_remark(sentence: str) -> str:
+    """`60 (we exclude 5 of the 65 cases)` without what it says in brackets; whatever is no value stays as it is."""
+    match = _REMARK.fullmatch(sentence)
+    said = match.group(2) if match else ""
+    return match.group(1) if match and _WORDS.search(said) and len(said.split()) > 2 else sentence
+
+
+def unit_behind(rest: str) -> str:
+    """The unit that follows a number in a sentence: ` minutes`, so that 90 of them may be 1.5 hours."""
+    match = _UNIT.match(rest)
+    if match is None:
+        return ""
+    words = re.sub(" an? ", " per ", match.group(1))
+    for unit in (words, words.split(" per ")[0].split("/")[0].strip()):
+        if unit not in _NO_UNITS and dimension(unit) is not None:
+            return " " + unit
+    return ""
+
+
+def counted(sentence: str) -> str | None:
+    """The only number that a sentence says, in words: `There are twelve such triangles`."""
+    found = _COUNTED.search(sentence)
+    if found is None or BOUND.search(sentence) or _DENIED.search(sentence):
+        return None
+    return None if _ANY_COUNT.search(_COUNTED.sub(" ", sentence, count=1)) else found.group(1)
+
+
+def listed_formulas(sentence: str) -> str | None:
+    """The formulas that end a sentence, with nothing between them: `They meet at $(4, -2)$ and at $(0, 0)$`."""
+    formulas = list(FORMULA.finditer(sentence))
+    if len(formulas) < 2 or sentence[formulas[-1].end() :].strip(" .*"):
+        return None
+    chain = [formulas[-1]]
+    for formula in reversed(formulas[:-1]):
+        if not _BETWEEN_FORMULAS.fullmatch(sentence, formula.end(), chain[-1].start()):
+            break
+        chain.append(formula)
+    listed = ", ".join(body(formula) for formula in reversed(chain))
+    derived = "=" in listed or not _JOINED.search(
+        sentence, chain[-1].end(), chain[0].start()
+    )  # `At $t = 2$, $x$ is $5$`
+    return None if len(chain) < 2 or derived else listed
+
+
+def verdicts(text: str) -> set[str]:
+    """What a text says of `yes`, `no`, `true` and `false` at the head of a sentence: `No. Wait: yes, it is` says both."""
+    return {match.group(1).lower() for match in _VERDICT.finditer(text)}
+
+
+def first_or_last_words(text: str) -> tuple[str, ...]:
+    """Answers in words that a text puts first or last: `No, because ...`, `so the day is **Tuesday**`."""
+    text = text.strip()
+    first = _VERDICT.match(text)
+    found = [first.group(1)] if first and len(verdicts(text)) == 1 else []
+    line = text[text.rfind("\n") + 1 :]
+    bold = _BOLD_WORDS.search(line) if line.count("**") == 2 else None
+    if bold and not _DENIED.search(line):
+        found.append(bold.group(1))
+    return tuple(found)
