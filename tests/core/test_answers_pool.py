@@ -10,7 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +31,16 @@ def pool():
 
 def children() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
+
+
+@contextmanager
+def pool_of_one(**limits: Any) -> Iterator[tuple[CheckerPool, psutil.Process]]:
+    """A pool and its only worker. Other pools of this file have workers too, and a pid says nothing of age."""
+    before = children()
+    with CheckerPool(1, **limits) as pool:
+        pool.check("1", "1")
+        (worker,) = (process for process in children() if process not in before)
+        yield pool, worker
 
 
 def test_verdicts_are_those_of_the_process_itself(pool):
@@ -75,9 +88,7 @@ def test_the_parent_kills_at_the_deadline_and_goes_on():
 
 
 def test_a_worker_that_dies_is_an_error_and_is_replaced():
-    with CheckerPool(1, deadline_s=20) as pool, ThreadPoolExecutor(1) as caller:
-        pool.check("1", "1")
-        (worker,) = children()[-1:]
+    with pool_of_one(deadline_s=20) as (pool, worker), ThreadPoolExecutor(1) as caller:
         worker.suspend()  # so that it dies with the question before it, not before or after
         asked = caller.submit(pool.check, "7", "7")
         time.sleep(0.3)
@@ -88,17 +99,14 @@ def test_a_worker_that_dies_is_an_error_and_is_replaced():
 
 
 def test_a_worker_killed_while_idle_costs_no_verdict():
-    with CheckerPool(1, deadline_s=20) as pool:
-        pool.check("1", "1")
-        os.kill(children()[-1].pid, signal.SIGKILL)
+    with pool_of_one(deadline_s=20) as (pool, worker):
+        worker.kill()
         time.sleep(0.1)
         assert pool.check("2", "2").label == "correct"
 
 
 def test_workers_limit_themselves():
-    with CheckerPool(1, deadline_s=3, memory_mb=1500) as pool:
-        pool.check("1", "1")
-        worker = children()[-1]
+    with pool_of_one(deadline_s=3, memory_mb=1500) as (_, worker):
         assert worker.rlimit(resource.RLIMIT_AS) == (1500 * 2**20, 1500 * 2**20)
         soft, _ = worker.rlimit(resource.RLIMIT_CPU)
         assert soft <= sum(worker.cpu_times()[:2]) + 6
