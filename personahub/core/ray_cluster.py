@@ -22,6 +22,7 @@ from typing import Any
 from personahub.core.errors import UserError
 from personahub.core.tasks import Tasks
 
+_NO_IMPORT = "failed to import on the worker"  # Ray's words, of a function or a class
 _RETRIES = 5  # of a shard whose worker was lost; one that takes all of a node's memory fails on each
 
 
@@ -88,6 +89,12 @@ def _result(ray: Any, reference: Any, name: str) -> None:
     try:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
+        if _NO_IMPORT in str(error):
+            last = str(error).strip().splitlines()[-1]
+            raise UserError(
+                f"shard {name}: a node of the Ray cluster cannot load this package: {last}; install there what is "
+                "installed here, then run again"
+            ) from None
         if isinstance(error.cause, Exception):
             raise error.cause from None
         raise

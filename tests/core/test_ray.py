@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from personahub.core import ray_cluster
+from personahub.core import ray_cluster, stage
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.engines import engine_config, open_engine
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused, Sampling
@@ -246,14 +247,15 @@ def ask_for_problems(folder: Path, name: str, engine: dict[str, Any]) -> Artifac
     }
     file = folder / f"{name}.json"
     file.write_text(json.dumps({"experiment": name, "engines": {"e": engine}, "stages": stages}))
-    for stage in stages:
-        planned = load_experiment(file, runs=folder).stage(stage)
+    for stage_name in stages:
+        planned = load_experiment(file, runs=folder).stage(stage_name)
         assert planned.spec is not None
         run_stage(planned.spec, planned.path)
     return open_artifact(folder / name / "problems")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Ray gives its workers the lowest priority but four: beside other jobs they crawl
 def test_lost_worker_and_node_change_no_reply(cluster: Any, model: Path, tmp_path: Path) -> None:
     """One replica is killed while a stage asks both, and then the node on which the other is at work."""
     restore_nodes(cluster)
@@ -285,14 +287,40 @@ def test_lost_worker_and_node_change_no_reply(cluster: Any, model: Path, tmp_pat
     assert on_ray.manifest.counts.rows_in == 600
 
 
-@pytest.mark.slow
-def test_model_that_no_replica_can_load_is_one_line(cluster: Any, tmp_path: Path) -> None:
+def refused_by_all(model: Path, message: str) -> None:
     async def unavailable() -> None:
-        engine = open_engine(engine_config(replicas(tmp_path), "engines.e"))
-        with pytest.raises(EngineUnavailable, match="not a model folder"):
+        engine = open_engine(engine_config(replicas(model), "engines.e"))
+        with pytest.raises(EngineUnavailable, match=message):
             await complete_all(engine, [ask(0, max_tokens=2)])
 
     asyncio.run(unavailable())
+
+
+@pytest.mark.slow
+def test_model_that_no_replica_can_load_is_one_line(cluster: Any, tmp_path: Path) -> None:
+    refused_by_all(tmp_path, "not a model folder")
+
+
+@pytest.mark.slow
+def test_nodes_without_the_package_are_one_line(
+    cluster: Any, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ray pickles a class by its module's name, which is one here that its workers do not find."""
+    from personahub.core.engines import replicas as module
+
+    monkeypatch.setitem(sys.modules, "not_on_these_nodes", module)
+    monkeypatch.setattr(module._Replica, "__module__", "not_on_these_nodes")
+    refused_by_all(model, r"cannot be started on any node: .*No module named 'not_on_these_nodes'")
+    assert "cannot be started, the others go on" in capfd.readouterr().err
+
+
+def test_tasks_on_nodes_without_the_package_are_one_line(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "not_on_these_nodes", stage)
+    monkeypatch.setattr(stage._map_shard, "__module__", "not_on_these_nodes")
+    with pytest.raises(UserError, match=r"^shard \d+: .* cannot load this package: .*'not_on_these_nodes'; install"):
+        run(tmp_path, "ray")
 
 
 def test_lost_worker_and_node_change_nothing(cluster: Any, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from personahub.core.config import EngineConfig
 from personahub.core.engines.base import Completion, EngineDied, EngineUnavailable, Request, RequestRefused
 
 _ATTEMPTS = 4  # of one request, each lost with its replica: then it may be the request that kills them
+_OPENINGS = 4  # of one replica, each lost with no word of another start: its node may lack this package
 _WAIT_NOTE_S = 60.0
 
 
@@ -90,23 +91,28 @@ class ReplicatedEngine:
     def __init__(self, config: EngineConfig, actors: list[Any]) -> None:
         self.config = config
         self.concurrency = config.concurrency * len(actors)
+        self._name = f"{config.model}: a replica"
         self._actors = actors
         self._under_way: dict[Any, int] = {}  # of the replicas that are ready
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._given_up = 0
+        self._loss = ""  # why a replica was lost last
         self._problem: str | None = None
         self._tasks = {asyncio.create_task(self._open(actor)) for actor in actors}
         self._tasks.add(asyncio.create_task(self._tell_of_waiting()))
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request; see `personahub.core.engines.base.Engine`."""
-        from ray.exceptions import RayActorError
+        from ray.exceptions import RayError, RayTaskError
 
         for _ in range(_ATTEMPTS):
             actor = await self._take()
             try:
                 answer = await actor.complete.remote(request)
-            except RayActorError:
-                self._lost(actor)
+            except RayTaskError:  # the engine's own, which it did not foresee
+                raise
+            except RayError as error:  # of the process, the node or its memory
+                self._lost(actor, error)
                 continue
             finally:
                 self._release(actor)
@@ -157,47 +163,58 @@ class ReplicatedEngine:
                 waiter.set_result(None)
                 number -= 1
 
-    def _lost(self, actor: Any) -> None:
+    def _lost(self, actor: Any, error: Exception) -> None:
+        self._loss = _reason(error)
         if self._under_way.pop(actor, None) is not None:
-            print(f"{self.config.model}: a replica was lost; {len(self._under_way)} left", file=sys.stderr)
+            print(f"{self._name} was lost; {len(self._under_way)} left: {self._loss}", file=sys.stderr)
             task = asyncio.create_task(self._open(actor))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _open(self, actor: Any) -> None:
         """Have it load its model, again when it is lost meanwhile."""
-        from ray.exceptions import RayActorError, RayError
+        from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
-        while True:
+        losses = 0
+        while losses < _OPENINGS:
             try:
                 problem = await actor.open.remote()
-            except RayActorError:
+            except RayTaskError as error:  # of the engine, which did not foresee it: no other would fare better
+                return self._fail(f"{self._name} cannot be opened: {_reason(error)}")
+            except RayError as error:
+                self._loss = _reason(error)
+                # A replica that waits for a node to be started on is unavailable too, which may take hours.
+                losses += not isinstance(error, ActorUnavailableError)
                 await asyncio.sleep(1)
                 continue
-            except RayError as error:  # raised by the engine, which did not foresee it: no other would fare better
-                problem = f"{self.config.model}: a replica cannot be opened: {_last_line(error)}"
-            if problem is None:
-                self._under_way[actor] = 0
-                self._wake(self.config.concurrency)
-            else:
-                self._problem = problem
-                self._wake(len(self._waiting))
-            return
+            if problem is not None:
+                return self._fail(problem)
+            self._under_way[actor] = 0
+            return self._wake(self.config.concurrency)
+        self._given_up += 1
+        if self._given_up == len(self._actors):
+            return self._fail(f"{self._name} cannot be started on any node: {self._loss}")
+        print(f"{self._name} cannot be started, the others go on: {self._loss}", file=sys.stderr)
+
+    def _fail(self, problem: str) -> None:
+        self._problem = problem
+        self._wake(len(self._waiting))
 
     async def _tell_of_waiting(self) -> None:
         while not self._under_way:
             await asyncio.sleep(_WAIT_NOTE_S)
             if not self._under_way:
+                why = self._loss and f"; one was lost: {self._loss}"
                 print(
-                    f"{self.config.model}: waiting for a replica: it loads, or the cluster has no free GPUs for it"
-                    " (see `ray status`)",
+                    f"{self._name} is waited for: it loads, or the cluster has no free GPUs for it"
+                    f" (see `ray status`){why}",
                     file=sys.stderr,
                 )
 
 
-def _last_line(error: Exception) -> str:
-    """Of an error in an actor, whose text is a traceback."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+def _reason(error: Exception) -> str:
+    """The last line of an error of Ray's, which is a traceback's or an explanation's."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:300]
 
 
 async def _quietly(call: Any) -> None:
