@@ -14,6 +14,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from personahub.core.pilot import read_pilot
 from personahub.core.plan import plan_experiment
 from personahub.core.plan_table import format_plan
 from personahub.core.progress import format_seconds
-from personahub.core.runner import StageFailedError, run_experiment
+from personahub.core.runner import StageFailedError, lock_experiment, run_experiment
 from personahub.core.worker import COMMAND_VARIABLE
 from personahub.file_commands import add_commands as add_file_commands
 from personahub.persona_commands import add_commands as add_persona_commands
@@ -252,18 +253,21 @@ def _forget(options: argparse.Namespace) -> int:
 
 
 def _wandb(options: argparse.Namespace) -> int:
-    from personahub.core.tracking import offline_runs, sync
+    from personahub.core.tracking import sync, unsent_runs
 
     if not options.runs.is_dir():
         raise UserError(f"{options.runs}: no such folder; --runs names the one that holds the experiments")
-    found = offline_runs(options.runs)
+    found = unsent_runs(options.runs)
     if not found:
-        print(f"{options.runs}: no run that was tracked offline and is not sent yet (tracking.wandb=offline)")
+        print(f"{options.runs}: no run that W&B has not got (tracking.wandb=offline, or online when it was away)")
         return 0
     if options.dry_run:
         print("\n".join(map(str, found)))
         return 0
-    return 1 if sync(found) else 0
+    with ExitStack() as locks:
+        for folder in sorted({path.relative_to(options.runs).parts[0] for path in found}):
+            locks.enter_context(lock_experiment(options.runs / folder))
+        return 1 if sync(found) else 0
 
 
 def _push(options: argparse.Namespace) -> int:

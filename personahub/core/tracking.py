@@ -3,17 +3,20 @@
 The only module that imports wandb. A stage is one W&B run: group = experiment, job type = stage. The runs of a
 stage that `foreach` repeats have one job type, and `matrix.arm`, `matrix.seed` and so on in their configs, to be
 grouped by. docs/experiments.md lays out a workspace. Offline runs and W&B's own files stay below the stage's folder.
+
+Whatever W&B does costs the tracking of a stage at the most, never the stage.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +25,9 @@ from pydantic import Field
 from personahub.core.artifact import append_to_lines, writing
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
+
+_UNSENT = "unsent"  # in a W&B run's folder, from its start until W&B took its end
+_LATER = "to send what is here: personahub wandb sync"
 
 
 class TrackingConfig(FrozenModel):
@@ -49,6 +55,8 @@ class Tracker:
         axes: Mapping[str, str] | None = None,
     ) -> None:
         self._run = None
+        self._lost = False
+        self._name = f"{experiment}/{stage}"
         if config.wandb != "disabled":
             self._run = _start_wandb(folder, config, experiment, stage, settings, axes or {})
         self._file = append_to_lines(folder / "metrics.jsonl")
@@ -63,20 +71,21 @@ class Tracker:
         with writing(Path(self._file.name)):
             self._file.write(json.dumps({"time": round(time.time(), 3), "step": step, **metrics}) + "\n")
             self._file.flush()
-        if self._run is not None:
-            self._run.log(dict(metrics), step=step)
+        self._tell(lambda run: run.log(dict(metrics), step=step))
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Final results of the stage; nested mappings become dotted names in W&B."""
-        if self._run is not None:
-            self._run.summary.update(dict(values))
+        self._tell(lambda run: run.summary.update(dict(values)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int | None = None) -> None:
         """A table of samples, shown in W&B; the artifact itself holds them anyway."""
-        if self._run is not None:
+
+        def tell(run: Any) -> None:
             import wandb
 
-            self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}, step=step)
+            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}, step=step)
+
+        self._tell(tell)
 
     def artifact(
         self, name: str, kind: str, folder: Path, metadata: Mapping[str, Any], uses: Mapping[str, str]
@@ -87,43 +96,65 @@ class Tracker:
             name: of the artifact, without a version.
             kind: W&B's type, such as `dataset` or `model`.
             folder: the files, which stay where they are.
-            metadata: such as the fingerprint.
+            metadata: holds the `fingerprint`, whose start is an alias: others may run an experiment of the same
+                name in the same project, so that the latest version is not always the one that was used.
             uses: fingerprint by name of the artifacts it was made from. Online they become edges of the
                 lineage graph; offline W&B allows no such edge, and the metadata alone holds them.
         """
-        if self._run is None:
-            return
-        import wandb
 
-        if not self._run.offline:
-            for used in uses:
-                with contextlib.suppress(wandb.errors.CommError, ValueError):  # type: ignore[attr-defined]
-                    self._run.use_artifact(f"{used}:latest")
-        made = wandb.Artifact(name, type=kind, metadata={**metadata, "made_from": dict(uses)})
-        made.add_reference(folder.resolve().as_uri(), checksum=False)
-        self._run.log_artifact(made)
+        def tell(run: Any) -> None:
+            import wandb
+
+            made = wandb.Artifact(name, type=kind, metadata={**metadata, "made_from": dict(uses)})
+            made.add_reference(folder.resolve().as_uri(), checksum=False)
+            run.log_artifact(made, aliases=["latest", _alias(metadata["fingerprint"])])
+            for used, fingerprint in uses.items() if not run.offline else ():
+                try:
+                    run.use_artifact(f"{used}:{_alias(fingerprint)}")
+                except (wandb.errors.CommError, ValueError):  # type: ignore[attr-defined]
+                    continue  # it was made without W&B
+
+        self._tell(tell)
 
     def finish(self, failed: bool = False) -> None:
         """Close the metrics file and end the W&B run."""
         self._file.close()
         if self._run is None:
             return
-        import wandb
-
         try:
             self._run.finish(exit_code=1 if failed else 0)
-        except (wandb.Error, OSError) as error:  # the stage's results are its artifact, which is whole
-            _warn(f"W&B did not take the end of {self._run.name}: {error}. To send it later: personahub wandb sync")
+            if not self._lost:
+                (Path(self._run.settings.sync_dir) / _UNSENT).unlink(missing_ok=True)
+        except Exception as error:  # noqa: BLE001 - the stage's results are its artifact, which is whole
+            _warn(f"W&B did not take the end of {self._name}: {_first_line(error)}; {_LATER}")
+
+    def _tell(self, action: Callable[[Any], object]) -> None:
+        if self._run is None or self._lost:
+            return
+        try:
+            action(self._run)
+        except Exception as error:  # noqa: BLE001 - see the module docstring; its client raises all kinds
+            self._lost = True
+            _warn(f"W&B tracks no more of {self._name}: {_first_line(error)}; metrics.jsonl goes on, and {_LATER}")
 
 
-def offline_runs(runs: Path) -> list[Path]:
-    """Folders of W&B runs below `runs` that were written offline and not sent yet, oldest first."""
-    found = [path for path in runs.glob("*/*/wandb/**/offline-run-*") if path.is_dir()]
-    return sorted((path for path in found if not list(path.glob("*.synced"))), key=lambda path: path.name)
+def unsent_runs(runs: Path) -> list[Path]:
+    """Folders of W&B runs below `runs` that W&B has not got in full, oldest first.
+
+    Those that were written offline, and those whose end it did not take.
+    """
+    offline = [path for path in runs.glob("*/*/wandb/**/offline-run-*") if path.is_dir()]
+    lost = [file.parent for file in runs.glob(f"*/*/wandb/**/{_UNSENT}")]
+    return sorted((path for path in offline + lost if not list(path.glob("*.synced"))), key=_started)
+
+
+def _started(path: Path) -> str:
+    """The time in `offline-run-20261127_020859-ID`."""
+    return path.name.partition("run-")[2]
 
 
 def sync(folders: Sequence[Path]) -> int:
-    """Send offline runs to W&B with its own tool. Returns its exit code.
+    """Send runs to W&B with its own tool. Returns its exit code.
 
     Raises:
         UserError: nobody is logged in.
@@ -132,8 +163,9 @@ def sync(folders: Sequence[Path]) -> int:
 
     if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
         raise UserError("sending runs needs an account: run `wandb login`, or set WANDB_API_KEY")
-    command = [sys.executable, "-m", "wandb", "sync", "--include-offline", *map(str, folders)]
-    return subprocess.run(command, check=False).returncode  # noqa: S603 - paths that were just listed
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, folders)]
+    code = subprocess.run(command, check=False).returncode  # noqa: S603 - paths that were just listed
+    return code or int(not all(list(folder.glob("*.synced")) for folder in folders))
 
 
 def _start_wandb(
@@ -153,6 +185,8 @@ def _start_wandb(
     if config.wandb == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
         raise UserError("tracking.wandb=online needs an account: run `wandb login`, or set tracking.wandb=offline")
 
+    known, id_ = _run_id(folder / "wandb" / "id", f"{experiment}-{stage}")
+
     def start(mode: Literal["offline", "online"]) -> Any:
         return wandb.init(
             mode=mode,
@@ -164,24 +198,46 @@ def _start_wandb(
             tags=list(config.tags),
             config={**settings, "matrix": dict(axes)} if axes else dict(settings),
             dir=str(folder / "wandb"),
-            resume="allow",
-            id=f"{experiment}-{stage}".replace("/", "-"),
+            resume="allow" if known else None,  # of a new one, `wandb sync` would append to what had arrived
+            id=id_,
             settings=wandb.Settings(
-                init_timeout=config.timeout_s, finish_timeout=config.timeout_s, finish_timeout_raises=False
+                init_timeout=config.timeout_s, finish_timeout=config.timeout_s, finish_timeout_raises=True
             ),
         )
 
     if config.wandb != "online":
         return start("offline")
     try:
-        return start("online")
-    except wandb.Error as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        run = start("online")
+    except Exception as error:  # noqa: BLE001 - see the module docstring
         wandb.teardown()  # it would refuse the id, which the lost run still has
-        _warn(
-            f"W&B cannot be reached, so {stage} is tracked offline ({first}). To send it later: personahub wandb sync"
-        )
+        _warn(f"W&B cannot be reached, so {stage} is tracked offline: {_first_line(error)}; {_LATER}")
         return start("offline")
+    (Path(run.settings.sync_dir) / _UNSENT).touch()
+    return run
+
+
+def _run_id(file: Path, name: str) -> tuple[bool, str]:
+    """Of the W&B run of a stage's folder, and whether there was one: a resumed stage goes on with it.
+
+    Another folder's is another, so that one project may hold many runs of one experiment. W&B forbids some
+    characters, and more than 128 (https://docs.wandb.ai/ref/python/functions/init).
+    """
+    if file.exists() and (known := file.read_text()):
+        return True, known
+    id_ = f"{re.sub(r'[^A-Za-z0-9._-]', '-', name)[:100]}-{secrets.token_hex(4)}"
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(id_)
+    return False, id_
+
+
+def _alias(fingerprint: str) -> str:
+    return fingerprint[:12]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _warn(line: str) -> None:

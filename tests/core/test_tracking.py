@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from personahub.core.tracking import Tracker, TrackingConfig, offline_runs
+from personahub.core.tracking import Tracker, TrackingConfig, unsent_runs
 
 STAGE = """
 import pyarrow as pa
@@ -165,6 +165,6 @@ def test_a_server_out_of_reach_costs_a_line_and_no_run(tmp_path: Path) -> None:
     assert result.stderr.count("W&B cannot be reached, so") == 2
     assert "personahub wandb sync" in result.stderr
     runs = tmp_path / "runs"
-    assert [path.relative_to(runs).parts[1] for path in offline_runs(runs)] == ["data", "sft"]
+    assert [path.relative_to(runs).parts[1] for path in unsent_runs(runs)] == ["data", "sft"]
     assert key not in result.stderr
     assert not [file for file in (tmp_path / "runs").rglob("*") if file.is_file() and key.encode() in file.read_bytes()]
