@@ -253,7 +253,7 @@ def _forget(options: argparse.Namespace) -> int:
 
 
 def _wandb(options: argparse.Namespace) -> int:
-    from personahub.core.tracking import sync, unsent_runs
+    from personahub.wandb_sync import stage_of, sync, unsent_runs
 
     if not options.runs.is_dir():
         raise UserError(f"{options.runs}: no such folder; --runs names the one that holds the experiments")
@@ -265,9 +265,9 @@ def _wandb(options: argparse.Namespace) -> int:
         print("\n".join(map(str, found)))
         return 0
     with ExitStack() as locks:
-        for folder in sorted({path.relative_to(options.runs).parts[0] for path in found}):
-            locks.enter_context(lock_experiment(options.runs / folder))
-        return 1 if sync(found) else 0
+        for experiment in sorted({stage_of(path, options.runs).parent for path in found}):
+            locks.enter_context(lock_experiment(experiment))
+        return 1 if sync(found, options.runs) else 0
 
 
 def _push(options: argparse.Namespace) -> int:

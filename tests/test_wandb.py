@@ -16,6 +16,7 @@ import pytest
 from tests import test_ablation
 from tests.core.test_tracking import wandb_records
 from tests.test_notebooks import SMALL
+from tests.wandb_server import wandb_server
 
 ARMS = test_ablation.ARMS
 TINY = (  # of every arm one seed, with a handful of problems
@@ -96,6 +97,32 @@ def test_every_stage_of_the_quickstart_is_a_run(tmp_path: Path, repository: Path
     assert len(runs) == 20
     assert all(run["job"] == stage for stage, run in runs.items())
     assert any({"train/loss", "train/grad_norm"} <= row for row in runs["model"]["history"])
+    sent_to_a_server(tmp_path, repository)
+
+
+def sent_to_a_server(runs: Path, repository: Path) -> None:
+    """Every stage's run arrives, with the edges that the manifests tell of."""
+    with wandb_server() as server:
+        account = {
+            "HOME": str(runs),
+            "WANDB_API_KEY": "0123456789abcdef" * 2 + "a1b2c3d4",
+            "WANDB_BASE_URL": server.url,
+        }
+        command = [sys.executable, "-m", "personahub", "wandb", "sync", "--runs", str(runs)]
+        subprocess.run(command, cwd=repository, env={**os.environ, **account}, check=True, timeout=600)
+    manifests = [json.loads(path.read_text()) for path in (runs / "quickstart").glob("*/manifest.json")]
+    names = {told["displayName"]: id_ for id_, told in server.runs.items()}
+    assert set(names) == {f"quickstart/{manifest['stage']}" for manifest in manifests}
+    edges = {
+        (f"quickstart-{Path(used['path']).name}:v0", names[f"quickstart/{manifest['stage']}"])
+        for manifest in manifests
+        for used in manifest["inputs"].values()
+    }
+    assert server.edges == edges
+    assert len(edges) > 20
+    losses = [line["train/loss"] for line in server.history[names["quickstart/model"]] if "train/loss" in line]
+    metrics = (runs / "quickstart/model/metrics.jsonl").read_text().splitlines()
+    assert losses == [line["train/loss"] for line in map(json.loads, metrics) if "train/loss" in line]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 ENTITY = "someone"
+_WHEN = "2026-01-01T00:00:00Z"
 Outage = Literal["cut", "503", "hang"]
 
 
@@ -111,6 +112,8 @@ class WandbServer:
         viewer = {"id": "u", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}
         return {"viewer": viewer}
 
+    _on_get_default_entity = _on_viewer
+
     def _on_upsert_bucket(self, given: dict[str, Any]) -> Any:
         known = self.runs.setdefault(given["name"], {})
         known.update({key: value for key, value in given.items() if value is not None})
@@ -148,6 +151,33 @@ class WandbServer:
             "wandbConfig": json.dumps({"t": 1}),
         }
         return {"model": {"id": "p", "name": given["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": bucket}}
+
+    def _on_run(self, given: dict[str, Any]) -> Any:
+        known = self.runs.get(given["name"])
+        run = known and {
+            "id": f"id-{given['name']}",
+            "projectId": "1",
+            "tags": [],
+            "name": given["name"],
+            "displayName": known.get("displayName"),
+            "sweepName": None,
+            "state": "finished",
+            "config": "{}",
+            "group": known.get("groupName"),
+            "jobType": known.get("jobType"),
+            "commit": None,
+            "readOnly": False,
+            "createdAt": _WHEN,
+            "heartbeatAt": _WHEN,
+            "description": None,
+            "notes": None,
+            "systemMetrics": "{}",
+            "summaryMetrics": "{}",
+            "historyLineCount": len(self.history.get(given["name"], [])),
+            "user": {"name": ENTITY, "username": ENTITY},
+            "historyKeys": None,
+        }
+        return {"project": {"run": run}}
 
     def _on_create_run_files(self, given: dict[str, Any]) -> Any:
         files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in given["files"]]
@@ -225,7 +255,6 @@ class WandbServer:
         entity = {"name": ENTITY}
         project = {"id": "cDox", "internalId": "UHJvamVjdDox", "name": made["projectName"], "entity": entity}
         collection = {"__typename": "ArtifactSequence", "name": made["artifactCollectionName"], "project": project}
-        when = "2026-01-01T00:00:00Z"
         artifact = {
             "__typename": "Artifact",
             "id": made["id"],
@@ -244,15 +273,15 @@ class WandbServer:
             "digestAlgorithm": None,
             "commitHash": None,
             "fileCount": 1,
-            "createdAt": when,
-            "updatedAt": when,
+            "createdAt": _WHEN,
+            "updatedAt": _WHEN,
             "aliases": [],
         }
         return {
             "__typename": "ArtifactCollectionMembership",
             "id": f"membership-{made['id']}",
             "versionIndex": 0,
-            "createdAt": when,
+            "createdAt": _WHEN,
             "aliases": [],
             "artifactCollection": collection,
             "artifact": artifact,

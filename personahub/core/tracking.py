@@ -1,6 +1,6 @@
 """Experiment tracking: `metrics.jsonl` always, Weights & Biases when asked.
 
-The only module that imports wandb. A stage is one W&B run: group = experiment, job type = stage. The runs of a
+A stage is one W&B run: group = experiment, job type = stage. The runs of a
 stage that `foreach` repeats have one job type, and `matrix.arm`, `matrix.seed` and so on in their configs, to be
 grouped by. docs/experiments.md lays out a workspace. Offline runs and W&B's own files stay below the stage's folder.
 
@@ -13,7 +13,6 @@ import json
 import os
 import re
 import secrets
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,8 @@ from personahub.core.artifact import append_to_lines, writing
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
 
-_UNSENT = "unsent"  # in a W&B run's folder, from its start until W&B took its end
+RUN_ID = Path("wandb", "id")  # in a stage's folder
+UNSENT = "unsent"  # in a W&B run's folder, from its start until W&B took its end
 _LATER = "to send what is here: personahub wandb sync"
 
 
@@ -107,10 +107,10 @@ class Tracker:
 
             made = wandb.Artifact(name, type=kind, metadata={**metadata, "made_from": dict(uses)})
             made.add_reference(folder.resolve().as_uri(), checksum=False)
-            run.log_artifact(made, aliases=["latest", _alias(metadata["fingerprint"])])
+            run.log_artifact(made, aliases=["latest", alias_of(metadata["fingerprint"])])
             for used, fingerprint in uses.items() if not run.offline else ():
                 try:
-                    run.use_artifact(f"{used}:{_alias(fingerprint)}")
+                    run.use_artifact(f"{used}:{alias_of(fingerprint)}")
                 except (wandb.errors.CommError, ValueError):  # type: ignore[attr-defined]
                     continue  # it was made without W&B
 
@@ -124,7 +124,7 @@ class Tracker:
         try:
             self._run.finish(exit_code=1 if failed else 0)
             if not self._lost:
-                (Path(self._run.settings.sync_dir) / _UNSENT).unlink(missing_ok=True)
+                (Path(self._run.settings.sync_dir) / UNSENT).unlink(missing_ok=True)
         except Exception as error:  # noqa: BLE001 - the stage's results are its artifact, which is whole
             _warn(f"W&B did not take the end of {self._name}: {_first_line(error)}; {_LATER}")
 
@@ -136,36 +136,6 @@ class Tracker:
         except Exception as error:  # noqa: BLE001 - see the module docstring; its client raises all kinds
             self._lost = True
             _warn(f"W&B tracks no more of {self._name}: {_first_line(error)}; metrics.jsonl goes on, and {_LATER}")
-
-
-def unsent_runs(runs: Path) -> list[Path]:
-    """Folders of W&B runs below `runs` that W&B has not got in full, oldest first.
-
-    Those that were written offline, and those whose end it did not take.
-    """
-    offline = [path for path in runs.glob("*/*/wandb/**/offline-run-*") if path.is_dir()]
-    lost = [file.parent for file in runs.glob(f"*/*/wandb/**/{_UNSENT}")]
-    return sorted((path for path in offline + lost if not list(path.glob("*.synced"))), key=_started)
-
-
-def _started(path: Path) -> str:
-    """The time in `offline-run-20261127_020859-ID`."""
-    return path.name.partition("run-")[2]
-
-
-def sync(folders: Sequence[Path]) -> int:
-    """Send runs to W&B with its own tool. Returns its exit code.
-
-    Raises:
-        UserError: nobody is logged in.
-    """
-    import wandb
-
-    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
-        raise UserError("sending runs needs an account: run `wandb login`, or set WANDB_API_KEY")
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, folders)]
-    code = subprocess.run(command, check=False).returncode  # noqa: S603 - paths that were just listed
-    return code or int(not all(list(folder.glob("*.synced")) for folder in folders))
 
 
 def _start_wandb(
@@ -185,7 +155,7 @@ def _start_wandb(
     if config.wandb == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
         raise UserError("tracking.wandb=online needs an account: run `wandb login`, or set tracking.wandb=offline")
 
-    known, id_ = _run_id(folder / "wandb" / "id", f"{experiment}-{stage}")
+    known, id_ = _run_id(folder / RUN_ID, f"{experiment}-{stage}")
 
     def start(mode: Literal["offline", "online"]) -> Any:
         return wandb.init(
@@ -213,7 +183,7 @@ def _start_wandb(
         wandb.teardown()  # it would refuse the id, which the lost run still has
         _warn(f"W&B cannot be reached, so {stage} is tracked offline: {_first_line(error)}; {_LATER}")
         return start("offline")
-    (Path(run.settings.sync_dir) / _UNSENT).touch()
+    (Path(run.settings.sync_dir) / UNSENT).touch()
     return run
 
 
@@ -232,7 +202,13 @@ def _run_id(file: Path, name: str) -> tuple[bool, str]:
     return False, id_
 
 
-def _alias(fingerprint: str) -> str:
+def artifact_name(path: str) -> str:
+    """The name in W&B of the artifact of a stage's folder."""
+    return "-".join(Path(path).parts[-2:])
+
+
+def alias_of(fingerprint: str) -> str:
+    """Of the version of a W&B artifact."""
     return fingerprint[:12]
 
 

@@ -34,7 +34,7 @@ from personahub.core.artifact import (
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
-from personahub.core.tracking import Tracker
+from personahub.core.tracking import Tracker, artifact_name
 
 COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, handed down so that a manifest can name it
 
@@ -176,7 +176,7 @@ def _show(stage: Stage) -> None:
             "rows": artifact.num_rows,
             "rejected": manifest.counts.rejected,
         },
-        {"-".join(Path(used.path).parts[-2:]): used.fingerprint for used in manifest.inputs.values()},
+        {artifact_name(used.path): used.fingerprint for used in manifest.inputs.values()},
     )
 
 

@@ -18,6 +18,7 @@ from personahub.card import card, hub_licence, upstream
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.push import push, write_upload
+from tests.hub_server import HubServer, hub_server
 
 
 def stages(folder: Path) -> dict:
@@ -151,6 +152,36 @@ def test_without_a_token_nothing_is_tried(problems: Artifact, monkeypatch: pytes
     monkeypatch.setenv("HF_TOKEN", "hf_x")
     with pytest.raises(UserError, match="OWNER/NAME"):
         push(problems, "problems")
+
+
+def pushed(problems: Artifact, server: HubServer, home: Path) -> subprocess.CompletedProcess[str]:
+    """By the hub's own client, which reads its address when it is imported."""
+    account = {"HF_TOKEN": "hf_secret", "HF_ENDPOINT": server.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-m", "personahub", "push", str(problems.path), "--repo", "me/problems", "--private"]
+    return subprocess.run(command, env={**os.environ, **account}, capture_output=True, text=True, timeout=120)
+
+
+def test_what_is_uploaded_is_what_the_dry_run_wrote(problems: Artifact, tmp_path: Path) -> None:
+    with hub_server() as server:
+        done = pushed(problems, server, tmp_path / "home")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == f"{server.url}/datasets/me/problems"
+    written = write_upload(problems, tmp_path / "upload", "me/problems")
+    expected = {str(path.relative_to(tmp_path / "upload")): path.read_bytes() for path in written}
+    assert {path: content for path, content in server.files.items() if path != ".gitattributes"} == expected
+    assert server.created == [{"name": "problems", "organization": "me", "visibility": "private", "type": "dataset"}]
+    assert server.messages == [f"{problems.manifest.experiment}/problems {problems.fingerprint}"]
+    assert server.tokens == {"Bearer hf_secret"}
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()]
+
+
+def test_a_hub_that_refuses_is_one_line(problems: Artifact, tmp_path: Path) -> None:
+    with hub_server(refuse=True) as server:
+        done = pushed(problems, server, tmp_path / "home")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the hub did not take me/problems: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not server.files
 
 
 def test_what_has_no_records_is_not_published(run, tmp_path: Path) -> None:
