@@ -7,13 +7,13 @@ For takedown requests: the id is that of a web text, a persona, a problem or any
 from it is found through the lineage columns that every record has, stage by stage: a text's personas, the
 personas related to them, their problems, solutions, votes, training examples and graded answers, rejected
 records and what a simulated teacher knew of them included. All of it leaves the Parquet shards and the
-exported JSON Lines. Reports are removed and made anew by the next `run`; journals of completions, in which a
-record cannot be found again, are removed where their stage held one (what they cost stays on record). An
+exported JSON Lines. Reports are removed and made anew by the next `run`; journals of completions and W&B's files,
+in which a record cannot be found again, are removed where their stage held one (what they cost stays on record). An
 experiment with an unfinished stage is refused, because what that stage holds cannot be told yet.
 
 A fingerprint says how an artifact was made and stays as it is, so nothing downstream is made again; the
-manifest counts what was forgotten. What cannot be undone is listed: a model keeps what it learned, and a
-source that still holds the text gives it back when its stage is run again.
+manifest counts what was forgotten. What cannot be undone is listed: a model keeps what it learned, W&B what it was
+sent, and a source that still holds the text gives it back when its stage is run again.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from personahub.core.runner import lock_experiment
 
 _ID = re.compile(r"(^|_)ids?(_|$)")  # id, persona_id, record_id, persona_id_a, ...
 _JOURNAL = "journal"
+_WANDB = "wandb"
 _PAGE = "index.html"
 
 
@@ -50,6 +51,7 @@ class Forgotten:
     going: list[Row] = field(default_factory=list, repr=False)
     other_rows: int = 0
     journals: int = 0
+    wandb: bool = False  # its W&B runs, whose tables show some records
     removed: bool = False  # the whole artifact, which the next run makes again
     trained: bool = False  # a model that saw a record and keeps what it learned
     files: list[Path] = field(default_factory=list)
@@ -165,6 +167,7 @@ def _look(artifact: Artifact, ids: set[str]) -> Forgotten:
         found.files += [file] if rows else []
     if found.files:
         found.journals = len(list((artifact.path / _JOURNAL).glob("*.jsonl")))
+        found.wandb = (artifact.path / _WANDB).is_dir()
     return found
 
 
@@ -172,7 +175,7 @@ def _beside(artifact: Artifact) -> Iterator[Path]:
     """Files with rows that are no shards: rejected records, truth, exports, validation samples."""
     for file in sorted(artifact.path.rglob("*")):
         inner = file.relative_to(artifact.path)
-        if inner.parts[0] in (_JOURNAL, "wandb") or inner.name == "metrics.jsonl" or file.is_symlink():
+        if inner.parts[0] in (_JOURNAL, _WANDB) or inner.name == "metrics.jsonl" or file.is_symlink():
             continue
         if file.suffix == ".jsonl" or (file.suffix == ".parquet" and len(inner.parts) > 1):
             yield file
@@ -220,6 +223,8 @@ def _remove(artifact: Artifact, found: Forgotten, ids: set[str]) -> None:
         return
     if found.files and (artifact.path / _JOURNAL).is_dir():
         remove_completions(artifact.path / _JOURNAL)
+    if found.wandb:
+        shutil.rmtree(artifact.path / _WANDB)
     shards = set(_shards(artifact))
     for file in (file for file in found.files if file not in shards):
         _rewrite_rows(file, ids, found.going)
@@ -280,6 +285,7 @@ def describe(found: list[Forgotten], done: bool) -> str:
         parts = [f"{each.records:,} records"] if each.records else []
         parts += [f"{each.other_rows:,} rejected or exported rows"] if each.other_rows else []
         parts += [f"{each.journals} journals"] if each.journals else []
+        parts += ["W&B's files; what it was sent is to be deleted there"] if each.wandb else []
         parts += ["the report, which the next run makes again"] if each.removed else []
         parts += ["nothing: its model keeps what it learned until `run --redo`"] if each.trained else []
         lines.append(f"{each.stage}: {', '.join(parts)}")

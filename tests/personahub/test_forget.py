@@ -162,6 +162,24 @@ def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("runs/chain")
 
 
+def test_files_of_wandb_go_with_what_they_show(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables of samples hold whole records."""
+    words = ["experiment=tracked", "tracking.wandb=offline"]
+    subprocess.run([sys.executable, "-m", "personahub", "run", "chain.yaml", *words], check=True, timeout=200)
+    tracked = chain.parent / "tracked"
+
+    def shown() -> set[str]:
+        files = [file for file in tracked.rglob("*") if file.is_file()]
+        return {file.relative_to(tracked).parts[0] for file in files if b"of i1" in file.read_bytes()}
+
+    assert any(tracked.glob("documents/wandb/**/samples_*.table.json"))
+    assert shown() == {"documents", "problems", "graded"}
+    assert main(["forget", "i1", "--experiment", str(tracked), "--yes"]) == 0
+    assert "W&B's files; what it was sent is to be deleted there" in capsys.readouterr().out
+    assert not shown()
+    assert not list(tracked.rglob("wandb"))
+
+
 def left(chain: Path) -> dict[str, list[str]]:
     """Ids and exported texts by stage, once it is sure that manifests count what is there."""
     found = {}
