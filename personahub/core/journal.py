@@ -6,6 +6,8 @@ milliseconds and before any shard that uses them is published. After `kill -9` n
 handed over is paid for twice. It is synced to disk when the shard is done: after a power failure
 the completions of shards in progress may have to be asked for again.
 
+A line begins with a checksum of the rest of it, so that a flipped bit is not taken for a model's word.
+
 Memory holds an index of what earlier runs left, not the completions. A torn last line, left by a
 crash inside a write, is cut off on opening: that one completion is asked for again.
 """
@@ -16,6 +18,7 @@ import asyncio
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from typing import Any
 from personahub.core.artifact import writing
 from personahub.core.engines.base import Request, Sampling
 from personahub.core.errors import UserError
+
+_CRC = len('{"crc": "xxxxxxxx", ')  # of a line, what is not under its checksum
 
 
 class RequestKeys:
@@ -87,7 +92,7 @@ class Journal:
         """
         if self._error is not None:
             raise self._error
-        self._buffer += f'{{"key": "{key}", "entry": {json.dumps(entry)}}}\n'.encode()
+        self._buffer += journal_line(key, entry)
         if not self._flush_is_due:
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush_group)
@@ -123,6 +128,16 @@ class Journal:
             self._earlier.close()
 
 
+def journal_line(key: str, entry: Mapping[str, Any]) -> bytes:
+    """A line of a journal: a JSON object whose `crc` is the CRC-32 of all that follows it, the newline included."""
+    rest = f'"key": "{key}", "entry": {json.dumps(entry)}}}\n'.encode()
+    return _checksum(rest) + rest
+
+
+def _checksum(rest: bytes) -> bytes:
+    return b'{"crc": "%08x", ' % zlib.crc32(rest)
+
+
 def read_entries(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
     """Where each whole line begins and ends, its key and its entry.
 
@@ -134,16 +149,14 @@ def read_entries(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                content = json.loads(line)
-                key, entry = content["key"], content["entry"]
-            except (ValueError, KeyError, TypeError):
+            if line[:_CRC] != _checksum(line[_CRC:]):
                 raise UserError(
                     f"{path}:{number}: damaged journal line; `sed -i {number}d {path}` takes it out, and that "
                     "completion is asked for again"
-                ) from None
+                )
+            content = json.loads(line)
             end = begin + len(line)
-            yield begin, end, key, entry
+            yield begin, end, content["key"], content["entry"]
             begin = end
 
 

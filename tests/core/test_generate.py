@@ -289,6 +289,20 @@ def test_a_torn_journal_tail_is_cut_and_damage_inside_is_named(tmp_path: Path) -
         Journal(path)
 
 
+def test_no_flipped_bit_is_taken_for_a_completion(tmp_path: Path) -> None:
+    """Each bit of a line in turn: most leave it JSON."""
+    path = tmp_path / "00000.jsonl"
+    entries = {"k0": {"text": "She has 12 apples."}, "k1": {"text": "x", "tokens": 7}}
+    append(path, entries)
+    whole = path.read_bytes()
+    for bit in range(8 * whole.index(b"\n") + 8):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(UserError, match=r"00000.jsonl:1: damaged journal line"):
+            Journal(path)
+
+
 def test_a_full_disk_stops_the_run_with_one_line(tmp_path: Path) -> None:
     async def write() -> None:
         journal = Journal(tmp_path / "00000.jsonl")

@@ -18,6 +18,7 @@ from personahub.core.artifact import open_artifact
 from personahub.core.budget import spent_by_experiment
 from personahub.core.errors import UserError
 from personahub.core.experiment import load_experiment
+from personahub.core.journal import journal_line
 from personahub.core.runner import run_experiment
 from personahub.forget import forget
 
@@ -209,7 +210,7 @@ def test_what_was_spent_stays_on_record(chain: Path) -> None:
     journal = chain / "problems" / "journal"
     journal.mkdir()
     answer = {"engine": "teacher", "text": "text of i1", "prompt_tokens": 7, "completion_tokens": 9}
-    (journal / "00000.jsonl").write_text(json.dumps({"key": "k", "entry": answer}) + "\n")
+    (journal / "00000.jsonl").write_bytes(journal_line("k", answer))
     spent = spent_by_experiment(chain, "teacher")
     assert spent.completion_tokens == 9
     forget(chain, "i1", write=True)
