@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personahub.core.artifact import sync
 from personahub.core.stage import Stage
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def is_local(name: str) -> bool:
 
 
 def publish(folder: Path, write: Callable[[Path], None], name: str = MODEL) -> None:
-    """Make `folder/name` whole or not at all.
+    """Make `folder/name` whole or not at all, also after a power failure.
 
     Args:
         folder: the artifact.
@@ -35,8 +36,11 @@ def publish(folder: Path, write: Callable[[Path], None], name: str = MODEL) -> N
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     write(partial)
+    for file in partial.rglob("*"):
+        sync(file)
     remove(folder / name)
     partial.rename(folder / name)
+    sync(folder)
 
 
 def remove(path: Path) -> None:
