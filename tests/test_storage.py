@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from personahub.core.artifact import open_artifact
+from tests.core.test_engine_transformers import save_model
+from tests.train.conftest import sft_row, write_sft_data
 
 STAGES = ("sources", "first_personas", "related_personas", "good_personas", "personas", "problems")
 SMALL = (
@@ -85,6 +88,37 @@ def test_a_full_disk_is_one_line_and_space_is_all_it_takes(disk: Path, tmp_path:
         assert list(pair[0].rows()) == list(pair[1].rows()), stage
         assert pair[0].manifest.counts == pair[1].manifest.counts
     assert not list(disk.rglob(".*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left_kb", [0, 300, 700])  # the weights do not fit, or the optimizer's state
+def test_a_disk_that_fills_up_while_a_model_trains_is_one_line(disk: Path, tmp_path: Path, left_kb: int) -> None:
+    """What is free is looked at before the training begins; another takes it meanwhile."""
+    write_sft_data(tmp_path / "data", [sft_row(number) for number in range(8)])
+    sft = {"max_steps": 60, "save_steps": 10, "per_device_train_batch_size": 2, "max_length": 128}
+    config = {"model": {"name_or_path": str(save_model(tmp_path / "tiny"))}, "sft": sft}
+    stages = {
+        "data": {"adopt": str(tmp_path / "data")},
+        "model": {"run": "train.sft", "inputs": {"data": "data"}, "config": config},
+    }
+    (tmp_path / "e.json").write_text(json.dumps({"experiment": "e", "stages": stages}))
+    command = [sys.executable, "-m", "personahub", "run", "e.json", "--runs", str(disk)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(disk.glob("e/model/checkpoints/checkpoint-1*")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while (free := shutil.disk_usage(disk).free - left_kb * 1024) > 0:
+                ballast.write(bytes(min(free, 1 << 16)))
+        stderr = process.communicate(timeout=200)[1]
+    assert process.returncode == 2, stderr
+    assert stderr.splitlines()[-1].startswith(f"error: model: {disk}/e/model: no space was left on the disk")
+    assert "Traceback" not in stderr
+    (disk / "ballast").unlink()
+    resumed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert resumed.returncode == 0, resumed.stderr
+    losses = [json.loads(line) for line in (disk / "e/model/metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in losses if "train/loss" in line} == set(range(10, 61, 10))
 
 
 def test_a_read_only_runs_folder_is_one_line(disk: Path, run: Callable) -> None:

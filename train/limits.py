@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _MARGIN = 1.05  # tokenizer, random states, the file system's own
+_NO_ROOM = (
+    "No space left on device",  # safetensors, and Python
+    "Disk quota exceeded",
+    "fail at inline_container.cc",  # torch, which does not say why a write fell short
+)
 _CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch's CPU allocator raises a RuntimeError of its own
 
 
@@ -104,6 +109,24 @@ def explain_out_of_memory(config: Config, base: str) -> Iterator[None]:
         raise UserError(_advice(config, base, str(error).splitlines()[0])) from None
     except MemoryError:
         raise UserError(_advice(config, base, "the machine has no more")) from None
+
+
+@contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn what the libraries that write checkpoints say of a full disk into one line.
+
+    Raises:
+        UserError: there was no room for a checkpoint or the model below `folder`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not any(words in str(error) for words in _NO_ROOM):
+            raise
+        raise UserError(
+            f"{folder}: no space was left on the disk for a checkpoint or the model. Free some, then run again: "
+            "training goes on from the checkpoint before"
+        ) from None
 
 
 def _advice(config: Config, base: str, said: str) -> str:

@@ -36,7 +36,7 @@ from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
 from train.config import Config
 from train.environment import is_main_rank, silence_progress_bars, stay_offline
 from train.forecast import forecast
-from train.limits import explain_out_of_memory, refuse_full_disk, warn_of_small_gpu
+from train.limits import explain_full_disk, explain_out_of_memory, refuse_full_disk, warn_of_small_gpu
 from train.memory import shape_of_folder
 from train.model_files import BEST, MODEL, greedy_generation, is_local, model_card, publish, remove, save_model
 from train.tokens import TokenStats, load_tokens, write_tokens
@@ -67,7 +67,7 @@ def run(stage: Stage[Config]) -> None:
     silence_progress_bars()
     results = _finished_results(stage.path)
     if results is None:
-        with explain_out_of_memory(stage.config, base):
+        with explain_full_disk(stage.path), explain_out_of_memory(stage.config, base):
             results = _train(stage, base)
     stage.report(**results)
     if is_main_rank():
