@@ -1,4 +1,4 @@
-"""`personahub` and `python -m personahub`: an interrupt while the imports run leaves without a traceback."""
+"""`personahub` and `python -m personahub`: an interrupt at the beginning or the end leaves without a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def main() -> int:
     from personahub import cli
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return cli.main()
+    try:
+        return cli.main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said: Python's own end would die of it
 
 
 def _stop(*_: object) -> None:

@@ -14,7 +14,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from personahub.core.pilot import read_pilot
 from personahub.core.plan import plan_experiment
 from personahub.core.plan_table import format_plan
 from personahub.core.progress import format_seconds
-from personahub.core.runner import StageFailedError, lock_experiment, run_experiment
+from personahub.core.runner import StageFailedError, run_experiment
 from personahub.core.worker import COMMAND_VARIABLE
 from personahub.file_commands import add_commands as add_file_commands
 from personahub.persona_commands import add_commands as add_persona_commands
@@ -154,7 +153,9 @@ def _add_forget(commands: Commands) -> None:
 
 
 def _add_wandb(commands: Commands) -> None:
-    wandb = commands.add_parser("wandb", help="send what was tracked offline to Weights & Biases")
+    wandb = commands.add_parser(
+        "wandb", help="send to Weights & Biases what it has not got: tracked offline, or while it was away"
+    )
     wandb.add_argument("action", choices=["sync"], help="send each run once")
     wandb.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
     wandb.add_argument("--dry-run", action="store_true", help="list what would be sent")
@@ -253,21 +254,18 @@ def _forget(options: argparse.Namespace) -> int:
 
 
 def _wandb(options: argparse.Namespace) -> int:
-    from personahub.wandb_sync import stage_of, sync, unsent_runs
+    from personahub.wandb_sync import sync, unlinked_stages, unsent_runs
 
     if not options.runs.is_dir():
         raise UserError(f"{options.runs}: no such folder; --runs names the one that holds the experiments")
-    found = unsent_runs(options.runs)
+    found = [*unsent_runs(options.runs), *unlinked_stages(options.runs)]
     if not found:
         print(f"{options.runs}: no run that W&B has not got (tracking.wandb=offline, or online when it was away)")
         return 0
     if options.dry_run:
         print("\n".join(map(str, found)))
         return 0
-    with ExitStack() as locks:
-        for experiment in sorted({stage_of(path, options.runs).parent for path in found}):
-            locks.enter_context(lock_experiment(experiment))
-        return 1 if sync(found, options.runs) else 0
+    return sync(options.runs)
 
 
 def _push(options: argparse.Namespace) -> int:

@@ -70,6 +70,22 @@ def test_output_escapes_what_its_encoding_cannot_spell(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "A caf\\xe9 owner \\ud800 in red  [31m and more\n"), done.stderr
 
 
+LEAVING = """
+import atexit, os, signal, sys
+from personahub.__main__ import main
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv = ["personahub", "run", "gone.yaml"]
+sys.exit(main())
+"""
+
+
+def test_an_interrupt_when_all_is_said_changes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: gone.yaml: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_version_and_what_is_missing(tmp_path: Path) -> None:
     assert re.fullmatch(r"personahub \S+\n", personahub(tmp_path, "--version").stdout)
     assert personahub(tmp_path, "plan").stderr.endswith("the following arguments are required: config\n")

@@ -36,7 +36,7 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 def run(folder: Path, hub: HubServer, stages: dict[str, Any], **more: Any) -> subprocess.CompletedProcess[str]:
     (folder / "e.json").write_text(json.dumps({"experiment": "e", "stages": stages, **more}))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     account = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home")}
     command = [sys.executable, "-m", "personahub", "run", "e.json"]
     return subprocess.run(command, cwd=folder, env={**kept, **account}, capture_output=True, text=True, timeout=200)

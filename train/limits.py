@@ -113,19 +113,21 @@ def explain_out_of_memory(config: Config, base: str) -> Iterator[None]:
 
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Turn what the libraries that write checkpoints say of a full disk into one line.
+    """Turn what libraries say of a full disk into one line.
 
     Raises:
-        UserError: there was no room for a checkpoint or the model below `folder`.
+        UserError: there was no room, most likely for a checkpoint or the model below `folder`.
     """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         if not any(words in str(error) for words in _NO_ROOM):
             raise
         raise UserError(
-            f"{folder}: no space was left on the disk for a checkpoint or the model. Free some, then run again: "
-            "training goes on from the checkpoint before"
+            f"no space was left on a disk, most likely on that of {folder} ({str(error).strip()[:160]}). Free some, then "
+            "run again: training goes on from the checkpoint before"
         ) from None
 
 

@@ -38,6 +38,7 @@ def publish(folder: Path, write: Callable[[Path], None], name: str = MODEL) -> N
     write(partial)
     for file in partial.rglob("*"):
         sync(file)
+    sync(partial)
     remove(folder / name)
     partial.rename(folder / name)
     sync(folder)

@@ -149,6 +149,11 @@ def read_entries(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
+            if line.startswith(b'{"key": '):
+                raise UserError(
+                    f"{path}: was written before journals had checksums; remove {path.parent}, or go on with the version "
+                    "that wrote it"
+                )
             if line[:_CRC] != _checksum(line[_CRC:]):
                 raise UserError(
                     f"{path}:{number}: damaged journal line; `sed -i {number}d {path}` takes it out, and that "

@@ -16,8 +16,9 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -34,9 +35,9 @@ class TrackingConfig(FrozenModel):
     """The YAML's `tracking:` section. Not part of any fingerprint."""
 
     wandb: Literal["disabled", "offline", "online"] = "disabled"
-    project: str = "persona-hub"
+    project: str = Field(default="persona-hub", pattern=r"^[^/\\#?%:]{1,128}$")
     entity: str | None = None
-    tags: tuple[str, ...] = Field(default=())
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
     timeout_s: float = Field(
         default=60, gt=0, description="For W&B to take a run or its end; then it is tracked offline, to be sent later."
     )
@@ -175,16 +176,22 @@ def _start_wandb(
             ),
         )
 
-    if config.wandb != "online":
-        return start("offline")
-    try:
-        run = start("online")
-    except Exception as error:  # noqa: BLE001 - see the module docstring
-        wandb.teardown()  # it would refuse the id, which the lost run still has
-        _warn(f"W&B cannot be reached, so {stage} is tracked offline: {_first_line(error)}; {_LATER}")
-        return start("offline")
-    (Path(run.settings.sync_dir) / UNSENT).touch()
-    return run
+    modes: list[Literal["online", "offline"]] = ["online", "offline"] if config.wandb == "online" else ["offline"]
+    for mode in modes:
+        try:
+            run = start(mode)
+        except wandb.errors.UsageError as error:  # type: ignore[attr-defined]
+            raise UserError(f"tracking: {_first_line(error)}") from None
+        except Exception as error:  # noqa: BLE001 - see the module docstring
+            instead = f"is tracked offline ({_LATER})" if mode == "online" else "is not tracked there"
+            _warn(f"W&B did not take {stage}, which {instead}: {_first_line(error)}")
+            with suppress(Exception):
+                wandb.teardown()  # it would refuse the id, which the lost run still has
+        else:
+            if mode == "online":
+                (Path(run.settings.sync_dir) / UNSENT).touch()
+            return run
+    return None
 
 
 def _run_id(file: Path, name: str) -> tuple[bool, str]:

@@ -158,7 +158,8 @@ def pushed(problems: Artifact, server: HubServer, home: Path) -> subprocess.Comp
     """By the hub's own client, which reads its address when it is imported."""
     account = {"HF_TOKEN": "hf_secret", "HF_ENDPOINT": server.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-m", "personahub", "push", str(problems.path), "--repo", "me/problems", "--private"]
-    return subprocess.run(command, env={**os.environ, **account}, capture_output=True, text=True, timeout=120)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    return subprocess.run(command, env={**kept, **account}, capture_output=True, text=True, timeout=120)
 
 
 def test_what_is_uploaded_is_what_the_dry_run_wrote(problems: Artifact, tmp_path: Path) -> None:
@@ -181,6 +182,7 @@ def test_a_hub_that_refuses_is_one_line(problems: Artifact, tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr.startswith("error: the hub did not take me/problems: ")
     assert len(done.stderr.splitlines()) == 1
+    assert server.tokens, "it was not asked"
     assert not server.files
 
 

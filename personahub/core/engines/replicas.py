@@ -24,7 +24,7 @@ from personahub.core.config import EngineConfig
 from personahub.core.engines.base import Completion, EngineDied, EngineUnavailable, Request, RequestRefused
 
 _ATTEMPTS = 4  # of one request, each lost with its replica: then it may be the request that kills them
-_OPENINGS = 4  # of one replica, each lost with no word of another start: its node may lack this package
+_OPENINGS = 4  # of one replica that Ray calls dead for good: the node it was put on may lack this package
 _WAIT_NOTE_S = 60.0
 
 
@@ -153,7 +153,8 @@ class ReplicatedEngine:
 
     def _release(self, actor: Any) -> None:
         if actor in self._under_way:
-            self._under_way[actor] -= 1
+            # What was under way when it was lost may be released when it is open again.
+            self._under_way[actor] = max(0, self._under_way[actor] - 1)
             self._wake(1)
 
     def _wake(self, number: int) -> None:
@@ -173,7 +174,7 @@ class ReplicatedEngine:
 
     async def _open(self, actor: Any) -> None:
         """Have it load its model, again when it is lost meanwhile."""
-        from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+        from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
         losses = 0
         while losses < _OPENINGS:
@@ -183,8 +184,8 @@ class ReplicatedEngine:
                 return self._fail(f"{self._name} cannot be opened: {_reason(error)}")
             except RayError as error:
                 self._loss = _reason(error)
-                # A replica that waits for a node to be started on is unavailable too, which may take hours.
-                losses += not isinstance(error, ActorUnavailableError)
+                # Any other error is also that of a replica which waits for a node to be started on, perhaps for hours.
+                losses += isinstance(error, ActorDiedError)
                 await asyncio.sleep(1)
                 continue
             if problem is not None:
@@ -193,8 +194,8 @@ class ReplicatedEngine:
             return self._wake(self.config.concurrency)
         self._given_up += 1
         if self._given_up == len(self._actors):
-            return self._fail(f"{self._name} cannot be started on any node: {self._loss}")
-        print(f"{self._name} cannot be started, the others go on: {self._loss}", file=sys.stderr)
+            return self._fail(f"{self.config.model}: no replica can be started: {self._loss}")
+        print(f"{self._name} cannot be started and is left out: {self._loss}", file=sys.stderr)
 
     def _fail(self, problem: str) -> None:
         self._problem = problem
