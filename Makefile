@@ -36,8 +36,9 @@ notebooks: quickstart
 	PERSONAHUB_RUN=$(CURDIR)/runs/quickstart $(BIN)/jupyter execute --kernel_name=python3 \
 		--output='../build/notebooks/{notebook_name}.ipynb' notebooks/*.ipynb
 
+# Without --max-worker-restart=0, a test that ends its process leaves pytest-xdist waiting for ever.
 test: lint
-	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow and not gpu and not network' -n 2 --dist loadfile
+	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow and not gpu and not network' -n 2 --dist loadfile --max-worker-restart=0
 
 test-slow: install
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow

@@ -112,7 +112,8 @@ class StageLog(TrainerCallback):
                 numbers["train/mfu"] = round(mfu, 4)
         return numbers
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
+    def close(self) -> None:
+        """End the progress bar. The trainer tells nobody of an error that ends its training."""
         self._open.close()
 
 

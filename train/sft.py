@@ -127,6 +127,7 @@ def _finished_results(folder: Path) -> dict[str, Any] | None:
 def _train(stage: Stage[Config], base: str) -> dict[str, Any]:
     import torch
 
+    from train.callbacks import StageLog
     from train.validation import validation_rows
 
     config = stage.config
@@ -145,7 +146,12 @@ def _train(stage: Stage[Config], base: str) -> dict[str, Any]:
     trainer.accelerator.wait_for_everyone()
     leak = _refuse_leaks(trainer)
     checkpoint = last_whole_checkpoint(stage.path / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        log = trainer.pop_callback(StageLog)
+        assert isinstance(log, StageLog)  # noqa: S101  (for the type checker)
+        log.close()
     results = {**_results(stage, trainer, stats), **leak}
     _save(stage, trainer, tokenizer, base, results)
     trainer.accelerator.wait_for_everyone()

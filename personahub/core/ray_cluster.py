@@ -24,6 +24,7 @@ from personahub.core.tasks import Tasks
 
 _NO_IMPORT = "failed to import on the worker"  # Ray's words, of a function or a class
 _RETRIES = 5  # of a shard whose worker was lost; one that takes all of a node's memory fails on each
+_connected_here = False  # and not by a program that calls this package
 
 
 def connect() -> Any:
@@ -38,6 +39,7 @@ def connect() -> Any:
         import ray
     except ModuleNotFoundError:
         raise UserError("Ray is not installed: pip install 'persona-hub-harness[ray]'") from None
+    global _connected_here
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS", "")
         _knock(address)
@@ -46,6 +48,7 @@ def connect() -> Any:
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = address or "this machine"
             raise UserError(f"no Ray cluster at {where}: {' '.join(str(error).split())[:300]}") from None
+        _connected_here = True
     return ray
 
 
@@ -64,9 +67,11 @@ def run_tasks(tasks: Tasks, workers: int) -> None:
     """Run all jobs, `workers` of them at once with one CPU each, anywhere on the cluster.
 
     Raises:
-        What the function raised first, after the others are cancelled.
+        What the function raised first. Where this module has connected to the cluster it leaves it then, and
+        Ray ends the others; else they are finished, and what they write is whole.
         UserError: a job lost its worker again and again.
     """
+    global _connected_here
     ray = connect()
     task = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.function)
     waiting, running = deque(tasks.jobs), {}
@@ -81,8 +86,11 @@ def run_tasks(tasks: Tasks, workers: int) -> None:
             del running[done]
             tasks.on_done(name)
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        if running and _connected_here:
+            # Not ray.cancel: of a task that ends at that moment it aborts this whole process
+            # (https://github.com/ray-project/ray/pull/54798).
+            ray.shutdown()
+            _connected_here = False
 
 
 def _result(ray: Any, reference: Any, name: str) -> None:

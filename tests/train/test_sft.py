@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,10 +94,14 @@ def test_killed_run_resumes_with_the_losses_of_an_undisturbed_one(
     train: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = train("undisturbed", sft=SAVING)
+    others = set(threading.enumerate())
     with monkeypatch.context() as patch:
         interrupt_at(5, patch)
         with pytest.raises(KeyboardInterrupt):
             train("killed", sft=SAVING)
+    for watch in set(threading.enumerate()) - others:
+        watch.join(10)
+        assert not watch.is_alive(), "the bar of what has ended would say that it stands still"
     checkpoints = tmp_path / "killed" / "checkpoints"
     assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
     shutil.copytree(checkpoints / "checkpoint-3", checkpoints / "checkpoint-4")  # one that was being written
