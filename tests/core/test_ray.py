@@ -165,7 +165,7 @@ def restore_nodes(cluster: Any) -> None:
 
 
 def meanwhile(action: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=action)
+    thread = threading.Thread(target=action, daemon=True)  # what it waits for may never come
     thread.start()
     return thread
 

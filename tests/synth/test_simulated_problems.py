@@ -215,22 +215,22 @@ def test_real_problems_are_not_taken_for_its_own(test_data):
     ],
 )
 def test_hostile_problems_are_answered_quickly_and_never_rightly(text):
-    started = time.monotonic()
+    started = time.process_time()
     for kind in ("cot", "pot"):
         solution = solve(text, 1, kind, rates=FaultRates())
         assert not solution.truth["correct"]
         assert solution.text
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_large_numbers_in_a_known_wording_stay_affordable():
-    started = time.monotonic()
+    started = time.process_time()
     rng = Random(9)
     for family in FAMILIES:
         for values in ((99999, 99998), (-99999, 99999), (0, 0), (1, 99999), (-1, 1)):
             params = {name: rng.choice(values) for name in family.sample(rng, "hard")}
             solve(Instance(family, 0, params).text(theme_of("a diver").slots), 1, "cot", rates=FaultRates())
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 # --- arithmetic of the grammar ---
