@@ -197,9 +197,14 @@ def test_a_key_that_stands_for_none_changes_no_completion(key, monkeypatch):
     assert outcome == Completion(text, "stop", 7, 3, "served-model-2026")
 
 
-def test_a_secret_that_a_completion_repeats_is_blanked(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    (outcome,), _ = talk(failing(fixed(lambda: reply(f"your key is {KEY}"))), [request()])
+@pytest.mark.parametrize("slash", ["/", "\\/"])
+def test_a_secret_that_a_completion_repeats_is_blanked(slash, monkeypatch):
+    """However the server's JSON spells it."""
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}/abc")
+    body = reply(f"your key is {KEY}/abc").text
+    assert body is not None
+    escaped = body.replace("/", slash)
+    (outcome,), _ = talk(failing(fixed(lambda: web.Response(text=escaped))), [request()])
     assert outcome.text == "your key is ***"
 
 

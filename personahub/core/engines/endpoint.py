@@ -106,7 +106,10 @@ class Endpoint:
 
     def __init__(self, config: EndpointConfig, path: str = "/chat/completions") -> None:
         self.config = config
-        self._key = read_key(config.api_key_env, config.base_url)
+        key = self._key = read_key(config.api_key_env, config.base_url)
+        # As it is, and as JSON may spell it.
+        spellings = {key, key.replace("/", "\\/")} if key and len(key) >= _SECRET_CHARACTERS else set()
+        self._secrets = [spelling.encode() for spelling in spellings]
         self._url = yarl.URL(config.base_url + path)
         self._session: aiohttp.ClientSession | None = None
         self._wire: Wire | None = None
@@ -337,8 +340,8 @@ class Endpoint:
         except aiohttp.ClientError as error:
             raise Retry(f"the connection broke off ({type(error).__name__})") from None
         self._reached = True
-        if self._key and len(self._key) >= _SECRET_CHARACTERS:
-            reply = reply.replace(self._key.encode(), b"***")
+        for secret in self._secrets:
+            reply = reply.replace(secret, b"***")
         return status, headers, reply
 
     def blank(self, said: str) -> str:
