@@ -268,6 +268,13 @@ def test_a_limit_per_minute_that_speaks_of_billing_is_waited_for(body):
     assert len(bodies) == 3
 
 
+def test_a_wait_that_is_only_in_the_words_is_kept():
+    started = time.monotonic()
+    (outcome,), _ = talk(failing(fixed(lambda: error(429, "Quota exceeded.\nPlease retry in 0.8s."))), [request()])
+    assert isinstance(outcome, Completion)
+    assert time.monotonic() - started >= 0.8, "the first backoff would be 0.1 s"
+
+
 def test_an_empty_account_is_told_by_its_code_whatever_the_words():
     body = {"error": {"code": "insufficient_quota", "message": "Add credit, then retry in 5s"}}
     (outcome,), bodies = talk(failing(fixed(lambda: web.json_response(body, status=429))), [request()])
