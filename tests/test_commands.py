@@ -46,7 +46,7 @@ PERSONAS_OF_PAPER = (
 # All of the paper's experiment, with a student of a million parameters that `personahub run configs/scaling_small.yaml` made.
 WHOLE_PAPER = (
     f"{PERSONAS_OF_PAPER} 'engines.student={{kind: transformers, model: student}}'"
-    " stages.held_out.config.held_out=4 stages.train_problems.config.held_out=4 stages.math.config.path=math.jsonl"
+    " stages.held_out.config.held_out=4 stages.math.config.path=math.jsonl"
     " stages.model.config.model.name_or_path=runs/scaling_small/base_model/model stages.model.config.device=cpu"
     " stages.model.execution.launcher=[] stages.model.config.validation=null stages.model.config.sft.max_steps=2"
     " stages.model.config.sft.bf16=false stages.model.config.sft.max_length=256"
