@@ -129,7 +129,7 @@ def test_a_failure_that_comes_as_a_200_and_a_reply_nested_without_end_are_asked_
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     source = write(tmp_path / "in.jsonl", [row(1)])
