@@ -214,8 +214,8 @@ def retry_after(headers: Mapping[str, str], body: bytes = b"") -> float | None:
 
 def _header_milliseconds(headers: Mapping[str, str]) -> float | None:
     try:
-        return float(headers["retry-after-ms"]) / 1000
-    except (KeyError, ValueError):
+        return float(headers.get("retry-after-ms", "")) / 1000  # not [...]: of `http.client`'s headers that is None
+    except ValueError:
         return None
 
 
