@@ -154,7 +154,8 @@ class TestMiniLM:
         model.save(str(tmp_path))
         exact = model.float().encode(personas, normalize_embeddings=True)  # the rounded weights, in float32
         for dtype, most in (("float32", 1e-5), ("int16", 0.001), ("bfloat16", 0.005)):
-            config = EmbedderConfig(kind="sentence_transformers", path=str(tmp_path), device="cpu", dtype=dtype)
+            values = {"kind": "sentence_transformers", "path": str(tmp_path), "device": "cpu", "dtype": dtype}
+            config = parse_config(EmbedderConfig, values, "embedder")
             vectors = embed(personas, config)
             assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < most, dtype
 
