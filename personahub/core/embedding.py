@@ -27,13 +27,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from personahub.core.config import EXECUTION, ContentPath, FrozenModel
 from personahub.core.duplicates.word_sets import in_threads, words_of
+from personahub.core.engines.address import one_spelling
 from personahub.core.engines.openai_replies import one_line
 from personahub.core.errors import UserError
 
@@ -83,11 +83,7 @@ class EmbedderConfig(FrozenModel):
     @field_validator("base_url")
     @classmethod
     def _one_spelling(cls, value: str) -> str:
-        """The same endpoint has the same identity, and no secret hides in it."""
-        url = urlsplit(value.strip())
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password or url.query:
-            raise ValueError("a base_url looks like http://127.0.0.1:8000/v1, without user, password or query")
-        return f"{url.scheme}://{url.netloc.lower()}{url.path.rstrip('/')}"
+        return one_spelling(value)
 
     @model_validator(mode="after")
     def _fields_fit_kind(self) -> EmbedderConfig:

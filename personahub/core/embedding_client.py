@@ -81,11 +81,17 @@ def _request_block(texts: list[str], config: EmbedderConfig, headers: dict[str, 
         items = sorted(json.loads(reply)["data"], key=lambda item: item["index"])
         vectors = np.stack([_vector(item["embedding"]) for item in items])
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{url}: the reply holds no embeddings: {one_line(reply, 200)}") from None
+        raise UserError(f"{url}: the reply holds no embeddings: {_blank(one_line(reply, 200), headers)}") from None
     if vectors.shape != (len(texts), config.dimensions or vectors.shape[-1]):
         asked = f"{len(texts)} vectors" + (f" of {config.dimensions} dimensions" if config.dimensions else "")
         raise UserError(f"{url}: asked for {asked}, got an array of shape {vectors.shape}")
     return vectors
+
+
+def _blank(said: str, headers: dict[str, str]) -> str:
+    """What a server says, without the key, should it repeat it."""
+    key = headers.get("Authorization", "").removeprefix("Bearer ")
+    return said.replace(key, "***") if key else said
 
 
 def _vector(value: Any) -> np.ndarray:
@@ -107,6 +113,7 @@ def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) ->
         except urllib.error.HTTPError as error:
             reply_headers: Any = error.headers  # a case-insensitive mapping, though not declared as one
             kind, problem = classify_error(error.code, reply_headers, error.read())
+            problem = _blank(problem, headers)
             if kind not in ("retry", "throttled"):
                 raise UserError(f"{url}: HTTP {error.code}: {problem}") from None
             asked_wait = retry_after(reply_headers)

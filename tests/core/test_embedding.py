@@ -58,6 +58,7 @@ def test_no_texts_give_no_rows(config: EmbedderConfig) -> None:
         ({"kind": "hashing", "prompt": "q"}, "hashing has no prompt"),
         ({"kind": "openai", "model": "m", "base_url": "https://u:secret@host/v1"}, "without user"),
         ({"kind": "word2vec"}, "kind"),
+        ({"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:80800/v1"}, "embedder.base_url: .* port below"),
     ],
 )
 def test_config_refuses_what_its_kind_would_ignore(values: dict[str, Any], message: str) -> None:
@@ -307,6 +308,17 @@ def test_endpoint_failures_that_stay_are_told_in_one_line(
     with pytest.raises(UserError, match=message) as caught:
         embed(["a", "b"], serve(lambda _: reply))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reply", [(401, {}, b"no such key: sk-of-mine"), (200, {}, b"<p>sk-of-mine</p>")])
+def test_no_message_shows_the_key(
+    serve: Callable[[Reply], EmbedderConfig], reply: tuple[int, dict[str, str], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-of-mine")
+    config = serve(lambda _: reply).model_copy(update={"api_key_env": "SOME_KEY"})
+    with pytest.raises(UserError, match=r"\*\*\*") as caught:
+        embed(["a"], config)
+    assert "sk-of-mine" not in str(caught.value)
 
 
 def test_a_remote_endpoint_needs_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
