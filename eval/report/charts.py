@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -277,8 +277,10 @@ def line_chart(
 
     Without `y_named`, the vertical axis has no title: the panel's says it.
 
-    Returns an empty string when no line has a point.
+    Points that are not finite, such as the loss of a training that diverged, are left out. Returns an empty string
+    when no line has a point.
     """
+    lines = [_finite(line) for line in lines]
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
@@ -352,6 +354,17 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
 
 def _y(scale: Scale, value: float) -> float:
     return round(_HEIGHT * (1 - scale.percent(value) / 100), 2)
+
+
+def _finite(line: Line) -> Line:
+    """The points whose coordinates and interval are numbers that can be drawn."""
+    kept = [
+        i
+        for i, point in enumerate(line.points)
+        if all(math.isfinite(value) for value in (*point, *(line.ends[i] if line.ends else ())))
+    ]
+    ends = [line.ends[i] for i in kept] if line.ends else ()
+    return replace(line, points=[line.points[i] for i in kept], ends=ends)
 
 
 def _thinned(line: Line) -> Line:

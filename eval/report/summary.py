@@ -7,6 +7,7 @@ the name that a YAML gave the stage.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
@@ -251,7 +252,12 @@ def _counted(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
 
 
 def _training(artifact: Artifact) -> dict[str, Any]:
-    return {"stage": artifact.manifest.stage, **artifact.manifest.summary}
+    """A training's own summary; a loss that is not finite is None, which JSON can hold."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in artifact.manifest.summary.items()
+    }
+    return {"stage": artifact.manifest.stage, **finite}
 
 
 def read_metrics(artifact: Artifact) -> list[dict[str, Any]]:
