@@ -83,7 +83,7 @@ def _limits(benchmarks: Mapping[str, Any]) -> list[str]:
         flat = [_arm(arm) for arm, each in found["accuracy"].items() if each["interval"] == "wilson"]
         if flat:
             limits.append(
-                f"On the {_arm(name)}, all scores of {', '.join(flat)} are equal and leave nothing to estimate an error from:"
+                f"On the {_arm(name)}, all scores within {' and within '.join(flat)} are equal and leave nothing to estimate an error from:"
                 f" the interval of that accuracy is Wilson's over the {found['n']:,} problems and knows nothing of seeds."
             )
         limits.append(_power(name, found))

@@ -82,7 +82,9 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
         rows.append(IntervalRow(arm_name(arm), found["mean"], low, high, colour))
     note = f"{result['n']:,} problems, mean over {result['seeds']} seeds. 95% intervals over problems and seeds."
     if flat := [arm_name(arm) for arm, found in result["accuracy"].items() if found["interval"] == "wilson"]:
-        note += f" All scores of {', '.join(flat)} are equal: there Wilson's interval, over problems alone."
+        note += (
+            f" All scores within {' and within '.join(flat)} are equal: there Wilson's interval, over problems alone."
+        )
     chart = interval_chart(rows, fitted=True)
     accuracy = Panel(f"Accuracy on the {title}", note, chart, folds=_folds(name, result, stage, series))
     differences = [
