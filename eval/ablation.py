@@ -28,6 +28,7 @@ from pydantic import Field
 from eval.compare import Run, refuse_different_grading, refuse_different_problems
 from eval.conclusions import conclude
 from eval.crossed import Estimate, arm_differences, arm_means, detectable, paired_by_seed, training_luck
+from eval.measures import wilson_interval
 from eval.paired import holm
 from eval.regrade import GRADERS
 from eval.scores import read_problems
@@ -37,7 +38,7 @@ from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
 
-VERSION = "3"
+VERSION = "4"
 INPUTS = ("*",)
 
 PARTS = ("results", "problems", "data", "model", "exam", "diversity")
@@ -135,6 +136,12 @@ def _scores(stage: Stage[Config], arms: Arms) -> tuple[dict[str, dict[str, NDArr
         refuse_different_grading(stage, first_name, name)
         refuse_different_problems(stage, runs[first_name], found, (first_name, name))
     ids = {benchmark: [problem.id for problem in problems] for benchmark, problems in runs[first_name].items()}
+    for benchmark, order in ids.items():
+        if len(order) < 2:
+            raise UserError(
+                f"stages.{stage.name}.inputs.results: of {benchmark} the runs have {len(order)} problem{'s' * (not order)} in"
+                " common, which leaves nothing to estimate an error from: evaluate on two or more"
+            )
     scores: dict[str, dict[str, NDArray[np.float64]]] = {}
     for benchmark, order in ids.items():
         for arm, by_seed in arms.items():
@@ -185,22 +192,35 @@ def _compare(config: Config, scores: Mapping[str, NDArray[np.float64]]) -> dict[
         compared[arm] = {
             **_shown(estimate),
             "p_holm": p_holm,
-            "detectable": round(detectable(estimate, alpha=config.alpha), 4),
+            "detectable": _rounded(detectable(estimate, alpha=config.alpha)),
             "better": int((by_problem > 0).sum()),
             "worse": int((by_problem < 0).sum()),
             "equal": int((by_problem == 0).sum()),
         }
-    accuracy = {arm: _shown(estimate) for arm, estimate in arm_means(scores).items()}
+    accuracy = {arm: _accuracy(estimate, problems) for arm, estimate in arm_means(scores).items()}
     luck = training_luck(scores)
     shown = {"value": round(luck[0], 4), "high": round(luck[1], 4)} if luck is not None else None
     return {"seeds": seeds, "n": problems, "accuracy": accuracy, "differences": compared, "luck": shown}
 
 
+def _accuracy(estimate: Estimate, problems: int) -> dict[str, Any]:
+    """An arm's accuracy; where all its scores are equal, with Wilson's interval over the problems."""
+    shown = _shown(estimate)
+    if estimate.low is not None:
+        return shown | {"interval": "crossed"}
+    wilson = wilson_interval(round(estimate.mean * problems), problems)
+    return shown | {"low": round(wilson.low, 4), "high": round(wilson.high, 4), "interval": "wilson"}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def _shown(estimate: Estimate) -> dict[str, Any]:
     return {
         "mean": round(estimate.mean, 4),
-        "low": round(estimate.low, 4),
-        "high": round(estimate.high, 4),
+        "low": _rounded(estimate.low),
+        "high": _rounded(estimate.high),
         "p": estimate.p,
         "freedom": round(estimate.freedom, 1),
         "by_seed": [round(value, 4) for value in estimate.by_seed],
@@ -287,9 +307,9 @@ def _compare_measure(
         if arm != baseline:
             pairs = zip(each, values[baseline], strict=True)
             estimate = paired_by_seed([value - other for value, other in pairs])
-            finite = np.isfinite(estimate.low)
+            one_seed = len(each) == 1  # an infinite interval
             entry["difference"] = round(estimate.mean, 4)
-            entry["low"], entry["high"] = (round(estimate.low, 4), round(estimate.high, 4)) if finite else (None, None)
+            entry["low"], entry["high"] = (None if one_seed else _rounded(end) for end in (estimate.low, estimate.high))
             entry["p"] = estimate.p
         found[arm] = entry
     tested = [entry for entry in found.values() if "p" in entry]

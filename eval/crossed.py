@@ -15,6 +15,9 @@ much seeds matter, so MS_seeds is pooled over all arms, as in an analysis of var
 five arms and three seeds give it 8 degrees of freedom where one pair of arms has 2.
 `benchmarks/ablation_power.py` measures how often the test is wrong.
 
+Where all scores are equal nothing tells how far they could be off: there is no interval, no detectable difference
+and no luck (None), and p is that of the sign test over problems.
+
     luck, most = training_luck(scores)          # of an arm's accuracy, from seed to seed
     detectable(differences["without"])          # the difference that such an experiment finds in nine of ten cases
 """
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,16 +38,18 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
+_ROUNDING = 1e-12  # of scores from 0 to 1: a smaller error is that of floats
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean over seeds and problems. `p`: two-sided, that the true mean is 0."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None  # None where all scores are equal
+    high: float | None
     p: float
-    error: float  # standard error
+    error: float  # standard error; 0 where all scores are equal, which says nothing of the true one
     freedom: float  # degrees of freedom
     by_seed: tuple[float, ...]  # mean over problems under each seed
 
@@ -111,10 +117,10 @@ def training_luck(scores: Mapping[str, FloatArray]) -> tuple[float, float] | Non
 
     Returns:
         The estimate, 0 where the problems explain it all, and the upper end of its one-sided 95% interval;
-        None with one seed or one arm.
+        None with one seed or one arm, and where all arms change alike from seed to seed.
     """
     spread = _arms_by_seeds(scores)
-    if spread is None:
+    if spread is None or spread.variance < _ROUNDING**2:
         return None
     noise = float(np.mean([_interaction(each) for each in scores.values()])) / next(iter(scores.values())).shape[1]
     largest = spread.variance * spread.freedom / _low_chi_square(spread.freedom)
@@ -138,11 +144,14 @@ def _low_chi_square(freedom: float, below: float = 0.05) -> float:
     return high
 
 
-def detectable(estimate: Estimate, power: float = 0.9, alpha: float = 0.05) -> float:
+def detectable(estimate: Estimate, power: float = 0.9, alpha: float = 0.05) -> float | None:
     """The true difference that an experiment with this error finds at level `alpha` with the chance `power`.
 
     The sum of the two quantiles of t times the standard error, which is near the exact (noncentral t) answer.
+    None where all scores are equal.
     """
+    if estimate.error == 0:
+        return None
     reach = t_quantile(1 - alpha, estimate.freedom) + t_quantile(2 * power - 1, estimate.freedom)
     return reach * estimate.error
 
@@ -165,31 +174,40 @@ def crossed_mean(scores: FloatArray, spread: Spread | None = None, confidence: f
     if spread is None and len(scores) > 1:
         spread = Spread(float(scores.mean(axis=1).var(ddof=1)), len(scores) - 1)
     variance, freedom = _variance(scores, spread)
-    return _estimate(float(scores.mean()), math.sqrt(variance), freedom, scores.mean(axis=1), confidence)
+    mean, by_seed = float(scores.mean()), scores.mean(axis=1)
+    if variance == 0:
+        return _all_equal(mean, scores.shape[1], freedom, by_seed)
+    return _estimate(mean, math.sqrt(variance), freedom, by_seed, confidence)
 
 
 def _estimate(mean: float, error: float, freedom: float, by_seed: FloatArray, confidence: float) -> Estimate:
     seeds = tuple(float(value) for value in by_seed)
-    if error == 0:
-        return Estimate(mean, mean, mean, 1.0 if mean == 0 else 0.0, error, freedom, seeds)
     reach = t_quantile(confidence, freedom) * error
     return Estimate(mean, mean - reach, mean + reach, t_p_value(mean / error, freedom), error, freedom, seeds)
 
 
+def _all_equal(mean: float, n: int, freedom: float, by_seed: FloatArray) -> Estimate:
+    """Of `n` equal numbers: t has no scale, and p is that of their signs, 2 / 2^n, which chance could make agree."""
+    p = 1.0 if abs(mean) < _ROUNDING else max(2.0 ** (1 - n), sys.float_info.min)
+    return Estimate(mean, None, None, p, 0.0, freedom, tuple(float(value) for value in by_seed))
+
+
 def _variance(scores: FloatArray, spread: Spread | None) -> tuple[float, float]:
-    """Variance of the grand mean, and its degrees of freedom."""
+    """Variance of the grand mean, exactly 0 where all scores are equal, and its degrees of freedom."""
     seeds, problems = scores.shape
     of_problems = seeds * float(scores.mean(axis=0).var(ddof=1))
     if spread is None:
-        return of_problems / problems, problems - 1.0
+        return (0.0 if of_problems < _ROUNDING**2 else of_problems / problems), problems - 1.0
     of_seeds = problems * spread.variance
     freedom_of_rest = (seeds - 1) * (problems - 1)
     interaction = _interaction(scores)
     # what is left of either sample when the interaction is taken off may come out below nothing
     total = max(of_seeds + of_problems - interaction, of_problems, of_seeds)
-    squares = of_seeds**2 / spread.freedom + of_problems**2 / (problems - 1) + interaction**2 / freedom_of_rest
-    if total == 0 or squares == 0:
+    if total < _ROUNDING**2:  # neither seeds nor problems stand out, and what is left are single scores
+        total = interaction
+    if total < _ROUNDING**2:
         return 0.0, problems - 1.0
+    squares = of_seeds**2 / spread.freedom + of_problems**2 / (problems - 1) + interaction**2 / freedom_of_rest
     return total / (seeds * problems), total**2 / squares
 
 
@@ -227,13 +245,13 @@ def paired_by_seed(differences: Sequence[float], confidence: float = 0.95) -> Es
     """Mean of one number per seed, such as a difference in diversity, by Student's paired t.
 
     With one seed there is no telling how far it could be off: the interval is infinite and p is 1. Where all
-    seeds differ by the same (rounded) number, t has no scale: p is that of the signs, 2 / 2^seeds.
+    seeds differ by the same (rounded) number, there is no interval: p is that of the signs, 2 / 2^seeds.
     """
     values = np.asarray(differences, dtype=np.float64)
     mean, seeds = float(values.mean()), len(values)
     if seeds < 2:
         return Estimate(mean, -math.inf, math.inf, 1.0, math.inf, 0.0, tuple(map(float, values)))
-    if (values == values[0]).all() and values[0] != 0:
-        return Estimate(mean, mean, mean, 2.0 ** (1 - seeds), 0.0, seeds - 1.0, tuple(map(float, values)))
+    if np.ptp(values) < _ROUNDING * max(1.0, float(np.abs(values).max())):
+        return _all_equal(mean, seeds, seeds - 1.0, values)
     error = float(values.std(ddof=1)) / math.sqrt(seeds)
     return _estimate(mean, error, seeds - 1.0, values, confidence)

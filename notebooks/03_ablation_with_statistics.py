@@ -34,7 +34,9 @@ for artifact in artifacts:
             points = [100 * found[key] for key in ("difference", "low", "high")]
             print(f"  {benchmark}, {found['n']} problems: {found['a']} -> {found['b']}")
             print("    {:+.1f} points, 95% interval {:+.1f} to {:+.1f}".format(*points))
-            print(f"    solved by one alone: {found['only_a']} and {found['only_b']}, p = {found['p']:.2g}")
+            several = "McNemar's test does not apply to several samples per problem"
+            p = several if found["p"] is None else f"p = {found['p']:.2g}"
+            print(f"    solved by one alone: {found['only_a']} and {found['only_b']}, {p}")
 
 # %% [markdown]
 # ## Arms over seeds

@@ -20,7 +20,7 @@ from personahub.core.artifact import write_json
 from personahub.core.config import StageConfig
 from personahub.core.stage import Stage
 
-VERSION = "3"
+VERSION = "4"
 INPUTS = ("*",)
 
 

@@ -81,6 +81,10 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
         low, high = max(found["low"], 0.0), min(found["high"], 1.0)
         rows.append(IntervalRow(arm_name(arm), found["mean"], low, high, colour))
     note = f"{result['n']:,} problems, mean over {result['seeds']} seeds. 95% intervals over problems and seeds."
+    if flat := [arm_name(arm) for arm, found in result["accuracy"].items() if found["interval"] == "wilson"]:
+        note += (
+            f" All scores within {' and within '.join(flat)} are equal: there Wilson's interval, over problems alone."
+        )
     chart = interval_chart(rows, fitted=True)
     accuracy = Panel(f"Accuracy on the {title}", note, chart, folds=_folds(name, result, stage, series))
     differences = [
@@ -98,7 +102,7 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
             (
                 arm_name(arm),
                 f"{100 * found['mean']:+.1f}",
-                f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}",
+                "none" if found["low"] is None else f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}",
                 _p(found["p_holm"]),
                 *(f"{found[key]:,}" for key in ("better", "worse", "equal")),
             )

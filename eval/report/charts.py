@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -108,12 +108,12 @@ def _interval_row(row: IntervalRow, scale: Scale) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class DifferenceRow:
-    """A difference of two shares with its interval."""
+    """A difference of two shares with its interval (None: nothing tells how far it could be off)."""
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     series: str
     note: str = ""
 
@@ -122,7 +122,7 @@ def difference_chart(rows: Sequence[DifferenceRow]) -> Markup:
     """One line per row around a dashed zero: a dot on its interval, the points. The scale fits the intervals."""
     if not rows:
         return Markup("")
-    reach = max(0.01, *(abs(end) for row in rows for end in (row.low, row.high)))
+    reach = max(0.01, *(abs(end) for row in rows for end in (row.low, row.value, row.high) if end is not None))
     scale = Scale(-reach, reach)
     return tag(
         "div",
@@ -133,14 +133,17 @@ def difference_chart(rows: Sequence[DifferenceRow]) -> Markup:
 
 
 def _difference_row(row: DifferenceRow, scale: Scale) -> Markup:
-    left, middle, right = (scale.percent(value) for value in (row.low, row.value, row.high))
-    marks = [
-        tag("line", class_="reference", x1="50%", x2="50%", y1=-6, y2=28),
-        tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4),
-        tag("circle", class_="dot", cx=f"{middle}%", cy=11, r=5),
-    ]
-    interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
-    title = f"{row.label}: {100 * row.value:+.1f} points, 95% interval {interval}"
+    marks = [tag("line", class_="reference", x1="50%", x2="50%", y1=-6, y2=28)]
+    title = f"{row.label}: {100 * row.value:+.1f} points"
+    interval = "no interval"
+    if row.low is not None and row.high is not None:
+        left, right = scale.percent(row.low), scale.percent(row.high)
+        marks.append(
+            tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4)
+        )
+        interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+        title += f", 95% interval {interval}"
+    marks.append(tag("circle", class_="dot", cx=f"{scale.percent(row.value)}%", cy=11, r=5))
     value = tag("b", f"{100 * row.value:+.1f}") + tag("span", interval, class_="range-text")
     return _row(row.label, row.note, marks, value, title, row.series)
 
@@ -274,8 +277,10 @@ def line_chart(
 
     Without `y_named`, the vertical axis has no title: the panel's says it.
 
-    Returns an empty string when no line has a point.
+    Points that are not finite, such as the loss of a training that diverged, are left out. Returns an empty string
+    when no line has a point.
     """
+    lines = [_finite(line) for line in lines]
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
@@ -349,6 +354,17 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
 
 def _y(scale: Scale, value: float) -> float:
     return round(_HEIGHT * (1 - scale.percent(value) / 100), 2)
+
+
+def _finite(line: Line) -> Line:
+    """The points whose coordinates and interval are numbers that can be drawn."""
+    kept = [
+        i
+        for i, point in enumerate(line.points)
+        if all(math.isfinite(value) for value in (*point, *(line.ends[i] if line.ends else ())))
+    ]
+    ends = [line.ends[i] for i in kept] if line.ends else ()
+    return replace(line, points=[line.points[i] for i in kept], ends=ends)
 
 
 def _thinned(line: Line) -> Line:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from eval.report import ablation, diversity, embedding_map, pipeline, results
 from eval.report.blocks import SAMPLE_KINDS
 from eval.report.charts import percent
+from eval.report.headline import which
 from eval.report.prose import line, prose, tex
 from personahub.core.progress import format_number, format_seconds
 from personahub.core.records import Row
@@ -116,7 +117,7 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         cards.append(found)
     if summary["student"]:
         cards.append(_student_card(summary["student"]))
-    if summary["benchmarks"]:
+    if summary["benchmarks"] and summary["math"]["status"] != "in_ablation":
         cards.append(_math_card(summary["math"]))
     for data in summary["data"][-1:]:
         texts = sum(stage["rows_out"] for stage in summary["stages"] if stage["module"] == "personahub.sources")
@@ -143,7 +144,7 @@ def _similarity_cards(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, str
 
 def _student_card(student: Mapping[str, Any]) -> dict[str, str]:
     after = student["after"] or student["before"]
-    text = f"{_interval(after)}, {after['n']:,} problems"
+    text = f"{_interval(after)}, {after['n']:,} problems{_chosen(after)}"
     if student["after"] and student["before"]:
         text += f". Before training {percent(student['before']['accuracy'])} ({_interval(student['before'])})"
     title = "Synthetic test, after training" if student["after"] else "Synthetic test, before training"
@@ -156,11 +157,16 @@ def _math_card(math: Mapping[str, Any]) -> dict[str, str]:
         return {
             "title": "MATH",
             "value": percent(math["accuracy"]),
-            "text": f"{_interval(math)}, {math['n']:,} problems.{near_zero}",
+            "text": f"{_interval(math)}, {math['n']:,} problems{_chosen(math)}.{near_zero}",
         }
     if math["status"] == "skipped":
         return {"title": "MATH", "value": "skipped", "text": "not evaluated; the reason stands under Accuracy"}
     return {"title": "MATH", "value": "not asked for", "text": math["statement"]}
+
+
+def _chosen(result: Mapping[str, Any]) -> str:
+    named = which(result)
+    return f" ({named})" if named else ""
 
 
 def _interval(result: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ A section without anything to show is None and left out of the page.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,22 +117,38 @@ def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> Table:
 
 
 def training(summary: Mapping[str, Any], metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Section | None:
-    """Loss and learning rate by optimizer step."""
-    panels = []
+    """Loss and learning rate by optimizer step; what was not finite is not drawn, and said."""
+    panels, remarks = [], []
     for name, steps in metrics.items():
         for key, title in _CURVES.items():
             points = [(float(step["step"]), float(step[key])) for step in steps if key in step]
             chart = line_chart([Line(title, points, "after" if key == "train/loss" else "other")], "step", title)
             if chart:
                 panels.append(Panel(f"{name}: {title}", chart=chart))
+        # transformers logs a loss of 0 where it was not finite; the gradient's norm tells
+        for key, quantity in (("train/loss", "loss"), ("train/grad_norm", "gradient")):
+            logged = [(step["step"], float(step[key])) for step in steps if key in step]
+            if when := _not_finite(logged):
+                remarks.append(f"{name}: the {quantity} was not finite {when}")
     lead = ". ".join(_training_facts(run) for run in summary["training"])
-    return Section("training", "Training", "Training", lead, panels=panels) if panels else None
+    return Section("training", "Training", "Training", lead, remarks, panels=panels) if panels or remarks else None
+
+
+def _not_finite(logged: Sequence[tuple[int, float]]) -> str:
+    """When a quantity was not a finite number: from some step on, at some steps, or never (empty)."""
+    broken = [step for step, value in logged if not math.isfinite(value)]
+    if not broken:
+        return ""
+    last_finite = max((step for step, value in logged if math.isfinite(value)), default=-1)
+    if from_here := [step for step in broken if step > last_finite]:
+        return f"from step {from_here[0]:,} on"
+    return f"at {len(broken):,} of {len(logged):,} logged steps"
 
 
 def _training_facts(run: Mapping[str, Any]) -> str:
     names = ("parameters", "examples", "steps", "epochs")
     facts = [f"{round(run[name], 2):,} {name}" for name in names if run.get(name) is not None]
-    if run.get("first_loss") is not None:
+    if run.get("first_loss") is not None and run.get("final_loss") is not None:
         facts.append(f"loss from {run['first_loss']:.3f} to {run['final_loss']:.3f}")
     return f"{run['stage']}: {', '.join(facts)}"
 

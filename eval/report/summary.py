@@ -7,6 +7,7 @@ the name that a YAML gave the stage.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
@@ -16,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.regrade import GRADERS
-from eval.report import paper
+from eval.report import headline, paper
+from eval.report.headline import Students
 from eval.report.scaling import scaling_series
 from personahub.core.artifact import Artifact, Usage
 
@@ -26,7 +28,6 @@ SIMULATED_NOTICE = (
 )
 _SIMULATED_KINDS = {"simulated", "synth.simulated.engine"}
 _SIMULATED_MODEL = "simulated-teacher"  # what it calls itself behind an HTTP endpoint, too
-_NEAR_ZERO = 0.05
 NO_DATA = ("train.", "eval.")  # packages whose stages make no records on the way to training data
 
 
@@ -40,14 +41,15 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
     ordered = in_order(artifacts)
     benchmarks = [_benchmark(artifact, ordered) for artifact in made_by(ordered, *GRADERS)]
     trainings = [_training(artifact) for artifact in made_by(ordered, "train.sft")]
+    students = _students(ordered, benchmarks)
     simulated = [artifact.manifest.stage for artifact in ordered if _is_simulated(artifact.manifest.identity)]
     return {
         "experiment": experiment,
         "created": max((artifact.manifest.created for artifact in ordered), default=""),
         "simulated_teacher": {"used": bool(simulated), "stages": simulated},
         "notice": SIMULATED_NOTICE if simulated else None,
-        "student": _student(benchmarks),
-        "math": _math(benchmarks),
+        "student": headline.student(benchmarks, students),
+        "math": headline.math(benchmarks, students),
         "stages": [_stage(artifact, experiment) for artifact in ordered],
         "totals": _totals(ordered),
         "benchmarks": benchmarks,
@@ -168,49 +170,24 @@ def _comparisons(artifact: Artifact) -> dict[str, Any]:
     return {"stage": artifact.manifest.stage, "benchmarks": artifact.manifest.summary.get("comparisons", {})}
 
 
-def _student(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The synthetic test before and after training; None where no benchmark stage took it."""
-    found = {}
-    for benchmark in benchmarks:
-        for name, result in benchmark["results"].items():
-            if result["kind"] == "synthetic_test":
-                shown = {"stage": benchmark["stage"], "benchmark": name, **_headline(result)}
-                found.setdefault(benchmark["role"], shown)
-    return {"before": found.get("before"), "after": found.get("after")} if found else None
-
-
-def _headline(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: result[key] for key in ("n", "correct", "accuracy", "low", "high")}
-
-
-def _math(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """MATH of the trained student (else of any model), with a plain sentence about it."""
-    ranked = sorted(benchmarks, key=lambda benchmark: benchmark["role"] != "after")
-    for benchmark in ranked:
-        if "math" in benchmark["results"]:
-            result = _headline(benchmark["results"]["math"])
-            return {
-                "status": "measured",
-                "stage": benchmark["stage"],
-                **result,
-                "near_zero": result["high"] < _NEAR_ZERO,
-                "statement": _math_statement(result),
-            }
-    for benchmark in ranked:
-        if "math" in benchmark["skipped"]:
-            reason = benchmark["skipped"]["math"]
-            return {"status": "skipped", "reason": reason, "statement": f"MATH was skipped: {reason}"}
-    return {"status": "not_asked_for", "statement": "No benchmark stage of this experiment asks for MATH."}
-
-
-def _math_statement(result: Mapping[str, Any]) -> str:
-    numbers = (
-        f"MATH: {result['correct']:,} of {result['n']:,} correct, {100 * result['accuracy']:.1f}% "
-        f"(95% interval {100 * result['low']:.1f} to {100 * result['high']:.1f})"
+def _students(artifacts: Sequence[Artifact], benchmarks: Sequence[Mapping[str, Any]]) -> Students:
+    """What decides which student the headline is about."""
+    trainings = made_by(artifacts, "train.sft")
+    compared = {
+        reference.fingerprint
+        for ablation in made_by(artifacts, "eval.ablation")
+        for reference in ablation.manifest.inputs.values()
+    }
+    graded = {artifact.manifest.stage for artifact in made_by(artifacts, *GRADERS) if artifact.fingerprint in compared}
+    return Students(
+        {
+            each.manifest.stage: each.manifest.summary["examples"]
+            for each in trainings
+            if "examples" in each.manifest.summary
+        },
+        {each.manifest.stage: [name for name in _began_with(each, artifacts) if name] for each in trainings},
+        frozenset(benchmark["model"] for benchmark in benchmarks if benchmark["stage"] in graded),
     )
-    if result["high"] < _NEAR_ZERO:
-        return f"{numbers}. That is near zero: this student does not solve MATH problems."
-    return f"{numbers}."
 
 
 def _votes(artifact: Artifact) -> dict[str, Any]:
@@ -251,7 +228,12 @@ def _counted(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
 
 
 def _training(artifact: Artifact) -> dict[str, Any]:
-    return {"stage": artifact.manifest.stage, **artifact.manifest.summary}
+    """A training's own summary; a loss that is not finite is None, which JSON can hold."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in artifact.manifest.summary.items()
+    }
+    return {"stage": artifact.manifest.stage, **finite}
 
 
 def read_metrics(artifact: Artifact) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.conclusions import conclude
 from eval.paired import holm
 from personahub.core import records
 from personahub.core.artifact import Artifact
@@ -148,3 +150,77 @@ def test_the_report_shows_it(ablation: Artifact, run: Any, tmp_path: Path) -> No
     assert "no persona is" in html
     markdown = (folder / "report.md").read_text(encoding="utf-8")
     assert "| no_persona | " in markdown
+
+
+def flat(graded: Any, folder: Path, skills: Mapping[str, float], seeds: int, problems: int) -> dict[str, Artifact]:
+    """Inputs of arms that solve every problem (skill 2) or none (skill -1)."""
+    return {
+        f"results-{arm}-{seed}": graded(folder / f"after-{arm}-{seed}", skill, seed, problems)
+        for arm, skill in skills.items()
+        for seed in range(seeds)
+    }
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_arms_that_score_the_same_everywhere_claim_no_precision(
+    seeds: int, graded: Any, run: Any, tmp_path: Path
+) -> None:
+    inputs = flat(graded, tmp_path, {"persona": -1, "no_persona": -1}, seeds, problems=250)
+    ablation = run(tmp_path / "ablation", "eval.ablation", inputs, {"baseline": "persona"})
+    found = ablation.manifest.summary["benchmarks"]["synthetic_test"]
+    difference = found["differences"]["no_persona"]
+    assert (difference["mean"], difference["p"], difference["p_holm"]) == (0, 1, 1)
+    assert [difference[key] for key in ("low", "high", "detectable")] == [None, None, None]
+    assert found["luck"] is None
+    for accuracy in found["accuracy"].values():
+        assert (accuracy["low"], accuracy["high"], accuracy["interval"]) == (0, 0.0151, "wilson")
+    said = ablation.manifest.summary["conclusions"]
+    assert said["shown"] == []
+    assert "all scores are equal, so nothing can be said of the error" in said["not_shown"][0]
+    assert any("Wilson's over the 250 problems" in line for line in said["limits"])
+    folder = run(tmp_path / "report", "eval.report", {"ablation": ablation}).path
+    html, markdown = ((folder / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    assert "| persona | 0.0 | 0.0–1.5 | | |" in re.sub(r"\| +(?=\|)", "| ", markdown)
+    assert "| no_persona | 0.0 | 0.0–1.5 | +0.0 | none | 1 |" in markdown
+    assert "0.0–1.5" in html
+    for text in (*said["not_shown"], *said["limits"], html, markdown):
+        assert not re.search(r"\+0\.0 to [+-]0\.0|up to 0\.0 points|difference of 0\.0 points|at most 0\.0", text)
+
+
+@pytest.mark.parametrize(("problems", "p", "kind"), [(2, 0.5, "not_shown"), (250, 2.0**-249, "shown")])
+def test_one_difference_on_every_problem_is_tested_by_its_signs(
+    problems: int, p: float, kind: str, graded: Any, run: Any, tmp_path: Path
+) -> None:
+    inputs = flat(graded, tmp_path, {"persona": 2, "no_persona": -1}, seeds=2, problems=problems)
+    ablation = run(tmp_path / "ablation", "eval.ablation", inputs, {"baseline": "persona"})
+    difference = ablation.manifest.summary["benchmarks"]["synthetic_test"]["differences"]["no_persona"]
+    assert (difference["mean"], difference["p"]) == (-1, p)
+    assert (difference["low"], difference["high"], difference["detectable"]) == (None, None, None)
+    (sentence,) = ablation.manifest.summary["conclusions"][kind]
+    assert "sign test" in sentence
+    markdown = (run(tmp_path / "report", "eval.report", {"ablation": ablation}).path / "report.md").read_text()
+    assert "| -100.0 | none |" in markdown
+
+
+def test_one_problem_is_refused_in_a_line(graded: Any, run: Any, tmp_path: Path) -> None:
+    inputs = flat(graded, tmp_path, {"persona": 2, "no_persona": -1}, seeds=2, problems=1)
+    with pytest.raises(
+        UserError, match=r"^stages\.ablation\.inputs\.results: .*synthetic_test.* 1 problem.*two or more"
+    ):
+        run(tmp_path / "ablation", "eval.ablation", inputs, {"baseline": "persona"})
+
+
+def test_diversity_that_differs_alike_under_all_seeds_has_no_interval() -> None:
+    entry = {"difference": 1.1, "low": None, "high": None, "p": 0.25, "p_holm": 0.25}
+    alike = {"texts": 400, "measures": {"vendi": {"b": entry | {"by_seed": [25.5, 25.6, 25.7]}}}}
+    benchmarks = {"exam": {"seeds": 3, "n": 2, "accuracy": {"b": {"mean": 0.5, "interval": "crossed"}}}}
+    benchmarks["exam"] |= {"differences": {}, "luck": None}
+    (sentence,) = conclude("a", 0.05, benchmarks, alike)["not_shown"]
+    assert "one seed" not in sentence
+    assert "+1.1" in sentence
+    assert "under all 3 seeds" in sentence
+    (sentence,) = conclude("a", 0.3, benchmarks, alike)["shown"]
+    assert "more diverse" in sentence
+    entry["by_seed"] = [25.5]
+    (sentence,) = conclude("a", 0.05, benchmarks, {**alike, "measures": {"vendi": {"b": entry}}})["not_shown"]
+    assert "with one seed" in sentence

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +136,25 @@ def test_several_samples_compare_shares_without_mcnemar(exam: Any, graded: Any, 
     results = [artifact.manifest.summary["benchmarks"]["exam"]["accuracy"] for artifact in runs.values()]
     assert found["difference"] == pytest.approx(results[1] - results[0], abs=2e-4)
     assert {row["score_b"] for row in artifact.rows()} <= {0, 0.25, 0.5, 0.75, 1}
+
+
+def test_the_notebook_says_that_mcnemars_test_does_not_apply(
+    exam: Any, graded: Any, run: Any, repository: Path, tmp_path: Path
+) -> None:
+    inputs = {"exam": exam(25)}
+    runs = {
+        name: graded(name, skill, inputs, samples=2, sampling={"temperature": 1.0})
+        for name, skill in (("weak", 0.2), ("strong", 0.9))
+    }
+    run(tmp_path / "runs" / "small" / "comparison", "eval.compare", runs)
+    environment = {**os.environ, "PERSONAHUB_RUN": str(tmp_path / "runs" / "small"), "MPLBACKEND": "Agg"}
+    command = [sys.executable, str(repository / "notebooks" / "03_ablation_with_statistics.py")]
+    done = subprocess.run(
+        command, env=environment | {"PYTHONPATH": str(repository)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "McNemar's test does not apply to several samples per problem" in done.stdout
+    assert "p =" not in done.stdout
 
 
 def test_other_grading_is_refused_until_regraded(exam: Any, graded: Any, run: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.ablation_power import rejections, simulate
 from eval.crossed import (
+    Estimate,
     arm_differences,
     arm_means,
     crossed_mean,
@@ -18,6 +19,13 @@ from eval.crossed import (
     t_quantile,
     training_luck,
 )
+
+
+def ends(estimate: Estimate) -> tuple[float, float]:
+    """Of an interval that there is."""
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.low, estimate.high
 
 
 def test_students_t_is_that_of_tables() -> None:
@@ -44,7 +52,7 @@ def test_seeds_that_differ_widen_the_interval_however_many_problems_there_are() 
     alike = (chance.random((3, 5000)) < 0.5).astype(float)
     different = (chance.random((3, 5000)) < np.array([[0.4], [0.5], [0.6]])).astype(float)
     narrow, wide = crossed_mean(alike), crossed_mean(different)
-    assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
+    assert np.ptp(ends(wide)) > 5 * np.ptp(ends(narrow))
     assert wide.freedom < 3
     assert wide.error == pytest.approx(np.std([0.4, 0.5, 0.6], ddof=1) / math.sqrt(3), rel=0.1)
 
@@ -57,20 +65,24 @@ def test_arms_are_paired_by_seed() -> None:
     scores = {arm: (points < luck + gain).astype(float) for arm, gain in (("a", 0.0), ("b", 0.05), ("c", 0.0))}
     differences = arm_differences(scores, "a")
     assert set(differences) == {"b", "c"}
-    assert differences["b"].low > 0
+    assert ends(differences["b"])[0] > 0
     assert (differences["c"].mean, differences["c"].p) == (0, pytest.approx(1))
     means = arm_means(scores)
-    assert means["a"].low < 0.3 < 0.6 < means["a"].high  # an arm's own accuracy depends on the seed all the same
+    low, high = ends(means["a"])
+    assert low < 0.3 < 0.6 < high  # an arm's own accuracy depends on the seed all the same
     assert means["a"].by_seed == pytest.approx(scores["a"].mean(axis=1))
 
 
 def test_one_number_per_seed_is_compared_by_t() -> None:
     found = paired_by_seed([1.0, 2.0, 3.0])
     assert found.mean == 2
-    assert found.high - found.mean == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+    assert ends(found)[1] - found.mean == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
     assert paired_by_seed([1.5]).p == 1
-    assert math.isinf(paired_by_seed([1.5]).high)
-    assert paired_by_seed([0.1, 0.1, 0.1]).p == 0.25  # the three signs could agree by chance
+    assert math.isinf(ends(paired_by_seed([1.5]))[1])
+    for alike in ([0.1, 0.1, 0.1], [24.4 - 23.3, 25.4 - 24.3, 1.7 - 0.6]):  # but for rounding
+        found = paired_by_seed(alike)
+        assert found.p == 0.25  # the three signs could agree by chance
+        assert (found.low, found.high) == (None, None)
     assert paired_by_seed([0.0, 0.0]).p == 1
 
 
@@ -83,6 +95,28 @@ def test_the_luck_of_a_training_is_found_and_chance_on_problems_is_not_taken_for
         assert math.sqrt(np.mean(np.square(estimates))) == pytest.approx(luck, abs=0.012)
         assert np.mean(held) >= 0.85
     assert training_luck({"a": np.zeros((1, 9)), "b": np.zeros((1, 9))}) is None
+    assert training_luck({"a": np.zeros((3, 9)), "b": np.ones((3, 9))}) is None  # nothing to estimate it from
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1 / 3, 0.1])
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_scores_that_are_all_equal_have_no_error_to_give_an_interval_from(share: float, seeds: int) -> None:
+    found = crossed_mean(np.full((seeds, 6), share))
+    assert (found.low, found.high, found.error) == (None, None, 0)
+    assert found.mean == pytest.approx(share)
+    assert found.p == (2**-5 if share else 1)
+    assert detectable(found) is None
+
+
+def test_the_sign_test_of_many_problems_is_above_zero() -> None:
+    assert 0 < crossed_mean(np.ones((3, 5000))).p < 1e-300
+
+
+def test_what_cancels_in_both_means_is_still_an_error() -> None:
+    """No seed and no problem stands out, though no two neighbouring scores are equal."""
+    found = crossed_mean(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    assert found.error == pytest.approx(0.5)
+    assert ends(found)[0] < 0.5 - 1
 
 
 def test_nine_of_ten_experiments_find_what_is_called_detectable() -> None:
@@ -90,7 +124,14 @@ def test_nine_of_ten_experiments_find_what_is_called_detectable() -> None:
     sizes = [
         detectable(arm_differences(simulate(200, 3, 0.0, 0.02, generator), "persona")["no_persona"]) for _ in range(20)
     ]
-    one, _, _ = rejections(200, problems=200, seeds=3, effect=float(np.mean(sizes)), luck=0.02, seed=8)
+    one, _, _ = rejections(
+        200,
+        problems=200,
+        seeds=3,
+        effect=float(np.mean([size for size in sizes if size is not None])),
+        luck=0.02,
+        seed=8,
+    )
     assert 0.8 < one < 0.98
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -255,6 +256,40 @@ def test_samples_follow_a_problem_from_its_text_to_its_verdict(report: Path, exp
     assert "math item 17 (ngram, 13)" in text  # the contaminated one
     assert "rejected by verified: no_majority" in re.sub(r"\s+", " ", text)
     assert "I'm sorry, I cannot help with that." in text  # among the rejected examples
+
+
+@pytest.mark.parametrize(
+    ("losses", "drawn", "said"),
+    [
+        ([3.0, 2.0, math.nan, math.inf], 2, "model: the loss was not finite from step 15 on"),
+        ([math.nan, math.nan, math.nan, math.nan], 0, "model: the loss was not finite from step 5 on"),
+        ([3.0, math.inf, 2.0, 1.0], 3, "model: the loss was not finite at 1 of 4 logged steps"),
+        ([3.0, 2.0, 1.5, 1.0], 4, ""),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_left_out_and_said(
+    build: Any, run: Run, tmp_path: Path, losses: list[float], drawn: int, said: str
+) -> None:
+    summary = {"steps": 20, "examples": 9, "first_loss": losses[0], "final_loss": losses[-1]}
+    model = build(tmp_path / "model", "train.sft", summary=summary)
+    lines = [{"step": 5 * i, "train/loss": loss} for i, loss in enumerate(losses, start=1)]
+    (model.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = run(tmp_path / "r", "eval.report", {"model": model}).path
+    html = (path / "index.html").read_text(encoding="utf-8")
+    assert html.count("<title>training loss, step") == drawn
+    assert said in _Page(html).text
+    assert ("not finite" in html) == bool(said)
+    json.loads((path / "summary.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+
+
+def test_a_gradient_that_is_not_finite_is_said(build: Any, run: Run, tmp_path: Path) -> None:
+    """The trainer logs a loss of 0 where it was not finite; the gradient's norm tells."""
+    model = build(tmp_path / "model", "train.sft", summary={"steps": 3, "first_loss": 3.0, "final_loss": 0.0})
+    norms = (1.5, math.nan, math.nan)
+    lines = [{"step": step, "train/loss": 0.0, "train/grad_norm": norm} for step, norm in enumerate(norms, start=1)]
+    (model.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    html = (run(tmp_path / "r", "eval.report", {"model": model}).path / "index.html").read_text(encoding="utf-8")
+    assert "model: the gradient was not finite from step 2 on" in html
 
 
 def test_huge_texts_are_cut_and_say_so(build: Any, run: Run, experiment: dict[str, Artifact], tmp_path: Path) -> None:

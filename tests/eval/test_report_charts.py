@@ -93,6 +93,16 @@ def test_a_curve_of_little_still_draws(points: list[tuple[float, float]]) -> Non
     assert line_chart([Line("l", [], "after")], "x", "y") == ""
 
 
+def test_points_that_are_not_finite_are_left_out() -> None:
+    nan, inf = float("nan"), float("inf")
+    points = [(1.0, nan), (2.0, 3.0), (3.0, inf), (4.0, -inf), (5.0, 1.0), (nan, 1.0)]
+    html = str(line_chart([Line("loss", points, "after")], "step", "loss"))
+    assert html == str(line_chart([Line("loss", [(2.0, 3.0), (5.0, 1.0)], "after")], "step", "loss"))
+    assert line_chart([Line("loss", [(1.0, nan), (2.0, inf)], "after")], "step", "loss") == ""
+    band = Line("l", [(1.0, 2.0), (2.0, 2.0), (3.0, 2.5)], "after", ends=[(1.0, 3.0), (nan, 3.0), (2.0, inf)])
+    assert str(line_chart([band], "x", "y")).count("<circle") == 1
+
+
 def test_a_band_is_drawn_from_the_ends_and_said_in_the_titles() -> None:
     line = Line("personas", [(25.0, 2.0), (50.0, 3.0)], "after", ends=[(1.0, 4.0), (2.5, 3.5)])
     html = str(line_chart([line], "texts", "Vendi score"))
