@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import MANIFEST, SPEC, open_artifact, publish, temporary_name
+from personahub.core.artifact import open_artifact, publish, temporary_name
 from personahub.core.duplicates.surface import words_of
 from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import UserError
 from personahub.core.identity import digest
 from personahub.core.records import Row
-from personahub.documents import ROW_SUFFIXES, RawDocument, read_files
+from personahub.documents import EVERY_FILE, ROW_SUFFIXES, RawDocument, is_artifact, read_files
 from personahub.lexicon import detect_language, person_word
 from personahub.replies import normalise
 
@@ -68,7 +68,7 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
 
 
 def _rows(path: Path) -> Iterator[RawDocument]:
-    if (path / MANIFEST).is_file() or (path / SPEC).is_file():
+    if is_artifact(path):
         artifact = open_artifact(path)
         for shard in artifact.shard_names:
             for number, row in enumerate(artifact.read_shard(shard), 1):
@@ -76,7 +76,7 @@ def _rows(path: Path) -> Iterator[RawDocument]:
         return
     if path.is_file() and not path.name.endswith(ROW_SUFFIXES):
         raise UserError(f"{path}: unknown type of file; a collection is read from {', '.join(ROW_SUFFIXES)}")
-    yield from read_files(path, "**/*", "", ROW_SUFFIXES)
+    yield from read_files(path, EVERY_FILE, "", ROW_SUFFIXES)
 
 
 class CollectionWriter:

@@ -123,21 +123,14 @@ def _import(options: argparse.Namespace) -> int:
 
 def _import_config(options: argparse.Namespace) -> Any:
     from personahub.core.config import parse_config
-    from personahub.released import RELEASES, Config
+    from personahub.released import Config
 
-    columns = dict(RELEASES[options.release]["columns"]) if options.release else {}
-    for name, value in (
-        ("persona", options.field),
-        ("id", options.id_field),
-        ("document_id", options.document_id_field),
-    ):
-        if value is not None:
-            columns[name] = value
+    columns = {"persona": options.field, "id": options.id_field, "document_id": options.document_id_field}
     origin = "urls" if "://" in options.source else "path"
     values: dict[str, Any] = {
         "release": options.release,
         origin: [options.source] if origin == "urls" else options.source,
-        "columns": columns,
+        "columns": {name: column for name, column in columns.items() if column is not None},
         "source": options.origin,
         "licence": options.licence,
         "model": options.model,
