@@ -174,7 +174,7 @@ def test_a_sample_of_parquet_keeps_its_types(tmp_path: Path, personas: Command) 
     drawn = pq.read_table(tmp_path / "s.parquet")
     assert drawn.schema.equals(pq.read_schema(tmp_path / "p.parquet"), check_metadata=True)
     assert drawn.schema.types[:4] == table.schema.types[:4]
-    assert drawn.sort_by("stars").to_pylist() == table.to_pylist()
+    assert sorted(drawn.to_pylist(), key=lambda row: row["stars"]) == table.to_pylist()
 
 
 def test_a_sample_keeps_the_columns_that_only_some_rows_have(tmp_path: Path, personas: Command) -> None:
