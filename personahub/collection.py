@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import MANIFEST, SPEC, open_artifact, publish, temporary_name
+from personahub.core.artifact import open_artifact, publish, temporary_name
 from personahub.core.duplicates.surface import words_of
 from personahub.core.embedding import EmbedderConfig, embed
 from personahub.core.errors import UserError
 from personahub.core.identity import digest
 from personahub.core.records import Row
-from personahub.documents import ROW_SUFFIXES, RawDocument, read_files
+from personahub.documents import EVERY_FILE, ROW_SUFFIXES, RawDocument, is_artifact, list_files, read_files
 from personahub.lexicon import detect_language, person_word
 from personahub.replies import normalise
 
@@ -68,7 +68,7 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
 
 
 def _rows(path: Path) -> Iterator[RawDocument]:
-    if (path / MANIFEST).is_file() or (path / SPEC).is_file():
+    if is_artifact(path):
         artifact = open_artifact(path)
         for shard in artifact.shard_names:
             for number, row in enumerate(artifact.read_shard(shard), 1):
@@ -76,16 +76,33 @@ def _rows(path: Path) -> Iterator[RawDocument]:
         return
     if path.is_file() and not path.name.endswith(ROW_SUFFIXES):
         raise UserError(f"{path}: unknown type of file; a collection is read from {', '.join(ROW_SUFFIXES)}")
-    yield from read_files(path, "**/*", "", ROW_SUFFIXES)
+    yield from read_files(path, EVERY_FILE, "", ROW_SUFFIXES)
+
+
+def parquet_schema(path: Path) -> pa.Schema | None:
+    """Columns and types of a collection of Parquet files, all that one of them has; None if some are JSON Lines.
+
+    Raises:
+        UserError: the files differ in the type of a column, a column comes twice, or see `list_files`.
+    """
+    files = list_files(path, EVERY_FILE, ROW_SUFFIXES)
+    if not files or not all(file.suffix == ".parquet" for file in files):
+        return None
+    try:
+        return pa.unify_schemas([pq.read_schema(file) for file in files])
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: has no one schema ({_one_line(error)}); write .jsonl") from None
 
 
 class CollectionWriter:
     """Writes rows to JSON Lines or Parquet under a temporary name; the file is there when all of it is.
 
-    Use as a context manager. Parquet takes its columns from `schema`, else from the first rows.
+    Use as a context manager. Parquet takes its columns from `schema`; without one, rows are held until the end
+    and the columns are all that one of them has.
 
     Raises:
-        UserError: the name has no known ending, the file exists, or its folder cannot be written to.
+        UserError: the name has no known ending, the file exists, its folder cannot be written to, or Parquet
+            cannot hold the rows.
     """
 
     def __init__(self, path: Path, schema: pa.Schema | None = None, overwrite: bool = False) -> None:
@@ -117,22 +134,23 @@ class CollectionWriter:
             self._lines.write(_json_line(row))
             return
         self._buffer.append(row)
-        if len(self._buffer) >= _BUFFER_ROWS:
+        if self._schema is not None and len(self._buffer) >= _BUFFER_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         try:
+            if self._schema is None:
+                self._schema = _schema_of(self._buffer)
             table = pa.Table.from_pylist(self._buffer, schema=self._schema)
-        except (pa.ArrowException, TypeError) as error:
-            raise UserError(f"{self.path}: the rows do not share their types ({error}); write .jsonl") from None
+            if self._parquet is None:
+                self._parquet = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+            self._parquet.write_table(table)
         except UnicodeEncodeError:
             raise UserError(
                 f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot hold; write .jsonl"
             ) from None
-        if self._parquet is None:
-            self._schema = table.schema
-            self._parquet = pq.ParquetWriter(self._temporary, table.schema, compression="zstd")
-        self._parquet.write_table(table)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{self.path}: Parquet cannot hold the rows ({_one_line(error)}); write .jsonl") from None
         self._buffer.clear()
 
     def __exit__(
@@ -155,6 +173,15 @@ class CollectionWriter:
                 file.close()
 
 
+def _schema_of(rows: Sequence[Row]) -> pa.Schema:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.schema([(name, pa.array([row.get(name) for row in rows]).type) for name in names])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
 def _json_line(row: Row) -> str:
     line = json.dumps(row, ensure_ascii=False, default=str)
     if any("\ud800" <= character <= "\udfff" for character in line):  # half of a character: only ASCII can spell it
@@ -165,9 +192,13 @@ def _json_line(row: Row) -> str:
 def sample(personas: Iterator[Persona], count: int, seed: int) -> list[Persona]:
     """`count` personas drawn evenly, without replacement: those of the smallest hashes, in the order of these.
 
-    The same ones are drawn whatever the order and the division into files. Memory: the sample.
+    The same ones are drawn whatever the order and the division into files. Rows are told apart by id and text, as
+    an id may be that of a document with many personas. Memory: the sample.
     """
-    keyed = ((digest("sample", seed, str(p.row.get("id") or p.text)), number, p) for number, p in enumerate(personas))
+    keyed = (
+        (digest("sample", seed, str(persona.row.get("id") or ""), persona.text), number, persona)
+        for number, persona in enumerate(personas)
+    )
     return [persona for _, _, persona in heapq.nsmallest(count, keyed, key=lambda entry: entry[:2])]
 
 

@@ -44,10 +44,15 @@ def read_columns(source: Artifact, shards: Sequence[str], field: str, score_fiel
     read = {"id": table["id"], "text": table[field].cast(pa.large_string())}
     if score_field:
         kind = table[score_field].type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        if not holds_numbers(kind):
             raise UserError(f"{source.path}: score_field {score_field!r} holds {kind}; numbers are needed")
         read["score"] = table[score_field].cast(pa.float64())
     return pa.table(read)
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether values of the type can rank rows."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def with_best(table: pa.Table, keep: str) -> pa.Table:

@@ -13,16 +13,18 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from personahub.core.artifact import MANIFEST, SPEC, open_artifact
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
 from personahub.core.records import Row
@@ -31,7 +33,22 @@ from personahub.pages import read_page
 ROW_SUFFIXES = (".jsonl", ".jsonl.gz", ".json.gz", ".parquet")  # .json.gz: how RedPajama names its JSON Lines
 TEXT_SUFFIXES = (".txt", ".html", ".htm")  # a file is a document
 SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
+LEFT_OUT_SUFFIXES = (".dropped.jsonl", ".rejected.jsonl")  # what dedup and import took out, written beside the rest
 _BATCH_ROWS = 256  # rows of a Parquet file in memory at a time; web texts can be large
+
+
+EVERY_FILE = "**/*"
+
+
+def _globs(pattern: str) -> str:
+    try:
+        next(Path(os.devnull).glob(pattern), None)  # where nothing is: only the pattern can be at fault
+    except (ValueError, NotImplementedError, IndexError):
+        raise ValueError(f"no pattern of files below a folder; name one such as {EVERY_FILE!r}") from None
+    return pattern
+
+
+FilePattern = Annotated[str, AfterValidator(_globs)]  # a glob below a folder
 
 
 class RawDocument(NamedTuple):
@@ -48,7 +65,7 @@ class HubSource(FrozenModel):
     revision: str = Field(description="The full commit hash (40 hex digits), from the data set's page.")
     split: str = "train"
     config: str | None = None
-    files: str | None = Field(
+    files: FilePattern | None = Field(
         default=None,
         description="Read the files that match this pattern, such as 'ElitePersonas/*.jsonl', instead of a split: "
         "for files that belong to no configuration, and for data sets with a loading script.",
@@ -169,8 +186,11 @@ def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterat
 def list_files(path: Path, pattern: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """The files that `read_files` reads.
 
+    Of a folder these are the files that match, without hidden ones and without what dedup and import took out,
+    unless `pattern` asks for it; of a stage's folder, the shards that its manifest names.
+
     Raises:
-        UserError: there is no such path, no such file below it, or its type is not known.
+        UserError: there is no such path, no such file below it, its type is not known, or a stage is half-written.
     """
     if path.is_file():
         if not path.name.endswith(tuple(suffixes)):
@@ -178,11 +198,21 @@ def list_files(path: Path, pattern: str, suffixes: Sequence[str] = SUFFIXES) -> 
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder (paths are relative to the folder you run in: {Path.cwd()})")
-    endings = tuple(suffixes)
-    files = [f for f in path.glob(pattern) if f.is_file() and f.name.endswith(endings) and not f.name.startswith(".")]
+    if pattern == EVERY_FILE and is_artifact(path):
+        return [path / f"{shard}.parquet" for shard in open_artifact(path).shard_names]
+    endings, left_out = tuple(suffixes), tuple(end for end in LEFT_OUT_SUFFIXES if not pattern.endswith(end))
+    found = [f for f in path.glob(pattern) if f.is_file() and f.name.endswith(endings) and not f.name.startswith(".")]
+    files = [file for file in found if not file.name.endswith(left_out)]
     if not files:
-        raise UserError(f"{path}: no file here matches {pattern!r} and ends in {', '.join(suffixes)}")
+        but = f" but {' and '.join(f'*{end}' for end in left_out)}, which are passed over" if found else ""
+        matches = "" if pattern == EVERY_FILE else f"matches {pattern!r} and "
+        raise UserError(f"{path}: no file here {matches}ends in {', '.join(suffixes)}{but}")
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether the folder is a stage's, done or half-written."""
+    return (path / MANIFEST).is_file() or (path / SPEC).is_file()
 
 
 def count_rows(path: Path, pattern: str) -> int:

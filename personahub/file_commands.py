@@ -66,7 +66,9 @@ def _add_dedup(commands: Any) -> None:
         "row covers it. `surface` finds all pairs whose sets of words have at least this Jaccard similarity, "
         "`minhash` nearly all of those of word n-grams, for long texts; `embedding` goes by the cosine of vectors.",
     )
-    dedup.add_argument("source", type=Path, metavar="IN", help="a .jsonl or .parquet file, or a folder of them")
+    dedup.add_argument(
+        "source", type=Path, metavar="IN", help="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a stage's"
+    )
     dedup.add_argument("target", type=Path, metavar="OUT", help="a file of the same kind")
     dedup.add_argument(
         "--method", choices=("surface", "minhash", "embedding"), default="surface", help="default: surface"

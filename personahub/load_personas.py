@@ -32,10 +32,10 @@ from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
-from personahub.documents import RawDocument, count_rows, read_files, read_hub
-from personahub.sources import HubSource, clean_text
+from personahub.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
+from personahub.sources import clean_text
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ()
 
 
@@ -43,7 +43,7 @@ class Config(StageConfig):
     """Where the personas are and which column holds them."""
 
     path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
-    pattern: str = Field(default="**/*", description="Which files of a folder to read.")
+    pattern: FilePattern = Field(default=EVERY_FILE, description="Which files of a folder to read.")
     hub: HubSource | None = None
     persona_field: str = "persona"
     source: str | None = Field(default=None, description="Where they come from, kept with each.")
@@ -86,9 +86,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _read(config: Config) -> Iterator[RawDocument]:
-    if config.hub is not None:
-        return read_hub(config.hub.name, config.hub.config, config.hub.split, config.hub.revision)
-    return read_files(Path(config.path or ""), config.pattern, config.persona_field)
+    return read_origin(config.path, config.pattern, config.hub, (), config.persona_field)
 
 
 def _persona(raw: RawDocument, config: Config) -> Row:

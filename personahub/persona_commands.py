@@ -74,7 +74,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_positive, metavar="ROWS", help="read at most so many")
     parser.add_argument("--max-chars", type=_positive, help="longer personas are rejected (default 4000)")
     parser.add_argument("--keep-duplicates", action="store_true", help="do not look for personas that come again")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT and OUT's .rejected.jsonl if they exist")
     parser.set_defaults(command=_import)
 
 
@@ -90,16 +90,22 @@ def _import(options: argparse.Namespace) -> int:
     from personahub.collection import CollectionWriter
     from personahub.core.progress import Progress
     from personahub.core.records import PERSONA
+    from personahub.documents import list_files
+    from personahub.outputs import require_writable
     from personahub.released import Seen, import_row, none_usable, read
 
     config = _import_config(options)
     stem = options.target.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".parquet")
     rejected_file = options.target.with_name(f"{stem}.rejected.jsonl")
+    read_from = list_files(Path(config.path), config.pattern) if config.path is not None else []
+    for written in (options.target, rejected_file):
+        require_writable(written, read_from)
+    had_rejected = rejected_file.exists()  # of another run; it is replaced if --overwrite says so, and never removed
     reasons: Counter[str] = Counter()
     rows, seen = 0, Seen()
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(CollectionWriter(options.target, PERSONA, options.overwrite))
-        rejected = stack.enter_context(CollectionWriter(rejected_file, overwrite=True))
+        rejected = stack.enter_context(CollectionWriter(rejected_file, overwrite=options.overwrite))
         progress = stack.enter_context(Progress("import", config.limit))
         for raw in islice(read(config), config.limit):
             rows += 1
@@ -112,7 +118,7 @@ def _import(options: argparse.Namespace) -> int:
                 rejected.write({"where": raw.where, "reason": error.reason, "detail": error.detail, "record": record})
         if writer.rows == 0:
             raise UserError(f"{options.source}: {none_usable(rows, reasons)}")
-    if not reasons:
+    if not reasons and not had_rejected:
         rejected_file.unlink()
     counted = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
     kept_at = f"; {sum(reasons.values()):,} rejected ({counted}), see {rejected_file}" if reasons else ""
@@ -123,21 +129,14 @@ def _import(options: argparse.Namespace) -> int:
 
 def _import_config(options: argparse.Namespace) -> Any:
     from personahub.core.config import parse_config
-    from personahub.released import RELEASES, Config
+    from personahub.released import Config
 
-    columns = dict(RELEASES[options.release]["columns"]) if options.release else {}
-    for name, value in (
-        ("persona", options.field),
-        ("id", options.id_field),
-        ("document_id", options.document_id_field),
-    ):
-        if value is not None:
-            columns[name] = value
+    columns = {"persona": options.field, "id": options.id_field, "document_id": options.document_id_field}
     origin = "urls" if "://" in options.source else "path"
     values: dict[str, Any] = {
         "release": options.release,
         origin: [options.source] if origin == "urls" else options.source,
-        "columns": columns,
+        "columns": {name: column for name, column in columns.items() if column is not None},
         "source": options.origin,
         "licence": options.licence,
         "model": options.model,
@@ -158,13 +157,18 @@ def _personas(options: argparse.Namespace) -> Iterator[Any]:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from personahub.collection import CollectionWriter, sample
+    from personahub.collection import CollectionWriter, parquet_schema, sample
+    from personahub.documents import EVERY_FILE, ROW_SUFFIXES, list_files
+    from personahub.outputs import require_writable
 
+    if options.out is not None:
+        require_writable(options.out, list_files(options.collection, EVERY_FILE, ROW_SUFFIXES))
     drawn = sample(_personas(options), options.n, options.seed)
     if not drawn:
         raise UserError(f"{options.collection}: holds no persona")
     if options.out is not None:
-        with CollectionWriter(options.out, overwrite=options.overwrite) as writer:
+        schema = parquet_schema(options.collection) if options.out.suffix == ".parquet" else None
+        with CollectionWriter(options.out, schema, options.overwrite) as writer:
             for persona in drawn:
                 writer.write(persona.row)
         print(f"{options.out}: {writer.rows:,} personas")

@@ -9,8 +9,8 @@
       config: {release: finepersonas, hub: {revision: <commit>}, limit: 1_000_000}
 
 `release` fills in where the data set is, what its columns are called, and its licence (`RELEASES`);
-what the config says itself comes first, so any other collection is read with `columns`. The whole
-mapping is written to the artifact's `stage.json`. Check the licence of what you make from them:
+what the config says itself comes first, key by key of `hub` and `columns`, and any other collection
+is read with `columns` alone. The whole mapping is written to the artifact's `stage.json`. Check the licence of what you make from them:
 PersonaHub's forbids commercial use, FinePersonas' passes on Llama's terms.
 
 Persona-to-Persona, quality and dedup read the output as they read our own personas. Memory grows by
@@ -35,10 +35,10 @@ from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
-from personahub.documents import HubSource, RawDocument, count_rows, read_origin
+from personahub.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
 from personahub.sources import clean_text
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ()
 
 
@@ -109,7 +109,9 @@ class Config(StageConfig):
 
     release: ReleaseName | None = Field(default=None, description="A known collection; see RELEASES.")
     path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
-    pattern: str = Field(default="**/*", description="Which files of a folder to read, such as '*.jsonl.gz'.")
+    pattern: FilePattern = Field(
+        default=EVERY_FILE, description="Which files of a folder to read, such as '*.jsonl.gz'."
+    )
     hub: HubSource | None = None
     urls: tuple[str, ...] = Field(default=(), description="https or hf addresses of JSON Lines or Parquet files.")
     columns: Columns = Columns()
@@ -131,6 +133,8 @@ class Config(StageConfig):
         filled = {**{name: value for name, value in known.items() if name != "hub"}, **values}
         if isinstance(values.get("hub"), dict):
             filled["hub"] = {**known["hub"], **values["hub"]}
+        if isinstance(values.get("columns"), dict):
+            filled["columns"] = {**known["columns"], **values["columns"]}
         return filled
 
     @model_validator(mode="after")
@@ -213,8 +217,8 @@ def read(config: Config) -> Iterator[RawDocument]:
 
 
 def import_row(raw: RawDocument, config: Config, seen: Seen) -> Iterator[Imported]:
-    """The personas of a row, each with the reason not to take it: `no_persona`, `too_long`, `duplicate_id` or
-    `duplicate_persona`.
+    """The personas of a row, each with the reason not to take it: `no_persona`, `too_long`, `duplicate_id` (that
+    of a row of which a persona was taken) or `duplicate_persona`.
 
     Raises:
         UserError: the row has none of the columns `columns.persona`.
@@ -227,13 +231,16 @@ def import_row(raw: RawDocument, config: Config, seen: Seen) -> Iterator[Importe
             f"{raw.where}: no field {wanted}; there are {there}. Name the one that holds the persona with {_COLUMN_KEY}"
         )
     own_id = _value(raw.row, config.columns.id)
-    repeated = config.unique and own_id is not None and _before(seen.ids, content_id("id", own_id))
+    id_key = bytes.fromhex(content_id("id", own_id)) if config.unique and own_id is not None else None
+    repeated = id_key in seen.ids
     for name in columns:
         record, error = _record(raw.row, name, own_id, config, with_column=len(columns) > 1)
         if error is None and repeated:
             error = Rejected("duplicate_id", str(own_id))
         if error is None and config.unique and _before(seen.personas, content_id("text", record["persona"])):
             error = Rejected("duplicate_persona")
+        if error is None and id_key is not None:  # of a row that gives nothing, the id may come again
+            seen.ids.add(id_key)
         yield Imported(record, error)
 
 

@@ -41,7 +41,7 @@ from personahub.core.progress import Progress
 from personahub.core.records import DOCUMENT, Row
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
-from personahub.documents import HubSource, RawDocument, count_rows, extract_pages, read_origin
+from personahub.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, extract_pages, read_origin
 
 VERSION = "3"
 INPUTS = ()
@@ -104,7 +104,9 @@ class Config(StageConfig):
         default=None, description="Fills in the columns, source and licence of this data set; see CORPORA."
     )
     path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
-    pattern: str = Field(default="**/*", description="Which files of a folder to read, such as '*.jsonl.gz'.")
+    pattern: FilePattern = Field(
+        default=EVERY_FILE, description="Which files of a folder to read, such as '*.jsonl.gz'."
+    )
     hub: HubSource | None = None
     redpajama: RedPajamaSource | None = None
     urls: tuple[str, ...] = Field(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,33 @@ def test_which_of_two_survives(tmp_path: Path) -> None:
     assert [row["id"] for row in rows(target)] == ["p2", "p3"]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_score_that_ranks_nothing_is_no_score(kind: str, tmp_path: Path, capsys: Any) -> None:
+    records = [dict(row, quality=number / 2, note=f"{number}") for number, row in enumerate(personas(NURSES))]
+    source, target = write(tmp_path / f"in.{kind}", records), tmp_path / f"out.{kind}"
+    for name, said in (("qualty", "Did you mean 'quality'?"), ("note", "number"), ("persona", "number")):
+        error = refused(capsys, source, target, "--score-field", name)
+        assert f"in.{kind}: " in error
+        assert repr(name) in error
+        assert said in error
+        assert "--score-field" in error
+    assert list(tmp_path.iterdir()) == [source]
+    old = write(tmp_path / "old.jsonl", personas(["A judge"]))  # what stays anyway needs no score
+    assert dedup(source, target, "--score-field", "quality", "--threshold", 0.8, "--against", old) == 0
+    kept = rows(target) if kind == "jsonl" else pq.read_table(target).to_pylist()
+    assert [row["id"] for row in kept] == ["p2", "p3"]
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(3, 1), pa.float16(), pa.uint64()])
+def test_every_type_of_number_ranks(kind: pa.DataType, tmp_path: Path) -> None:
+    number = Decimal if pa.types.is_decimal(kind) else int if pa.types.is_integer(kind) else float
+    score = pa.array([number(1), number(2), number(3), None], kind)
+    table = pa.table({"persona": [*NURSES[:3], "A judge"], "score": score})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert dedup(tmp_path / "in.parquet", tmp_path / "out.parquet", "--threshold", 0.8, "--score-field", "score") == 0
+    assert pq.read_table(tmp_path / "out.parquet").equals(pq.read_table(tmp_path / "in.parquet").slice(2))
+
+
 def test_a_row_that_cannot_be_compared_is_dropped_with_its_reason(tmp_path: Path) -> None:
     huge = "word " * 2_000_000
     records = [
@@ -135,6 +164,60 @@ def test_a_folder_of_shards_gives_what_one_file_gives(kind: str, tmp_path: Path)
     assert 50 < len(told[0]) < 290
 
 
+def test_of_a_folder_every_file_is_read_and_what_was_dropped_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    write(folder / "a.jsonl", personas(NURSES[:1]))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps({"id": "gz", "persona": "A judge"}).encode()))
+    write(folder / "sub/c.jsonl", [{"id": "deep", "persona": "A cook"}, {"id": "again", "persona": "a judge"}])
+    for name in ("x.dropped", "sub/x.rejected"):
+        write(folder / f"{name}.jsonl", [{"id": "gone", "persona": "A monk"}])
+    assert dedup(folder, tmp_path / "out.jsonl.gz") == 0
+    kept = [json.loads(line)["id"] for line in gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()]
+    assert kept == ["p0", "gz", "deep"]
+    (told,) = rows(tmp_path / "out.dropped.jsonl")
+    assert (told["id"], told["survivor_file"]) == ("again", str(folder / "b.jsonl.gz"))
+    assert dedup(folder / "x.dropped.jsonl", tmp_path / "named.jsonl") == 0
+    assert [row["id"] for row in rows(tmp_path / "named.jsonl")] == ["gone"]
+
+
+def test_a_folder_grows_day_by_day(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write(archive / "day1.parquet", personas(NURSES[:1]))
+    for day, texts in ((2, [NURSES[1], NURSES[3]]), (3, ["a coal miner who collects stamps", "A judge"])):
+        new = write(tmp_path / f"new{day}.parquet", personas(texts))
+        assert dedup(new, archive / f"day{day}.parquet", "--against", archive) == 0
+    assert (archive / "day3.dropped.jsonl").exists()
+    assert pq.read_table(archive / "day3.parquet")["persona"].to_pylist() == ["A judge"]
+
+
+def test_of_a_stages_folder_its_records_are_read(tmp_path: Path, run: Any, capsys: Any) -> None:
+    source = write(tmp_path / "in.jsonl", [*personas(NURSES), {"persona": None}])
+    stages = {"people": {"run": "personahub.released", "config": {"path": str(source), "rows_per_shard": 2}}}
+    artifact = run(stages)["people"]
+    (artifact.path / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert artifact.manifest.counts.rejected
+    assert dedup(artifact.path, tmp_path / "out.parquet", "--threshold", 0.8) == 0
+    assert pq.read_table(tmp_path / "out.parquet")["persona"].to_pylist() == [NURSES[0], NURSES[3]]
+    assert "lies in" in refused(capsys, artifact.path, artifact.path / "sub/out.parquet")
+    (artifact.path / "manifest.json").rename(artifact.path / "stage.json")
+    assert "half-written" in refused(capsys, artifact.path, tmp_path / "out.parquet")
+
+
+def test_a_folder_of_both_kinds_is_refused_by_what_it_has(tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.jsonl", "c.parquet"):
+        write(folder / name, personas(NURSES))
+    (folder / "d.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    assert "in: rows are copied" in (error := refused(capsys, folder, tmp_path / "out.jsonl"))
+    assert "2 .jsonl, 1 .jsonl.gz, 1 .parquet" in error
+    (folder / "c.parquet").unlink()
+    (folder / "d.jsonl.gz").write_bytes(gzip.compress(b'{"persona": "A judge"}\n' * 9000)[:-20])
+    assert "d.jsonl.gz: damaged gzip file" in refused(capsys, folder, tmp_path / "out.jsonl")
+
+
 def test_what_the_user_can_mend_is_one_clear_line_and_leaves_nothing(tmp_path: Path, capsys: Any) -> None:
     good = write(tmp_path / "good.jsonl", personas(NURSES))
     table = write(tmp_path / "good.parquet", personas(NURSES * 50_000))
@@ -151,7 +234,7 @@ def test_what_the_user_can_mend_is_one_clear_line_and_leaves_nothing(tmp_path: P
     for source, target, words, message in [
         ("empty.jsonl", "out.jsonl", [], "empty.jsonl: there are no rows"),
         ("absent.jsonl", "out.jsonl", [], "no such file"),
-        ("nothing", "out.jsonl", [], "a folder of .jsonl or of .parquet files is needed"),
+        ("nothing", "out.jsonl", [], "nothing: no file here ends in .jsonl"),
         ("cut.parquet", "out.parquet", [], "cut.parquet: not a readable Parquet file"),
         ("shards", "out.parquet", [], "1.parquet: cannot be read to its end"),
         ("good.jsonl", "out.parquet", [], "must end in .jsonl"),
@@ -220,6 +303,45 @@ def test_parquet_of_views_and_dictionaries(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns, ["kind", "persona", "raw"]), tmp_path / "in.parquet")
     assert dedup(tmp_path / "in.parquet", tmp_path / "out.parquet", "--threshold", 0.8) == 0
     assert pq.read_table(tmp_path / "out.parquet")["persona"].to_pylist() == [NURSES[0], NURSES[3]]
+
+
+def test_parquet_of_views_within_lists_structs_and_maps(tmp_path: Path) -> None:
+    view = pa.string_view()
+    columns = {
+        "persona": pa.array(NURSES),
+        "list": pa.array([["a", "b"], [], None, ["c"]], pa.list_(view)),
+        "struct": pa.array([{"a": "x"}, None, {"a": None}, {"a": "y"}], pa.struct([("a", view)])),
+        "map": pa.array([[("k", "v")], [], None, [("k", "w")]], pa.map_(view, view)),
+        "pair": pa.array([["a", "b"], ["c", "d"], None, ["e", "f"]], pa.list_(view, 2)),
+        "large": pa.array([["a"], [], None, ["b"]], pa.large_list(view)),
+    }
+    table = pa.table(columns)
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert dedup(tmp_path / "in.parquet", tmp_path / "out.parquet", "--threshold", 0.8) == 0
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [table.to_pylist()[row] for row in (0, 3)]
+
+
+def test_two_columns_of_one_name(tmp_path: Path, capsys: Any) -> None:
+    source = tmp_path / "in.parquet"
+    for name in ("persona", "id", "other"):
+        columns = [pa.array(NURSES), pa.array(range(4)), pa.array(NURSES), pa.array(range(4))]
+        names = ["persona", "id", "other"]
+        pq.write_table(pa.Table.from_arrays(columns, [*names, name]), source)
+        if name == "other":
+            assert dedup(source, tmp_path / "out.parquet", "--threshold", 0.8) == 0
+            copied = pq.ParquetFile(tmp_path / "out.parquet").read()
+            assert copied.schema.names == [*names, "other"]
+            assert copied.columns[3].to_pylist() == [0, 3]
+        else:
+            error = refused(capsys, source, tmp_path / "out.parquet")
+            assert f"in.parquet: has two columns named {name!r}" in error
+
+
+def test_a_threshold_that_no_cosine_is_above_is_said_before_anything_is_embedded(tmp_path: Path, capsys: Any) -> None:
+    source = write(tmp_path / "in.jsonl", personas(NURSES))
+    words = ["--method", "embedding", "--threshold", 1, "--embedder", tmp_path]  # a folder without a model
+    for search in ("exact", "clustered"):
+        assert "threshold 1.0: a cosine" in refused(capsys, source, tmp_path / "out.jsonl", *words, "--search", search)
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path, capsys: Any) -> None:

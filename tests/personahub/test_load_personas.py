@@ -39,6 +39,16 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, run, line: str, config: dic
         run({"personas": {"run": "personahub.load_personas", "config": {"path": str(file), **config}}})
 
 
+@pytest.mark.parametrize("module", ["load_personas", "released"])
+def test_of_a_data_set_the_named_files_are_read(tmp_path: Path, run, module: str) -> None:
+    (tmp_path / "set/elite").mkdir(parents=True)
+    (tmp_path / "set/train.jsonl").write_text('{"persona": "A tram driver"}\n')
+    (tmp_path / "set/elite/a.jsonl").write_text('{"persona": "A miller"}\n')
+    hub = {"name": str(tmp_path / "set"), "revision": "a" * 40, "files": "elite/*.jsonl"}
+    artifact = run({"personas": {"run": f"personahub.{module}", "config": {"hub": hub}}})["personas"]
+    assert [row["persona"] for row in artifact.rows()] == ["A miller"]
+
+
 def test_one_origin() -> None:
     with pytest.raises(UserError, match="either `path` or `hub`"):
         parse_config(Config, {}, "stages.personas.config")

@@ -132,6 +132,102 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, personas: Command, colle
     assert "unknown type of file" in personas("import", collection, tmp_path / "out.csv")[2]
 
 
+def test_import_writes_over_nothing_that_it_reads_or_that_is_not_its_own(tmp_path: Path, personas: Command) -> None:
+    source = tmp_path / "mine.rejected.jsonl"
+    source.write_text('{"persona": "A nurse"}\n')
+    for words in (["mine.jsonl"], ["mine.jsonl", "--overwrite"], ["mine.rejected.jsonl", "--overwrite"]):
+        code, _, error = personas("import", source, tmp_path / words[0], *words[1:])
+        assert (code, "would overwrite the input" in error, error.count("\n")) == (2, True, 1)
+    assert source.read_text() == '{"persona": "A nurse"}\n'
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a.jsonl").write_text('{"persona": "A nurse"}\n')
+    assert "would overwrite" in personas("import", tmp_path / "folder", tmp_path / "folder/a.jsonl", "--overwrite")[2]
+
+    old = tmp_path / "out.rejected.jsonl"
+    old.write_text('{"mine": 1}\n')
+    code, _, error = personas("import", source, tmp_path / "out.jsonl")
+    assert code == 2
+    assert "out.rejected.jsonl: exists already" in error
+    assert old.read_text() == '{"mine": 1}\n'
+    assert not (tmp_path / "out.jsonl").exists()
+    assert personas("import", source, tmp_path / "out.jsonl", "--overwrite")[0] == 0
+    assert old.read_text() == ""  # replaced, as was asked for: nothing was rejected
+    old.unlink()
+    assert personas("import", source, tmp_path / "out.jsonl", "--overwrite")[0] == 0
+    assert not old.exists()
+
+
+def test_a_sample_of_parquet_keeps_its_types(tmp_path: Path, personas: Command) -> None:
+    table = pa.table(
+        {
+            "persona": pa.array(PEOPLE, pa.string_view()),
+            "stars": pa.array(range(6), pa.int8()),
+            "weight": pa.array([0.1] * 6, pa.float32()),
+            "note": pa.array([None] * 6, pa.string()),
+            "tags": pa.array([[]] * 6, pa.list_(pa.string())),
+            "key": pa.array([b"ab"] * 6, pa.binary(2)),
+            "hash": pa.array([2**64 - 1] * 6, pa.uint64()),
+        }
+    ).replace_schema_metadata({"made": "by hand"})
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert personas("sample", tmp_path / "p.parquet", "-n", 6, "--out", tmp_path / "s.parquet")[0] == 0
+    drawn = pq.read_table(tmp_path / "s.parquet")
+    assert drawn.schema.equals(pq.read_schema(tmp_path / "p.parquet"), check_metadata=True)
+    assert drawn.schema.types[:4] == table.schema.types[:4]
+    assert sorted(drawn.to_pylist(), key=lambda row: row["stars"]) == table.to_pylist()
+
+
+def test_a_sample_keeps_the_columns_that_only_some_rows_have(tmp_path: Path, personas: Command) -> None:
+    rows: list[Any] = [{"persona": f"A keeper of {number} gulls"} for number in range(3000)]
+    rows.append({"persona": "A miner", "quality": 0.5})
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert personas("sample", tmp_path / "p.jsonl", "-n", 4000, "--out", tmp_path / "s.parquet")[0] == 0
+    drawn = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    assert len(drawn) == 3001
+    assert [row["quality"] for row in drawn if row["persona"] == "A miner"] == [0.5]
+    (tmp_path / "two").mkdir()
+    pq.write_table(pa.table({"persona": ["A baker"], "a": pa.array([1], pa.int8())}), tmp_path / "two/a.parquet")
+    pq.write_table(pa.table({"persona": ["A miner"], "b": ["x"]}), tmp_path / "two/b.parquet")
+    assert personas("sample", tmp_path / "two", "--out", tmp_path / "t.parquet")[0] == 0
+    assert pq.read_schema(tmp_path / "t.parquet").types == [pa.string(), pa.int8(), pa.string()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"persona": "A nurse", "n": 2**70}], "too large"),
+        ([{"persona": "A nurse", "n": 1}, {"persona": "A miner", "n": "x"}], "Could not convert"),
+        ([{"persona": "A nurse", "n": {}}], "no child field"),
+    ],
+)
+def test_a_sample_that_parquet_cannot_hold_is_one_line(
+    tmp_path: Path, personas: Command, rows: list[Any], message: str
+) -> None:
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, error = personas("sample", tmp_path / "p.jsonl", "--out", tmp_path / "s.parquet")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "s.parquet: Parquet cannot hold the rows" in error
+    assert message in error
+    assert [file.name for file in tmp_path.iterdir()] == ["p.jsonl"]
+
+
+def test_a_sample_does_not_replace_what_it_is_drawn_from(tmp_path: Path, personas: Command, collection: Path) -> None:
+    before = collection.read_bytes()
+    assert "would overwrite the input" in personas("sample", collection, "--out", collection, "--overwrite")[2]
+    assert collection.read_bytes() == before
+    columns = [pa.array(["A nurse"]), pa.array(["A miner"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["persona", "persona"]), tmp_path / "two.parquet")
+    code, _, error = personas("sample", tmp_path / "two.parquet", "--out", tmp_path / "s.parquet")
+    assert (code, "duplicate field names" in error, error.count("\n")) == (2, True, 1)
+
+
+def test_ids_that_come_again_are_not_drawn_together(tmp_path: Path, personas: Command) -> None:
+    rows = [{"id": f"d{number // 10}", "persona": f"A keeper of {number} gulls"} for number in range(100)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn = personas("sample", tmp_path / "p.jsonl", "-n", 10, "--json")[1].splitlines()
+    assert len({json.loads(line)["id"] for line in drawn}) >= 4
+
+
 def test_sample_does_not_depend_on_order_or_division(tmp_path: Path, personas: Command, collection: Path) -> None:
     drawn = personas("sample", collection, "-n", 3)[1].splitlines()
     assert len(set(drawn)) == 3

@@ -75,8 +75,33 @@ def test_the_mapping_is_in_the_config_and_can_be_changed(tmp_path: Path) -> None
     columns = {"persona": ["persona", "sports_persona"], "id": "uuid"}
     both = imported(file, release="nemotron_personas", columns=columns)
     assert [entry.record["persona"] for entry in both] == [NEMOTRON["persona"], NEMOTRON["sports_persona"]]
-    assert [json.loads(entry.record["profile"]) for entry in both] == [{"column": name} for name in columns["persona"]]
+    profiles = [json.loads(entry.record["profile"]) for entry in both]
+    assert [profile["column"] for profile in profiles] == columns["persona"]
+    assert [profile["age"] for profile in profiles] == ["28", "28"]
     assert len({entry.record["id"] for entry in both}) == 2
+
+
+def test_a_column_that_is_named_leaves_the_rest_of_the_mapping(tmp_path: Path) -> None:
+    file = write(tmp_path / "n.jsonl", [NEMOTRON])
+    ((record, _),) = imported(file, release="nemotron_personas", columns={"persona": ["sports_persona"]})
+    assert record["persona"] == NEMOTRON["sports_persona"]
+    assert record["source"] == f"nvidia/Nemotron-Personas-USA#{NEMOTRON['uuid']}"
+    assert json.loads(record["profile"])["state"] == "WI"
+    ((bare, _),) = imported(file, release="nemotron_personas", columns={"id": None, "profile": {}})
+    assert (bare["source"], bare["profile"]) == ("nvidia/Nemotron-Personas-USA", None)
+
+
+def test_an_id_comes_again_only_if_a_persona_of_its_row_was_taken(tmp_path: Path) -> None:
+    rows = [
+        {"uuid": "u1", "persona": ""},
+        {"uuid": "u1", "persona": "A nurse in Oslo"},
+        {"uuid": "u1", "persona": "A nurse in Bergen"},
+        {"uuid": "u2", "persona": "A nurse in Oslo"},
+        {"uuid": "u2", "persona": "A miner"},
+    ]
+    entries = imported(write(tmp_path / "p.jsonl", rows), columns={"id": "uuid"})
+    reasons = [entry.error and entry.error.reason for entry in entries]
+    assert reasons == ["no_persona", None, "duplicate_id", "duplicate_persona", None]
 
 
 def test_every_release_names_its_place_columns_source_and_licence() -> None:

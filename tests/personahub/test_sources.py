@@ -72,6 +72,42 @@ def test_pattern_selects_files_of_a_folder(tmp_path: Path) -> None:
         texts(Config(path=str(tmp_path / "t"), pattern="fr*"))
 
 
+@pytest.mark.parametrize("pattern", ["", ".", "/tmp/*", "**.jsonl"])
+def test_what_is_no_pattern_is_said_when_the_config_is_read(pattern: str, load: Any) -> None:
+    with pytest.raises(UserError, match=r"stages\.texts\.config\.pattern: no pattern of files") as error:
+        load(stage(path="texts", pattern=pattern))
+    assert "\n" not in str(error.value)
+
+
+def test_of_a_folder_what_dedup_and_import_took_out_is_passed_over(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "t/a.jsonl", [{"text": "kept " + LONG}])
+    for name in ("a.dropped", "sub/a.rejected"):
+        write_jsonl(tmp_path / f"t/{name}.jsonl", [{"text": "gone " + LONG}])
+    config = Config(path=str(tmp_path / "t"))
+    assert [text[:4] for text in texts(config)] == ["kept"]
+    assert forecast(config, {}).rows_out == 1
+    for named in (
+        Config(path=str(tmp_path / "t/a.dropped.jsonl")),
+        Config(path=str(tmp_path / "t"), pattern="**/*.rejected.jsonl"),
+    ):
+        assert [text[:4] for text in texts(named)] == ["gone"]
+        assert forecast(named, {}).rows_out == 1
+    with pytest.raises(UserError, match=r"no file here ends in .*but \*\.dropped\.jsonl and .* passed over"):
+        texts(Config(path=str(tmp_path / "t/sub")))
+
+
+def test_of_a_stages_folder_its_records_are_read(tmp_path: Path, run: Any) -> None:
+    rows = [{"text": f"{number}. {LONG}"} for number in range(5)] + [{"text": "short"}]
+    first = run(stage(path=str(write_jsonl(tmp_path / "t.jsonl", rows)), rows_per_shard=2))["texts"]
+    (first.path / "metrics.jsonl").write_text('{"step": 1}\n')
+    config = Config(path=str(first.path))
+    assert texts(config) == [row["text"] for row in first.rows()]
+    assert forecast(config, {}).rows_out == 5
+    (first.path / "manifest.json").rename(first.path / "stage.json")  # as before it is done
+    with pytest.raises(UserError, match="half-written"):
+        texts(config)
+
+
 def test_columns_are_mapped_and_defaults_fill_what_rows_lack(tmp_path: Path) -> None:
     rows = [{"body": LONG, "n": 7, "license": "MIT"}, {"body": LONG + "x", "n": 8, "licence": None, "kind": ""}]
     file = write_jsonl(tmp_path / "t.jsonl", rows)

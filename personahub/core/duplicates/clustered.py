@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from personahub.core.duplicates.embedding import check_unit, cosines
+from personahub.core.duplicates.embedding import check_threshold, check_unit, cosines
 from personahub.core.duplicates.result import Deduplication, Priority, visiting_order
-from personahub.core.errors import UserError
 
 NEAREST = 8  # clusters in which a row is looked for; of four, one pair in forty is missed at a million rows
 _ROWS_PER_CLUSTER = 1000
@@ -48,8 +47,7 @@ def deduplicate(
     Raises:
         UserError: the threshold is out of range, or the rows do not have norm 1.
     """
-    if not -1 <= threshold < 1:
-        raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
+    check_threshold(threshold)
     check_unit(vectors)
     rows = len(vectors) - references
     order = np.concatenate([np.arange(rows, len(vectors)), visiting_order(rows, priority)])

@@ -49,8 +49,7 @@ def deduplicate(
     Raises:
         UserError: the threshold is out of range, or the rows do not have norm 1.
     """
-    if not -1 <= threshold < 1:
-        raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
+    check_threshold(threshold)
     check_unit(vectors)
     rows = len(vectors) - references
     order = visiting_order(rows, priority)
@@ -75,6 +74,12 @@ def deduplicate(
         if columns is not None:
             columns.add(added)
     return Deduplication.from_survivors(threshold, survivor_of, similarity_of)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises UserError when no cosine could be above it, or it is none itself."""
+    if not -1 <= threshold < 1:
+        raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
 
 
 def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: Priority | None = None) -> list[Deduplication]:
