@@ -22,7 +22,7 @@ from pathlib import Path
 
 from personahub.core.errors import UserError
 from personahub.core.progress import format_seconds
-from personahub.core.tasks import Job, Tasks
+from personahub.core.tasks import Job, Tasks, call
 
 _LOSSES = 3  # of workers in a row without a finished shard between them
 
@@ -59,7 +59,7 @@ def _until_a_loss(tasks: Tasks, waiting: deque[Job], workers: int) -> tuple[int,
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting[0]  # taken off only when it is submitted: a pool that has just lost a worker refuses
-                running[pool.submit(tasks.function, *job[1])] = (job, time.monotonic())
+                running[pool.submit(call, tasks.function, job[1])] = (job, time.monotonic())
                 tasks.under_way.add(waiting.popleft()[0])
             done, _ = concurrent.futures.wait(running, timeout=1.0, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
