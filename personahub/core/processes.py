@@ -52,7 +52,7 @@ def _until_a_loss(tasks: Tasks, waiting: deque[Job], workers: int) -> tuple[int,
     # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    running: dict[concurrent.futures.Future[object], tuple[Job, float]] = {}
+    running: dict[concurrent.futures.Future[None], tuple[Job, float]] = {}
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_the_stage)
     finished = 0
     try:

@@ -242,7 +242,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def replicas(model: Path) -> dict[str, Any]:
-    return {"kind": "transformers", "model": str(model), "concurrency": 4, "replicas": 2}
+    return {"kind": "transformers", "model": str(model), "device": "cpu", "concurrency": 4, "replicas": 2}
 
 
 def ask(number: int, max_tokens: int) -> Request:
