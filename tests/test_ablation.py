@@ -15,7 +15,7 @@ from personahub.core.worker import run_stage
 ARMS = ("no_persona", "persona", "persona_few_shot", "key_points", "random_words")
 SEEDS = ("0", "1", "2")
 SMALL = ("stages.sources.config.limit=6", "stages.related_personas.config.max_new=20")
-SMALL += ("stages.exam_personas.config.held_out=10", "stages.personas.config.held_out=10")
+SMALL += ("stages.exam_personas.config.held_out=10",)
 
 
 @pytest.fixture(scope="module")

@@ -261,9 +261,7 @@ def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
         except yaml.YAMLError as error:
             raise UserError(f"{override!r}: the value is not valid YAML: {_one_line(error)}") from None
         if _KIND_OVERRIDE.match(override):
-            engine = _section(values, "engines").get(key.split(".")[1])
-            if isinstance(engine, dict) and engine.get("kind") != value:
-                engine.clear()
+            _forget_old_kind(_section(values, "engines").get(key.split(".")[1]), value)
         _set_nested(values, key.split("."), value, override)
     _refuse_strangers(values, known)
     return values
@@ -292,6 +290,16 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (dict, list)):
         for below in value.values() if isinstance(value, dict) else value:
             yield from _texts(below)
+
+
+def _forget_old_kind(engine: Any, kind: Any) -> None:
+    """Two kinds of one endpoint share its address, model and price, but not how many requests are under way."""
+    if not isinstance(engine, dict) or engine.get("kind") == kind:
+        return
+    if {engine.get("kind"), kind} == {"openai", "openai_batch"}:
+        engine.pop("concurrency", None)
+    else:
+        engine.clear()
 
 
 _KIND_OVERRIDE = re.compile(r"engines\.[^.=]+\.kind=")

@@ -54,6 +54,14 @@ def test_another_kind_of_engine_does_not_inherit_the_keys_of_the_old_one(tmp_pat
     path = write(tmp_path / "c.yaml", "engines: {t: {kind: simulated, model: s, difficulty: easy}}\n")
     overrides = ["engines.t.model=gpt", "engines.t.kind=openai"]
     assert load_yaml(path, overrides) == {"engines": {"t": {"kind": "openai", "model": "gpt"}}}
+    priced = write(
+        tmp_path / "p.yaml", "engines: {t: {kind: openai, model: m, price: {input: 1, output: 2}, concurrency: 9}}\n"
+    )
+    assert load_yaml(priced, ["engines.t.kind=openai_batch"])["engines"]["t"] == {
+        "kind": "openai_batch",
+        "model": "m",
+        "price": {"input": 1, "output": 2},
+    }
     same = ["engines.t.kind=simulated"]
     assert load_yaml(path, same)["engines"]["t"] == {"kind": "simulated", "model": "s", "difficulty": "easy"}
 
