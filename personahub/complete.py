@@ -10,7 +10,8 @@ anything is asked. Replies come in the order of the requests; a request that can
 has a null `response` and its `error`, and costs the others nothing.
 
 While it runs, OUT.jsonl.partial/ holds the journal: after a kill the same command goes on from
-there. OUT.jsonl appears when it is whole.
+there. OUT.jsonl appears when it is whole. REQUESTS.jsonl may be a pipe, which is copied into that
+folder first, anew each time: replies are kept by what was asked for, not by line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from personahub.core.artifact import Usage, publish
 from personahub.core.budget import Budget, Spent, spent_by_engine
 from personahub.core.engines.base import RequestRefused
 from personahub.core.engines.endpoint import Endpoint, EndpointConfig
-from personahub.core.engines.openai_replies import Retry, one_line, wrong_number
+from personahub.core.engines.openai_replies import Retry, one_line, token_count, wrong_number
 from personahub.core.errors import UserError
 from personahub.core.journal import Journal
 from personahub.core.locking import locked
@@ -40,6 +41,7 @@ from personahub.core.workers import Job, Window, Workers
 
 _PATH = "/chat/completions"
 _MOST_FAULTS = 5  # that one message lists
+_LEAVE_IT = "leave the file as it is and give the same command again, which keeps what was answered"
 
 
 @dataclass(frozen=True)
@@ -64,25 +66,45 @@ def complete_file(source: Path, target: Path, config: EndpointConfig, overrides:
     """Answer the requests in `source` into `target`.
 
     Args:
-        source: JSON lines in the batch format.
+        source: JSON lines in the batch format, a file or a pipe.
         target: must not exist.
         config: the endpoint; `model` may be empty if every body names its own.
         overrides: keys of every body, set over what is there.
 
     Raises:
         UserError: a malformed line or a `custom_id` that comes twice, with file and line; a target
-            that exists; an endpoint that does not answer; a budget that is spent.
+            that exists; an endpoint that does not answer; a budget that is spent; a source that
+            changed while it was read.
     """
     _refuse_existing(target)
-    rows = check_requests(source, overrides)
     folder = target.with_name(target.name + ".partial")
     with locked(folder / ".lock", f"{folder}: another process is at it; wait for it or stop it"):
-        _refuse_existing(target)  # it may have been made while the requests were checked
-        output = folder / "output.jsonl"
-        result = asyncio.run(_complete(source, rows, output, folder / "journal.jsonl", config, overrides))
-        publish(output, target)
-        shutil.rmtree(folder)
+        output, journal = folder / "output.jsonl", folder / "journal.jsonl"
+        done = False
+        try:
+            file = _to_read_twice(source, folder)
+            rows = check_requests(file, overrides, source)
+            _refuse_existing(target)  # it may have been made while the requests were checked
+            result = asyncio.run(_complete(file, rows, output, journal, config, overrides, source))
+            publish(output, target)
+            done = True
+        finally:
+            if done or not journal.exists():  # else it is needed to go on
+                shutil.rmtree(folder)
     return result
+
+
+def _to_read_twice(source: Path, folder: Path) -> Path:
+    """`source`, or a copy of it where it gives its lines only once, as a pipe does."""
+    if not source.exists() or source.is_dir() or (source.is_file() and not source.absolute().is_relative_to("/dev")):
+        return source
+    copy = folder / "requests.jsonl"
+    try:
+        with source.open("rb") as pipe, copy.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be copied to {copy}: {error.strerror}") from None
+    return copy
 
 
 def _refuse_existing(target: Path) -> None:
@@ -90,8 +112,8 @@ def _refuse_existing(target: Path) -> None:
         raise UserError(f"{target}: is there already; remove it or name another file")
 
 
-def check_requests(source: Path, overrides: Mapping[str, Any]) -> int:
-    """The number of requests in a file.
+def check_requests(file: Path, overrides: Mapping[str, Any], source: Path) -> int:
+    """The number of requests in a file, which `source` names in messages.
 
     Raises:
         UserError: the first faults, with file and line.
@@ -99,14 +121,14 @@ def check_requests(source: Path, overrides: Mapping[str, Any]) -> int:
     faults: list[str] = []
     seen: set[int] = set()
     rows = 0
-    for number, line in _lines(source):
+    for number, line in _lines(file):
         try:
             asked = read_request(number, line, overrides)
         except ValueError as error:
             faults.append(f"{source}:{number}: {error}")
         else:
             mark = hash(asked.custom_id)
-            if mark in seen and (first := _line_of(source, asked.custom_id)) != number:
+            if mark in seen and (first := _line_of(file, asked.custom_id)) != number:
                 faults.append(f"{source}:{number}: custom_id {asked.custom_id!r} is that of line {first} as well")
             seen.add(mark)
             rows += 1
@@ -151,6 +173,15 @@ def read_request(number: int, line: bytes, overrides: Mapping[str, Any]) -> Aske
     return Asked(number, custom_id, body)
 
 
+def _checked_requests(file: Path, overrides: Mapping[str, Any], source: Path) -> Iterator[Asked]:
+    for number, line in _lines(file):
+        try:
+            asked = read_request(number, line, overrides)
+        except ValueError as error:
+            raise UserError(f"{source}:{number}: is not as it was when it was checked ({error}): {_LEAVE_IT}") from None
+        yield asked
+
+
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with source.open("rb") as file:
@@ -175,7 +206,13 @@ def _custom_id(line: bytes) -> Any:
 
 
 async def _complete(
-    source: Path, rows: int, output: Path, journal_file: Path, config: EndpointConfig, overrides: Mapping[str, Any]
+    requests_file: Path,
+    rows: int,
+    output: Path,
+    journal_file: Path,
+    config: EndpointConfig,
+    overrides: Mapping[str, Any],
+    source: Path,
 ) -> Result:
     earlier = spent_by_engine(journal_file).get("", Spent()) if journal_file.exists() else Spent()
     journal = Journal(journal_file)
@@ -188,9 +225,9 @@ async def _complete(
     try:
         with Progress("complete", rows, "requests") as bar, output.open("w", encoding="utf-8") as file:
             work = partial(_reply, endpoint, journal, budget, bar)
-            requests = (read_request(number, line, overrides) for number, line in _lines(source))
+            requests = _checked_requests(requests_file, overrides, source)
             window: Window[Asked, dict[str, Any]] = Window([workers], moved)
-            result, prompt_tokens, completion_tokens = Result(), 0, 0
+            result, answered, prompt_tokens, completion_tokens = Result(), 0, 0, 0
             async for asked, (entry,) in window.in_order(
                 requests, lambda asked: [Job(workers, [0], partial(work, asked))]
             ):
@@ -199,11 +236,14 @@ async def _complete(
                 result.errors.update([entry["refused"]] if "refused" in entry else [])
                 prompt_tokens += entry["prompt_tokens"] + entry["wasted"][0]
                 completion_tokens += entry["completion_tokens"] + entry["wasted"][1]
+                answered += 1
                 bar.update(1)
     finally:
         await workers.close()
         await endpoint.close()
         journal.close()
+    if answered != rows:
+        raise UserError(f"{source}: had {rows:,} requests when it was checked and has {answered:,}: {_LEAVE_IT}")
     result.usage = Usage(
         requests=result.replies,
         prompt_tokens=prompt_tokens,
@@ -251,12 +291,13 @@ def _cost(config: EndpointConfig, entry: Mapping[str, Any]) -> float:
 async def _ask(endpoint: Endpoint, asked: Asked, body: bytes) -> dict[str, Any]:
     n = asked.body.get("n", 1)
     most = asked.body.get("max_completion_tokens") or asked.body.get("max_tokens") or 512
+    tokens = partial(_tokens, len(body))
     try:
-        reply, wasted = await endpoint.ask(body, partial(_read, n, len(body)), _tokens, n * most, _always)
+        reply, wasted = await endpoint.ask(body, partial(_read, n, tokens), tokens, n * most, _always)
     except RequestRefused as refused:
-        tokens = {"prompt_tokens": 0, "completion_tokens": 0, "wasted": refused.wasted}
-        return {"engine": "", "refused": refused.reason, "detail": refused.detail, **tokens}
-    prompt, completion = _tokens(reply)
+        spent = {"prompt_tokens": 0, "completion_tokens": 0, "wasted": refused.wasted}
+        return {"engine": "", "refused": refused.reason, "detail": refused.detail, **spent}
+    prompt, completion = tokens(reply)
     return {"engine": "", "reply": reply, "prompt_tokens": prompt, "completion_tokens": completion, "wasted": wasted}
 
 
@@ -265,7 +306,7 @@ async def _always() -> bool:
     return True
 
 
-def _read(n: int, characters: int, body: bytes) -> dict[str, Any]:
+def _read(n: int, tokens: Callable[[Mapping[str, Any]], tuple[int, int]], body: bytes) -> dict[str, Any]:
     """A reply with `n` choices, which are nobody's business here.
 
     Raises:
@@ -274,20 +315,29 @@ def _read(n: int, characters: int, body: bytes) -> dict[str, Any]:
     """
     try:
         reply = json.loads(body)
-        choices = len([choice["message"] for choice in reply["choices"]])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise Retry(f"a reply that is not one chat completion: {one_line(body)}", paid=(characters // 4, 0)) from None
+        choices = len([choice["message"].items() for choice in reply["choices"]])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Retry(f"a reply that is not one chat completion: {one_line(body)}", paid=tokens({})) from None
     if choices != n:
-        raise wrong_number(choices, n, body, _tokens(reply), "ask without n, and for more rows")
+        raise wrong_number(choices, n, body, tokens(reply), "ask without n, and for more rows")
     return reply
 
 
-def _tokens(reply: Mapping[str, Any]) -> tuple[int, int]:
-    """Prompt and completion tokens as the server reports them; 0 where it does not."""
+def _tokens(characters: int, reply: Mapping[str, Any]) -> tuple[int, int]:
+    """Prompt and completion tokens as the server reports them, or estimated: of a body of `characters`, and of a reply."""
     usage = reply.get("usage")
-    counts = [usage.get(name) if isinstance(usage, dict) else 0 for name in ("prompt_tokens", "completion_tokens")]
-    prompt, completion = (count if isinstance(count, int) else 0 for count in counts)
-    return prompt, completion
+    reported = usage if isinstance(usage, dict) else {}
+    written = sum(_characters(choice["message"]) for choice in reply.get("choices", ()))
+    return (
+        token_count(reported.get("prompt_tokens"), characters),
+        token_count(reported.get("completion_tokens"), written),
+    )
+
+
+def _characters(message: Mapping[str, Any]) -> int:
+    """Of all that a model wrote: its text, its reasoning, its calls of tools."""
+    parts = [value for name, value in message.items() if name != "role" and value]
+    return sum(len(part if isinstance(part, str) else json.dumps(part)) for part in parts)
 
 
 def describe(target: Path, result: Result) -> str:

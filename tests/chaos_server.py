@@ -56,6 +56,7 @@ class Chaos:
     drip_s: float = 2.0
     rate_malformed: float = 0.0  # content that no parser wants; decided by the body's hash, not by chance
     ignore_n: bool = False
+    no_usage: bool = False  # replies do not say what they took
     requests_per_minute: float = 0.0  # a token bucket of one second's worth; what is beyond gets 429. 0: no limit
     max_chars: int = 0  # a longer prompt is refused; 0: none is
     model: str = ""  # another model is a 404; empty: any is fine
@@ -118,8 +119,9 @@ def answer(state: State, body: dict[str, Any], mark: int, *, malformed: bool = F
     usage = {"prompt_tokens": prompt // 4, "completion_tokens": len(choices) * len(text) // 4}
     usage["total_tokens"] = sum(usage.values())
     model = body.get("model", "chaos")
+    told = {} if state.chaos.no_usage else {"usage": usage}
     return {"id": f"c-{mark:x}", "object": "chat.completion", "created": int(time.time()), "model": model,
-            "choices": choices, "usage": usage}  # fmt: skip
+            "choices": choices, **told}  # fmt: skip
 
 
 class Connection(asyncio.Protocol):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from personahub.core.errors import UserError
 from personahub.core.progress import format_seconds
-from personahub.core.tasks import Job, Tasks
+from personahub.core.tasks import Job, Tasks, call
 
 _LOSSES = 3  # of workers in a row without a finished shard between them
 
@@ -52,14 +52,14 @@ def _until_a_loss(tasks: Tasks, waiting: deque[Job], workers: int) -> tuple[int,
     # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    running: dict[concurrent.futures.Future[object], tuple[Job, float]] = {}
+    running: dict[concurrent.futures.Future[None], tuple[Job, float]] = {}
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_the_stage)
     finished = 0
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting[0]  # taken off only when it is submitted: a pool that has just lost a worker refuses
-                running[pool.submit(tasks.function, *job[1])] = (job, time.monotonic())
+                running[pool.submit(call, tasks.function, job[1])] = (job, time.monotonic())
                 tasks.under_way.add(waiting.popleft()[0])
             done, _ = concurrent.futures.wait(running, timeout=1.0, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:

@@ -5,6 +5,8 @@
 
 The cluster is the one that `RAY_ADDRESS` names, else one that runs on this machine, else a new one of this
 machine alone. `runs/` has to be the same directory on all its nodes, and this package installed on them.
+Ray starts processes in a directory of its own: ours go to the one in which the run was started, where a node
+has it, so that relative paths (`runs/`, files that a config names) mean the same there.
 
 A task writes its shard under a temporary name and renames it, so a lost worker or node costs the shards
 that it had begun: Ray gives them to others. A shard that was done twice is the same twice, because seeds
@@ -13,14 +15,18 @@ come from the records.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import os
 import socket
 from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from personahub.core.errors import UserError
-from personahub.core.tasks import Tasks
+from personahub.core.tasks import Tasks, call
 
 _NO_IMPORT = "failed to import on the worker"  # Ray's words, of a function or a class
 _RETRIES = 5  # of a shard whose worker was lost; one that takes all of a node's memory fails on each
@@ -73,7 +79,7 @@ def run_tasks(tasks: Tasks, workers: int) -> None:
     """
     global _connected_here
     ray = connect()
-    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(tasks.function)
+    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_elsewhere(tasks.function, Path.cwd()))
     waiting, running = deque(tasks.jobs), {}
     try:
         while waiting or running:
@@ -93,6 +99,37 @@ def run_tasks(tasks: Tasks, workers: int) -> None:
             _connected_here = False
 
 
+def _elsewhere(function: Callable[..., object], folder: Path) -> Callable[..., None]:
+    """`function` as it is sent to nodes, which Ray names after it."""
+
+    @functools.wraps(function)
+    def on_node(*arguments: Any) -> None:
+        with working_in(folder):
+            call(function, arguments)
+
+    return on_node
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Have relative paths start at `folder`.
+
+    Raises:
+        UserError: something failed, and this node has no such folder, which may be why.
+    """
+    if folder.is_dir():
+        with contextlib.chdir(folder):
+            yield
+        return
+    try:
+        yield
+    except (UserError, FileNotFoundError) as error:
+        raise UserError(
+            f"{error} (node {socket.gethostname()} has no folder {folder}, where the run was started and where relative "
+            "paths begin: start it in one that all nodes have, or name files and --runs by absolute paths)"
+        ) from None
+
+
 def _result(ray: Any, reference: Any, name: str) -> None:
     try:
         ray.get(reference)
@@ -104,7 +141,7 @@ def _result(ray: Any, reference: Any, name: str) -> None:
                 "installed here, then run again"
             ) from None
         if isinstance(error.cause, Exception):
-            raise error.cause from None
+            raise error.cause from error  # which holds its traceback as text
         raise
     except ray.exceptions.RayError as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

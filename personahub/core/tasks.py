@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,3 +27,28 @@ class Tasks:
     on_done: Callable[[str], object]
     under_way: set[str] = field(default_factory=set)
     timeout_s: float | None = None
+
+
+def call(function: Callable[..., object], arguments: Sequence[Any]) -> None:
+    """`function(*arguments)` in a worker of another process.
+
+    Raises:
+        What the function raises, or a RuntimeError of the same words and notes where that would not arrive whole:
+        an exception is rebuilt from its `args`, which not every class takes.
+    """
+    try:
+        function(*arguments)
+    except Exception as error:
+        if _travels(error):
+            raise
+        said = RuntimeError(f"{type(error).__qualname__}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            said.add_note(note)
+        raise said from error  # whose traceback goes along as text
+
+
+def _travels(error: Exception) -> bool:
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)  # noqa: S301 - made on this very line
+    except Exception:  # noqa: BLE001 - whatever its class does when it is rebuilt
+        return False

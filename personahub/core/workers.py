@@ -1,9 +1,10 @@
 """Coroutines that work off jobs, and the results handed on in the order of the records.
 
-Jobs are made as late as possible: a record is taken when a worker is about to run out of jobs, and
-no more jobs are open than a window allows, so memory is bounded however many records there are.
-The window is much wider than the number of workers: one slow answer at its head leaves the
-workers enough to do.
+Jobs are made as late as possible: a record is taken when a worker is about to run out of jobs, no more
+jobs are open than a window allows, and no more records are held than `_HELD` says, so memory is bounded
+however many records there are. Records are held behind the first one that has no result yet, finished or
+not. The window is much wider than the number of workers, and what is held much more than the window: one
+slow answer at the head leaves the workers enough to do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _WINDOW = 16  # open jobs per worker: answers that take sixteen times the usual do not stop the others
+_HELD = 256  # records per worker: one answer may take that many times the usual before the others wait for it
+_HELD_AT_LEAST = 4096  # by few workers, which cost little memory
 _DRAIN_S = 120.0
 
 
@@ -114,7 +117,9 @@ class Window(Generic[R, T]):
     def __init__(self, pools: Iterable[Workers], moved: asyncio.Event) -> None:
         self._pools = list(pools)
         self._moved = moved
-        self._most = _WINDOW * max(pool.number for pool in self._pools)
+        workers = max(pool.number for pool in self._pools)
+        self._most = _WINDOW * workers
+        self._most_held = max(_HELD * workers, _HELD_AT_LEAST)
         self._jobs = 0
         self._error: BaseException | None = None
 
@@ -135,7 +140,7 @@ class Window(Generic[R, T]):
                 yield done.record, done.results  # pyright: ignore[reportReturnType] - none is missing
             if self._error is not None:
                 await self._fail(self._error)
-            while not exhausted and self._jobs < self._most and any(pool.has_room for pool in self._pools):
+            while not exhausted and len(pending) < self._most_held and self._may_open():
                 for record in source:
                     pending.append(self._begin(record, jobs_of(record)))
                     break
@@ -146,6 +151,9 @@ class Window(Generic[R, T]):
             if not pending or pending[0].missing:
                 self._moved.clear()
                 await self._moved.wait()
+
+    def _may_open(self) -> bool:
+        return self._jobs < self._most and any(pool.has_room for pool in self._pools)
 
     def _begin(self, record: R, jobs: Sequence[Job[T]]) -> _Open[R, T]:
         count = sum(len(job.positions) for job in jobs)

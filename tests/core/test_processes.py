@@ -40,6 +40,9 @@ def run(stage):
                 writer.write({{"id": f"number-{{value}}", "value": value}})
 """
 DOUBLE = f"""{STAGES}
+class Unequal(Exception):
+    def __init__(self, value, other):  # pickle would call it with the one text that `args` holds
+        super().__init__(f"{{value}} is not {{other}}")
 INPUTS = ("numbers",)
 class Config(StageConfig):
     fault: str = ""   # at number 25, in the third shard
@@ -52,6 +55,7 @@ def process(stage, shard):
             Path("faulted").write_text(str(os.getpid()))
             match stage.config.fault:
                 case "raise": raise ZeroDivisionError("25 is too much")
+                case "unequal": raise Unequal(25, 26)
                 case "kill": os.kill(os.getpid(), signal.SIGKILL)
                 case "stop": os.kill(os.getpid(), signal.SIGSTOP)
                 case "sleep": time.sleep(3600)
@@ -102,6 +106,16 @@ def test_a_stage_that_raises_names_shard_and_record(folder: Path, executor: str)
     again = start(folder, "raise")  # `once`: as if the bug were mended without a change of the config
     assert (again.communicate(timeout=200), again.returncode)[1] == 0
     assert values(folder) == EXPECTED
+
+
+def test_an_error_that_cannot_be_pickled_is_said_as_it_is(folder: Path) -> None:
+    """It broke the pool, which looked like three workers lost for want of memory."""
+    process = start(folder, "unequal", "stages.double.config.once=false")
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode == 1
+    assert "RuntimeError: Unequal: 25 is not 26\nin shard 00002, record number-25\n" in said
+    assert 'toy_double.py", line' in said, "the place where it was raised"
+    assert "was lost" not in said
 
 
 def test_a_lost_worker_costs_the_shards_under_way(folder: Path) -> None:

@@ -46,6 +46,7 @@ SCHEMA = pa.schema([("id", pa.string()), ("number", pa.int64())])
 class Config(StageConfig):
     shards: int = 0
     fail_at: int = -1
+    fault: str = "error of the user"
     seconds: float = 0.0
 
 def run(stage):
@@ -58,10 +59,16 @@ def run(stage):
                 writer.rows_in += 1
                 writer.write({"id": str(number), "number": number})
 
+class Unequal(Exception):
+    def __init__(self, value, other):  # pickle would call it with the one text that `args` holds
+        super().__init__(f"{value} is not {other}")
+
 def process(stage, shard):
     time.sleep(stage.config.seconds)
     for row in shard.rows():
         if row["number"] == stage.config.fail_at:
+            if stage.config.fault == "unequal":
+                raise Unequal(33, 34)
             raise UserError(f"row {row['id']}: cannot be doubled")
         if row["number"] % 7 == 0:
             shard.reject(row, Rejected("seven"))
@@ -102,7 +109,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     (folder / "doubling.py").write_text(SLOW_STAGE)
     (folder / "similar_personas.py").write_text(PERSONAS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.syspath_prepend(folder)
         memory = 80 << 20
@@ -191,6 +198,33 @@ def test_error_of_a_shard_is_the_run_s(cluster: Any, tmp_path: Path) -> None:
     assert len(list(again.rows())) == 80 - 12
 
 
+def test_error_that_cannot_be_pickled_is_said_as_it_is(cluster: Any, tmp_path: Path) -> None:
+    """Ray said that it had lost a worker six times, as the error could not be rebuilt here."""
+    with pytest.raises(RuntimeError, match=r"^Unequal: 33 is not 34\nin shard 00003, record 33$") as raised:
+        run(tmp_path, "ray", fail_at=33, fault="unequal")
+    assert 'doubling.py", line' in str(raised.value.__cause__), "the place where it was raised"
+
+
+def test_relative_paths_are_those_of_the_run(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster was started in another directory, and its processes work there."""
+    monkeypatch.chdir(tmp_path)
+    on_ray = run(Path(), "ray")
+    assert contents(on_ray) == contents(run(Path(), "serial"))
+    assert on_ray.path == Path("ray/doubled")
+    assert on_ray.manifest.inputs["numbers"].path == "ray/numbers", "as it was named"
+
+
+def test_node_without_the_folder_of_the_run_says_so_where_something_fails(tmp_path: Path) -> None:
+    here = Path.cwd()
+    with ray_cluster.working_in(tmp_path / "of another machine"):
+        assert Path.cwd() == here, "absolute paths are as good as ever"
+    message = (
+        r"^runs/x/00000\.parquet: is missing \(node \S+ has no folder .*of another machine, where the run was started"
+    )
+    with pytest.raises(UserError, match=message), ray_cluster.working_in(tmp_path / "of another machine"):
+        raise UserError("runs/x/00000.parquet: is missing")
+
+
 def test_error_while_other_shards_end_is_the_run_s(cluster: Any, tmp_path: Path) -> None:
     """Ray would abort a process that cancels a task at the moment of its end: a race, so tried a few times."""
     for attempt in range(8):
@@ -208,7 +242,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def replicas(model: Path) -> dict[str, Any]:
-    return {"kind": "transformers", "model": str(model), "concurrency": 4, "replicas": 2}
+    return {"kind": "transformers", "model": str(model), "device": "cpu", "concurrency": 4, "replicas": 2}
 
 
 def ask(number: int, max_tokens: int) -> Request:

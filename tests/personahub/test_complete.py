@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,6 +104,21 @@ def test_the_money_limit_stops_and_raising_it_goes_on(chaos, tmp_path: Path, cap
     assert main(words(source, target, server.base_url, *money, "--max-cost-usd", "1000")) == 0
     assert server.stats()["repeated"] == 0
     assert len(read(target)) == 100
+
+
+def test_the_money_limit_holds_where_the_server_reports_no_usage(chaos, tmp_path: Path, capsys) -> None:
+    """By characters / 4, as engines do: 400 in a reply are 100 tokens, which are a dollar here."""
+    server = chaos(latency_ms=5, reply_chars=400, no_usage=True)
+    source, target = write(tmp_path / "in.jsonl", [row(i) for i in range(100)]), tmp_path / "out.jsonl"
+    money = ("--concurrency", "4", "--price-input", "0", "--price-output", "10000")
+    assert main(words(source, target, server.base_url, *money, "--max-cost-usd", "30")) == 2
+    assert "--max-cost-usd is reached" in capsys.readouterr().err
+    assert 26 <= server.stats()["requests"] <= 30
+    assert main(words(source, target, server.base_url, *money)) == 0
+    said = capsys.readouterr().out
+    assert "10,000 out, $100" in said
+    asked = sum(len(json.dumps({**row(i)["body"], "model": "m"})) / 4 for i in range(100))
+    assert int(said.split(" replies, ")[1].split(" tokens in")[0].replace(",", "")) == pytest.approx(asked, abs=100)
 
 
 def test_other_bodies_are_asked_anew(chaos, tmp_path: Path) -> None:
@@ -220,3 +237,77 @@ def test_a_target_that_another_process_has_made_meanwhile_is_neither_paid_for_ag
     assert "out.jsonl: is there already" in said
     assert target.read_text() == "theirs"
     assert server.stats()["requests"] == 0
+
+
+def through_a_pipe(how: str, source: Path, target: Path, base_url: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """`how` names REQUESTS, the command and the file that goes through the pipe."""
+    command = shlex.join([sys.executable, "-m", "personahub", *words(Path("REQUESTS"), target, base_url, *more)])
+    script = how.replace("COMMAND", command).replace("FILE", shlex.quote(str(source)))
+    before, _, name = script.partition(" as ")
+    return subprocess.run(["bash", "-c", before.replace("REQUESTS", name)], capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize(
+    "how", ["COMMAND as <(cat FILE)", "cat FILE | COMMAND as /dev/stdin", "COMMAND < FILE as /dev/stdin"]
+)
+def test_requests_from_a_pipe(chaos, tmp_path: Path, how: str) -> None:
+    server = chaos()
+    source, target = write(tmp_path / "in.jsonl", [row(i) for i in range(50)]), tmp_path / "out.jsonl"
+    done = through_a_pipe(how, source, target, server.base_url)
+    assert done.returncode == 0, done.stderr
+    assert [r["custom_id"] for r in read(target)] == [f"id-{i}" for i in range(50)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_bad_line_in_a_pipe_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [row(0), "{not json"])
+    done = through_a_pipe("cat FILE | COMMAND as /dev/stdin", source, tmp_path / "out.jsonl", "http://127.0.0.1:9/v1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: /dev/stdin:2: not valid JSON")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_another_pipe_goes_on_with_what_it_shares_and_mixes_nothing(chaos, tmp_path: Path) -> None:
+    """Stopped by its limit amid the first pipe; the second has other rows, of which some are the first's."""
+    server = chaos()
+    first = write(tmp_path / "first.jsonl", [row(i) for i in range(20)])
+    target = tmp_path / "out.jsonl"
+    money = ("--price-input", "0", "--price-output", "10000", "--max-cost-usd", "10", "--concurrency", "1")
+    assert through_a_pipe("COMMAND as <(cat FILE)", first, target, server.base_url, *money).returncode == 2
+    asked = server.stats()["requests"]
+    assert 5 < asked < 15
+    second = write(tmp_path / "second.jsonl", [row(i) for i in (30, 2, 31, 0)])
+    assert through_a_pipe("COMMAND as <(cat FILE)", second, target, server.base_url).returncode == 0
+    assert [r["custom_id"] for r in read(target)] == ["id-30", "id-2", "id-31", "id-0"]
+    assert server.stats()["requests"] == asked + 2
+
+
+@pytest.mark.parametrize("kept", ["whole lines", "half a line"])
+def test_a_file_that_loses_lines_while_it_is_answered_is_no_success(
+    chaos, tmp_path: Path, repository: Path, kept: str
+) -> None:
+    """It is read 128 KB at a time at the most, so that what is cut off here has not been read yet."""
+    server = chaos(latency_ms=20)
+    rows = [row(i, padding="x" * 1000) for i in range(1000)]
+    source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "personahub", *words(source, target, server.base_url, "--concurrency", "4")]
+    process = subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True)
+    while not server.stats()["requests"]:
+        time.sleep(0.01)
+    whole = source.read_bytes()
+    os.truncate(source, whole.index(b"\n", 500_000) + (1 if kept == "whole lines" else 500))
+    said = process.communicate(timeout=100)[1]
+    assert process.returncode == 2
+    assert re.search(
+        r"in\.jsonl: had 1,000 requests when it was checked and has 4\d\d: "
+        if kept == "whole lines"
+        else r"in\.jsonl:4\d\d: is not as it was when it was checked \(not valid JSON",
+        said,
+    )
+    assert "leave the file as it is and give the same command again" in said
+    assert not target.exists()
+    source.write_bytes(whole)
+    server.change(latency_ms=0)
+    assert subprocess.run(command, cwd=repository, timeout=100).returncode == 0
+    assert len(read(target)) == 1000
+    assert server.stats()["repeated"] <= 8, "what was in flight"

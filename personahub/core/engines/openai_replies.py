@@ -70,8 +70,8 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
         choices, usage = reply["choices"], reply.get("usage") or {}
         texts = [choice["message"].get("content") for choice in choices]
         paid = (
-            _count(usage.get("prompt_tokens"), prompt_characters),
-            _count(usage.get("completion_tokens"), sum([len(text or "") for text in texts])),
+            token_count(usage.get("prompt_tokens"), prompt_characters),
+            token_count(usage.get("completion_tokens"), sum([len(text or "") for text in texts])),
         )
         if len(choices) != n:
             raise wrong_number(len(choices), n, body, paid, "set use_n: false on the engine")
@@ -132,7 +132,8 @@ def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
         return None
 
 
-def _count(tokens: Any, characters: int) -> int:
+def token_count(tokens: Any, characters: int) -> int:
+    """Tokens as a server reports them or, where it does not, estimated as characters / 4."""
     return tokens if isinstance(tokens, int) and tokens >= 0 else -(-characters // 4)
 
 

@@ -3,7 +3,9 @@
     engines:
       teacher: {kind: vllm, model: Qwen/Qwen2.5-72B-Instruct, tensor_parallel_size: 8, replicas: 16}
 
-Each replica is a Ray actor that holds a whole engine and the GPUs it asks for. A request goes to the replica
+Each replica is a Ray actor that holds a whole engine and the GPUs it asks for: always those that its config
+says, whether or not the cluster has any yet, as one that grows brings up only what is asked for. On CPUs, say
+`device: cpu`. A request goes to the replica
 with the fewest under way, as soon as one has loaded its model; the others join when they are ready, so a run
 starts on the nodes that are there and grows with an autoscaler. A lost replica is started again, and what it
 had under way is asked of the others: it costs those requests and no more. How many replicas there are is no
@@ -17,11 +19,13 @@ import os
 import sys
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from personahub.core import ray_cluster
 from personahub.core.config import EngineConfig
 from personahub.core.engines.base import Completion, EngineDied, EngineUnavailable, Request, RequestRefused
+from personahub.core.errors import UserError
 
 _ATTEMPTS = 4  # of one request, each lost with its replica: then it may be the request that kills them
 _OPENINGS = 4  # of one replica that Ray calls dead for good: the node it was put on may lack this package
@@ -34,24 +38,24 @@ def open_replicas(config: EngineConfig, replicas: int, gpus: int) -> ReplicatedE
     Args:
         config: of the engine that each replica opens.
         replicas: how many.
-        gpus: of each replica, where the cluster has any.
+        gpus: of each replica.
 
     Raises:
         UserError: there is no Ray, or no cluster.
     """
     ray = ray_cluster.connect()
-    needed = gpus if ray.cluster_resources().get("GPU") else 0
     # Nothing else is limited by these actors' CPUs: they wait for GPUs, or use all threads on their own.
-    options = {"num_gpus": needed, "num_cpus": 1, "max_restarts": -1, "max_concurrency": config.concurrency + 8}
+    options = {"num_gpus": gpus, "num_cpus": 1, "max_restarts": -1, "max_concurrency": config.concurrency + 8}
     actor = ray.remote(**options)(_Replica)
-    return ReplicatedEngine(config, [actor.remote(config) for _ in range(replicas)])
+    return ReplicatedEngine(config, [actor.remote(config, Path.cwd()) for _ in range(replicas)], gpus)
 
 
 class _Replica:
     """The actor: an engine opened at the first request, because its constructor has no event loop yet."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, folder: Path) -> None:
         self._config = config
+        self._folder = folder  # where the run was started: the model may be named by a relative path
         self._engine: Any = None
         self._opening = asyncio.Lock()
 
@@ -62,8 +66,9 @@ class _Replica:
         async with self._opening:
             if self._engine is None:
                 try:
-                    self._engine = open_engine(self._config)
-                except EngineUnavailable as error:
+                    with ray_cluster.working_in(self._folder):
+                        self._engine = open_engine(self._config)
+                except UserError as error:
                     return str(error)
         return None
 
@@ -88,8 +93,9 @@ class _Replica:
 class ReplicatedEngine:
     """See the module docstring."""
 
-    def __init__(self, config: EngineConfig, actors: list[Any]) -> None:
+    def __init__(self, config: EngineConfig, actors: list[Any], gpus: int) -> None:
         self.config = config
+        self._gpus = gpus
         self.concurrency = config.concurrency * len(actors)
         self._name = f"{config.model}: a replica"
         self._actors = actors
@@ -202,15 +208,27 @@ class ReplicatedEngine:
         self._wake(len(self._waiting))
 
     async def _tell_of_waiting(self) -> None:
-        while not self._under_way:
+        """Each minute while there is no replica; while only some are missing, when their number has changed."""
+        told = 0
+        while True:
             await asyncio.sleep(_WAIT_NOTE_S)
-            if not self._under_way:
+            missing = len(self._actors) - self._given_up - len(self._under_way)
+            if self._problem is None and missing and (missing != told or not self._under_way):
+                who = f"{missing} of {len(self._actors)} replicas are" if self._under_way else "a replica is"
                 why = self._loss and f"; one was lost: {self._loss}"
-                print(
-                    f"{self._name} is waited for: it loads, or the cluster has no free GPUs for it"
-                    f" (see `ray status`){why}",
-                    file=sys.stderr,
-                )
+                print(f"{self.config.model}: {who} waited for: {self._what_for()}{why}", file=sys.stderr)
+            told = missing
+
+    def _what_for(self) -> str:
+        import ray
+
+        if not self._gpus:
+            return "it loads, or the cluster has no free CPU for it (see `ray status`)"
+        has = int(ray.cluster_resources().get("GPU", 0))
+        advice = "" if has else "; if it is to have none, set device: cpu on the engine"
+        return (
+            f"it loads, or the cluster, of {has} GPUs now, has no {self._gpus} free for it (see `ray status`){advice}"
+        )
 
 
 def _reason(error: Exception) -> str:

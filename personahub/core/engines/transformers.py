@@ -46,12 +46,19 @@ class Config(EngineConfig):
     max_model_len: int | None = Field(default=None, gt=0, description="Prompt and completion; null: what it can do.")
     device: Annotated[str, EXECUTION] = Field(default="auto", description="cuda, cuda:1, cpu; auto: a GPU if any.")
     replicas: Annotated[int, EXECUTION] = Field(
-        default=1, gt=0, description="Whole engines over the nodes of a Ray cluster, one GPU each where it has any."
+        default=1,
+        gt=0,
+        description="Whole engines over the nodes of a Ray cluster, one GPU each; none only with `device: cpu`.",
     )
     batch_size: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Sequences decoded together.")
     concurrency: Annotated[int, EXECUTION] = Field(
         default=512, gt=0, description="Requests in flight; more than batch_size lets prompts of like length meet."
     )
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """That a replica asks a cluster for; one that grows may have none yet."""
+        return 0 if self.device == "cpu" else 1
 
 
 def open_engine(config: Config) -> TransformersEngine:

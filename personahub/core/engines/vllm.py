@@ -47,6 +47,11 @@ class Config(EngineConfig):
     replicas: Annotated[int, EXECUTION] = Field(
         default=1, gt=0, description="Whole engines over the nodes of a Ray cluster, each on one node."
     )
+    device: Annotated[Literal["gpu", "cpu"], EXECUTION] = Field(
+        default="gpu",
+        description="What replicas ask the Ray cluster for. cpu: no GPUs; for a CPU build of vLLM, which alone decides "
+        "what it runs on.",
+    )
     gpu_memory_utilization: Annotated[float, EXECUTION] = Field(default=0.9, gt=0, le=1)
     max_num_seqs: Annotated[int, EXECUTION] = Field(default=256, gt=0, description="Sequences decoded together.")
     enable_prefix_caching: Annotated[bool, EXECUTION] = True
@@ -61,7 +66,7 @@ class Config(EngineConfig):
     @property
     def gpus_per_replica(self) -> int:
         """GPUs of one whole engine."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        return 0 if self.device == "cpu" else self.tensor_parallel_size * self.pipeline_parallel_size
 
     @model_validator(mode="after")
     def _replicas_stay_on_a_node(self) -> Config:
@@ -87,7 +92,8 @@ def open_engine(config: Config) -> VllmEngine:
     if path.exists() and not (path / "config.json").is_file():
         raise EngineUnavailable(f"{config.model}: not a model folder (no config.json in it)")
     arguments: dict[str, Any] = {
-        "model": config.model,
+        # a folder by its absolute path: with `executor: ray` other nodes load it, whose processes work elsewhere
+        "model": str(path.absolute()) if path.exists() else config.model,
         "revision": config.revision,
         "dtype": config.dtype,
         "quantization": config.quantization,
