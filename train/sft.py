@@ -12,8 +12,8 @@
 how often (saving, logging, data loading, sharding) are left out of the fingerprint. The artifact's
 `model/` holds the last weights with tokenizer, chat template, generation config and a model card;
 with `validation`, `best/` holds those that solved most of a fixed slice of problems. A run that was
-killed goes on from the last whole checkpoint; from there its losses are those of an undisturbed run
-(the mean that is logged is the same, too, where `save_steps` is a multiple of `logging_steps`).
+killed goes on from the last whole checkpoint; from there its losses are those of an undisturbed run.
+A training that diverges to NaN is an error, before anything of it is saved.
 docs/training.md says what is checked, how to launch on more GPUs, and why which hyperparameters.
 """
 
@@ -299,7 +299,9 @@ def _write_model(
 ) -> None:
     """Whole weights, tokenizer, generation config and card. Under LoRA the adapter, and its sum with the base."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    weights = trainer.accelerator.get_state_dict(trainer.model)  # sharded ones are gathered by all ranks together
+    # All ranks gather sharded weights together; ZeRO-3's engine does it, which is not the model that it wraps.
+    sharded = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
+    weights = trainer.accelerator.get_state_dict(sharded)
     if not is_main_rank():
         return
     ends = model.generation_config.eos_token_id
