@@ -36,7 +36,7 @@ from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
 from train.config import Config
 from train.environment import is_main_rank, silence_progress_bars, stay_offline
 from train.forecast import forecast
-from train.limits import explain_full_disk, explain_out_of_memory, refuse_full_disk, warn_of_small_gpu
+from train.limits import explain_full_disk, explain_out_of_memory, parameters, refuse_full_disk, warn_of_small_gpu
 from train.memory import shape_of_folder
 from train.model_files import BEST, MODEL, greedy_generation, is_local, model_card, publish, remove, save_model
 from train.tokens import TokenStats, load_tokens, write_tokens
@@ -250,15 +250,13 @@ def _results(stage: Stage[Config], trainer: SFTTrainer, stats: TokenStats) -> di
 
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     last = losses[-max(1, len(losses) // 10) :]
-    assert trainer.model is not None  # noqa: S101
-    parameters = list(trainer.model.parameters())
     results = {
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch or 0.0, 4),
         "first_loss": round(losses[0], 5) if losses else None,
         "final_loss": round(sum(last) / len(last), 5) if losses else None,
-        "parameters": sum(p.numel() for p in parameters),
-        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters": parameters(trainer),
+        "trained_parameters": parameters(trainer, trained=True),
         **asdict(stats),
     }
     if (best := best_evaluation(stage.path)) is not None:

@@ -69,8 +69,9 @@ def build_trainer(
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{base}: no trainer could be built: {str(error).splitlines()[0]}") from None
     trainer.remove_callback(PrinterCallback)
-    if trainer.accelerator.is_fsdp2:
-        reduce_in_float32(trainer.accelerator.state.fsdp_plugin)
+    plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
+    if plugin is not None and plugin.fsdp_version == 2:
+        reduce_in_float32(plugin)
     return trainer
 
 
