@@ -24,7 +24,7 @@ from pathlib import Path
 
 from synth.decontaminate import Config
 from synth.overlap import BenchmarkIndex, Item
-from tests.local_data import local_data
+from tests.local_data import local_data, require_files
 
 
 def numbers_changed(text: str, rng: random.Random) -> str:
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("gsm8k_test", type=Path, nargs="?", default=data / "gsm8k" / "test.jsonl")
     parser.add_argument("--rewrites", type=int, default=500, help="planted problems of each kind")
     options = parser.parse_args()
+    require_files(options.math_test, options.math_train, options.gsm8k_test)
     math, gsm8k = read_items(options.math_test, "math"), read_items(options.gsm8k_test, "gsm8k")
 
     index = build_index(math + gsm8k)

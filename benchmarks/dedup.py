@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import dedup_truth
 from personahub.core.duplicates import surface
-from tests.local_data import local_data
+from tests.local_data import local_data, require_files
 
 PEERS = (
     "rensa==0.5.0", "datasketch==2.0.0", "SetSimilaritySearch==1.0.1", "datatrove==0.10.1", "regex", "xxhash",
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--no-truth", action="store_true", help="only time and memory")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/dedup"))
     options = parser.parse_args()
+    require_files(options.personas)
     options.folder.mkdir(parents=True, exist_ok=True)
     surface.deduplicate(["compiles the kernels once, as an installation does"])
     done = [(rows, compare(prepare(options.personas, rows, options.folder), rows, options)) for rows in options.rows]

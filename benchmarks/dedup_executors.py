@@ -40,7 +40,7 @@ from personahub.core.duplicates.partitioned import vector_join, word_join
 from personahub.core.duplicates.partitioned.blocks import cut
 from personahub.core.duplicates.partitioned.spill import Spill
 from personahub.core.duplicates.result import Deduplication
-from tests.local_data import local_data
+from tests.local_data import local_data, require_files
 
 THRESHOLD = 0.9
 ROWS_A_SHARD = 100_000
@@ -182,6 +182,7 @@ def main() -> None:
     if options.worker:
         print(json.dumps(work(options, options.worker, options.worker_rows)))
         return
+    require_files(options.personas)
     for rows in options.rows:
         shards_of(options, rows)
         last = compare(options, rows)

@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks import dedup_truth
 from personahub.core.duplicates.word_sets import words_of
 from personahub.core.embedding import EmbedderConfig, embed
-from tests.local_data import local_data
+from tests.local_data import local_data, require_files
 
 PEERS = ("faiss-cpu==1.15.1", "numpy")
 SCRIPT = Path(__file__).with_name("embedding_dedup_tools.py")
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--no-faiss", action="store_true", help="it takes an hour and a half for a million")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/embedding_dedup"))
     options = parser.parse_args()
+    require_files(options.personas)
     options.folder.mkdir(parents=True, exist_ok=True)
     if not options.no_rates:
         rates(texts_of(options.personas, options.compared))

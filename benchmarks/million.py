@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from personahub.core.artifact import Artifact, open_artifact
-from tests.local_data import local_data
+from tests.local_data import local_data, require_files
 
 CONFIG = Path(__file__).with_name("million.yaml")
 KILL_IN = ("problems", "solutions")
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--pilot-texts", type=int, default=300)
     parser.add_argument("--runs", type=Path, help="keep the run here (default: a temporary folder)")
     options = parser.parse_args()
+    require_files(options.texts)
     words = [f"stages.sources.config.path={options.texts}", *options.overrides]
     with tempfile.TemporaryDirectory() as temporary:
         runs = options.runs or Path(temporary)

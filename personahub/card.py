@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import yaml
 
 from personahub.core.artifact import Artifact, Usage, open_artifact, read_manifest
+from personahub.core.records import DOCUMENT
 
 _MOST_LISTED = 12  # sources, licences: beyond that their number is said
 
@@ -35,6 +36,10 @@ _HUB_LICENCES = {
     "mit": "mit",
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+# Who wrote the texts: language models, all or a part of them; people; the authors of web texts; or others, such as
+# those of a benchmark.
+Authors = Literal["models", "in part", "people", "web", "others"]
 
 # The columns that lead from a record to what it was made from.
 _LINEAGE = {
@@ -99,28 +104,41 @@ def card(artifact: Artifact, repository: str | None = None) -> str:
         for one in made:
             licences += _counted(one, "licence")
     engines = {model: kind for one in made for kind, model in _engines(one.manifest.identity)}
+    authors = _authors(artifact, engines)
     title = repository or f"{artifact.manifest.experiment}/{artifact.manifest.stage}"
     parts = [
-        _head(artifact, licences),
+        _head(artifact, licences, authors),
         f"# {title}",
-        _notice(engines),
-        _contents(artifact),
+        _notice(made, engines, authors),
+        _contents(artifact, authors),
         _making(made, before),
         _models(made, engines),
         _lineage(artifact, made),
-        _licences(licences, made),
+        _licences(licences, made, engines, authors),
         _cost(made),
-        _use(licences),
+        _use(licences, authors),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(artifact: Artifact, licences: Mapping[str, int]) -> str:
+def _authors(artifact: Artifact, engines: Mapping[str, str]) -> Authors:
+    names = _schema(artifact).names
+    if "machine_generated" in names:
+        by_models = _counted(artifact, "machine_generated")["True"]
+        return "models" if by_models == artifact.num_rows else "in part" if by_models else "people"
+    if names == DOCUMENT.names:
+        return "web"
+    return "in part" if engines else "others"
+
+
+def _head(artifact: Artifact, licences: Mapping[str, int], authors: Authors) -> str:
     rows = artifact.num_rows
+    tags = ["synthetic", "machine-generated"] if authors in ("models", "in part") else []
+    tags += ["personas"] if authors in ("models", "in part", "people") else []
     head = {
         "pretty_name": f"{artifact.manifest.experiment} {artifact.manifest.stage}",
         "license": hub_licence(licences),
-        "tags": ["synthetic", "machine-generated", "personas", "persona-hub-harness"],
+        "tags": [*tags, "persona-hub-harness"],
         "size_categories": [next((name for most, name in _SIZES if rows < most), "n>10M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }
@@ -139,11 +157,22 @@ def hub_licence(licences: Mapping[str, int]) -> str:
     return known.pop() if len(known) == 1 else "other"
 
 
-def _notice(engines: Mapping[str, str]) -> str:
-    text = (
-        "> **Machine-generated.** The texts in this data set were written by language models, at the request of a"
-        " program, and read by no one before they were published. They can be wrong, biased or made up."
-    )
+def _notice(made: Sequence[Artifact], engines: Mapping[str, str], authors: Authors) -> str:
+    unread = "read by no one before they were published. They can be wrong, biased or made up."
+    text = {
+        "models": "**Machine-generated.** The texts in this data set were written by language models, at the request of a"
+        f" program, and {unread}",
+        "in part": "**Machine-generated in part.** Language models wrote some of the texts in this data set, at the"
+        f" request of a program (where records have `machine_generated`, it says which). These were {unread}",
+        "people": "**Written by people.** So the texts in this data set were declared (`machine_generated: false`) when"
+        " they were read in.",
+        "web": f"**Web texts.** The texts in this data set were collected, not generated: a program took them from"
+        f" {_origin(made)}, left out what did not fit and shortened what was long. They belong to those who wrote"
+        " them, stand under the licences listed below, and can be wrong or biased, or tell of real people.",
+        "others": "**Collected.** The texts in this data set are as their sources have them; no model was asked for"
+        " any of them when it was made.",
+    }[authors]
+    text = f"> {text}"
     if "simulated" in engines.values():
         text += (
             "\n>\n> **Simulated.** At least one of the models is this project's simulated teacher, which fills in"
@@ -152,13 +181,29 @@ def _notice(engines: Mapping[str, str]) -> str:
     return text
 
 
-def _contents(artifact: Artifact) -> str:
+def _origin(made: Sequence[Artifact]) -> str:
+    """Where texts were read, by the config of the stage that read them, without folders of this machine."""
+    for config in (one.manifest.config for one in made):
+        if hub := config.get("hub"):
+            parts = ", ".join(part for part in (hub.get("config"), hub.get("files"), hub.get("revision")) if part)
+            return f"the hub's data set {hub['name']} ({parts})"
+        if pajama := config.get("redpajama"):
+            return "RedPajama v2 (" + ", ".join(f"{name} {value}" for name, value in pajama.items()) + ")"
+        if urls := config.get("urls"):
+            return f"{urls[0]}" + (f" and {len(urls) - 1:,} addresses more" if len(urls) > 1 else "")
+        if path := config.get("path"):
+            return f"`{Path(path).name}`"
+    return "sources that were not at hand when this card was made"
+
+
+def _contents(artifact: Artifact, authors: Authors) -> str:
     counts = artifact.manifest.counts
     lines = [f"## Contents\n\n{artifact.num_rows:,} records in {len(artifact.shard_names)} Parquet files."]
     rejected = sum(counts.rejected.values())
     if rejected:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in _most(counts.rejected))
-        lines.append(f"{rejected:,} more were made and dropped ({reasons}); they are not in here.")
+        begun = "made" if authors in ("models", "in part") else "read"
+        lines.append(f"{rejected:,} more were {begun} and dropped ({reasons}); they are not in here.")
     schema = _schema(artifact)
     lines.append("| field | type |\n|---|---|\n" + "\n".join(f"| `{f.name}` | {_type_name(f.type)} |" for f in schema))
     return "\n\n".join(lines)
@@ -237,9 +282,13 @@ def _lineage(artifact: Artifact, made: Sequence[Artifact]) -> str:
     return text
 
 
-def _licences(licences: Mapping[str, int], made: Sequence[Artifact]) -> str:
+def _licences(
+    licences: Mapping[str, int], made: Sequence[Artifact], engines: Mapping[str, str], authors: Authors
+) -> str:
+    generated = authors in ("models", "in part")
     lines = [f"- {licence}: {number:,} records" for licence, number in _most(licences)]
-    text = "## Licences\n\nOf the source each record was made from:\n\n" + ("\n".join(lines) or "- not stated")
+    whose = "Of the source each record was made from:" if generated else "Of each record, as its source states it:"
+    text = f"## Licences\n\n{whose}\n\n" + ("\n".join(lines) or "- not stated")
     sources: Counter[str] = Counter()
     for one in made:
         if "source" in _schema(one).names:
@@ -248,12 +297,14 @@ def _licences(licences: Mapping[str, int], made: Sequence[Artifact]) -> str:
         text += "\n\nSources: " + ", ".join(f"{name} ({number:,})" for name, number in _most(sources)) + "."
     elif sources:
         text += f"\n\nSources: {len(sources):,} different ones, named in the records."
-    if any("nc" in licence.lower().replace("-", " ").split() for licence in licences):
+    if authors != "web" and any("nc" in licence.lower().replace("-", " ").split() for licence in licences):
         text += (
             "\n\nPersonas of the Persona Hub release and their like are CC BY-NC-SA 4.0: name them as the source, use what"
             " was made from them for non-commercial purposes only, and pass it on under the same licence."
         )
-    return text + "\n\nTerms of the models named above may restrict what their output is used for."
+    if generated:
+        text += f"\n\nTerms of the models {'named above' if engines else 'that wrote them'} may restrict what their output is used for."
+    return text
 
 
 def _cost(made: Sequence[Artifact]) -> str:
@@ -269,13 +320,19 @@ def _cost(made: Sequence[Artifact]) -> str:
     )
 
 
-def _use(licences: Mapping[str, int]) -> str:
+def _use(licences: Mapping[str, int], authors: Authors) -> str:
     commercial = " for non-commercial purposes" if "nc" in hub_licence(licences).split("-") else ""
+    people = (
+        "whom web texts may name without having asked them"
+        if authors == "web"
+        else "personas are invented, or inferred from public texts without regard to who wrote them, and reproduce the"
+        " leanings of texts and models"
+    )
     return (
         f"## Intended use\n\nResearch on synthetic data and training of language models{commercial}. Not for telling"
-        " anything about real people: personas are invented, or inferred from public texts without regard to who"
-        " wrote them, and reproduce the leanings of texts and models. Not as a reference for facts. Before you train"
-        " on it and evaluate, check it against your benchmarks; what it was checked against stands among the stages above."
+        f" anything about real people{', ' if authors == 'web' else ': '}{people}. Not as a reference for facts. Before"
+        " you train on it and evaluate, check it against your benchmarks; what it was checked against stands among the"
+        " stages above."
     )
 
 

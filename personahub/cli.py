@@ -108,7 +108,6 @@ def _add_plan(commands: Commands) -> None:
 def _add_run(commands: Commands) -> None:
     run = commands.add_parser("run", help="run an experiment; finished stages are left alone")
     _add_experiment(run)
-    run.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
     run.add_argument(
         "--redo", action="append", default=[], metavar="STAGE", help="make it and what depends on it again"
     )
@@ -175,6 +174,7 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", default=[], metavar="key=value", help="such as stages.sft.config.seed=1"
     )
     parser.add_argument("--runs", default="runs", help="folder of all experiments (default: runs)")
+    parser.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
 
 
 def _load(options: argparse.Namespace) -> Experiment:
@@ -184,7 +184,7 @@ def _load(options: argparse.Namespace) -> Experiment:
 def _plan(options: argparse.Namespace) -> int:
     pilot = read_pilot(options.pilot) if options.pilot else None
     experiment = _load(options)
-    print(format_plan(plan_experiment(experiment, pilot), experiment.engines))
+    print(format_plan(plan_experiment(experiment, pilot, options.only), experiment.engines))
     return 0
 
 

@@ -275,7 +275,7 @@ def _read(n: int, characters: int, body: bytes) -> dict[str, Any]:
     try:
         reply = json.loads(body)
         choices = len([choice["message"] for choice in reply["choices"]])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Retry(f"a reply that is not one chat completion: {one_line(body)}", paid=(characters // 4, 0)) from None
     if choices != n:
         raise wrong_number(choices, n, body, _tokens(reply), "ask without n, and for more rows")

@@ -52,6 +52,10 @@ INPUTS = ("personas", "against?")
 WORK = Work(cpu_seconds=2.3e-05, memory_bytes=1700, disk_bytes=63, measured_by="benchmarks.million")
 _EMBEDDING_CPU_SECONDS = 1 / 309  # a persona, by the packaged MiniLM
 _EMBEDDING_MEASURED_BY = "python -m benchmarks.embedding_dedup --only-rates"
+# Search for near vectors at 0.9: CPU seconds a row and a row squared, through what 100,000 and 1,000,000 rows took,
+# and bytes a row beside the vectors, which are mapped from a file.
+_SEARCH = {"exact": (6e-6, 2.6e-10, 367), "clustered": (1.31e-4, 9.1e-11, 1045)}
+_SEARCH_MEASURED_BY = "python -m benchmarks.embedding_dedup --rows 1000000"
 
 _VECTORS = "vectors"  # folder of the embeddings made so far, while the stage is unfinished
 DECISIONS = "decisions"  # folder of what was decided on the rows of each shard, while shards are written
@@ -161,17 +165,25 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     from personahub import dedup_partitioned  # which imports this module
 
     rows = rows_in["personas"]
-    embedders = [method.embedder for method in config.methods if isinstance(method, Embedding)]
-    notes = tuple(f"embeds up to {rows:,} texts with {describe(embedder)}" for embedder in embedders)
-    packaged = rows * sum(embedder.kind == "minilm" and embedder.device in ("auto", "cpu") for embedder in embedders)
-    if packaged:
-        hours = packaged * _EMBEDDING_CPU_SECONDS / 3600
-        notes += (f"{hours:,.2f} of the CPU-hours embed, without a GPU ({_EMBEDDING_MEASURED_BY})",)
+    methods = [method for method in config.methods if isinstance(method, Embedding)]
+    notes = tuple(f"embeds up to {rows:,} texts with {describe(method.embedder)}" for method in methods)
+    embedding = _EMBEDDING_CPU_SECONDS * rows * sum(_on_this_cpu(method.embedder) for method in methods)
+    if embedding:
+        notes += (f"{embedding / 3600:,.2f} of the CPU-hours embed, without a GPU ({_EMBEDDING_MEASURED_BY})",)
+    searching = sum(rows * _SEARCH[method.search][0] + rows**2 * _SEARCH[method.search][1] for method in methods)
+    if searching:
+        notes += (f"{searching / 3600:,.2f} of the CPU-hours search for near vectors ({_SEARCH_MEASURED_BY})",)
     whole = dedup_partitioned.forecast(config, rows)
     if whole is None:
-        whole = Forecast(rows_out=rows, cpu_seconds=rows * WORK.cpu_seconds)
-    cpu = whole.cpu_seconds + packaged * _EMBEDDING_CPU_SECONDS
+        searched = [_SEARCH[method.search][2] for method in methods]
+        work = replace(WORK, memory_bytes=WORK.memory_bytes + max(searched, default=0))
+        whole = work.of(rows, Forecast(rows_out=rows))
+    cpu = whole.cpu_seconds + embedding + searching
     return replace(whole, cpu_seconds=cpu, notes=(*whole.notes, *notes))
+
+
+def _on_this_cpu(embedder: EmbedderConfig) -> bool:
+    return embedder.kind == "minilm" and embedder.device in ("auto", "cpu")
 
 
 class _Decisions:

@@ -49,6 +49,7 @@ _TEXT_BYTES = 100  # of a persona, before anything is read
 # 384 numbers, as with `--rows 100000 --vectors`. Memory is of a task, of its own rows, and of the one that decides.
 _CPU_SECONDS, _SCRATCH_BYTES, _VECTOR_BYTES = 4.5e-6, 640, 1_710
 _EMPTY_TASK_BYTES, _TASK_BYTES, _DECIDING_BYTES = 150_000_000, 1_700, 1
+_CENTROID_BYTES = 98  # a row: of clusters, whose centroids one task finds from 64 vectors for each thousand rows
 
 
 def partitions(stage: Stage[dedup.Config]) -> int | None:
@@ -94,11 +95,13 @@ def forecast(config: dedup.Config, rows: int) -> Forecast | None:
     joins = sum(method.method == "surface" for method in config.methods)
     scratch = rows * (_SCRATCH_BYTES + _VECTOR_BYTES * (len(config.methods) - joins))
     cpu = rows * joins * _CPU_SECONDS
+    by_cluster = any(isinstance(each, dedup.Embedding) and each.search == "clustered" for each in config.methods)
+    centroids = rows * _CENTROID_BYTES if by_cluster else 0
     return Forecast(
         rows_out=rows,
         cpu_seconds=rows * dedup.WORK.cpu_seconds + cpu,
         disk_bytes=round(rows * dedup.WORK.disk_bytes) + scratch,
-        memory_bytes=_EMPTY_TASK_BYTES + rows * _TASK_BYTES // count + rows * _DECIDING_BYTES,
+        memory_bytes=_EMPTY_TASK_BYTES + max(rows * _TASK_BYTES // count + rows * _DECIDING_BYTES, centroids),
         notes=(
             f"by {count:,} partitions: {scratch / 1e9:,.1f} GB of the disk are scratch, {cpu / 3600:,.2f} of the "
             "CPU-hours joins of words (python -m benchmarks.dedup_executors), the others reading and writing shards",

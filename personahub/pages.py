@@ -25,13 +25,25 @@ class Page(NamedTuple):
 def read_page(html: bytes | str) -> Page:
     """The main text of an HTML page, paragraphs as lines; bytes are decoded as the page declares.
 
-    Comments of visitors are no part of it. A page that cannot be parsed has no text.
+    Comments of visitors are no part of it. A page that cannot be parsed has no text. A fragment of a page, such as
+    one `<p>`, is all main text.
     """
+    html = _cut(html)
+    page = _extract(html)
+    is_fragment = b"<body" not in html.lower() if isinstance(html, bytes) else "<body" not in html.lower()
+    if page.text or not is_fragment:
+        return page
+    # Of a single element the parser makes the root, and the extraction looks for the text below a body.
+    whole = b"<html><body>%b</body></html>" % html if isinstance(html, bytes) else f"<html><body>{html}</body></html>"
+    return page._replace(text=_extract(whole).text)
+
+
+def _extract(html: bytes | str) -> Page:
     import trafilatura
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page that it finds empty
     document = trafilatura.bare_extraction(
-        _cut(html), include_comments=False, with_metadata=True, date_extraction_params=_NO_DATE
+        html, include_comments=False, with_metadata=True, date_extraction_params=_NO_DATE
     )
     if document is None:
         return Page("", None, None)

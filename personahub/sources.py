@@ -43,7 +43,7 @@ from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
 from personahub.documents import HubSource, RawDocument, count_rows, extract_pages, read_origin
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ()
 WORK = Work(cpu_seconds=0.00025, disk_bytes=720, measured_by="benchmarks.million")
 

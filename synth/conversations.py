@@ -12,18 +12,20 @@
 
 `assistant`: the opening is the user's first message; the engine `assistant` replies, and the engine
 `speaker` writes the user's next message as the persona, so often that `turns` messages stand in the end.
-`two_personas`: each persona talks to the one that follows it in its shard, the last to the first, and they
-take turns. A conversation in which a turn fails for good is rejected with what it had so far.
+`two_personas`: each persona talks to the one that follows it, the last to the first, whatever the shards, and
+they take turns. One that is followed by itself, as where it is the only one, is rejected as `no_partner`.
+A conversation in which a turn fails for good is rejected with what it had so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice, pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from personahub.core.artifact import Artifact
 from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
@@ -37,7 +39,7 @@ from synth.contracts import Contract, parse_parts, reply_text
 from synth.examples import PROMPTS
 from synth.refusal import is_refusal
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("openings",)
 
 _ROWS_AT_A_TIME = 512  # conversations whose turns are asked for together
@@ -83,9 +85,8 @@ def run(stage: Stage[Config]) -> None:
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
     asking = prompts(config, load_template(config.template, PROMPTS), load_template(config.system, PROMPTS))
-    rows = shard.rows()
-    while batch := list(islice(rows, _ROWS_AT_A_TIME)):
-        open_ones = [_opened(config, row, batch[(i + 1) % len(batch)]) for i, row in enumerate(batch)]
+    opened = _opened(stage, shard)
+    while open_ones := list(islice(opened, _ROWS_AT_A_TIME)):
         for _ in range(config.turns - len(open_ones[0]["messages"])):
             going_on = []
             async for talk, (result,) in shard.generate(open_ones, asking, parse_turn(config), config.attempts):
@@ -102,8 +103,26 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
             shard.write({**talk, "id": content_id("conversation", talk["messages"], talk["opening_id"])})
 
 
-def _opened(config: Config, row: Row, partner: Row) -> Row:
-    """A conversation before its first asked-for turn."""
+def _opened(stage: Stage[Config], shard: CompletionShard) -> Iterator[Row]:
+    """The shard's conversations before their first asked-for turn."""
+    if stage.config.kind == "assistant":
+        yield from (_begun(stage.config, row, row) for row in shard.rows())
+        return
+    for row, partner in pairwise(chain(shard.rows(), _first_after(stage.input("openings"), shard.name))):
+        if partner["id"] == row["id"]:
+            shard.reject(row, Rejected("no_partner", "the persona that follows is this one: a dialogue takes two"))
+        else:
+            yield _begun(stage.config, row, partner)
+
+
+def _first_after(source: Artifact, shard: str) -> Iterator[Row]:
+    """The row that follows the last one of `shard`; after the last of all comes the first."""
+    names = source.shard_names
+    here = names.index(shard) + 1
+    yield from islice(chain.from_iterable(source.read_shard(n, batch_rows=1) for n in names[here:] + names[:here]), 1)
+
+
+def _begun(config: Config, row: Row, partner: Row) -> Row:
     alone = config.kind == "assistant"
     shown = row["persona"] if config.persona else None
     return {

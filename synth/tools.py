@@ -35,7 +35,7 @@ from synth.refusal import is_refusal
 from synth.sandbox import Limits, ProgramResult, Sandbox
 from synth.votes import program_of
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("interfaces",)
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -81,7 +81,7 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 
 
 def parse_code(_: Request, completion: Completion) -> tuple[str, str]:
-    """The last code block of a reply, and the model.
+    """The program of a reply (`synth.votes.program_of`), and the model.
 
     Raises:
         Rejected: `truncated`, `refusal` or `no_code`.

@@ -49,7 +49,7 @@ from synth.validity import check_answer, check_problem
 from synth.vote_judge import VoteJudge, judge_prompts, read, unparsed, with_judgements
 from synth.votes import Counting, Vote, answer_of, cluster_sizes
 
-VERSION = "4"
+VERSION = "5"
 INPUTS = ("solutions",)
 WORK = Work(cpu_seconds=0.00044, memory_bytes=100, measured_by="benchmarks.million")
 

@@ -11,6 +11,7 @@ runs out of time casts no vote, but is there as one.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -89,13 +90,56 @@ class Counting:
         return [replace(vote, cluster=numbers[index]) for index, vote in enumerate(votes)]
 
 
-_CODE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
+# No other mark in the line: one that quotes code within itself is no fence.
+_FENCE = re.compile(r"(?P<before>[^`~]*)(?P<mark>`{3,}|~{3,})(?P<info>[^`~]*)")
+_PYTHON = ("python", "python3", "py")
 
 
 def program_of(text: str) -> str | None:
-    """The program of a PoT sample: its last closed code block."""
-    blocks = _CODE.findall(text)
-    return blocks[-1] if blocks and blocks[-1].strip() else None
+    """The program of a PoT sample: its last closed code block labelled as Python, else its last without a label.
+
+    Blocks of data, shell commands and output stand beside it in many replies.
+    """
+    blocks = [(label, code) for label, code in _code_blocks(text) if code.strip()]
+    programs = [code for label, code in blocks if label in _PYTHON] or [code for label, code in blocks if not label]
+    return programs[-1] if programs else None
+
+
+def _code_blocks(text: str) -> Iterator[tuple[str, str]]:
+    """(label, content) of the closed fenced blocks of Markdown, without their indentation.
+
+    More is taken for a fence than CommonMark does, because models write more: one behind words (`1. So: ```python`),
+    one that closes with words behind it, and one with a label inside of a block that holds no Python.
+    """
+    mark, label = "", ""
+    lines: list[str] = []
+    for line in text.replace("\r\n", "\n").split("\n"):
+        fence = _FENCE.fullmatch(line)
+        if fence is None or not _bounds(fence, mark, label):
+            lines.append(line)
+            continue
+        if mark:
+            code = "\n".join(lines)
+            yield label, textwrap.dedent(code) if code[:1].isspace() else code
+        found = _label(fence["info"])
+        mark = fence["mark"] if found or not mark else ""
+        label, lines = found, []
+
+
+def _bounds(fence: re.Match[str], mark: str, label: str) -> bool:
+    """Whether a fence opens a block or, within one that began with `mark` and `label`, ends it."""
+    found = _label(fence["info"])
+    if not mark:
+        return not fence["before"].strip() or (fence["mark"][0] == "`" and found in ("", *_PYTHON))
+    if fence["before"].strip():
+        return False
+    return fence["mark"].startswith(mark) or (bool(found) and label not in _PYTHON)
+
+
+def _label(info: str) -> str:
+    """The language that an info string names: `python` of `{.python}` and of `Python 3.11 title="a.py"`."""
+    words = re.split(r"[\s:,.={}]+", info.strip(" \t{."), maxsplit=1)
+    return words[0].lower()
 
 
 def _runnable(sample: Row) -> str | None:

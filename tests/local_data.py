@@ -16,6 +16,16 @@ def local_data() -> Path:
     return Path(os.environ.get("PERSONAHUB_TEST_DATA", default))
 
 
+def require_files(*files: Path) -> None:
+    """End a benchmark in one line where a file is missing."""
+    for file in files:
+        if not file.is_file():
+            sys.exit(
+                f"{file} is not there: name a file of your own, or set PERSONAHUB_TEST_DATA to a folder with "
+                "personas/personahub_tool_personas.jsonl, math/test.jsonl, gsm8k/test.jsonl and webtext/documents.jsonl"
+            )
+
+
 if __name__ == "__main__":
     file = local_data() / sys.argv[1]
     print(file if file.is_file() else "")

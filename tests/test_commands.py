@@ -69,6 +69,10 @@ RUN: dict[str, str] = {
     "personahub run configs/quickstart.yaml experiment=pilot stages.sources.config.limit=16 --only solutions": FEW,
     "personahub plan configs/quickstart.yaml --pilot runs/pilot": "",
     "personahub plan configs/paper_math_7b.yaml": "",
+    "personahub run configs/paper_math_7b.yaml experiment=paper_pilot stages.sources.config.limit=300"
+    " stages.held_out.config.held_out=100 --only data": f"{PERSONAS_OF_PAPER} stages.held_out.config.held_out=4"
+    " stages.math.config.path=math.jsonl",
+    "personahub plan configs/paper_math_7b.yaml --pilot runs/paper_pilot": "",
     "personahub run configs/paper_math_7b.yaml --only personas": PERSONAS_OF_PAPER,
     "personahub plan configs/paper_math_7b.yaml stages.sources.config.limit=143000000"
     " stages.related_personas.config.max_new=1000000000": "",
@@ -83,6 +87,7 @@ RUN: dict[str, str] = {
     "personahub run configs/similarity.yaml stages.personas.config.path=PERSONAS.jsonl": "experiment=figure_10"
     " stages.pairs.config.levels=[0.2] stages.pairs.config.tolerance=0.2 stages.pairs.config.pairs_per_level=3",
     "personahub run configs/scaling_small.yaml": f"{FEW} {BRIEF} stages.data.config.test_problems=4 stages.math.config.path=null",
+    "personahub run configs/paper_math_7b.yaml --only data --only similarity --only diversity": WHOLE_PAPER,
     "personahub run configs/paper_math_7b.yaml --only model": WHOLE_PAPER,
     "personahub run configs/paper_math_7b.yaml": WHOLE_PAPER,
     "personahub plan evaluation.yaml": "",

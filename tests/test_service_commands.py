@@ -44,6 +44,7 @@ COMMANDS = (
     "make audit",
     "pytest -m gpu",
     "pip install 'persona-hub-harness[ray]'",
+    "pip install -e '.[train,embed,vllm]'",
 )
 
 
@@ -214,10 +215,11 @@ def test_tests_that_need_a_gpu_run_or_are_skipped() -> None:
 
 @pytest.mark.network
 @pytest.mark.timeout(900)
-def test_pip_would_install_the_extra() -> None:
+@pytest.mark.parametrize("extras", ["ray", "train,embed,vllm"])
+def test_pip_would_install_the_extras(extras: str) -> None:
     """Of this checkout: under its name the package is in no index."""
-    called = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", f"{ROOT}[ray]"]
+    called = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", f"{ROOT}[{extras}]"]
     done = subprocess.run(called, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr
     asked = {each["metadata"]["name"]: each for each in json.loads(done.stdout)["install"]}
-    assert asked["persona-hub-harness"]["requested_extras"] == ["ray"]
+    assert asked["persona-hub-harness"]["requested_extras"] == extras.split(",")

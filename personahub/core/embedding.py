@@ -126,7 +126,8 @@ def embed(
         UserError: a package, model, key or endpoint is missing, or a vector that came back is unusable.
     """
     report = on_progress or (lambda _: None)
-    texts = [config.prompt + text for text in texts]
+    # Half a surrogate pair, as JSON may hold, is no text that a tokenizer takes.
+    texts = [(config.prompt + text).encode("utf-8", "replace").decode() for text in texts]
     if config.kind == "hashing":
         vectors = np.stack([_hash(text, config.dimensions or _HASHING_DIMENSIONS) for text in texts]) if texts else None
         report(len(texts))
@@ -175,6 +176,8 @@ def _encode(texts: list[str], config: EmbedderConfig, report: Callable[[int], ob
     import torch
 
     model = _load(config.kind, config.model, config.revision, config.path, config.device, config.dtype == "int16")
+    if not callable(getattr(model, "tokenizer", None)):  # static embeddings and the like: no batches of tokens
+        return _encode_without_batches(texts, model, report)
     device = model.device.type
     budget = config.batch_tokens or (_TOKENS_ON_CPU if device == "cpu" else 65_536)
     vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
@@ -192,6 +195,16 @@ def _encode(texts: list[str], config: EmbedderConfig, report: Callable[[int], ob
             for rows, found in run(encode, _batches(texts[first : first + _ROWS_PER_SORT], model, budget)):
                 vectors[first + rows] = found
                 report(len(rows))
+    return vectors
+
+
+def _encode_without_batches(texts: list[str], model: Any, report: Callable[[int], object]) -> np.ndarray:
+    """By the model's own means; there are no matrix products that `dtype` could be about."""
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
+    for first in range(0, len(texts), _ROWS_PER_SORT):
+        block = texts[first : first + _ROWS_PER_SORT]
+        vectors[first : first + len(block)] = model.encode(block, show_progress_bar=False)
+        report(len(block))
     return vectors
 
 
@@ -246,16 +259,17 @@ def _load(kind: str, name: str | None, revision: str | None, path: str | None, d
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # of the weights' loading
     try:
-        model = SentenceTransformer(source, device=None if device == "auto" else device, revision=revision).eval()
+        model = SentenceTransformer(source, device=None if device == "auto" else device, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"embedder {source}: cannot be loaded: {one_line(str(error))}") from None
     finally:
         if shown:
             logging.enable_progress_bar()
+    model.float().eval()  # it comes in the dtype that it was saved in
     if int16 and model.device.type == "cpu":
         from personahub.core.linear_int16 import use_int16
 
-        use_int16(model.float())
+        use_int16(model)
     return model
 
 

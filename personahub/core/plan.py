@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from personahub.core.artifact import read_manifest
@@ -26,16 +26,23 @@ class StagePlan:
     work_measured_by: str | None = None
 
 
-def plan_experiment(experiment: Experiment, pilot: Mapping[str, Correction] | None = None) -> list[StagePlan]:
-    """Forecast every stage, in order; the rows of finished stages are counted, not estimated.
+def plan_experiment(
+    experiment: Experiment, pilot: Mapping[str, Correction] | None = None, only: Sequence[str] = ()
+) -> list[StagePlan]:
+    """Forecast the stages, in order; the rows of finished stages are counted, not estimated.
 
     Args:
         experiment: what is to be run.
         pilot: corrections by stage, from a small run of it (`personahub.core.pilot`).
+        only: names of stages to stop at, as in `runner.run_experiment`; none: all.
+
+    Raises:
+        UserError: a name in `only` is unknown.
     """
     rows: dict[str, int | None] = {}
     plans = []
-    for stage in experiment.stages.values():
+    for name in experiment.needed(only) if only else list(experiment.stages):
+        stage = experiment.stages[name]
         plan = _plan_stage(stage, experiment, rows, (pilot or {}).get(stage.name))
         rows[stage.name] = plan.rows
         plans.append(plan)

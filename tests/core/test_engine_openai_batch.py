@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from personahub.core.artifact import open_artifact
 from personahub.core.engines import engine_config, open_engine
@@ -84,6 +87,96 @@ def test_an_endpoint_without_batches_stops_the_run(chaos) -> None:
     assert isinstance(outcome, EngineUnavailable)
     assert "HTTP 404" in str(outcome)
     assert "base_url" in str(outcome)
+
+
+def ask_broken(replies: dict[str, str], folder: Path | None = None) -> tuple[list, int]:
+    """Outcomes of one request to a Batch API some of whose replies are others, and how often it was asked.
+
+    Args:
+        replies: body by method and path below /v1; CUSTOM_ID in it stands for the request's.
+    """
+    asked, custom_id = 0, ""
+    ready = {
+        "POST files": '{"id": "f"}',
+        "POST batches": '{"id": "b"}',
+        "GET batches": '{"data": []}',
+        "GET batches/b": '{"status": "completed", "output_file_id": "o"}',
+    }
+
+    async def handle(http: web.Request) -> web.Response:
+        nonlocal asked, custom_id
+        asked += 1
+        found = re.search(rb'"custom_id": "(\w+)"', await http.read())
+        custom_id = found[1].decode() if found else custom_id
+        path = f"{http.method} {http.path.removeprefix('/v1/')}"
+        return web.Response(text={**ready, **replies}[path].replace("CUSTOM_ID", custom_id))
+
+    async def run() -> list:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        async with TestServer(app) as server:
+            return await asyncio.to_thread(ask, str(server.make_url("/v1")), ["a"], folder)
+
+    return asyncio.run(run()), asked
+
+
+LOGIN = "<html>\n  <h1>Please log in</h1>\n</html>"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("POST files", LOGIN),
+        ("POST files", "{}"),
+        ("POST files", '{"id": 7}'),
+        ("POST batches", LOGIN),
+        ("POST batches", "[]"),
+        ("GET batches/b", LOGIN),
+        ("GET batches/b", '{"id": "b"}'),
+        ("GET batches/b", '{"status": ' + "[" * 100_000),
+        ("GET files/o/content", LOGIN),
+        ("GET files/o/content", '{"response": {}}'),
+        ("GET files/o/content", "[1]"),
+        ("GET files/o/content", "[" * 100_000),
+    ],
+)
+def test_a_reply_that_is_not_the_batch_apis_is_one_line_with_the_address(path: str, body: str) -> None:
+    (outcome,), _ = ask_broken({path: body})
+    assert isinstance(outcome, EngineUnavailable), outcome
+    assert f"/v1/{path.split()[1]}: not what the Batch API answers: {body[:6]}" in str(outcome)
+    assert "\n" not in str(outcome)
+    assert len(str(outcome)) < 500
+
+
+@pytest.mark.parametrize("body", [LOGIN, "{}", '{"data": [{"metadata": {}}]}', '{"data": [7]}'])
+def test_a_list_of_batches_that_cannot_be_read_is_one_line(body: str, tmp_path: Path) -> None:
+    """After a kill between a batch's submission and the note of its id."""
+    ask_broken({"POST batches": LOGIN}, tmp_path)
+    (outcome,), _ = ask_broken({"GET batches": body}, tmp_path)
+    assert isinstance(outcome, EngineUnavailable), outcome
+    assert "batches?limit=100: not what the Batch API answers" in str(outcome)
+    assert "\n" not in str(outcome)
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        ({"status_code": 200, "body": {"error": {"code": 503, "message": "hunter2 is down"}}}, "*** is down"),
+        ({"status_code": 503, "body": {"error": {"message": "hunter2 is down"}}}, "*** is down"),
+        ({"status_code": None, "body": {"error": {"message": "hunter2 is down"}}}, "*** is down"),
+        ("hunter2", "ended badly"),
+    ],
+)
+def test_a_row_that_fails_for_a_while_is_submitted_again_and_shows_no_key(response, said: str, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "hunter2")
+    row = {"custom_id": "CUSTOM_ID", "response": response, "error": "ended badly"}
+    (outcome,), asked = ask_broken({"GET files/o/content": json.dumps(row)})
+    assert isinstance(outcome, RequestRefused), outcome
+    assert outcome.reason == "server_error"
+    assert said in str(outcome)
+    assert "hunter2" not in str(outcome)
+    assert outcome.wasted == (0, 0)
+    assert asked == 4 * 4
 
 
 def test_an_engine_that_opens_anew_finds_its_batches(chaos, tmp_path: Path) -> None:

@@ -42,13 +42,15 @@ async def slow(_http: web.Request) -> web.StreamResponse:
     "failure",
     [
         fixed(lambda: error(500)),
-        fixed(lambda: error(503, **{"Retry-After": "0"})),
+        fixed(lambda: error(503, **{"Retry-After": "0.01"})),
         fixed(lambda: error(529)),
         fixed(lambda: error(408)),
         fixed(lambda: error(429)),
         fixed(lambda: web.Response(text="<html>bad gateway</html>", status=502)),
         fixed(lambda: web.Response(text="not json")),
         fixed(lambda: web.Response(text="[]", content_type="application/json")),
+        fixed(lambda: web.Response(text='{"choices": ' + "[" * 100_000)),
+        fixed(lambda: web.Response(text='{"choices": ' + "[" * 100_000, status=500)),
         fixed(lambda: reply(choices=[])),
         fixed(lambda: reply(choices=[{}])),
         fixed(lambda: reply(choices=[{"message": {"content": "a"}}, {"message": {"content": "b"}}])),
@@ -209,7 +211,6 @@ def test_retry_after_in_all_its_forms():
     assert retry_after({"Retry-After": "2.5"}) == 2.5
     assert retry_after({"retry-after-ms": "250", "Retry-After": "9"}) == 0.25
     assert retry_after({"Retry-After": "soon"}) is None
-    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert (
         3000
         < (
@@ -218,3 +219,88 @@ def test_retry_after_in_all_its_forms():
         )
         <= 3600
     )
+    assert retry_after({}, b"Quota exceeded.\nPlease retry in 10.67s.") == 10.67
+    assert retry_after({"Retry-After": "2"}, b"Please try again in 5 seconds") == 2
+    assert retry_after({}, b"Please try again in 20ms") is None
+
+
+NO_WAITS = [
+    {"Retry-After": "0"},
+    {"Retry-After": "-1"},
+    {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"},
+    {"retry-after-ms": "nan"},
+    {"retry-after-ms": "inf"},
+    {"retry-after-ms": "-5"},
+    {"retry-after-ms": "0", "Retry-After": "0"},
+]
+
+
+@pytest.mark.parametrize("headers", NO_WAITS)
+def test_what_is_no_wait_does_not_switch_the_backoff_off(headers):
+    """A server with a zero, a negative number or the past in its header would get thousands of requests a second."""
+    assert retry_after(headers) is None
+    (outcome,), bodies = talk(failing(*[fixed(lambda: error(503, **headers))] * 99), [request()], max_outage_s=0.7)
+    assert isinstance(outcome, EngineUnavailable)
+    assert 2 <= len(bodies) <= 5
+
+
+GEMINI = {
+    "code": 429,
+    "message": "You exceeded your current quota, please check your plan and billing details. For more information on "
+    "this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits. \n* Quota exceeded for metric: "
+    "generativelanguage.googleapis.com/generate_content_free_tier_requests, limit: 10, model: gemini-2.5-flash\n"
+    "Please retry in 0.3s.",
+    "status": "RESOURCE_EXHAUSTED",
+}
+OPENAI = {
+    "code": "rate_limit_exceeded",
+    "message": "Rate limit reached for m on requests per min. Limit: 3 / min. Please try again in 0.3s. "
+    "Visit https://platform.openai.com/account/billing to add a payment method.",
+}
+
+
+@pytest.mark.parametrize(
+    "body", [[{"error": GEMINI}], {"error": {**GEMINI, "message": "Check billing"}}, {"error": OPENAI}]
+)
+def test_a_limit_per_minute_that_speaks_of_billing_is_waited_for(body):
+    (outcome,), bodies = talk(failing(*[fixed(lambda: web.json_response(body, status=429))] * 2), [request()])
+    assert isinstance(outcome, Completion), outcome
+    assert len(bodies) == 3
+
+
+def test_a_wait_that_is_only_in_the_words_is_kept():
+    started = time.monotonic()
+    (outcome,), _ = talk(failing(fixed(lambda: error(429, "Quota exceeded.\nPlease retry in 0.8s."))), [request()])
+    assert isinstance(outcome, Completion)
+    assert time.monotonic() - started >= 0.8, "the first backoff would be 0.1 s"
+
+
+def test_an_empty_account_is_told_by_its_code_whatever_the_words():
+    body = {"error": {"code": "insufficient_quota", "message": "Add credit, then retry in 5s"}}
+    (outcome,), bodies = talk(failing(fixed(lambda: web.json_response(body, status=429))), [request()])
+    assert isinstance(outcome, EngineUnavailable)
+    assert "no credit left" in str(outcome)
+    assert len(bodies) == 1
+
+
+@pytest.mark.parametrize("code", [502, "503", None, "upstream", 200])
+def test_an_error_that_comes_as_a_200_is_one(code):
+    """Of a gateway that had sent its head already: nothing was paid for, and it is worth as many tries as a 502."""
+    body = {"error": {"code": code, "message": "Provider returned error"}, "choices": []}
+    handler = failing(*[fixed(lambda: web.json_response(body, headers={"Retry-After": "0.01"}))] * 6)
+    (outcome,), bodies = talk(handler, [request()])
+    assert isinstance(outcome, Completion), outcome
+    assert outcome.wasted == (0, 0)
+    assert len(bodies) == 7
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(401, "check the key"), (402, "credit"), (404, "model: m"), (400, "refuses")]
+)
+def test_an_error_that_comes_as_a_200_means_what_its_code_means(code, said):
+    handler = failing(*[fixed(lambda: web.json_response({"error": {"code": code, "message": "no"}}))] * 9)
+    (outcome,), bodies = talk(handler, [request()])
+    assert isinstance(outcome, EngineUnavailable)
+    assert f"HTTP {code}" in str(outcome)
+    assert said in str(outcome)
+    assert len(bodies) <= 2, "only a probe may follow"

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,31 @@ def test_other_bodies_are_asked_anew(chaos, tmp_path: Path) -> None:
     assert main(words(source, target, server.base_url, "--n", "2")) == 0
     assert server.stats()["requests"] == asked + 10
     assert all(len(r["response"]["body"]["choices"]) == 2 for r in read(target))
+
+
+def test_a_failure_that_comes_as_a_200_and_a_reply_nested_without_end_are_asked_again(tmp_path: Path) -> None:
+    fine = {"choices": [{"message": {"content": "fine"}}], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+    bodies = [json.dumps({"error": {"code": 502, "message": "no"}}), "[" * 100_000, json.dumps(fine)]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = bodies.pop(0).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    source = write(tmp_path / "in.jsonl", [row(1)])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert main(words(source, tmp_path / "out.jsonl", f"http://127.0.0.1:{server.server_port}/v1")) == 0
+        server.shutdown()
+    assert bodies == []
+    assert read(tmp_path / "out.jsonl")[0]["response"]["body"] == fine
 
 
 def test_a_server_that_ignores_n_is_caught(chaos, tmp_path: Path, capsys) -> None:

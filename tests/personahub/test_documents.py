@@ -87,6 +87,18 @@ def test_folders_of_pages_and_columns_of_pages_give_the_same_documents(tmp_path:
     assert artifacts["rows"].manifest.counts.rejected == {"duplicate_document": 1, "no_text": 1}
 
 
+@pytest.mark.parametrize(
+    "wrap", ["<p>{}</p>", "<div><p>{}</p></div>", "<span>{}</span>", "{}", "<!-- a --><pre>{}</pre>"]
+)
+def test_a_column_of_single_elements_keeps_their_text(tmp_path: Path, run: Any, wrap: str) -> None:
+    story = STORY.strip()
+    html = wrap.replace("{}", f"{story}<script>var tracker = 'spy';</script>")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"html": html}) + "\n")
+    config = {"path": str(tmp_path / "rows.jsonl"), "text_field": "html", "text_is_html": True}
+    (row,) = run({"rows": {"run": "personahub.sources", "config": config}})["rows"].rows()
+    assert row["text"] == story
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """Serves `tmp_path` on loopback."""

@@ -116,6 +116,48 @@ def test_the_card_tells_counts_models_prompts_licences_cost_and_lineage(problems
         assert said in text, said
 
 
+def test_the_card_of_web_texts_says_from_where_they_are_and_that_no_model_wrote_them(
+    problems: Artifact, tmp_path: Path
+) -> None:
+    text = card(open_artifact(problems.path.parent / "texts"), "me/texts")
+    assert yaml.safe_load(text.split("---")[1])["tags"] == ["persona-hub-harness"]
+    for said in (
+        "**Web texts.**",
+        "from `texts.jsonl`",
+        "- MIT: 1 records",
+        "- not stated: 1 records",
+        "archive 0 (2)",
+    ):
+        assert said in text, said
+    for not_said in (
+        "achine-generated",
+        "written by language models",
+        "models named above",
+        "Personas of",
+        "## Models",
+    ):
+        assert not_said not in text, not_said
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("name", ["personas", "related", "problems"])
+def test_the_card_of_what_models_wrote_says_so(problems: Artifact, name: str) -> None:
+    text = card(open_artifact(problems.path.parent / name))
+    assert "The texts in this data set were written by language models" in text
+    assert "Terms of the models named above" in text
+    assert {"synthetic", "machine-generated"} <= set(yaml.safe_load(text.split("---")[1])["tags"])
+
+
+def test_the_card_of_personas_that_people_wrote(run, tmp_path: Path) -> None:
+    lines = [json.dumps({"persona": f"A {trade} who keeps bees"}) for trade in ("miller", "sailor")]
+    (tmp_path / "own.jsonl").write_text("\n".join(lines))
+    config = {"path": str(tmp_path / "own.jsonl"), "machine_generated": False}
+    text = card(run({"own": {"run": "personahub.load_personas", "config": config}})["own"])
+    assert "**Written by people.**" in text
+    assert "achine-generated" not in text
+    assert "models named above" not in text
+
+
 def test_a_moved_experiment_still_finds_its_stages_and_a_missing_one_is_named(problems: Artifact) -> None:
     moved = problems.path.parent.with_name("moved")
     shutil.copytree(problems.path.parent, moved)

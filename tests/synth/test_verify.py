@@ -11,10 +11,10 @@ import pytest
 from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, REFERENCE, SOLUTIONS
-from synth.sandbox import ProgramResult, Sandbox
+from synth.sandbox import Sandbox
 from synth.simulated.faults import FaultRates
 from synth.verify import Config, Policy, decide
-from synth.votes import Vote, cast_votes, program_of
+from synth.votes import Vote
 
 
 def sandbox_works() -> str:
@@ -106,62 +106,6 @@ def test_more_may_be_asked_of_the_winner() -> None:
     assert decide(Config(require_pot=True), samples_of(3), votes_of([0, 0, 1], "cpc"))[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "program"),
-    [
-        ("Here:\n```python\nprint(1)\n```", "print(1)"),
-        ("```py\nprint(1)\n```\nbetter:\n```Python3\nx = 2\nprint(x)\n```\nDone.", "x = 2\nprint(x)"),
-        ("```\nprint(1)\n```", "print(1)"),
-        ("```python\nprint(1)", None),
-        ("print(1)", None),
-        ("```python\n\n```", None),
-    ],
-)
-def test_the_program_is_the_last_whole_code_block(text: str, program: str | None) -> None:
-    assert program_of(text) == program
-
-
-def test_votes_are_cast_by_boxes_and_printed_lines() -> None:
-    def sample(kind: str, text: str, finish_reason: str = "stop") -> dict:
-        return {"kind": kind, "text": text, "model": "m", "finish_reason": finish_reason}
-
-    code = "```python\nprint(1)\n```"
-    samples = [
-        sample("cot", r"so $\boxed{\frac12}$."),
-        sample("cot", r"so $\boxed{3}$ an", "length"),
-        sample("cot", "The answer is 4."),
-        sample("cot", r"nothing in it: $\boxed{}$."),
-        sample("pot", code),
-        sample("pot", "no program"),
-        sample("pot", code, "length"),
-        sample("pot", code),
-        sample("pot", code),
-        sample("pot", code),
-    ]
-    results = iter(
-        [
-            ProgramResult("ok", "checking\n 1/2 \n\n", "", 0.1),
-            ProgramResult("ok", " \n", "", 0.1),
-            ProgramResult("timeout", "7\n", "", 10),
-            ProgramResult("error", "7\n", "ZeroDivisionError", 0.1),
-        ]
-    )
-    votes = cast_votes(samples, results, "What is 1 / 2?")
-    assert [(vote.answer, vote.status) for vote in votes] == [
-        (r"\frac12", "answered"),
-        (None, "truncated"),
-        (None, "no_answer"),
-        (None, "no_answer"),
-        ("1/2", "answered"),
-        (None, "no_answer"),
-        (None, "truncated"),
-        (None, "no_answer"),
-        (None, "timeout"),
-        (None, "error"),
-    ]
-    assert next(results, None) is None
-
-
 def solved(*samples: tuple[str, str]) -> dict:
     return {
         "id": "problem",
@@ -222,12 +166,14 @@ def test_programs_vote_with_what_they_print(make_artifact, run_module) -> None:
         solved(cot(r"\sqrt{2}\pi"), ("pot", program), ("pot", "```python\n1 / 0\n```")) | {"id": "a"},
         solved(("pot", program), ("pot", program), cot("1")) | {"id": "b"},
         solved(("pot", "```python\nwhile True: pass\n```"), cot("1"), cot("1")) | {"id": "c"},
+        solved(cot("3"), ("pot", "```json\n[1, 2]\n```\n```python\nprint(1 + 2)\n```\nOutput:\n```\n3\n```"), cot("4"))
+        | {"id": "d"},
     ]
     config = {"policy": "two_of_three", "programs": {"timeout_s": 2}, "workers": 1}
     solutions = make_artifact("s", SOLUTIONS, rows, shards=1)
     verified = run_module("synth.verify", config, solutions=solutions)
     kept = {row["id"]: row for row in verified.rows()}
-    assert kept.keys() == {"a", "c"}
+    assert kept.keys() == {"a", "c", "d"}
     assert [vote["status"] for vote in kept["a"]["votes"]] == ["answered", "answered", "error"]
     assert kept["a"]["answer"] == r"\sqrt{2}\pi"
     assert kept["c"]["votes"][0]["status"] == "timeout"

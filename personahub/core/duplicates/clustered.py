@@ -4,8 +4,8 @@
 
 Rows are clustered by k-means, and a row is compared with all rows that have its cluster among
 their nearest eight. What is dropped is right, verified in float64. What is missed is a pair whose
-rows lie in far-apart clusters: `recall` measures it on a sample. Time grows with rows x 8 x the
-size of a cluster, so about with the power 1.5 of the rows.
+rows lie in far-apart clusters: `recall` measures it on a sample. Comparing takes rows x 8 x the size of a
+cluster; finding the nearest clusters takes rows x clusters, so the square of the rows by a small factor.
 
 All pairs above the threshold are held in memory, 24 bytes each: below about 0.8 use
 `embedding.deduplicate`, which compares with the kept rows only.

@@ -7,41 +7,41 @@ takes some places away for a while. What can never work for one request (`Reques
 from what can never work for any (`EngineUnavailable`).
 
 The key is read from the environment when the endpoint opens and goes into one header: it is in no
-config, no error message and no file.
+config, no error message and no file. What a server says is blanked where it repeats the key: its
+words in messages always, a reply that is data only where the key is one, as `EMPTY` or `x` are not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import random
 import sys
 import time
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import yarl
 from pydantic import Field, field_validator, model_validator
 
-from personahub.core.config import EXECUTION, EngineConfig, read_secret
+from personahub.core.config import EXECUTION, EngineConfig
+from personahub.core.engines.address import one_spelling, proxy_of, read_key
 from personahub.core.engines.base import EngineUnavailable, RequestRefused
-from personahub.core.engines.openai_replies import Retry, classify_error, one_line, retry_after
+from personahub.core.engines.openai_replies import Retry, classify_error, one_line, retry_after, status_within
 from personahub.core.engines.pacing import Pacer, Pause, Places
 from personahub.core.engines.wire import Wire
-from personahub.core.errors import UserError
 from personahub.core.price import Price
 from personahub.core.progress import format_seconds
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 _UNREACHABLE_TRIES = 4  # at the very start, 0.2, 0.4 and 0.8 s apart
 _MALFORMED_TRIES = 4  # each of them is paid for
 _LONGEST_BACKOFF_S = 60.0
+_SECRET_CHARACTERS = 16  # that a key has at least; shorter ones stand for none and are words of other texts too
 _OUTAGE_SAID_S = 5.0  # without an answer until a line says so; then after twice as long, and so on
 
 
@@ -70,13 +70,7 @@ class EndpointConfig(EngineConfig):
     @field_validator("base_url")
     @classmethod
     def _one_spelling(cls, value: str) -> str:
-        """The same endpoint has the same identity, and no secret hides in it."""
-        url = urlsplit(value.strip())
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError("a base_url looks like http://127.0.0.1:8000/v1")
-        if url.username or url.password or url.query or url.fragment:
-            raise ValueError("a base_url has no user, password, query or fragment: it is written to files")
-        return f"{url.scheme}://{url.netloc.lower()}{url.path.rstrip('/')}"
+        return one_spelling(value)
 
     @model_validator(mode="after")
     def _limit_has_a_price(self) -> Self:
@@ -88,41 +82,6 @@ class EndpointConfig(EngineConfig):
     def billed(self) -> Price | None:
         """What a million tokens really cost."""
         return self.price
-
-
-def read_key(config: EndpointConfig) -> str | None:
-    """The key from the environment.
-
-    Raises:
-        EngineUnavailable: there is none, or it is none.
-    """
-    if config.api_key_env is None:
-        return None
-    try:
-        key = read_secret(config.api_key_env, config.base_url)
-    except UserError as error:
-        if _is_loopback(config.base_url):
-            return None
-        raise EngineUnavailable(f"{error} (or api_key_env: null, if the endpoint needs none)") from None
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise EngineUnavailable(f"{config.api_key_env}: holds characters that no key has; copy it again")
-    return key
-
-
-def _is_loopback(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _proxy(base_url: str) -> str | None:
-    """The environment's proxy for the endpoint. (aiohttp's `trust_env` would also send ~/.netrc passwords.)"""
-    url = urlsplit(base_url)
-    if _is_loopback(base_url) or urllib.request.proxy_bypass(url.netloc):
-        return None
-    return urllib.request.getproxies().get(url.scheme)
 
 
 @dataclass
@@ -147,7 +106,10 @@ class Endpoint:
 
     def __init__(self, config: EndpointConfig, path: str = "/chat/completions") -> None:
         self.config = config
-        self._key = read_key(config)
+        key = self._key = read_key(config.api_key_env, config.base_url)
+        # As it is, and as JSON may spell it.
+        spellings = {key, key.replace("/", "\\/")} if key and len(key) >= _SECRET_CHARACTERS else set()
+        self._secrets = [spelling.encode() for spelling in spellings]
         self._url = yarl.URL(config.base_url + path)
         self._session: aiohttp.ClientSession | None = None
         self._wire: Wire | None = None
@@ -190,9 +152,7 @@ class Endpoint:
             try:
                 async with self._places:
                     status, headers, reply = await self.post(body)
-                if status != 200:
-                    raise await self.explain(status, headers, reply, accepts)
-                value = read(reply)
+                value = await self._value(read, status, headers, reply, accepts)
             except Retry as failure:
                 failures.add(failure)
                 await self._recover(failure, sent_at, failures)
@@ -209,6 +169,24 @@ class Endpoint:
                 if self._tokens:
                     self._account(*tokens(value), expected)
                 return value, failures.wasted
+
+    async def _value(
+        self,
+        read: Callable[[bytes], T],
+        status: int,
+        headers: Mapping[str, str],
+        reply: bytes,
+        accepts: Callable[[], Awaitable[bool]] | None,
+    ) -> T:
+        """What `read` makes of a reply; raises what it or `explain` says is wrong with it."""
+        if status == 200:
+            try:
+                return read(reply)
+            except (Retry, RequestRefused, EngineUnavailable) as failure:
+                status = status_within(reply)
+                if status == 200:
+                    raise self.blanked(failure) from None
+        raise await self.explain(status, headers, reply, accepts)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -302,9 +280,10 @@ class Endpoint:
     ) -> Exception:
         """What a reply other than a 200 means, see `classify_error`: `Retry`, `RequestRefused`, `EngineUnavailable`."""
         kind, said = classify_error(status, headers, reply)
+        said = self.blank(said)
         where = f"HTTP {status} from {self.config.base_url}: {said}"
         if kind in ("retry", "throttled"):
-            return Retry(where, wait_s=retry_after(headers), throttled=kind == "throttled")
+            return Retry(where, wait_s=retry_after(headers, reply), throttled=kind == "throttled")
         if kind in ("prompt_too_long", "content_filter"):
             return RequestRefused(kind, said)
         if kind == "refused" and accepts is not None and await accepts():
@@ -332,7 +311,7 @@ class Endpoint:
     async def post(
         self, data: bytes | aiohttp.FormData | None, url: yarl.URL | None = None, method: str = "POST"
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of one reply; the key, should the server repeat it, is blanked.
+        """Status, headers and body of one reply. A key that is a secret is blanked in it, should the server repeat it.
 
         Raises:
             Retry: no whole reply came.
@@ -361,13 +340,24 @@ class Endpoint:
         except aiohttp.ClientError as error:
             raise Retry(f"the connection broke off ({type(error).__name__})") from None
         self._reached = True
-        if self._key:
-            reply = reply.replace(self._key.encode(), b"***")
+        for secret in self._secrets:
+            reply = reply.replace(secret, b"***")
         return status, headers, reply
+
+    def blank(self, said: str) -> str:
+        """A server's words as they may be shown: without the key, however short."""
+        return said.replace(self._key, "***") if self._key else said
+
+    def blanked(self, failure: E) -> E:
+        """The same failure, with `blank` over what it says."""
+        failure.args = tuple(self.blank(arg) if isinstance(arg, str) else arg for arg in failure.args)
+        if isinstance(failure, Retry | RequestRefused):
+            failure.detail = self.blank(failure.detail)
+        return failure
 
     def _open_session(self) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=min(30, self.config.timeout_s))
-        proxy = _proxy(self.config.base_url)
+        proxy = proxy_of(self.config.base_url)
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
             proxy=proxy,

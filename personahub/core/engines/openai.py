@@ -24,7 +24,7 @@ from pydantic import Field
 
 from personahub.core.engines.base import Completion, EngineUnavailable, Message, Request, Sampling
 from personahub.core.engines.endpoint import Endpoint, EndpointConfig
-from personahub.core.engines.openai_replies import Retry, classify_error, read_completions, retry_after
+from personahub.core.engines.openai_replies import Retry, read_completions, read_error, status_within
 
 _NOT_EXTRA = frozenset({"model", "messages", "n", "stream"})
 
@@ -70,7 +70,7 @@ class OpenAIEngine:
             lambda reply: read_completions(reply, model, characters, n),
             _tokens,
             n * request.sampling.max_tokens,
-            lambda: self._accepts(request),
+            lambda: self._accepts(request, n),
         )
         if wasted != (0, 0):
             completions[0] = completions[0].after_waste(wasted)
@@ -79,22 +79,33 @@ class OpenAIEngine:
     async def close(self) -> None:
         await self._endpoint.close()
 
-    async def _accepts(self, request: Request) -> bool:
-        """Whether a minimal prompt passes with the same parameters: tells a bad prompt from a bad configuration."""
-        probe = self._bodies.parameters(request.sampling, request.json_schema)
-        fixed = json.dumps(probe, sort_keys=True)
-        if fixed not in self._accepted:
-            probe["messages"] = [Message(role="user", content="Hi")]
-            if self._bodies.limit in probe:
-                probe[self._bodies.limit] = 16
-            status, headers, reply = await self._endpoint.post(json.dumps(probe).encode())
-            if status != 200:
-                kind, said = classify_error(status, headers, reply)
-                if kind in ("retry", "throttled"):
-                    raise Retry(f"HTTP {status}: {said}", wait_s=retry_after(headers), throttled=kind == "throttled")
-                return False
+    async def _accepts(self, request: Request, n: int) -> bool:
+        """Whether a minimal prompt passes with the same parameters: tells a bad prompt from a bad configuration.
+
+        Raises:
+            EngineUnavailable: it passes where one completion is asked for instead of `n`.
+            Retry: the endpoint does not say now.
+        """
+        refused = await self._try(self._bodies.probe(request, n))
+        if refused and n > 1 and not await self._try(self._bodies.probe(request)):
+            where = self.config.base_url
+            raise EngineUnavailable(f"{where} refuses n={n}: {refused} (set use_n: false on the engine)")
+        return not refused
+
+    async def _try(self, probe: dict[str, Any]) -> str:
+        """The endpoint's words if it refuses the request `probe`, empty if it takes it."""
+        fixed = json.dumps({**probe, "seed": "seed" in probe}, sort_keys=True)
+        if fixed in self._accepted:
+            return ""
+        status, headers, reply = await self._endpoint.post(json.dumps(probe).encode())
+        status = status_within(reply) if status == 200 else status
+        if status == 200:
             self._accepted.add(fixed)
-        return True
+            return ""
+        failure = await self._endpoint.explain(status, headers, reply)
+        if isinstance(failure, Retry):
+            raise failure
+        return self._endpoint.blank(read_error(reply)[1]) or f"HTTP {status}"
 
 
 def _tokens(completions: Sequence[Completion]) -> tuple[int, int]:
@@ -127,8 +138,19 @@ class Bodies:
         several = f', "n": {n}' if n > 1 else ""
         return f'{begin}{seed}{several}, "messages": {request.messages_json}}}'.encode()
 
+    def probe(self, request: Request, n: int = 1) -> dict[str, Any]:
+        """A short and cheap request with the parameters of another."""
+        probe = self.parameters(request.sampling, request.json_schema)
+        if "seed" not in request.sampling.extra:
+            probe["seed"] = request.seed
+        if n > 1:
+            probe["n"] = n
+        if self.limit in probe:
+            probe[self.limit] = 16
+        return {**probe, "messages": [Message(role="user", content="Hi")]}
+
     def parameters(self, sampling: Sampling, json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The body without its seed and messages.
+        """The body without its seed, n and messages.
 
         Raises:
             EngineUnavailable: `sampling.extra` names what is not a sampling parameter.

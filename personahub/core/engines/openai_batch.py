@@ -25,18 +25,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import aiohttp
 import yarl
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from personahub.core.artifact import replacing, write_json
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
 from personahub.core.engines.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.openai import Bodies
-from personahub.core.engines.openai_replies import Retry, classify_error, one_line, read_completions
+from personahub.core.engines.openai_replies import Retry, classify_error, one_line, read_completions, status_within
 from personahub.core.price import Price
 
 _TRIES = 4  # of one request, each in another batch
@@ -70,6 +70,32 @@ def open_engine(config: Config) -> OpenAIBatchEngine:
         EngineUnavailable: the key is not in the environment.
     """
     return OpenAIBatchEngine(config)
+
+
+class _Named(BaseModel):
+    """A file or a batch at the provider, as far as it is read."""
+
+    id: str
+    metadata: Any = None
+
+
+class _Page(BaseModel):
+    """Batches of the account."""
+
+    data: list[_Named]
+    has_more: bool | None = None
+
+
+class _State(BaseModel):
+    """How far a batch is."""
+
+    status: str
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: Any = None
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(eq=False)
@@ -193,23 +219,50 @@ class OpenAIBatchEngine:
                 batch.batch_id = await self._submit(batch.name, content)
             self._note(batch)
         wait = min(1.0, self.config.poll_s)
-        while (state := json.loads(await self._call("GET", f"batches/{batch.batch_id}")))["status"] not in _OVER:
+        path = f"batches/{batch.batch_id}"
+        while (state := self._parse(_State, path, await self._call("GET", path))).status not in _OVER:
             await asyncio.sleep(wait)
             wait = min(self.config.poll_s, 1.5 * wait)
-        if state["status"] in ("failed", "cancelled") and not state.get("output_file_id"):
+        if state.status in ("failed", "cancelled") and not state.output_file_id:
             self._forget(batch)
-            said = one_line(json.dumps(state.get("errors") or {}))
+            said = self._endpoint.blank(one_line(json.dumps(state.errors or {})))
             raise EngineUnavailable(
-                f"{self.config.base_url}: {batch.batch_id} {state['status']}: {said}. Run again to submit it anew"
+                f"{self.config.base_url}: {batch.batch_id} {state.status}: {said}. Run again to submit it anew"
             )
         rows: dict[str, dict[str, Any]] = {}
-        for file in ("output_file_id", "error_file_id"):
-            if file_id := state.get(file):
-                for line in (await self._call("GET", f"files/{file_id}/content")).splitlines():
-                    if line.strip():
-                        row = json.loads(line)
-                        rows[row["custom_id"]] = row
+        for file_id in (state.output_file_id, state.error_file_id):
+            if file_id:
+                rows |= await self._rows(f"files/{file_id}/content")
         batch.rows = rows
+
+    async def _rows(self, path: str) -> dict[str, dict[str, Any]]:
+        """The rows of an output file by custom id."""
+        rows = {}
+        for line in (await self._call("GET", path)).splitlines():
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                    rows[row["custom_id"]] = row
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    raise self._unreadable(path, line) from None
+        return rows
+
+    def _parse(self, shape: type[M], path: str, reply: bytes) -> M:
+        """A reply of the Batch API.
+
+        Raises:
+            EngineUnavailable: it is none, but the login page of a proxy, for example.
+        """
+        try:
+            return shape.model_validate_json(reply)
+        except ValidationError:
+            raise self._unreadable(path, reply) from None
+
+    def _unreadable(self, path: str, reply: bytes) -> EngineUnavailable:
+        where, said = f"{self.config.base_url}/{path}", self._endpoint.blank(one_line(reply))
+        return EngineUnavailable(
+            f"{where}: not what the Batch API answers: {said}. Check base_url; run again to resume"
+        )
 
     async def _submit(self, name: str, content: bytes) -> str:
         def form() -> aiohttp.FormData:
@@ -218,9 +271,9 @@ class OpenAIBatchEngine:
             data.add_field("file", content, filename=f"{name}.jsonl", content_type="application/jsonl")
             return data
 
-        uploaded = json.loads(await self._call("POST", "files", form))
+        uploaded = self._parse(_Named, "files", await self._call("POST", "files", form))
         order = {
-            "input_file_id": uploaded["id"],
+            "input_file_id": uploaded.id,
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
             "metadata": {"personahub": name},
@@ -228,19 +281,20 @@ class OpenAIBatchEngine:
         body = json.dumps(order).encode()
         # A try that broke off may have been heard: look before the next one.
         made = await self._call("POST", "batches", lambda: body, before_again=lambda: self._find(name))
-        return made if isinstance(made, str) else json.loads(made)["id"]
+        return made if isinstance(made, str) else self._parse(_Named, "batches", made).id
 
     async def _find(self, name: str) -> str | None:
         """The id of the batch that was submitted under this name."""
         after = ""
         while True:
-            page = json.loads(await self._call("GET", f"batches?limit=100{after}"))
-            for batch in page["data"]:
-                if (batch.get("metadata") or {}).get("personahub") == name:
-                    return batch["id"]
-            if not page.get("has_more") or not page["data"]:
+            path = f"batches?limit=100{after}"
+            page = self._parse(_Page, path, await self._call("GET", path))
+            for batch in page.data:
+                if isinstance(batch.metadata, dict) and batch.metadata.get("personahub") == name:
+                    return batch.id
+            if not page.has_more or not page.data:
                 return None
-            after = f"&after={page['data'][-1]['id']}"
+            after = f"&after={page.data[-1].id}"
 
     async def _call(
         self,
@@ -285,12 +339,18 @@ class OpenAIBatchEngine:
         if row is None:
             raise Retry(f"{batch.batch_id} ended without it")
         response = row.get("response")
-        if not response:
-            raise Retry(one_line(json.dumps(row.get("error"))))
-        body = json.dumps(response.get("body")).encode()
-        if response.get("status_code") == 200:
-            return read_completions(body, self.config.model, len(request.messages_json))
-        kind, said = classify_error(response.get("status_code", 500), {}, body)
+        if not isinstance(response, dict):
+            raise Retry(self._endpoint.blank(one_line(json.dumps(row.get("error")))))
+        body, status = json.dumps(response.get("body")).encode(), response.get("status_code")
+        if status == 200:
+            try:
+                return read_completions(body, self.config.model, len(request.messages_json))
+            except (Retry, RequestRefused, EngineUnavailable) as failure:
+                status = status_within(body)
+                if status == 200:
+                    raise self._endpoint.blanked(failure) from None
+        kind, said = classify_error(status if isinstance(status, int) else 500, {}, body)
+        said = self._endpoint.blank(said)
         if kind in ("retry", "throttled"):
             raise Retry(said)
         raise RequestRefused(kind if kind in ("prompt_too_long", "content_filter") else "bad_request", said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,9 @@ _TOO_LONG = re.compile(
 )
 _FILTERED = re.compile(r"content.?(filter|policy|management)|moderation|safety|flagged", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded your current quota", re.IGNORECASE)
-
+# A limit per minute or day that speaks of quotas and billing all the same (Gemini, OpenAI's free tier).
+_COMES_BACK = re.compile(r"RESOURCE_EXHAUSTED|(retry|try again) in", re.IGNORECASE)
+_WAIT = re.compile(r"(?:retry|try again) in (\d+(?:\.\d+)?) ?(?:s|sec|seconds?)\b", re.IGNORECASE)
 
 _WHOLE = frozenset({None, "stop", "length", "eos", "end_turn"})  # finish reasons of completions as they should be
 
@@ -75,10 +78,11 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
         for choice, text in zip(choices, texts, strict=True):
             _check_choice(choice, text, body, paid)
         weights = [len(text or "") for text in texts]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         unread = f"a reply that is not one chat completion: {one_line(body)}"
         raise Retry(unread, paid=(-(-prompt_characters // 4), 0)) from None
-    name = str(reply.get("model") or model)
+    named = reply.get("model")
+    name = named if named and isinstance(named, str) else model
     completions = []
     for choice, text, tokens in zip(choices, texts, _share_out(paid[1], weights), strict=True):
         completions.append(
@@ -121,10 +125,11 @@ def _share_out(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
-    """Tokens with their log-probabilities, from the chat API's `logprobs` object."""
-    if not isinstance(reported, dict) or not isinstance(reported.get("content"), list):
+    """Tokens with their log-probabilities, from the chat API's `logprobs` object; None if it is of another shape."""
+    try:
+        return [(str(item["token"]), float(item["logprob"])) for item in reported["content"]]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return [(str(item["token"]), float(item["logprob"])) for item in reported["content"]]
 
 
 def _count(tokens: Any, characters: int) -> int:
@@ -135,13 +140,31 @@ def read_error(body: bytes) -> tuple[str, str]:
     """Code and message of an error body in any of the shapes in use; the body itself if it has none."""
     try:
         reply = json.loads(body)
-    except ValueError:
+        if isinstance(reply, list) and len(reply) == 1:  # Gemini's
+            (reply,) = reply
+        error = reply.get("error", reply) if isinstance(reply, dict) else reply
+        if not isinstance(error, dict):
+            return "", one_line(str(error))
+        code = f"{error.get('code') or ''} {error.get('type') or ''}".strip()
+        return code, one_line(str(error.get("message") or error.get("detail") or body.decode("utf-8", "replace")))
+    except (ValueError, RecursionError):
         return "", one_line(body)
-    error = reply.get("error", reply) if isinstance(reply, dict) else reply
-    if not isinstance(error, dict):
-        return "", one_line(str(error))
-    code = f"{error.get('code') or ''} {error.get('type') or ''}".strip()
-    return code, one_line(str(error.get("message") or error.get("detail") or body.decode("utf-8", "replace")))
+
+
+def status_within(body: bytes) -> int:
+    """The status of a failure that came as a 200, 502 if it names none; 200 for any other body.
+
+    A gateway that has sent its head before the model behind it fails (OpenRouter) puts an `error`,
+    with the status as its `code`, in the place of `choices`. Nothing was answered or paid for.
+    """
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        return 200
+    if not isinstance(reply, dict) or not reply.get("error") or reply.get("choices"):
+        return 200
+    code = str(reply["error"].get("code")) if isinstance(reply["error"], dict) else ""
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 502
 
 
 def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
@@ -152,7 +175,7 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tupl
     """
     code, message = read_error(body)
     said = f"{code} {message}"
-    if status == 402 or (status == 429 and _NO_CREDIT.search(said)):
+    if status == 402 or (status == 429 and _is_out_of_credit(code, message, body)):
         return "no_credit", message
     if status == 429:
         return "throttled", message
@@ -171,23 +194,46 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tupl
     return "refused", message
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, from `retry-after-ms`, or `Retry-After` in seconds or as a date.
+def _is_out_of_credit(code: str, message: str, body: bytes) -> bool:
+    """Whether a 429 means an account that is empty and not one that is fast. Words count where no code says it."""
+    if "insufficient_quota" in code:
+        return True
+    comes_back = _COMES_BACK.search(body.decode("utf-8", "replace"))  # all of it: the message is cut
+    return comes_back is None and _NO_CREDIT.search(f"{code} {message}") is not None
 
-    A date counts from the reply's own `Date`, where it has one: this machine's clock may be wrong.
+
+def retry_after(headers: Mapping[str, str], body: bytes = b"") -> float | None:
+    """Seconds that the server asks to wait, from `retry-after-ms`, `Retry-After`, or the body's words "retry in 9.5s".
+
+    None where it does not say, or says what is no wait (0, the past): who took that at its word
+    would ask again without any pause.
     """
+    said = (_header_milliseconds(headers), _header_seconds(headers), _worded_seconds(body))
+    return next((seconds for seconds in said if seconds is not None and 0 < seconds < math.inf), None)
+
+
+def _header_milliseconds(headers: Mapping[str, str]) -> float | None:
     try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("Retry-After")
-        if value is None:
-            return None
-        if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
-            return float(value)
+        return float(headers.get("retry-after-ms", "")) / 1000  # not [...]: of `http.client`'s headers that is None
+    except ValueError:
+        return None
+
+
+def _header_seconds(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds or as a date, which counts from the reply's own `Date`: this machine's clock may be wrong."""
+    value = headers.get("Retry-After", "")
+    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+        return float(value)
+    try:
         now = email.utils.parsedate_to_datetime(headers["Date"]).timestamp() if "Date" in headers else time.time()
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+        return email.utils.parsedate_to_datetime(value).timestamp() - now
     except (ValueError, OverflowError):
         return None
+
+
+def _worded_seconds(body: bytes) -> float | None:
+    found = _WAIT.search(body.decode("utf-8", "replace"))
+    return float(found[1]) if found else None
 
 
 def one_line(text: str | bytes, most: int = 300) -> str:
