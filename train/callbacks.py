@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from personahub.core.errors import UserError
 from personahub.core.progress import Progress
 from personahub.core.stage import Stage
+from train.checkpoints import last_whole_checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,6 +68,10 @@ class StageLog(TrainerCallback):
     * `train/peak_memory_gb`: the most that this process had on its device (`max_memory_allocated`),
       or on a CPU, that it had resident.
 
+    A log is made before every save and after the last step, too, so that no weights are saved that a
+    loss or a gradient which is not finite has spoiled: `on_log` ends the training there, on all ranks,
+    for transformers takes the mean of the loss over them first, and the gradient's norm is of all.
+
     Every event comes as (arguments, state, control).
     """
 
@@ -87,14 +94,22 @@ class StageLog(TrainerCallback):
             self._bar = self._open.enter_context(bar)
         self._clock = time.monotonic()
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
+    def on_step_end(self, *event: Any, **_: Any) -> None:
+        state: TrainerState = event[1]
+        control: TrainerControl = event[2]  # transformers' own callback has set it before
+        control.should_log |= control.should_save or state.global_step >= state.max_steps
         if self._bar is not None:
             self._bar.update(1)
+
+    def on_epoch_end(self, *event: Any, **_: Any) -> None:
+        control: TrainerControl = event[2]
+        control.should_log |= control.should_save
 
     def on_log(self, *event: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:  # the summary at the end of training
             return
         state: TrainerState = event[1]
+        self._refuse_divergence(event[0], state.global_step, logs)
         now = time.monotonic()
         tokens = logs.get("num_tokens", 0.0)  # TRL counts anew in every process
         rate = (tokens - self._tokens) / max(now - self._clock, 1e-9)
@@ -103,6 +118,20 @@ class StageLog(TrainerCallback):
         self._tokens, self._clock = tokens, now
         numbers = {f"train/{name}": float(value) for name, value in logs.items()}
         self._stage.log({**numbers, **self._speed(rate)}, step=state.global_step)
+
+    def _refuse_divergence(self, args: TrainingArguments, step: int, logs: dict[str, Any]) -> None:
+        # Under float16 a gradient that overflows is no harm: the scaler leaves that step out.
+        names = ("loss",) if args.fp16 else ("loss", "grad_norm")
+        spoiled = [f"{name} is {logs[name]}" for name in names if not math.isfinite(logs.get(name, 0.0))]
+        if not spoiled:
+            return
+        whole = last_whole_checkpoint(self._stage.path / "checkpoints")
+        there = "there is no checkpoint" if whole is None else f"the last whole checkpoint, {whole}, is from before"
+        raise UserError(
+            f"{self._stage.name}: training has diverged: at step {step} the {' and the '.join(spoiled)} (learning rate "
+            f"{logs['learning_rate']:g}); {there}. The same command would only come here again: begin anew with a lower "
+            f"sft.learning_rate or a longer sft.warmup_steps, and run --redo {self._stage.name}"
+        )
 
     def _speed(self, rate: float) -> dict[str, float]:
         numbers = {"train/tokens_per_second": round(rate, 1), "train/peak_memory_gb": round(peak_memory_gb(), 3)}

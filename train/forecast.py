@@ -19,6 +19,8 @@ from train.memory import (
 )
 from train.model_files import is_local
 
+_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
+
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """Tokens, FLOPs, GPU-hours and memory, from the model's shape and what `plan` supposes.
@@ -38,6 +40,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
         f"{tokens:.3g} tokens of {shape.parameters / 1e9:.2f}B parameters = {flops:.3g} FLOPs, {hours:,.1f} GPU-hours "
         f"at {plan.mfu:.0%} of {plan.peak_tflops:g} TFLOP/s ({hours / plan.gpus:,.1f} h on {plan.gpus} GPUs)",
         *_memory_notes(config, shape),
+        *_disk_notes(config, shape),
     )
     return Forecast(rows_out=0, gpu_hours=hours, disk_bytes=round(_disk_bytes(config, shape)), notes=notes)
 
@@ -142,13 +145,28 @@ def _with_sft(config: Config, changes: Mapping[str, Any]) -> Config:
 
 def _disk_bytes(config: Config, shape: ModelShape) -> float:
     """Checkpoints that lie beside one another for a moment, and the finished model; see `limits.refuse_full_disk`."""
+    kept, one = _checkpoints(config, shape)
+    models = 1 if config.validation is None else 3
+    return kept * one + models * _WEIGHT_BYTES[config.model.dtype] * shape.parameters
+
+
+def _checkpoints(config: Config, shape: ModelShape) -> tuple[int, float]:
+    """How many there are at a time, and the bytes of one; with several GPUs as FSDP saves it, the weights twice."""
     setup = training_setup(config, shape)
-    size = 4 if setup.weights == "float32" else 2
+    size = _WEIGHT_BYTES[setup.weights]
     trained = shape.parameters if setup.trained_parameters is None else setup.trained_parameters
     try:
         state = optimizer_bytes(setup.optimizer, size)
     except UserError:
         state = 2.0 * size
-    kept = config.sft_execution.get("save_total_limit", 2) + 1
-    models = 1 if config.validation is None else 3
-    return kept * (size + state) * trained + models * size * shape.parameters
+    copies = 2 if setup.shards > 1 else 1
+    return config.sft_execution.get("save_total_limit", 2) + 1, (copies * size + state) * trained
+
+
+def _disk_notes(config: Config, shape: ModelShape) -> list[str]:
+    if config.plan.gpus == 1:
+        return []
+    kept, one = _checkpoints(config, shape)
+    return [
+        f"disk: {kept} checkpoints of {one / 1e9:.1f} GB at a time: FSDP saves the weights twice, and the optimizer"
+    ]

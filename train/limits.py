@@ -50,16 +50,28 @@ def refuse_full_disk(config: Config, trainer: SFTTrainer, folder: Path) -> None:
 
 
 def checkpoint_bytes(config: Config, trainer: SFTTrainer) -> float:
-    """Weights (of an adapter, under LoRA) and optimizer, as transformers saves them."""
-    assert trainer.model is not None  # noqa: S101
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    weights = trained if config.lora is not None else sum(p.numel() for p in trainer.model.parameters())
+    """Weights (of an adapter, under LoRA) and optimizer, as transformers saves them: under FSDP the weights twice."""
+    trained, every = parameters(trainer, trained=True), parameters(trainer)
+    weights = trained if config.lora is not None else every
     size = 4 if config.model.dtype == "float32" else 2
     try:
         state = optimizer_bytes(_optimizer_name(trainer), size)
     except UserError:  # an optimizer that the plan does not know: as large as Adam's
         state = 2.0 * size
-    return size * weights + state * trained
+    return (2 if _saves_twice(trainer) else 1) * size * weights + state * trained
+
+
+def parameters(trainer: SFTTrainer, trained: bool = False) -> int:
+    """How many there are, or are trained. ZeRO-3 leaves empty tensors behind, which know their size."""
+    assert trainer.model is not None  # noqa: S101
+    counted = [p for p in trainer.model.parameters() if p.requires_grad or not trained]
+    return sum(getattr(p, "ds_numel", p.numel()) for p in counted)
+
+
+def _saves_twice(trainer: SFTTrainer) -> bool:
+    """FSDP's whole state is written as model.safetensors and as pytorch_model_fsdp.bin, from which it resumes."""
+    plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
+    return plugin is not None and "FULL" in str(plugin.state_dict_type)
 
 
 def _optimizer_name(trainer: SFTTrainer) -> str:
@@ -68,10 +80,9 @@ def _optimizer_name(trainer: SFTTrainer) -> str:
 
 def model_bytes(config: Config, trainer: SFTTrainer) -> float:
     """`model/`, and with validation `best/` beside it and being replaced."""
-    assert trainer.model is not None  # noqa: S101
     size = 4 if config.model.dtype == "float32" else 2
     copies = 1 if config.validation is None else 3
-    return float(copies * size * sum(p.numel() for p in trainer.model.parameters()))
+    return float(copies * size * parameters(trainer))
 
 
 def warn_of_small_gpu(config: Config, base: str) -> None:

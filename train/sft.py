@@ -12,8 +12,8 @@
 how often (saving, logging, data loading, sharding) are left out of the fingerprint. The artifact's
 `model/` holds the last weights with tokenizer, chat template, generation config and a model card;
 with `validation`, `best/` holds those that solved most of a fixed slice of problems. A run that was
-killed goes on from the last whole checkpoint; from there its losses are those of an undisturbed run
-(the mean that is logged is the same, too, where `save_steps` is a multiple of `logging_steps`).
+killed goes on from the last whole checkpoint; from there its losses are those of an undisturbed run.
+A training that diverges to NaN is an error, before anything of it is saved.
 docs/training.md says what is checked, how to launch on more GPUs, and why which hyperparameters.
 """
 
@@ -36,7 +36,7 @@ from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
 from train.config import Config
 from train.environment import is_main_rank, silence_progress_bars, stay_offline
 from train.forecast import forecast
-from train.limits import explain_full_disk, explain_out_of_memory, refuse_full_disk, warn_of_small_gpu
+from train.limits import explain_full_disk, explain_out_of_memory, parameters, refuse_full_disk, warn_of_small_gpu
 from train.memory import shape_of_folder
 from train.model_files import BEST, MODEL, greedy_generation, is_local, model_card, publish, remove, save_model
 from train.tokens import TokenStats, load_tokens, write_tokens
@@ -250,15 +250,13 @@ def _results(stage: Stage[Config], trainer: SFTTrainer, stats: TokenStats) -> di
 
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     last = losses[-max(1, len(losses) // 10) :]
-    assert trainer.model is not None  # noqa: S101
-    parameters = list(trainer.model.parameters())
     results = {
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch or 0.0, 4),
         "first_loss": round(losses[0], 5) if losses else None,
         "final_loss": round(sum(last) / len(last), 5) if losses else None,
-        "parameters": sum(p.numel() for p in parameters),
-        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters": parameters(trainer),
+        "trained_parameters": parameters(trainer, trained=True),
         **asdict(stats),
     }
     if (best := best_evaluation(stage.path)) is not None:
@@ -299,7 +297,9 @@ def _write_model(
 ) -> None:
     """Whole weights, tokenizer, generation config and card. Under LoRA the adapter, and its sum with the base."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    weights = trainer.accelerator.get_state_dict(trainer.model)  # sharded ones are gathered by all ranks together
+    # All ranks gather sharded weights together; ZeRO-3's engine does it, which is not the model that it wraps.
+    sharded = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
+    weights = trainer.accelerator.get_state_dict(sharded)
     if not is_main_rank():
         return
     ends = model.generation_config.eos_token_id

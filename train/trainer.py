@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from train.config import ModelConfig
 from train.trainer_config import lora_config
 
 if TYPE_CHECKING:
+    from accelerate import FullyShardedDataParallelPlugin
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
@@ -67,4 +69,21 @@ def build_trainer(
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{base}: no trainer could be built: {str(error).splitlines()[0]}") from None
     trainer.remove_callback(PrinterCallback)
+    plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
+    if plugin is not None and plugin.fsdp_version == 2:
+        reduce_in_float32(plugin)
     return trainer
+
+
+def reduce_in_float32(plugin: FullyShardedDataParallelPlugin) -> None:
+    """Have FSDP2 sum gradients over devices, and hand out losses, in float32; products stay as they are.
+
+    accelerate takes the dtype of the products for all three. It reads the policy as it shards the
+    model, which the trainer has it do when training begins.
+    """
+    import torch
+
+    policy: Any = plugin.mixed_precision_policy
+    if policy is not None:
+        policy = replace(policy, reduce_dtype=torch.float32, output_dtype=torch.float32)
+        plugin.mixed_precision_policy = policy

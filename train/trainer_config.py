@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -51,6 +52,7 @@ _RESERVED = {
     "completion_only_loss": "the loss is always on the completion alone",
     "assistant_only_loss": "the loss is always on the completion alone",
     "truncation_mode": "an example that is too long keeps its start",
+    "logging_nan_inf_filter": "a loss that is not finite ends the training",
     "push_to_hub": "publish the finished `model/` folder yourself",
 }
 
@@ -137,11 +139,18 @@ def sft_config(values: Mapping[str, Any], folder: Path, seed: int, on_cpu: bool)
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": on_cpu,
+        "logging_nan_inf_filter": False,  # it would log a diverged training's loss as that of the step before, or 0
     }
     try:
-        return SFTConfig(**{"save_total_limit": 2, **values, **ours})
+        config = SFTConfig(**{"save_total_limit": 2, **values, **ours})
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"sft: TRL refuses these values: {_first_line(error)}") from None
+    if config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        # Else FSDP keeps the whole gradient on every device, in bf16, from one micro-step to the next.
+        accelerator: Any = config.accelerator_config
+        given = accelerator.gradient_accumulation_kwargs or {}
+        accelerator.gradient_accumulation_kwargs = {"sync_each_batch": True, **given}
+    return config
 
 
 def lora_config(values: Mapping[str, Any]) -> LoraConfig:

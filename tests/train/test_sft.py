@@ -116,6 +116,43 @@ def test_killed_run_resumes_with_the_losses_of_an_undisturbed_one(
     assert not checkpoints.exists()
 
 
+def test_mean_of_a_log_does_not_depend_on_where_a_run_was_killed(
+    train: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = {"max_steps": 8, "save_steps": 3, "logging_steps": 4}
+    undisturbed = train("undisturbed", sft=apart)
+    assert list(losses(undisturbed.path)) == [3, 4, 6, 8]
+    with monkeypatch.context() as patch:
+        interrupt_at(4, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed", sft=apart)
+    assert losses(train("killed", sft=apart).path) == losses(undisturbed.path)
+
+
+@pytest.mark.parametrize(
+    ("sft", "step", "checkpoint"),
+    [
+        ({"logging_steps": 1, "save_steps": 1}, 2, r"the last whole checkpoint, .*checkpoint-1, is from before"),
+        ({"logging_steps": 500, "save_steps": 3}, 3, "there is no checkpoint"),
+        ({"logging_steps": 500, "save_strategy": "no"}, 6, "there is no checkpoint"),
+    ],
+    ids=["at the next log", "before a save", "at the end"],
+)
+def test_diverged_training_is_an_error_and_leaves_no_spoiled_weights(
+    sft: dict[str, Any], step: int, checkpoint: str, train: Make, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    with pytest.raises(
+        UserError,
+        match=rf"diverged: at step {step} the loss is nan .*learning rate .*; {checkpoint}\..*lower .*--redo sft",
+    ):
+        train(sft={**sft, "learning_rate": 1e25})
+    assert not (tmp_path / "sft" / "model").exists()
+    for saved in (tmp_path / "sft" / "checkpoints").glob("*/model.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(saved).values())
+
+
 def test_run_killed_after_saving_its_model_does_not_train_again(train: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train("done")
     saved = (first.path / "model" / "model.safetensors").stat().st_mtime_ns

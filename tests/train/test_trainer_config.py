@@ -40,6 +40,7 @@ def test_names_read_from_source_are_the_fields_of_the_classes() -> None:
         ({"sft": {"seed": 1}}, "set the stage's `seed`"),
         ({"sft": {"report_to": "wandb"}}, "tracking"),
         ({"sft": {"dataset_text_field": "text"}}, "prompts and completions"),
+        ({"sft": {"logging_nan_inf_filter": True}}, "a loss that is not finite ends the training"),
         ({"sft": {"hub_model_id": "me/model"}}, "publish the finished"),
         ({"model": {"name_or_pth": "Qwen/Qwen2-7B"}}, "Did you mean 'name_or_path'"),
         ({"sft": "fast"}, r"config\.sft"),
@@ -80,6 +81,21 @@ def test_values_reach_trl_untouched(tmp_path: Path) -> None:
     config = trainer_config.sft_config(values, tmp_path, seed=5, on_cpu=True)
     assert {key: getattr(config, key) for key in values} == values
     assert (config.seed, config.output_dir, config.report_to, config.bf16) == (5, str(tmp_path), [], True)
+
+
+def test_gradients_are_reduced_after_each_micro_step_under_fsdp_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(**values: Any) -> Any:
+        made: Any = trainer_config.sft_config(values, tmp_path, seed=0, on_cpu=True)
+        return made.accelerator_config.gradient_accumulation_kwargs
+
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    assert given() is None
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as `accelerate launch` sets it
+    assert given() == {"sync_each_batch": True}
+    asked = {"gradient_accumulation_kwargs": {"sync_each_batch": False}}
+    assert given(accelerator_config=asked) == asked["gradient_accumulation_kwargs"]
 
 
 def test_values_that_trl_refuses_are_one_line(tmp_path: Path) -> None:
