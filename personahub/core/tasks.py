@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +48,8 @@ def call(function: Callable[..., object], arguments: Sequence[Any]) -> None:
 
 
 def _travels(error: Exception) -> bool:
+    """Copying rebuilds an exception as its way to another process does."""
     try:
-        return type(pickle.loads(pickle.dumps(error))) is type(error)  # noqa: S301 - made on this very line
+        return type(copy.deepcopy(error)) is type(error)
     except Exception:  # noqa: BLE001 - whatever its class does when it is rebuilt
         return False
