@@ -30,12 +30,18 @@ def read_page(html: bytes | str) -> Page:
     """
     html = _cut(html)
     page = _extract(html)
-    is_fragment = b"<body" not in html.lower() if isinstance(html, bytes) else "<body" not in html.lower()
-    if page.text or not is_fragment:
+    if page.text:
         return page
     # Of a single element the parser makes the root, and the extraction looks for the text below a body.
-    whole = b"<html><body>%b</body></html>" % html if isinstance(html, bytes) else f"<html><body>{html}</body></html>"
-    return page._replace(text=_extract(whole).text)
+    body = _within_body(html)
+    return page if body is None else page._replace(text=_extract(body).text)
+
+
+def _within_body(html: bytes | str) -> bytes | str | None:
+    """A fragment as the body of a page; None of what has one."""
+    if isinstance(html, bytes):
+        return None if b"<body" in html.lower() else b"<html><body>%b</body></html>" % html
+    return None if "<body" in html.lower() else f"<html><body>{html}</body></html>"
 
 
 def _extract(html: bytes | str) -> Page:

@@ -1,7 +1,4 @@
-"""Configuration: frozen pydantic models, YAML with `extends`, `key=value` overrides.
-
-Precedence, lowest first: defaults in the models, the files named by `extends`, the YAML itself,
-the command line. Unknown keys are errors that suggest the nearest valid one.
+"""Configuration: frozen pydantic models. Unknown keys are errors that suggest the nearest valid one.
 
 Field markers tell the fingerprint what a value stands for:
 
@@ -16,14 +13,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from personahub.core.errors import UserError
@@ -235,166 +230,6 @@ def _fields_at(model: Any, location: Sequence[str]) -> list[str]:
         if model is None:
             return []
     return list(model.model_fields)
-
-
-def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read an experiment: YAML, merged over what it `extends`, with `a.b.c=value` overrides applied.
-
-    Mappings merge key by key; every other value replaces. An override's value is parsed as YAML,
-    so `steps=300`, `stop=[a, b]` and `name=null` mean what they look like.
-
-    Raises:
-        UserError: missing file, malformed YAML (with its line), a key that comes twice, circular `extends`, an
-            override that is malformed or names a stage or an engine that nothing else names.
-    """
-    values = _load_extended(Path(path), ())
-    known = {section: set(_section(values, section)) for section in ("stages", "engines")}
-    # An engine's new kind comes first: it clears the keys of the old kind, and other overrides add to it.
-    for override in sorted(overrides, key=lambda word: not _KIND_OVERRIDE.match(word)):
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise UserError(
-                f"{override!r}: an override is written key=value, for example stages.sft.config.max_steps=10"
-            )
-        try:
-            value = _parse_yaml(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{override!r}: the value is not valid YAML: {_one_line(error)}") from None
-        if _KIND_OVERRIDE.match(override):
-            _forget_old_kind(_section(values, "engines").get(key.split(".")[1]), value)
-        _set_nested(values, key.split("."), value, override)
-    _refuse_strangers(values, known)
-    return values
-
-
-def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = values.get(name)
-    return section if isinstance(section, dict) else {}
-
-
-def _refuse_strangers(values: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
-    """A misspelt name in an override makes a new stage that runs nothing, or a new engine that nobody asks."""
-    stages = _section(values, "stages")
-    for name in stages.keys() - known["stages"]:
-        if not isinstance(stages[name], dict) or not {"run", "adopt"} & stages[name].keys():
-            raise UserError(f"stages.{name}: no stage {name!r} in this experiment. {suggest(name, known['stages'])}")
-    used = set(_texts(stages))
-    for name in _section(values, "engines").keys() - known["engines"]:
-        if known["engines"] and name not in used:
-            raise UserError(f"engines.{name}: no stage uses the engine {name!r}. {suggest(name, known['engines'])}")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for below in value.values() if isinstance(value, dict) else value:
-            yield from _texts(below)
-
-
-def _forget_old_kind(engine: Any, kind: Any) -> None:
-    """Two kinds of one endpoint share its address, model and price, but not how many requests are under way."""
-    if not isinstance(engine, dict) or engine.get("kind") == kind:
-        return
-    if {engine.get("kind"), kind} == {"openai", "openai_batch"}:
-        engine.pop("concurrency", None)
-    else:
-        engine.clear()
-
-
-_KIND_OVERRIDE = re.compile(r"engines\.[^.=]+\.kind=")
-
-
-def _load_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise UserError(f"{path}: `extends` goes round in a circle: {' -> '.join(p.name for p in (*seen, path))}")
-    values = _read_yaml(path)
-    base = values.pop("extends", None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
-        raise UserError(f"{path}: `extends` names one file, relative to this one (got {base!r})")
-    return merge(_load_extended(path.parent / base, (*seen, path.resolve())), values)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {_one_line(error)}") from None
-    if not isinstance(values, dict):
-        got = "nothing" if values is None else type(values).__name__
-        raise UserError(f"{path}: an experiment is a mapping of keys, from `experiment:` on (got {got})")
-    return values
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without what would be read as something else than was meant: PyYAML takes the last of two equal keys."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value if node else ():
-            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands there for the second time", problem_mark=key.start_mark
-                )
-            seen.add((key.tag, str(key.value)))
-        return node
-
-
-def _parse_yaml(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        values = loader.get_single_data()
-        _refuse_circles(values, [], set())
-    except RecursionError:
-        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from None
-    finally:
-        loader.dispose()
-    return values
-
-
-def _refuse_circles(value: Any, above: list[int], done: set[int]) -> None:
-    if not isinstance(value, (dict, list)) or id(value) in done:
-        return
-    if id(value) in above:
-        raise yaml.MarkedYAMLError(problem="an alias (*name) stands within what it stands for")
-    for below in value.values() if isinstance(value, dict) else value:
-        _refuse_circles(below, [*above, id(value)], done)
-    done.add(id(value))
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return where + str(getattr(error, "problem", None) or error).replace("\n", " ")
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`: mappings merge, everything else replaces; `null` removes a key."""
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
-        elif value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _set_nested(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
-    for key in keys[:-1]:
-        child = values.setdefault(key, {})
-        if not isinstance(child, dict):
-            raise UserError(f"{override!r}: {key!r} is not a mapping, so nothing can be set below it")
-        values = child
-    values[keys[-1]] = value
 
 
 def read_secret(variable: str, purpose: str) -> str:

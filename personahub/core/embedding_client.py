@@ -12,11 +12,10 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from personahub.core.config import read_secret
+from personahub.core.engines.address import read_key
 from personahub.core.engines.openai_replies import classify_error, one_line, retry_after
 from personahub.core.errors import UserError
 
@@ -57,14 +56,8 @@ def request_embeddings(texts: list[str], config: EmbedderConfig, report: Callabl
 
 
 def _authorization(config: EmbedderConfig) -> dict[str, str]:
-    if config.api_key_env is None:
-        return {}
-    try:
-        return {"Authorization": f"Bearer {read_secret(config.api_key_env, config.base_url)}"}
-    except UserError:
-        if urlsplit(config.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
-            return {}
-        raise
+    key = read_key(config.api_key_env, config.base_url)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _request_block(texts: list[str], config: EmbedderConfig, headers: dict[str, str]) -> np.ndarray:
@@ -112,11 +105,12 @@ def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) ->
                 return response.read()
         except urllib.error.HTTPError as error:
             reply_headers: Any = error.headers  # a case-insensitive mapping, though not declared as one
-            kind, problem = classify_error(error.code, reply_headers, error.read())
+            said = error.read()
+            kind, problem = classify_error(error.code, reply_headers, said)
             problem = _blank(problem, headers)
             if kind not in ("retry", "throttled"):
                 raise UserError(f"{url}: HTTP {error.code}: {problem}") from None
-            asked_wait = retry_after(reply_headers)
+            asked_wait = retry_after(reply_headers, said)
         except (OSError, http.client.HTTPException) as error:
             problem = one_line(str(error)) or type(error).__name__
         pause = wait if asked_wait is None else asked_wait

@@ -37,7 +37,6 @@ from personahub.core.config import (
     StageConfig,
     engine_names,
     identity_of,
-    load_yaml,
     parse_config,
     suggest,
 )
@@ -47,6 +46,7 @@ from personahub.core.identity import digest
 from personahub.core.matrix import expand_matrix
 from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking import TrackingConfig
+from personahub.core.yaml_file import load_yaml
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a folder: no way out of `runs/`, and nothing hidden
 
