@@ -96,9 +96,10 @@ class Batches:
             mark = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
             state.asked[mark] += 1
             if state.chaos.batch_fail and state.chaos.batch_fail in text.decode():
-                said = {"error": {"message": "maximum context length is 10", "code": "context_length_exceeded"}}
+                said = {"error": {"message": state.chaos.batch_fail_message, "code": state.chaos.batch_fail_code}}
+                status = state.chaos.batch_fail_status
                 failed.append(
-                    {**base, "response": {"status_code": 400, "request_id": "x", "body": said}, "error": None}
+                    {**base, "response": {"status_code": status, "request_id": "x", "body": said}, "error": None}
                 )
                 continue
             state.answered[mark] += 1

@@ -62,7 +62,11 @@ class Chaos:
     model: str = ""  # another model is a 404; empty: any is fine
     key: str = ""  # another bearer token is a 401
     batch_s: float = 0.5  # how long a batch stays in progress
-    batch_fail: str = ""  # a custom_id whose line of a batch fails
+    batch_fail: str = ""  # lines of a batch that hold this text fail
+    batch_fail_status: int = 400
+    batch_fail_code: str = "context_length_exceeded"
+    batch_fail_message: str = "maximum context length is 10"
+    refuse: bool = False  # each request outside batches is a 400
     batch_expire_after: int = -1  # lines that a batch completes before it expires
 
 
@@ -196,6 +200,8 @@ class Connection(asyncio.Protocol):
             b"B", b"b"
         ):
             return "bad_key"
+        if chaos.refuse:
+            return "refused"
         if body is None or not isinstance(body.get("messages"), list):
             return "bad_request"
         if chaos.model and body.get("model") != chaos.model:
@@ -242,6 +248,8 @@ class Connection(asyncio.Protocol):
         match fault:
             case "bad_key":
                 self.send(error(401, "Incorrect API key provided", "invalid_api_key"))
+            case "refused":
+                self.send(error(400, chaos.batch_fail_message, chaos.batch_fail_code))
             case "bad_request":
                 self.send(error(400, "the body has no messages"))
             case "wrong_model":

@@ -72,9 +72,9 @@ class ChaosServer:
         with urllib.request.urlopen(f"{self.url}/stats", timeout=10) as reply:
             return json.loads(reply.read())
 
-    def change(self, **options: Any) -> None:
-        """Behave differently from now on, counting anew."""
-        for path, content in (("chaos", options), ("reset", {})):
+    def change(self, *, anew: bool = True, **options: Any) -> None:
+        """Behave differently from now on; `anew`: forget what was asked and the batches."""
+        for path, content in (("chaos", options), ("reset", {})) if anew else (("chaos", options),):
             urllib.request.urlopen(f"{self.url}/{path}", data=json.dumps(content).encode(), timeout=10).close()
 
     def stop(self) -> None:

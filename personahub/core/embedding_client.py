@@ -17,6 +17,7 @@ import numpy as np
 
 from personahub.core.engines.address import read_key
 from personahub.core.engines.openai_replies import classify_error, one_line, retry_after
+from personahub.core.engines.pacing import retry_wait
 from personahub.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _TEXTS_PER_REQUEST = 256
 _TIMEOUT_S = 120.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _SAID_S = 4.0  # a shorter wait is not worth a line
 
 
@@ -96,7 +96,7 @@ def _vector(value: Any) -> np.ndarray:
 
 def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) -> bytes:
     """POST, again while what failed may pass: lost connections, 429 and 5xx, for `max_retry_s` seconds."""
-    started, wait = time.monotonic(), _FIRST_WAIT_S
+    started, tries = time.monotonic(), 0
     while True:
         asked_wait = None
         try:
@@ -113,10 +113,10 @@ def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) ->
             asked_wait = retry_after(reply_headers, said)
         except (OSError, http.client.HTTPException) as error:
             problem = one_line(str(error)) or type(error).__name__
-        pause = wait if asked_wait is None else asked_wait
+        tries += 1
+        pause = retry_wait(tries, asked_wait)
         if time.monotonic() + pause - started > max_retry_s:
             raise UserError(f"{url}: no embeddings within {max_retry_s:g} s: {problem}") from None
         if pause >= _SAID_S:
             print(f"{url}: {problem}; trying again in {pause:.0f} s, for up to {max_retry_s:g} s", file=sys.stderr)
         time.sleep(pause)
-        wait = min(2 * wait, _LONGEST_WAIT_S)

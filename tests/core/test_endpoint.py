@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from personahub.core.engines import engine_config, open_engine
 from personahub.core.engines.base import Completion, EngineUnavailable, Message, Request, Sampling
+from personahub.core.engines.pacing import retry_wait
 
 
 def outcome_of(*replies: web.Response) -> Completion:
@@ -57,5 +58,13 @@ def test_four_replies_that_cannot_be_read_are_enough() -> None:
         outcome_of(*(unreadable() for _ in range(4)), fine())
 
 
-def test_an_outage_of_more_than_a_thousand_tries_is_survived() -> None:
-    assert outcome_of(*(unavailable() for _ in range(1100)), fine()).text == "fine"
+def test_waits_grow_to_a_minute_and_stay_there() -> None:
+    assert [retry_wait(tries) for tries in (1, 2, 3)] == [0.1, 0.2, 0.4]
+    assert retry_wait(20) == retry_wait(5000) == 60, "2 ** 5000 is no float"
+
+
+def test_what_a_server_asks_for_counts_unless_it_is_next_to_nothing() -> None:
+    assert retry_wait(9, 5.0) == 5.0
+    assert retry_wait(1, 3600.0) == 3600.0
+    assert retry_wait(1, 0.001) == 0.1
+    assert retry_wait(99, 0.001) == 1.0

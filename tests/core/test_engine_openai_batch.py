@@ -171,12 +171,58 @@ def test_a_row_that_fails_for_a_while_is_submitted_again_and_shows_no_key(respon
     monkeypatch.setenv("OPENAI_API_KEY", "hunter2")
     row = {"custom_id": "CUSTOM_ID", "response": response, "error": "ended badly"}
     (outcome,), asked = ask_broken({"GET files/o/content": json.dumps(row)})
-    assert isinstance(outcome, RequestRefused), outcome
-    assert outcome.reason == "server_error"
+    assert isinstance(outcome, EngineUnavailable), outcome  # nothing at all was answered: it is not the prompt
     assert said in str(outcome)
     assert "hunter2" not in str(outcome)
-    assert outcome.wasted == (0, 0)
     assert asked == 4 * 4
+
+
+def test_a_row_that_fails_in_each_batch_is_refused_where_others_are_answered(chaos) -> None:
+    server = chaos(batch_s=0.1, batch_fail="poison", batch_fail_status=503)
+    good, bad, other = ask(server.base_url, ["good", "poison", "other"])
+    assert isinstance(good, Completion)
+    assert isinstance(other, Completion)
+    assert isinstance(bad, RequestRefused)
+    assert bad.reason == "server_error"
+    assert bad.wasted == (0, 0)
+    assert server.stats()["batches"]["submitted"] == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (400, "unsupported_parameter", "sampling.extra"),
+        (404, "model_not_found", "check model: m"),
+        (401, "invalid_api_key", "check the key in OPENAI_API_KEY"),
+        (429, "insufficient_quota", "no credit left"),
+    ],
+)
+def test_what_no_prompt_would_pass_stops_the_run_and_is_asked_anew_by_the_next(
+    status: int, code: str, advice: str, chaos, tmp_path: Path
+) -> None:
+    said = {"batch_fail_status": status, "batch_fail_code": code, "batch_fail_message": "not like this"}
+    server = chaos(batch_s=0.1, batch_fail="question", refuse=True, **said)
+    texts = [f"question {i}" for i in range(5)]
+    for outcome in ask(server.base_url, texts, tmp_path):
+        assert isinstance(outcome, EngineUnavailable), outcome
+        assert "not like this" in str(outcome)
+        assert advice in str(outcome)
+    assert server.stats()["batches"]["submitted"] == 1
+    server.change(anew=False, batch_fail="", refuse=False)
+    outcomes = ask(server.base_url, texts, tmp_path)
+    assert all(isinstance(outcome, Completion) for outcome in outcomes), outcomes[0]
+    assert server.stats()["batches"]["submitted"] == 2
+
+
+@pytest.mark.parametrize("texts", [["poison", "poison too"], ["poison", "good"]])
+def test_a_prompt_that_is_refused_does_not_stop_the_run(texts: list[str], chaos) -> None:
+    """In a batch of nothing else the parameters are tried with another prompt."""
+    server = chaos(batch_s=0.1, batch_fail="poison", batch_fail_code="bad", batch_fail_message="this prompt is bad")
+    first, second = ask(server.base_url, texts)
+    assert isinstance(first, RequestRefused), first
+    assert first.reason == "bad_request"
+    assert "this prompt is bad" in str(first)
+    assert isinstance(second, RequestRefused if "poison" in texts[1] else Completion), second
 
 
 def test_an_engine_that_opens_anew_finds_its_batches(chaos, tmp_path: Path) -> None:

@@ -244,6 +244,13 @@ def test_what_is_no_wait_does_not_switch_the_backoff_off(headers):
     assert 2 <= len(bodies) <= 5
 
 
+def test_a_wait_of_next_to_nothing_is_not_taken_at_its_word_again_and_again():
+    handler = failing(*[fixed(lambda: error(503, **{"Retry-After": "0.001"}))] * 999)
+    (outcome,), bodies = talk(handler, [request()], max_outage_s=0.7)
+    assert isinstance(outcome, EngineUnavailable)
+    assert 2 <= len(bodies) <= 5
+
+
 GEMINI = {
     "code": 429,
     "message": "You exceeded your current quota, please check your plan and billing details. For more information on "

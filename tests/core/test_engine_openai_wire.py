@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def test_replies_come_in_any_framing(respond):
     assert [outcome.text for outcome in asyncio.run(run())] == ["é" * 200_000] * 6
 
 
-def test_a_proxy_of_the_environment_is_used(monkeypatch):
+@pytest.mark.parametrize("spelling", ["{url}", "{host}"])
+def test_a_proxy_of_the_environment_is_used(spelling: str, monkeypatch):
     async def run() -> Completion:
         async def respond(http: web.Request) -> web.Response:
             assert http.headers["Host"] == "model.example"
@@ -70,7 +72,8 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
         app = web.Application()
         app.router.add_post("/v1/chat/completions", respond)
         async with TestServer(app) as server:
-            monkeypatch.setenv("http_proxy", str(server.make_url("/")).rstrip("/"))
+            url = str(server.make_url("/")).rstrip("/")
+            monkeypatch.setenv("http_proxy", spelling.format(url=url, host=url.removeprefix("http://")))
             values = {"kind": "openai", "model": "m", "base_url": "http://model.example/v1", "api_key_env": None}
             engine = open_engine(engine_config(values, "engines.e"))
             try:
@@ -79,6 +82,28 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
                 await engine.close()
 
     assert asyncio.run(run()).text == "fine"
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["socks5://u:hunter2@127.0.0.1:1080", "http://", "http://127.0.0.1:99999", "u:hunter2@", "http://[::1", "ftp://a"],
+)
+def test_a_proxy_that_cannot_be_asked_is_one_line_without_its_password(proxy: str, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy)
+    values = {"kind": "openai", "model": "m", "base_url": "http://model.example/v1", "api_key_env": None}
+
+    async def run() -> None:
+        engine = open_engine(engine_config(values, "engines.e"))
+        try:
+            await engine.complete(request())
+        finally:
+            await engine.close()
+
+    started = time.monotonic()
+    with pytest.raises(EngineUnavailable, match="http_proxy: names no proxy for http://model") as caught:
+        asyncio.run(run())
+    assert "hunter2" not in str(caught.value)
+    assert time.monotonic() - started < 5
 
 
 def test_samples_of_a_prompt_are_one_request(chaos):

@@ -50,11 +50,32 @@ def read_key(variable: str | None, base_url: str) -> str | None:
 
 
 def proxy_of(base_url: str) -> str | None:
-    """The environment's proxy for the endpoint. (aiohttp's `trust_env` would also send ~/.netrc passwords.)"""
+    """The environment's proxy for the endpoint, `http://` put before a bare host and port as curl does.
+
+    (aiohttp's `trust_env` would also send ~/.netrc passwords.)
+
+    Raises:
+        EngineUnavailable: the variable names none that can be asked. What it says is not repeated: passwords stand in it.
+    """
     url = urlsplit(base_url)
     if _is_loopback(base_url) or urllib.request.proxy_bypass(url.netloc):
         return None
-    return urllib.request.getproxies().get(url.scheme)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if proxy is None:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(proxy)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        usable = False
+    if not usable:
+        raise EngineUnavailable(
+            f"{url.scheme}_proxy: names no proxy for {base_url}; one looks like http://127.0.0.1:3128 "
+            f"(SOCKS is not spoken). Mend or unset it, or add {url.hostname} to no_proxy"
+        )
+    return proxy
 
 
 def _is_loopback(base_url: str) -> bool:

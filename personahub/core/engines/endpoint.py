@@ -30,7 +30,7 @@ from personahub.core.config import EXECUTION, EngineConfig
 from personahub.core.engines.address import one_spelling, proxy_of, read_key
 from personahub.core.engines.base import EngineUnavailable, RequestRefused
 from personahub.core.engines.openai_replies import Retry, classify_error, one_line, retry_after, status_within
-from personahub.core.engines.pacing import Pacer, Pause, Places
+from personahub.core.engines.pacing import Pacer, Pause, Places, retry_wait
 from personahub.core.engines.wire import Wire
 from personahub.core.price import Price
 from personahub.core.progress import format_seconds
@@ -40,7 +40,6 @@ E = TypeVar("E", bound=Exception)
 
 _UNREACHABLE_TRIES = 4  # at the very start, 0.2, 0.4 and 0.8 s apart
 _MALFORMED_TRIES = 4  # each of them is paid for
-_LONGEST_BACKOFF_S = 60.0
 _SECRET_CHARACTERS = 16  # that a key has at least; shorter ones stand for none and are words of other texts too
 _OUTAGE_SAID_S = 5.0  # without an answer until a line says so; then after twice as long, and so on
 
@@ -227,8 +226,8 @@ class Endpoint:
             return
         if failure.throttled and self._pause.throttled(sent_at, failure.wait_s):
             self._places.throttled()
-        backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2 ** min(failures.tries, 32))
-        wait = failure.wait_s if failure.wait_s is not None else self._pause.left or backoff
+        pause = self._pause.left if failure.wait_s is None else 0.0
+        wait = pause or retry_wait(failures.tries, failure.wait_s)
         self._check_patience(failure, failures, wait)
         self._say_down(failure, wait)
         await asyncio.sleep(wait * random.uniform(1, 1.2))  # noqa: S311 - not for secrets; keeps retries apart

@@ -55,7 +55,7 @@ class OpenAIEngine:
         self.merges_samples = config.use_n
         self._endpoint = Endpoint(config)
         self._bodies = Bodies(config)
-        self._accepted: set[str] = set()  # parameters that a probe has shown to be fine
+        self._probes = Probes(self._endpoint, self._bodies)
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request; see `personahub.core.engines.base.Engine`."""
@@ -70,7 +70,7 @@ class OpenAIEngine:
             lambda reply: read_completions(reply, model, characters, n),
             _tokens,
             n * request.sampling.max_tokens,
-            lambda: self._accepts(request, n),
+            lambda: self._probes.accepts(request, n),
         )
         if wasted != (0, 0):
             completions[0] = completions[0].after_waste(wasted)
@@ -79,16 +79,25 @@ class OpenAIEngine:
     async def close(self) -> None:
         await self._endpoint.close()
 
-    async def _accepts(self, request: Request, n: int) -> bool:
-        """Whether a minimal prompt passes with the same parameters: tells a bad prompt from a bad configuration.
+
+class Probes:
+    """Tells a bad prompt from a bad configuration: whether a minimal prompt passes with the same parameters."""
+
+    def __init__(self, endpoint: Endpoint, bodies: Bodies) -> None:
+        self._endpoint = endpoint
+        self._bodies = bodies
+        self._accepted: set[str] = set()  # parameters that have been shown to be fine
+
+    async def accepts(self, request: Request, n: int = 1) -> bool:
+        """Whether the endpoint takes the parameters of a request for `n` samples.
 
         Raises:
-            EngineUnavailable: it passes where one completion is asked for instead of `n`.
+            EngineUnavailable: it does where one completion is asked for instead of `n`.
             Retry: the endpoint does not say now.
         """
         refused = await self._try(self._bodies.probe(request, n))
         if refused and n > 1 and not await self._try(self._bodies.probe(request)):
-            where = self.config.base_url
+            where = self._endpoint.config.base_url
             raise EngineUnavailable(f"{where} refuses n={n}: {refused} (set use_n: false on the engine)")
         return not refused
 

@@ -10,6 +10,8 @@ submitted as one batch, which is polled until it is done. A batch is known by a 
 requests, which is kept with its id in `journal/batches/` and sent along as metadata: after a kill
 the same command finds it again and waits for it, even if the kill fell between its submission and
 the note of its id. Requests that the provider did not get to are submitted again, a few times.
+What would be refused whatever the prompt (no credit, an unknown model, a parameter) stops the run,
+and is asked anew by the next one.
 
 `concurrency` is the number of requests that wait at once, each of which takes some 10 KB of memory.
 A run that is stopped leaves its batches to go on at the provider and says how to cancel them.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -35,8 +38,9 @@ from personahub.core.artifact import replacing, write_json
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
 from personahub.core.engines.endpoint import Endpoint, EndpointConfig
-from personahub.core.engines.openai import Bodies
-from personahub.core.engines.openai_replies import Retry, classify_error, one_line, read_completions, status_within
+from personahub.core.engines.openai import Bodies, Probes
+from personahub.core.engines.openai_replies import Retry, one_line, read_completions, status_within
+from personahub.core.engines.pacing import retry_wait
 from personahub.core.price import Price
 
 _TRIES = 4  # of one request, each in another batch
@@ -105,7 +109,9 @@ class _Batch:
     name: str
     ids: set[str]
     batch_id: str | None = None
+    earlier: bool = False  # another run's, whose user may have mended since what failed in it
     rows: dict[str, dict[str, Any]] | None = None
+    answered: bool = False  # any of them
     work: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -117,6 +123,8 @@ class OpenAIBatchEngine:
         self.concurrency = config.concurrency
         self._endpoint = Endpoint(config)
         self._bodies = Bodies(config)
+        self._probes = Probes(self._endpoint, self._bodies)
+        self._answered = False  # any request, in this run
         self._folder: Path | None = None
         self._collected: dict[str, bytes] = {}  # lines by custom id
         self._batch_of: dict[str, _Batch] = {}  # the latest of each custom id
@@ -134,7 +142,8 @@ class OpenAIBatchEngine:
             notes.append((known.get("submitted", 0.0), file, known.get("batch_id")))
         for _, file, batch_id in sorted(notes, key=lambda note: note[0]):
             with file.open("rb") as lines:
-                batch = _Batch(file.stem, {json.loads(line)["custom_id"] for line in lines}, batch_id)
+                ids = {json.loads(line)["custom_id"] for line in lines}
+            batch = _Batch(file.stem, ids, batch_id, earlier=True)
             self._batch_of.update(dict.fromkeys(batch.ids, batch))
 
     async def complete(self, request: Request) -> Completion:
@@ -151,13 +160,19 @@ class OpenAIBatchEngine:
             if self._batch_of.get(custom_id) is batch:  # else somebody with the same request was first
                 del self._batch_of[custom_id]  # a batch is held in memory until all that was asked of it is read
             try:
-                (completion,) = self._read(batch, custom_id, request)
+                (completion,) = await self._read(batch, custom_id, request)
+            except EngineUnavailable as failure:
+                if not batch.earlier:
+                    raise
+                said = str(failure)
             except Retry as failure:
                 paid = failure.paid or (0, 0)
                 wasted = (wasted[0] + paid[0], wasted[1] + paid[1])
                 said = failure.detail
             else:
                 return completion.after_waste(wasted) if wasted != (0, 0) else completion
+        if not self._answered:
+            raise EngineUnavailable(f"{self.config.base_url}: nothing was answered, {_TRIES} batches in a row: {said}")
         raise RequestRefused("server_error", f"in {_TRIES} batches: {said}", wasted)
 
     async def close(self) -> None:
@@ -233,6 +248,8 @@ class OpenAIBatchEngine:
         for file_id in (state.output_file_id, state.error_file_id):
             if file_id:
                 rows |= await self._rows(f"files/{file_id}/content")
+        batch.answered = any(_is_answer(row) for row in rows.values())
+        self._answered |= batch.answered
         batch.rows = rows
 
     async def _rows(self, path: str) -> dict[str, dict[str, Any]]:
@@ -309,8 +326,8 @@ class OpenAIBatchEngine:
             EngineUnavailable: out of patience, or it can never succeed.
         """
         url = yarl.URL(f"{self.config.base_url}/{path}")
-        started, wait, reply = time.monotonic(), 0.2, b""
-        while True:
+        started, reply = time.monotonic(), b""
+        for tries in itertools.count(1):
             try:
                 status, headers, reply = await self._endpoint.post(data() if data else None, url, method)
                 failure = None if status == 200 else await self._endpoint.explain(status, headers, reply)
@@ -320,19 +337,20 @@ class OpenAIBatchEngine:
                 return reply
             if not isinstance(failure, Retry):
                 raise EngineUnavailable(str(failure)) from None
-            wait = min(60.0, 2 * wait) if failure.wait_s is None else failure.wait_s
+            wait = retry_wait(tries, failure.wait_s)
             if time.monotonic() - started + wait > self.config.max_outage_s:
                 raise EngineUnavailable(f"{failure.detail}. Run again later to resume") from None
             await asyncio.sleep(wait)
             if before_again is not None and (found := await before_again()) is not None:
                 return found
 
-    def _read(self, batch: _Batch, custom_id: str, request: Request) -> list[Completion]:
+    async def _read(self, batch: _Batch, custom_id: str, request: Request) -> list[Completion]:
         """What came of one request.
 
         Raises:
             Retry: nothing, but it may in another batch.
             RequestRefused: it can never be answered.
+            EngineUnavailable: no request can.
         """
         assert batch.rows is not None  # noqa: S101
         row = batch.rows.get(custom_id)
@@ -349,11 +367,12 @@ class OpenAIBatchEngine:
                 status = status_within(body)
                 if status == 200:
                     raise self._endpoint.blanked(failure) from None
-        kind, said = classify_error(status if isinstance(status, int) else 500, {}, body)
-        said = self._endpoint.blank(said)
-        if kind in ("retry", "throttled"):
-            raise Retry(said)
-        raise RequestRefused(kind if kind in ("prompt_too_long", "content_filter") else "bad_request", said)
+        status = status if isinstance(status, int) else 500
+
+        async def accepts() -> bool:  # then it is the prompt that was refused
+            return batch.answered or (not batch.earlier and await self._probes.accepts(request))
+
+        raise await self._endpoint.explain(status, {}, body, accepts)
 
     def _note(self, batch: _Batch) -> None:
         if self._folder is not None:
@@ -365,3 +384,9 @@ class OpenAIBatchEngine:
         if self._folder is not None:
             for suffix in (".json", ".requests"):
                 (self._folder / f"{batch.name}{suffix}").unlink(missing_ok=True)
+
+
+def _is_answer(row: dict[str, Any]) -> bool:
+    response = row.get("response")
+    body = response.get("body") if isinstance(response, dict) and response.get("status_code") == 200 else None
+    return isinstance(body, dict) and bool(body.get("choices"))

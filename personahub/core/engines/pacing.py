@@ -9,6 +9,18 @@ import time
 from collections import deque
 
 _LONGEST_PAUSE_S = 60.0
+_LONGEST_BACKOFF_S = 60.0
+_LONGEST_DOUBT_S = 1.0
+
+
+def retry_wait(tries: int, asked_s: float | None = None) -> float:
+    """Seconds before a request that has failed `tries` times is sent again: 0.1, 0.2, 0.4 and so on up to a minute.
+
+    What the server asks for goes before that, but is no promise: one that says 0.001 for ever would be
+    asked thousands of times. So after some failures it is a second at least.
+    """
+    backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2 ** min(tries, 32))
+    return backoff if asked_s is None else max(asked_s, min(backoff, _LONGEST_DOUBT_S))
 
 
 class Pacer:
