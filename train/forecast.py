@@ -64,12 +64,13 @@ def _tokens_per_row(config: Config) -> float:
 
 
 def training_setup(config: Config, shape: ModelShape) -> TrainingSetup:
-    """What of the config decides the memory."""
+    """What of the config decides the memory. Several GPUs are taken for FSDP2, which holds trained weights in float32."""
     sft = {**config.sft, **config.sft_execution}
     lora = config.lora or {}
+    widened = config.plan.gpus > 1 and config.lora is None and sft.get("bf16", True)
     adapter = shape.adapter_parameters(lora.get("r", 8), lora.get("target_modules"))
     return TrainingSetup(
-        weights=config.model.dtype,
+        weights="float32" if widened else config.model.dtype,
         optimizer=sft.get("optim", "adamw_torch_fused"),
         tokens_per_device=round(sft.get("per_device_train_batch_size", 8) * _tokens_per_row(config)),
         checkpointing=sft.get("gradient_checkpointing", True),

@@ -65,6 +65,20 @@ def save_model(
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
+def as_one_process_has_them(model: PreTrainedModel, gathered: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Weights gathered from shards: a tied one once, and none wider than `dtype`, as FSDP2 holds those that it trains."""
+    import torch
+
+    width = torch.finfo(getattr(torch, dtype)).bits
+    return {
+        name: weight.to(getattr(torch, dtype))
+        if weight.is_floating_point() and torch.finfo(weight.dtype).bits > width
+        else weight
+        for name, weight in gathered.items()
+        if name not in model.all_tied_weights_keys
+    }
+
+
 def greedy_generation(tokenizer: PreTrainedTokenizerBase, also_ends: list[int] | None = None) -> GenerationConfig:
     """Greedy decoding that stops where a turn or a text ends.
 

@@ -38,7 +38,17 @@ from train.environment import is_main_rank, silence_progress_bars, stay_offline
 from train.forecast import forecast
 from train.limits import explain_full_disk, explain_out_of_memory, parameters, refuse_full_disk, warn_of_small_gpu
 from train.memory import shape_of_folder
-from train.model_files import BEST, MODEL, greedy_generation, is_local, model_card, publish, remove, save_model
+from train.model_files import (
+    BEST,
+    MODEL,
+    as_one_process_has_them,
+    greedy_generation,
+    is_local,
+    model_card,
+    publish,
+    remove,
+    save_model,
+)
 from train.tokens import TokenStats, load_tokens, write_tokens
 from train.trainer import build_trainer, load_tokenizer
 from train.trainer_config import sft_config
@@ -302,17 +312,21 @@ def _write_model(
     weights = trainer.accelerator.get_state_dict(sharded)
     if not is_main_rank():
         return
+    dtype = stage.config.model.dtype
     ends = model.generation_config.eos_token_id
     ends = [ends] if isinstance(ends, int) else ends
     card = model_card(stage, base, results)
 
     def write(folder: Path) -> None:
-        whole, state = model, weights
-        if stage.config.lora is not None:
+        if stage.config.lora is None:
+            whole, state = model, as_one_process_has_them(model, weights, dtype)
+        else:
             model.save_pretrained(folder / "adapter", state_dict=weights)
             whole, state = _merged(folder / "adapter", base, stage.config), None
         whole.generation_config = greedy_generation(tokenizer, ends)
         save_model(folder, whole, tokenizer, card, state)
+        whole.config.dtype = dtype  # of the file; saving named that of the parameters
+        whole.config.save_pretrained(folder)
         write_json(folder / _RESULTS, results)
 
     publish(stage.path, write, name)

@@ -52,9 +52,9 @@ def launch(data: Artifact, wide: Artifact, make_spec: Make, tmp_path: Path) -> L
     """Runs train.sft under FSDP2: two processes, two micro-steps of one row each."""
 
     def run(**settings: Any) -> subprocess.CompletedProcess[str]:
-        free = settings.pop("free", None)
+        free, dtype = settings.pop("free", None), settings.pop("dtype", "float32")
         values = {**SETTINGS, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, **settings}
-        config = {"sft": values, "device": "cpu", "keep_checkpoints": True}
+        config = {"sft": values, "device": "cpu", "keep_checkpoints": True, "model": {"dtype": dtype}}
         spec = make_spec("train.sft", config, {"data": data, "model": wide})
         (tmp_path / "sharded").mkdir()
         write_json(tmp_path / "sharded" / "stage.json", spec.model_dump(mode="json"))
@@ -127,16 +127,28 @@ def test_gradients_are_float32_shards_between_micro_steps(
     assert losses(tmp_path / "sharded") == pytest.approx(losses(alone.path), rel=tolerance)
     assert open_artifact(tmp_path / "sharded").manifest.summary["parameters"] == alone.manifest.summary["parameters"]
 
-    # The plan counts a checkpoint as it is on the disk: weights twice, and both moments.
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_plan_counts_a_checkpoint_as_it_is_on_the_disk(
+    dtype: str, launch: Launch, wide: Artifact, tmp_path: Path
+) -> None:
+    """Weights twice and both moments, all in float32: under bf16 FSDP2 widens what it trains."""
+    done = launch(bf16=True, dtype=dtype)
+    assert done.returncode == 0, done.stderr[-3000:]
     base = str(wide.path / "model")
-    planned = sft.forecast(
-        parse_config(sft.Config, {"model": {"name_or_path": base}, "plan": {"gpus": 2}}, "config"), {"data": 96}
-    )
+    values = {"model": {"name_or_path": base, "dtype": dtype}, "plan": {"gpus": 2}}
+    planned = sft.forecast(parse_config(sft.Config, values, "config"), {"data": 96})
     shape = shape_of_folder(base)
     assert shape is not None
-    checkpoint = (planned.disk_bytes - 4 * shape.parameters) / 3
+    model_bytes = {"float32": 4, "bfloat16": 2}[dtype] * shape.parameters
+    checkpoint = (planned.disk_bytes - model_bytes) / 3
     files = (tmp_path / "sharded" / "checkpoints" / "checkpoint-4").iterdir()
     assert sum(file.stat().st_size for file in files) == pytest.approx(checkpoint, rel=0.05)
+    model = tmp_path / "sharded" / "model"
+    assert (model / "model.safetensors").stat().st_size == pytest.approx(model_bytes, rel=0.01)
+    assert json.loads((model / "config.json").read_text())["dtype"] == dtype
     assert any("saves the weights twice" in note for note in planned.notes)
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from train import sft
 from train.config import Config
-from train.limits import explain_out_of_memory
+from train.limits import checkpoint_bytes, explain_out_of_memory
 
 Make = Callable[..., Any]
 
@@ -72,6 +73,33 @@ def test_plan_warns_of_what_does_not_fit_and_says_what_would() -> None:
     small = notes(sft={**adam, "optim": "adamw_bnb_8bit"}, plan={"memory_gb": 24})
     assert "sharding over 8 GPUs" in small
     assert "WARNING" in notes(sft={**adam, "gradient_checkpointing": False})
+
+
+def test_fsdp_holds_the_trained_weights_of_a_bf16_model_in_float32() -> None:
+    """accelerate widens them (fsdp2_prepare_model); frozen ones under LoRA stay as they are."""
+    eight, lora = {"gpus": 8}, {"r": 16}
+    narrow, wide = {**SEVEN_B["model"], "dtype": "bfloat16"}, SEVEN_B["model"]
+    assert notes(model=narrow, plan=eight) == notes(model=wide, plan=eight)
+    assert notes(model=narrow) != notes(model=wide)
+    assert notes(model=narrow, plan=eight, lora=lora) != notes(model=wide, plan=eight, lora=lora)
+
+
+@pytest.mark.parametrize(("kind", "bytes_a_parameter"), [("fsdp", 16), ("zero", 14), ("one", 6)])
+def test_checkpoints_of_a_bf16_model_are_as_large_as_who_shards_it_makes_them(
+    kind: str, bytes_a_parameter: int
+) -> None:
+    import torch
+
+    plugin = SimpleNamespace(fsdp_version=2, state_dict_type="StateDictType.FULL_STATE_DICT")
+    trainer: Any = SimpleNamespace(
+        model=torch.nn.Linear(999, 1),
+        args=SimpleNamespace(optim="adamw_torch_fused"),
+        is_fsdp_enabled=kind == "fsdp",
+        is_deepspeed_enabled=kind == "zero",
+        accelerator=SimpleNamespace(mixed_precision="bf16", state=SimpleNamespace(fsdp_plugin=plugin)),
+    )
+    narrow = config(model={**SEVEN_B["model"], "dtype": "bfloat16"})
+    assert checkpoint_bytes(narrow, trainer) == 1000 * bytes_a_parameter
 
 
 def test_plan_names_every_component() -> None:
