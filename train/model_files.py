@@ -65,7 +65,7 @@ def save_model(
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def as_one_process_has_them(model: PreTrainedModel, gathered: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+def consolidate_weights(model: PreTrainedModel, gathered: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """Weights gathered from shards: a tied one once, and none wider than `dtype`, as FSDP2 holds those that it trains."""
     import torch
 

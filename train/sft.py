@@ -41,7 +41,7 @@ from train.memory import shape_of_folder
 from train.model_files import (
     BEST,
     MODEL,
-    as_one_process_has_them,
+    consolidate_weights,
     greedy_generation,
     is_local,
     model_card,
@@ -319,7 +319,7 @@ def _write_model(
 
     def write(folder: Path) -> None:
         if stage.config.lora is None:
-            whole, state = model, as_one_process_has_them(model, weights, dtype)
+            whole, state = model, consolidate_weights(model, weights, dtype)
         else:
             model.save_pretrained(folder / "adapter", state_dict=weights)
             whole, state = _merged(folder / "adapter", base, stage.config), None

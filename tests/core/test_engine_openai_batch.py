@@ -225,6 +225,14 @@ def test_a_prompt_that_is_refused_does_not_stop_the_run(texts: list[str], chaos)
     assert isinstance(second, RequestRefused if "poison" in texts[1] else Completion), second
 
 
+def test_a_batch_of_refused_prompts_is_one_probe(chaos) -> None:
+    server = chaos(batch_s=0.1, batch_fail="poison", batch_fail_code="bad", batch_fail_message="no", latency_ms=50)
+    outcomes = ask(server.base_url, [f"poison {i}" for i in range(40)])
+    assert all(isinstance(outcome, RequestRefused) for outcome in outcomes), outcomes[0]
+    stats = server.stats()
+    assert stats["requests"] - stats["batches"]["lines"] == 1
+
+
 def test_an_engine_that_opens_anew_finds_its_batches(chaos, tmp_path: Path) -> None:
     """Also one whose id was not noted any more: the kill came between the submission and the note."""
     server = chaos(batch_s=0.1)

@@ -15,6 +15,7 @@ once. They then share the first one's seed. Log-probabilities come with
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,7 @@ class Probes:
         self._endpoint = endpoint
         self._bodies = bodies
         self._accepted: set[str] = set()  # parameters that have been shown to be fine
+        self._one_at_a_time = asyncio.Lock()  # what many prompts wait for is asked once
 
     async def accepts(self, request: Request, n: int = 1) -> bool:
         """Whether the endpoint takes the parameters of a request for `n` samples.
@@ -95,11 +97,12 @@ class Probes:
             EngineUnavailable: it does where one completion is asked for instead of `n`.
             Retry: the endpoint does not say now.
         """
-        refused = await self._try(self._bodies.probe(request, n))
-        if refused and n > 1 and not await self._try(self._bodies.probe(request)):
-            where = self._endpoint.config.base_url
-            raise EngineUnavailable(f"{where} refuses n={n}: {refused} (set use_n: false on the engine)")
-        return not refused
+        async with self._one_at_a_time:
+            refused = await self._try(self._bodies.probe(request, n))
+            if refused and n > 1 and not await self._try(self._bodies.probe(request)):
+                where = self._endpoint.config.base_url
+                raise EngineUnavailable(f"{where} refuses n={n}: {refused} (set use_n: false on the engine)")
+            return not refused
 
     async def _try(self, probe: dict[str, Any]) -> str:
         """The endpoint's words if it refuses the request `probe`, empty if it takes it."""
