@@ -4,7 +4,7 @@
 
 Graded results are simulated: five arms, three and five seeds, one test for all. A problem has a difficulty, a problem
 and a seed share an accident (all arms of a seed see the same personas), every training has luck of its own,
-and the arm may have an effect. The scores go through `eval.crossed.arm_differences` and `eval.paired.holm`,
+and the arm may have an effect. The scores go through `eval.stats.crossed.arm_differences` and `eval.stats.paired.holm`,
 which `eval.ablation` uses, and the rejections at 5% are counted, of single tests and after Holm's correction.
 """
 
@@ -16,8 +16,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.crossed import arm_differences
-from eval.paired import holm
+from eval.stats.crossed import arm_differences
+from eval.stats.paired import holm
 
 ARMS = ("persona", "no_persona", "persona_few_shot", "key_points", "random_words")
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from synth.decontaminate import Config
-from synth.overlap import BenchmarkIndex, Item
+from synth.overlap.index import BenchmarkIndex, Item
 from tests.local_data import local_data, require_files
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import dedup_truth
 from personahub.core.duplicates.word_sets import words_of
-from personahub.core.embedding import EmbedderConfig, embed
+from personahub.core.embedding.embed import EmbedderConfig, embed
 from tests.local_data import local_data, require_files
 
 PEERS = ("faiss-cpu==1.15.1", "numpy")
@@ -53,7 +53,7 @@ def rates(texts: list[str]) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from personahub.core.embedding import _packaged_minilm
+    from personahub.core.embedding.embed import _packaged_minilm
 
     model = SentenceTransformer(_packaged_minilm(), device="cpu")
 

@@ -63,9 +63,9 @@ def personahub_stage(url: str, count: int, concurrency: int, folder: Path) -> in
     import pyarrow.parquet  # noqa: F401
 
     # Loaded beforehand, as the others' imports are.
-    import personahub.core.engines.openai  # noqa: F401
-    from personahub.core.experiment import load_experiment
-    from personahub.core.worker import run_stage
+    import personahub.core.engines.remote.chat  # noqa: F401
+    from personahub.core.experiments.experiment import load_experiment
+    from personahub.core.experiments.stage_process import run_stage
 
     name = f"answers-{os.getpid()}"
     config = folder / f"{name}.json"
@@ -91,7 +91,7 @@ def personahub_stage(url: str, count: int, concurrency: int, folder: Path) -> in
 def personahub_complete(url: str, count: int, concurrency: int, folder: Path) -> int:
     """The `complete` command on a file in the batch format."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from personahub.cli import main
+    from personahub.commands.cli import main
 
     source, target = folder / f"requests-{count}.jsonl", folder / f"replies-{os.getpid()}.jsonl"
     with source.open("w") as file:

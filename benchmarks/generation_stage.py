@@ -7,7 +7,7 @@ import pyarrow as pa
 from personahub.core.config import EngineName, StageConfig
 from personahub.core.engines import Completion, Message, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.shards import shard_name

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 
 from benchmarks.sft_model import SHAPES, check_device, make_model, make_tokens
-from train.config import Config
-from train.forecast import training_setup
-from train.memory import plan_memory
+from train.planning.forecast import training_setup
+from train.planning.memory import plan_memory
+from train.trainer.config import Config
 
 # Overrides of the stage's config. Lengths are fixed, so that every row is full.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -60,8 +60,8 @@ def config_of(shape: str, changes: dict[str, Any]) -> Config:
 
 def measure(shape: str, changes: dict[str, Any]) -> float:
     """Peak bytes of two steps, in this process."""
-    from train.trainer import build_trainer, load_tokenizer
-    from train.trainer_config import sft_config
+    from train.trainer.build import build_trainer, load_tokenizer
+    from train.trainer.sections import sft_config
 
     config = config_of(shape, changes)
     length, rows = SIZES[shape]

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.measures import wilson_interval
+from eval.stats.measures import wilson_interval
 from personahub.core.artifact import open_artifact
 from personahub.core.errors import Rejected
 from personahub.quality import CHECKS, Config, check

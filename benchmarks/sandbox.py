@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.sandbox_tools import as_ordinary_user
-from synth.sandbox import Sandbox
+from synth.sandbox.programs import Sandbox
 
 ARITHMETIC = (
     "total = 0\nfor day in range(1, 31):\n    total += 12 * day - 7\nprint(total)",

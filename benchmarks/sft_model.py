@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from train.chat_format import CHATML_TEMPLATE, IGNORED
-from train.memory import ModelShape, known_shape
+from train.data.chat_format import CHATML_TEMPLATE, IGNORED
+from train.planning.memory import ModelShape, known_shape
 
 SEVEN_B = known_shape("Qwen/Qwen2-7B")
 assert SEVEN_B is not None

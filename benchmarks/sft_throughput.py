@@ -12,7 +12,7 @@ Every row changes one thing more than the row above it unless it says otherwise.
 process of its own, `--rounds` times in turn; the best counts. Printed: tokens that are no padding,
 per second (on a CPU: per CPU-second, for wall time depends on who else computes); the ratio to TRL's
 defaults; padding; MFU, that is model FLOPs over the bf16 matrix rate measured at the start of the
-same run (`train.callbacks.Work.mfu`); the peak of memory and what the plan says of it.
+same run (`train.trainer.callbacks.Work.mfu`); the peak of memory and what the plan says of it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from typing import Any
 import torch
 
 from benchmarks.sft_model import SHAPES, check_device, make_model, make_tokens, solution_lengths
-from train.config import Config
-from train.forecast import training_setup
-from train.memory import plan_memory
+from train.planning.forecast import training_setup
+from train.planning.memory import plan_memory
+from train.trainer.config import Config
 
 LENGTHS = {"tiny": 256, "small": 256, "7b": 2048}
 WARM_UP = 2  # steps not counted: allocation, compilation, the optimizer's state
@@ -94,9 +94,9 @@ def config_of(variant: Variant, shape: str, steps: int) -> Config:
 
 def measure(variant: Variant, shape: str, steps: int) -> dict[str, Any]:
     """Train for some steps, in this process."""
-    from train.callbacks import mean_context, peak_memory_gb
-    from train.trainer import build_trainer, load_tokenizer
-    from train.trainer_config import sft_config
+    from train.trainer.build import build_trainer, load_tokenizer
+    from train.trainer.callbacks import mean_context, peak_memory_gb
+    from train.trainer.sections import sft_config
 
     config = config_of(variant, shape, steps)
     on_cpu = not torch.cuda.is_available()

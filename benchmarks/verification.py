@@ -27,8 +27,8 @@ from typing import Any
 
 from personahub.core.answers import check
 from personahub.core.artifact import Artifact, open_artifact
-from personahub.core.experiment import load_experiment
-from personahub.core.runner import run_experiment
+from personahub.core.experiments.experiment import load_experiment
+from personahub.core.experiments.runner import run_experiment
 
 CONFIG = Path(__file__).with_suffix(".yaml")
 # Policy: the stage that its samples come from.

@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 from personahub.core.config import EXECUTION, StageConfig
 from personahub.core.engines import KINDS
 from personahub.core.stage import Execution
-from personahub.core.tracking import TrackingConfig
+from personahub.core.tracking.tracker import TrackingConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 PACKAGES = ("personahub", "synth", "train", "eval")

@@ -11,7 +11,7 @@ each arm had, `model` what it was trained on, `exam-<arm>` which problems of the
 `diversity` how diverse the problems are.
 
 Every arm is compared with the baseline, under the same seeds and on the same problems, with both taken for
-samples (`eval.crossed`); `p_holm` is adjusted for all arms compared. The records are the problems, with each
+samples (`eval.stats.crossed`); `p_holm` is adjusted for all arms compared. The records are the problems, with each
 arm's share of seeds that solve them. docs/experiments.md says how to read the summary.
 """
 
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from eval.compare import Run, refuse_different_grading, refuse_different_problems
-from eval.conclusions import conclude
-from eval.crossed import Estimate, arm_differences, arm_means, detectable, paired_by_seed, training_luck
-from eval.measures import wilson_interval
-from eval.paired import holm
+from eval.grading.scores import read_problems
 from eval.regrade import GRADERS
-from eval.scores import read_problems
+from eval.stats.conclusions import conclude
+from eval.stats.crossed import Estimate, arm_differences, arm_means, detectable, paired_by_seed, training_luck
+from eval.stats.measures import wilson_interval
+from eval.stats.paired import holm
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig, suggest
 from personahub.core.errors import UserError

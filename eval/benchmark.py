@@ -26,19 +26,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import Field, model_validator
 
-from eval.grading import GradingConfig, grade, grading_summary
-from eval.questions import count_questions, gather_questions
-from eval.scores import summarize
+from eval.grading.grade import GradingConfig, grade, grading_summary
+from eval.grading.questions import count_questions, gather_questions
+from eval.grading.scores import summarize
 from personahub.core.answers import CheckerPool
 from personahub.core.config import EngineName
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast, Requests
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import GRADED, Row
 from personahub.core.stage import Stage
-from personahub.core.student_prompt import (
+from personahub.core.template import Message
+from personahub.core.texts.student_prompt import (
     FewShot,
     StudentTemplate,
     load_examples,
@@ -46,7 +47,6 @@ from personahub.core.student_prompt import (
     stop_strings,
     student_prompt,
 )
-from personahub.core.template import Message
 
 VERSION = "3"
 INPUTS = ("data?", "model?", "*")

@@ -23,13 +23,13 @@ from typing import Any
 
 from pydantic import Field
 
-from eval.paired import holm, mcnemar, paired_difference
+from eval.grading.scores import Problem, read_problems
 from eval.regrade import GRADERS
-from eval.scores import Problem, read_problems
+from eval.stats.paired import holm, mcnemar, paired_difference
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig, suggest
 from personahub.core.errors import UserError
-from personahub.core.experiment import describe_differences
+from personahub.core.experiments.experiment import describe_differences
 from personahub.core.forecast import Forecast
 from personahub.core.records import DISCORDANT, Row
 from personahub.core.shards import shard_name

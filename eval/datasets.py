@@ -21,11 +21,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from eval.grading.problem_sets import ProblemSetConfig, known_rows, load_problems
 from personahub.core.config import StageConfig
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import content_id
-from personahub.core.problem_sets import ProblemSetConfig, known_rows, load_problems
 from personahub.core.records import REFERENCE
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage

@@ -12,7 +12,7 @@ seeded sample of `max_texts` is measured, and random subsets of it at every size
 The records are the measures by collection and size, the mean over `draws` subsets with a 95% interval. The
 summary holds the same by collection, with the duplicate rate at every threshold, distinct-1 to 4, and the
 topics: clusters that all collections of one column share, named by their words. docs/experiments.md has the
-formulae. `map.parquet`, beside the records, places texts in two dimensions (`eval.embedding_map`).
+formulae. `map.parquet`, beside the records, places texts in two dimensions (`eval.vectors.embedding_map`).
 Figure 10 of the paper is `eval.similarity`.
 
 Intervals come from subsampling (Politis & Romano 1994, Annals of Statistics 22:2031-2050): drawing with
@@ -36,9 +36,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from eval.crossed import t_quantile
-from eval.embedding_map import embedding_map
-from eval.measures import (
+from eval.stats.crossed import t_quantile
+from eval.stats.measures import (
     compression_ratio,
     distinct_n,
     mean_pairwise_cosine,
@@ -46,10 +45,11 @@ from eval.measures import (
     vendi_score,
     wilson_interval,
 )
-from eval.topics import Topics, coverage, find_topics
+from eval.vectors.embedding_map import embedding_map
+from eval.vectors.topics import Topics, coverage, find_topics
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig, suggest
-from personahub.core.embedding import EmbedderConfig, describe, embed
+from personahub.core.embedding.embed import EmbedderConfig, describe, embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import derive_seed

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from eval.pair_search import PairSearch, find_pairs
+from eval.vectors.pair_search import PairSearch, find_pairs
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig
-from personahub.core.embedding import EmbedderConfig, describe, embed
+from personahub.core.embedding.embed import EmbedderConfig, describe, embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import derive_seed

@@ -19,14 +19,14 @@ from typing import Any
 
 from pydantic import Field
 
-from eval.grading import GradingConfig, grade, grading_summary
-from eval.questions import check_references
-from eval.scores import summarize
+from eval.grading.grade import GradingConfig, grade, grading_summary
+from eval.grading.questions import check_references
+from eval.grading.scores import summarize
 from personahub.core.answers import CheckerPool
 from personahub.core.artifact import Artifact, read_rows
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
-from personahub.core.generate import CompletionShard, map_completions
+from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import GRADED, Row
 from personahub.core.stage import Stage
 

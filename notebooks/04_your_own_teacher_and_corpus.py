@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from personahub.cli import main
+from personahub.commands.cli import main
 from personahub.core.artifact import open_artifact
 
 root = Path.cwd() if Path("configs").is_dir() else Path.cwd().parent

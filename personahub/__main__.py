@@ -10,7 +10,7 @@ import sys
 def main() -> int:
     """Run the command line. Returns the exit code."""
     signal.signal(signal.SIGINT, _stop)
-    from personahub import cli
+    from personahub.commands import cli
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -12,7 +12,7 @@ The thresholds are the paper's (arXiv 2406.20094, section 2); where it approxima
 `surface` is exact. `minhash` is there for comparison and for long texts. Each method reads what
 the one before kept and looks at all of it at once: about 300 bytes of memory a persona for `surface`
 beside the texts, and 256 for `embedding`, whose vectors are in a file that is mapped. What does not fit
-is cut into partitions (`personahub.dedup_partitioned`). Which of two near-duplicates survives is
+is cut into partitions (`personahub.deduplication.partitioned`). Which of two near-duplicates survives is
 decided by `keep`, and depends neither on shards nor on order unless it says `first`.
 
 The personas of the optional input `against` all stay where they are: they are not written again
@@ -41,11 +41,11 @@ from personahub.core.artifact import Artifact, replacing
 from personahub.core.config import EXECUTION, FrozenModel, StageConfig
 from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
-from personahub.core.embedding import EmbedderConfig, describe, embed
+from personahub.core.embedding.embed import EmbedderConfig, describe, embed
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Work
 from personahub.core.stage import Shard, Stage
-from personahub.dedup_rows import read, visiting_order
+from personahub.deduplication.columns import read, visiting_order
 
 VERSION = "1"
 INPUTS = ("personas", "against?")
@@ -122,7 +122,7 @@ class Config(StageConfig):
         default=None,
         gt=0,
         description="Work by so many partitions on disk, as tasks for the executor, with the same result: see "
-        "`personahub.dedup_partitioned`. By default only if half of the memory is not enough for one process.",
+        "`personahub.deduplication.partitioned`. By default only if half of the memory is not enough for one process.",
     )
 
     @model_validator(mode="after")
@@ -136,7 +136,7 @@ class Config(StageConfig):
 
 def run(stage: Stage[Config]) -> None:
     """Decide over all shards, then write each one."""
-    from personahub import dedup_partitioned  # which imports this module
+    from personahub.deduplication import partitioned as dedup_partitioned  # which imports this module
 
     partitions = dedup_partitioned.partitions(stage)
     if partitions is not None:
@@ -162,7 +162,7 @@ def run(stage: Stage[Config]) -> None:
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """As many rows as come in: how many are near-duplicates is not known beforehand."""
-    from personahub import dedup_partitioned  # which imports this module
+    from personahub.deduplication import partitioned as dedup_partitioned  # which imports this module
 
     rows = rows_in["personas"]
     methods = [method for method in config.methods if isinstance(method, Embedding)]

@@ -32,7 +32,7 @@ from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
-from personahub.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
+from personahub.personas.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
 from personahub.sources import clean_text
 
 VERSION = "2"

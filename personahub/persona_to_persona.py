@@ -38,19 +38,19 @@ from personahub.core.duplicates import surface
 from personahub.core.engines import Completion, Request
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed, digest
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from personahub.profiles import Form, PersonaReplies, Profile, parse_profiles, reply_schema
-from personahub.replies import labelled_lines, normalise, require_distinct
+from personahub.personas.labelled_replies import labelled_lines, normalise, require_distinct
+from personahub.personas.profiles import Form, PersonaReplies, Profile, parse_profiles, reply_schema
+from personahub.prompts import PROMPTS
 from personahub.text_to_persona import protect
 
 VERSION = "3"
 INPUTS = ("personas",)
 WORK = Work(cpu_seconds=0.00017, memory_bytes=1400, measured_by="benchmarks.million")
-PROMPTS = Path(__file__).parent / "prompts"
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PERSONA_TOKENS = 25

@@ -22,7 +22,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -34,13 +33,13 @@ from personahub.core.forecast import Forecast, Work
 from personahub.core.records import PERSONA
 from personahub.core.stage import Shard, Stage
 from personahub.core.template import load_template
-from personahub.lexicon import LANGUAGES, detect_language, person_word, words
-from personahub.names import introduced_name, mentioned_name
+from personahub.personas.lexicon import LANGUAGES, detect_language, person_word, words
+from personahub.personas.names import introduced_name, mentioned_name
+from personahub.prompts import PROMPTS
 
 VERSION = "3"
 INPUTS = ("personas",)
 WORK = Work(cpu_seconds=0.00018, memory_bytes=150, disk_bytes=53, measured_by="benchmarks.million")
-PROMPTS = Path(__file__).parent / "prompts"
 
 
 class Config(StageConfig):

@@ -35,7 +35,7 @@ from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
-from personahub.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
+from personahub.personas.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
 from personahub.sources import clean_text
 
 VERSION = "2"
@@ -211,7 +211,7 @@ def read(config: Config) -> Iterator[RawDocument]:
     """Raw rows of the configured origin, streamed.
 
     Raises:
-        UserError: see `personahub.documents`.
+        UserError: see `personahub.personas.documents`.
     """
     return read_origin(config.path, config.pattern, config.hub, config.urls, config.columns.persona[0])
 

@@ -37,11 +37,19 @@ from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast, Work
 from personahub.core.identity import content_id
-from personahub.core.progress import Progress
 from personahub.core.records import DOCUMENT, Row
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
-from personahub.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, extract_pages, read_origin
+from personahub.core.tracking.progress import Progress
+from personahub.personas.documents import (
+    EVERY_FILE,
+    FilePattern,
+    HubSource,
+    RawDocument,
+    count_rows,
+    extract_pages,
+    read_origin,
+)
 
 VERSION = "3"
 INPUTS = ()
@@ -181,7 +189,7 @@ def read(config: Config) -> Iterator[RawDocument]:
     """Raw rows of the configured origin, streamed.
 
     Raises:
-        UserError: see `personahub.documents`.
+        UserError: see `personahub.personas.documents`.
     """
     urls = config.urls if config.redpajama is None else config.redpajama.urls()
     rows = read_origin(config.path, config.pattern, config.hub, urls, config.text_field)

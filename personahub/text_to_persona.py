@@ -20,7 +20,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from random import Random
 from typing import Annotated, Literal
 
@@ -30,12 +29,13 @@ from personahub.core.config import TemplateFolder
 from personahub.core.engines import Completion, Request
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from personahub.profiles import (
+from personahub.personas.labelled_replies import labelled_lines, require_distinct
+from personahub.personas.profiles import (
     Demographic,
     Form,
     PersonaReplies,
@@ -44,12 +44,11 @@ from personahub.profiles import (
     reply_schema,
     split_by_evidence,
 )
-from personahub.replies import labelled_lines, require_distinct
+from personahub.prompts import PROMPTS
 
 VERSION = "2"
 INPUTS = ("documents",)
 WORK = Work(cpu_seconds=0.00047, measured_by="benchmarks.million")
-PROMPTS = Path(__file__).parent / "prompts"
 
 Mode = Literal["read", "write", "like", "dislike"]
 Granularity = Literal["coarse", "medium", "fine"]

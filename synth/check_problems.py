@@ -5,7 +5,7 @@
       inputs: {problems: problems}
       config: {engine: teacher, judges: 1}
 
-The rules of `synth.validity` cost nothing and come first. What passes is read by `judges` samples of the
+The rules of `synth.contracts.validity` cost nothing and come first. What passes is read by `judges` samples of the
 engine, each of which says `sound` or names a flaw. A problem stays where at most `max_doubts` of them
 name one; otherwise it is rejected under the flaw named most. Whether the answer agrees with the problem's
 conditions can only be seen later: `synth.verify` looks at that.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -25,16 +24,16 @@ from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from synth.validity import check_problem
+from synth.contracts.validity import check_problem
+from synth.prompts import PROMPTS
 
 VERSION = "1"
 INPUTS = ("problems",)
-PROMPTS = Path(__file__).parent / "prompts"
 
 # What a judge may say, and the reason under which a problem is rejected then.
 FLAWS = {

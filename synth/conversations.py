@@ -30,13 +30,13 @@ from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import CONVERSATION, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Message, Template, load_template
-from synth.contracts import Contract, parse_parts, reply_text
-from synth.examples import PROMPTS
+from synth.contracts.contract import Contract, parse_parts, reply_text
+from synth.prompts import PROMPTS
 from synth.refusal import is_refusal
 
 VERSION = "2"
@@ -180,7 +180,7 @@ def _as_partner(template: Template, talk: Row) -> tuple[Message, ...]:
 
 
 def parse_turn(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
-    """Parser of a turn into (text, model); see `synth.contracts.parse_parts`. An assistant's reply has no label.
+    """Parser of a turn into (text, model); see `synth.contracts.contract.parse_parts`. An assistant's reply has no label.
 
     Raises:
         Rejected: also `empty`.

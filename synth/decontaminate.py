@@ -16,10 +16,10 @@ compared with every problem of each under these rules; the first that matches re
 * `words`: the Jaccard similarity of their sets of words, in whatever order, is at least `words`.
 * `embedding`: with an `embedder`, the cosine of their embeddings is at least `cosine`.
 
-What counts as a word is in `synth.overlap.words_of`: LaTeX spacing, delimiters, case and, unless
+What counts as a word is in `synth.overlap.index.words_of`: LaTeX spacing, delimiters, case and, unless
 `mask_numbers` is off, the numbers do not tell two problems apart. With a `judge`, a model decides
-about the problems just below `words` or `cosine` (`synth.overlap_judge`). Few-shot examples are checked where
-they are used, before anything is asked: see `synth.examples`.
+about the problems just below `words` or `cosine` (`synth.overlap.overlap_judge`). Few-shot examples are checked where
+they are used, before anything is asked: see `synth.contracts.examples`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from pydantic import Field, model_validator
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.config import StageConfig
 from personahub.core.duplicates.embedding import nearest
-from personahub.core.embedding import EmbedderConfig, embed
+from personahub.core.embedding.embed import EmbedderConfig, embed
 from personahub.core.engines import Request
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generate import CompletionShard, map_completions
+from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import Row
 from personahub.core.stage import Shard, Stage
-from synth.overlap import BenchmarkIndex, Item, Match, read_items
-from synth.overlap_judge import PROMPT_TOKENS, REPLY_TOKENS, OverlapJudge, overlap_request, read_same
+from synth.overlap.index import BenchmarkIndex, Item, Match, read_items
+from synth.overlap.overlap_judge import PROMPT_TOKENS, REPLY_TOKENS, OverlapJudge, overlap_request, read_same
 
 VERSION = "2"
 INPUTS = ("problems", "*")

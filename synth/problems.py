@@ -29,15 +29,16 @@ from personahub.core.config import ContentPath, FrozenModel, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from synth.contracts import SOLUTION, reply_text, without_markdown
-from synth.examples import PROMPTS, Example, PromptingConfig, check_examples, draw_examples, load_examples
+from synth.contracts.contract import SOLUTION, reply_text, without_markdown
+from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
+from synth.contracts.validity import MOST_PARTS, count_parts
+from synth.prompts import PROMPTS
 from synth.refusal import is_refusal
-from synth.validity import MOST_PARTS, count_parts
 
 VERSION = "3"
 INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from

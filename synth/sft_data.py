@@ -34,8 +34,8 @@ from personahub.core.identity import digest
 from personahub.core.records import SFT, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Shard, Stage
-from personahub.core.student_prompt import StudentTemplate, student_prompt
 from personahub.core.template import Message
+from personahub.core.texts.student_prompt import StudentTemplate, student_prompt
 from synth.sft_export import export
 
 VERSION = "1"

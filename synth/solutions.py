@@ -18,7 +18,6 @@ left. Nothing is judged here: truncated samples and samples without an answer st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -27,17 +26,17 @@ from personahub.core.config import EngineName, FrozenModel, StageConfig, Templat
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import SOLUTIONS, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
+from synth.prompts import PROMPTS
 from synth.refusal import is_refusal
 
 VERSION = "1"
 INPUTS = ("problems",)
 WORK = Work(cpu_seconds=0.00047, memory_bytes=90, measured_by="benchmarks.million")
-PROMPTS = Path(__file__).parent / "prompts"
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX

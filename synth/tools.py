@@ -5,7 +5,7 @@
       inputs: {interfaces: interfaces}        # of synth.usecases, use_case: tool_interface
       config: {engine: teacher}
 
-The second of the paper's two steps. Every program is loaded in the sandbox (`synth.sandbox`), its function's
+The second of the paper's two steps. Every program is loaded in the sandbox (`synth.sandbox.programs`), its function's
 parameters are compared with the interface, and the interface's own example is called twice: the result
 has to be JSON of the type that the interface promises, and the same both times.
 """
@@ -16,7 +16,6 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -25,19 +24,19 @@ from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import TOOL, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
-from synth.contracts import fits, reply_text
+from synth.contracts.contract import fits, reply_text
+from synth.prompts import PROMPTS
 from synth.refusal import is_refusal
-from synth.sandbox import Limits, ProgramResult, Sandbox
-from synth.votes import program_of
+from synth.sandbox.programs import Limits, ProgramResult, Sandbox
+from synth.voting.votes import program_of
 
 VERSION = "2"
 INPUTS = ("interfaces",)
-PROMPTS = Path(__file__).parent / "prompts"
 
 _MARK = "tool check: "  # in front of the line that the check prints, whatever else is printed
 _CODE_TOKENS = 350
@@ -81,7 +80,7 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 
 
 def parse_code(_: Request, completion: Completion) -> tuple[str, str]:
-    """The program of a reply (`synth.votes.program_of`), and the model.
+    """The program of a reply (`synth.voting.votes.program_of`), and the model.
 
     Raises:
         Rejected: `truncated`, `refusal` or `no_code`.

@@ -6,7 +6,7 @@
       config: {engine: teacher, use_case: npc, background: configs/data/world_of_sallow_reach.txt}
 
 One request per persona and sample. Each use case has a prompt in synth/prompts and a contract in
-`synth.contracts`; a template of one's own, named by its path, has to keep the contract of the use case.
+`synth.contracts.contract`; a template of one's own, named by its path, has to keep the contract of the use case.
 `synth.conversations` and `synth.tools` go on from instructions and interfaces. With `persona: false`
 the stage is the no-persona arm: the same ids and seeds, the persona's text unused.
 """
@@ -25,13 +25,14 @@ from personahub.core.config import CONTENT_PATH, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast, Requests
-from personahub.core.generate import CompletionShard, Failure, map_completions
+from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import SYNTHETIC, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from synth.contracts import CONTRACTS, TOOL_FIELDS, TOOL_SCHEMA, Output, parser_of
-from synth.examples import PROMPTS, Example, PromptingConfig, check_examples, draw_examples, load_examples
+from synth.contracts.contract import CONTRACTS, TOOL_FIELDS, TOOL_SCHEMA, Output, parser_of
+from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
+from synth.prompts import PROMPTS
 
 VERSION = "1"
 INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from
@@ -128,7 +129,7 @@ def read_background(path: str) -> str:
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[Output, str]]:
-    """Parser of a reply into (output, model); see `synth.contracts` for the reasons to reject."""
+    """Parser of a reply into (output, model); see `synth.contracts.contract` for the reasons to reject."""
     parser, contract = parser_of(config.use_case), CONTRACTS[config.use_case]
 
     def reply(_: Request, completion: Completion) -> tuple[Output, str]:

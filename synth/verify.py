@@ -5,10 +5,10 @@
       inputs: {solutions: solutions}
       config: {policy: two_of_three}
 
-Every sample may cast one vote, for its final answer (`synth.votes`); one without an answer casts none, but
+Every sample may cast one vote, for its final answer (`synth.voting.votes`); one without an answer casts none, but
 still counts as a sample. Votes whose answers are equivalent (`personahub.core.answers`) form a cluster,
 and the largest one wins. With a `judge`, a model reads the votes that could not be parsed, and no
-others (`synth.vote_judge`). The policy decides whether the winner has enough:
+others (`synth.voting.vote_judge`). The policy decides whether the winner has enough:
 
 * `none`: nothing is compared and no program runs. The first CoT sample that was not truncated is
   kept, with or without an answer, whatever the others say: the paper's training data.
@@ -19,8 +19,8 @@ others (`synth.vote_judge`). The policy decides whether the winner has enough:
 
 All but `none` need at least two votes: one sample cannot agree with itself. `min_vote_share` (winning
 votes / samples) and `require_pot` ask for more: a program among the winning votes which, unless
-`pot_computes` is off, computes its answer from the problem's own numbers (`synth.grounding`). All but `none`
-also drop problems that the rules of `synth.validity` find unsound, by their text or by the answer
+`pot_computes` is off, computes its answer from the problem's own numbers (`synth.voting.grounding`). All but `none`
+also drop problems that the rules of `synth.contracts.validity` find unsound, by their text or by the answer
 that won. The solution that is kept is a CoT of the winning cluster.
 
 Kept or rejected, a record carries its votes and the reason. `vote_share` is the problem's solve rate as
@@ -40,14 +40,14 @@ from pydantic import Field, model_validator
 from personahub.core.config import EXECUTION, StageConfig
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generate import CompletionShard, map_completions
+from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
-from synth.grounding import COMPUTES_NOTHING
-from synth.sandbox import Limits
-from synth.validity import check_answer, check_problem
-from synth.vote_judge import VoteJudge, judge_prompts, read, unparsed, with_judgements
-from synth.votes import Counting, Vote, answer_of, cluster_sizes
+from synth.contracts.validity import check_answer, check_problem
+from synth.sandbox.programs import Limits
+from synth.voting.grounding import COMPUTES_NOTHING
+from synth.voting.vote_judge import VoteJudge, judge_prompts, read, unparsed, with_judgements
+from synth.voting.votes import Counting, Vote, answer_of, cluster_sizes
 
 VERSION = "5"
 INPUTS = ("solutions",)
@@ -65,10 +65,13 @@ class Config(StageConfig):
     min_vote_share: float = Field(default=0.0, ge=0, le=1)
     require_pot: bool = Field(default=False, description="At least one program is among the winning votes.")
     pot_computes: bool = Field(
-        default=True, description="That program computes its answer from the problem's numbers (synth.grounding)."
+        default=True,
+        description="That program computes its answer from the problem's numbers (synth.voting.grounding).",
     )
     judge: VoteJudge | None = Field(default=None, description="Reads the votes that the rules could not.")
-    check_problems: bool = Field(default=True, description="Drop what the rules of synth.validity find unsound.")
+    check_problems: bool = Field(
+        default=True, description="Drop what the rules of synth.contracts.validity find unsound."
+    )
     choose: Literal["first", "shortest"] = Field(default="first", description="Which CoT of the winning cluster stays.")
     check_timeout_s: float = Field(default=5.0, gt=0, description="For one comparison; then two answers differ.")
     programs: Limits = Field(default=Limits(), description="What a PoT program may use.")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from personahub.core.artifact import open_artifact
-from personahub.core.experiment import Experiment, load_experiment
-from personahub.core.worker import run_stage
+from personahub.core.experiments.experiment import Experiment, load_experiment
+from personahub.core.experiments.stage_process import run_stage
 
 ARMS = ("no_persona", "persona", "persona_few_shot", "key_points", "random_words")
 SEEDS = ("0", "1", "2")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from personahub.cli import _parser
+from personahub.commands.cli import _parser
 from personahub.core.artifact import open_artifact
 from tests.test_benchmark_commands import COMMANDS as BENCHMARKS
 from tests.test_readme import ROOT, TOOLS, example_template
@@ -103,7 +103,6 @@ RUN: dict[str, str] = {
     "personahub cache prune": "",
     "personahub wandb sync --dry-run": "",
     "personahub wandb sync": "",
-    "python -m synth.prompt_page": "",
 }  # fmt: skip
 
 # What stands for the words in capitals; an ID is that of a web text.
@@ -121,8 +120,9 @@ ELSEWHERE = {
     "make notebooks": "tests/test_notebooks.py",
     "personahub run configs/ablation_persona.yaml --only after-persona-0": "tests/test_wandb.py",
     "personahub run configs/ablation_persona.yaml tracking.wandb=offline tracking.project=persona-hub": "tests/test_wandb.py",
-    "python -m personahub.prompt_page": "tests/personahub/test_prompt_page.py",
-    "python -m personahub.core.worker runs/<experiment>/<stage>/stage.json": "tests/test_kills.py",
+    "python docs/make_prompts.py": "tests/synth/test_prompts.py",
+    "python docs/make_persona_prompts.py": "tests/test_persona_prompts_page.py",
+    "python -m personahub.core.experiments.stage_process runs/<experiment>/<stage>/stage.json": "tests/test_kills.py",
     "python tests/vllm_server.py install": "tests/test_benchmark_commands.py",
     "python -m pytest -m slow -s tests/eval/test_vllm.py": "tests/eval/test_vllm.py",
     "pytest -m slow tests/train/test_distributed.py": "tests/train/test_distributed.py",

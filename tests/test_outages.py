@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from personahub.core.engines.openai import Config
+from personahub.core.engines.remote.chat import Config
 
 REQUESTS = 400
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from personahub.cli import main
+from personahub.commands.cli import main
 from tests.test_readme import ROOT
 
 TOOLS = Path(sys.executable).parent

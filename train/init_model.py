@@ -18,10 +18,10 @@ from personahub.core.config import StageConfig
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.stage import Stage
-from train.chat_format import CHATML_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START
-from train.environment import silence_progress_bars, stay_offline
-from train.memory import ModelShape
-from train.model_files import greedy_generation, publish, save_model
+from train.data.chat_format import CHATML_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START
+from train.planning.memory import ModelShape
+from train.trainer.environment import silence_progress_bars, stay_offline
+from train.trainer.model_files import greedy_generation, publish, save_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

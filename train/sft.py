@@ -31,14 +31,22 @@ from personahub.core.artifact import write_json
 from personahub.core.errors import UserError
 from personahub.core.records import SFT, Row
 from personahub.core.stage import Stage
-from train.chat_format import ChatFormat
-from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
-from train.config import Config
-from train.environment import is_main_rank, silence_progress_bars, stay_offline
-from train.forecast import forecast
-from train.limits import explain_full_disk, explain_out_of_memory, parameters, refuse_full_disk, warn_of_small_gpu
-from train.memory import shape_of_folder
-from train.model_files import (
+from train.data.chat_format import ChatFormat
+from train.data.tokens import TokenStats, load_tokens, write_tokens
+from train.planning.forecast import forecast
+from train.planning.limits import (
+    explain_full_disk,
+    explain_out_of_memory,
+    parameters,
+    refuse_full_disk,
+    warn_of_small_gpu,
+)
+from train.planning.memory import shape_of_folder
+from train.trainer.build import build_trainer, load_tokenizer
+from train.trainer.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
+from train.trainer.config import Config
+from train.trainer.environment import is_main_rank, silence_progress_bars, stay_offline
+from train.trainer.model_files import (
     BEST,
     MODEL,
     consolidate_weights,
@@ -49,9 +57,7 @@ from train.model_files import (
     remove,
     save_model,
 )
-from train.tokens import TokenStats, load_tokens, write_tokens
-from train.trainer import build_trainer, load_tokenizer
-from train.trainer_config import sft_config
+from train.trainer.sections import sft_config
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -137,8 +143,8 @@ def _finished_results(folder: Path) -> dict[str, Any] | None:
 def _train(stage: Stage[Config], base: str) -> dict[str, Any]:
     import torch
 
-    from train.callbacks import StageLog
-    from train.validation import validation_rows
+    from train.trainer.callbacks import StageLog
+    from train.trainer.validation import validation_rows
 
     config = stage.config
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
@@ -198,8 +204,8 @@ def _trainer(
     stats: TokenStats,
     validation: list[Row],
 ) -> SFTTrainer:
-    from train.callbacks import StageLog, Work, mean_context
-    from train.validation import ValidationCallback
+    from train.trainer.callbacks import StageLog, Work, mean_context
+    from train.trainer.validation import ValidationCallback
 
     config = stage.config
     shape = shape_of_folder(base) if is_local(base) else None
@@ -230,14 +236,14 @@ def _trainer(
 def _shape_of_hub_model(base: str, config: Config) -> Any:
     from transformers import AutoConfig
 
-    from train.memory import shape_of_config
+    from train.planning.memory import shape_of_config
 
     return shape_of_config(AutoConfig.from_pretrained(base, revision=config.model.revision).to_dict())
 
 
 def _refuse_leaks(trainer: SFTTrainer) -> dict[str, Any]:
     """Perturb a packed row under this run's attention; sharded weights are not whole before training begins."""
-    from train.packing import TOLERANCE, packing_leak
+    from train.data.packing import TOLERANCE, packing_leak
 
     args: Any = trainer.args
     if not args.packing or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
@@ -256,7 +262,7 @@ def _refuse_leaks(trainer: SFTTrainer) -> dict[str, Any]:
 
 
 def _results(stage: Stage[Config], trainer: SFTTrainer, stats: TokenStats) -> dict[str, Any]:
-    from train.validation import best_evaluation, evaluations
+    from train.trainer.validation import best_evaluation, evaluations
 
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     last = losses[-max(1, len(losses) // 10) :]

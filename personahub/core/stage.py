@@ -13,7 +13,7 @@
             ...
             shard.write(row)         # or shard.reject(row, Rejected("too_short"))
 
-A stage that asks an engine maps an `async` function with `map_completions` of `personahub.core.generate`
+A stage that asks an engine maps an `async` function with `map_completions` of `personahub.core.generation.loop`
 instead. A module may also define `forecast(config, rows_in) -> Forecast`, for
 `personahub plan`.
 """
@@ -35,17 +35,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from personahub.core import processes
 from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows, remove_temporary_files
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
 from personahub.core.executors import Executor, run_tasks
-from personahub.core.progress import Progress
+from personahub.core.executors import process_pool as processes
+from personahub.core.executors.tasks import Tasks
 from personahub.core.records import DOCUMENT, PERSONA, VERIFIED, Row
 from personahub.core.shards import ShardWriter, shard_totals
-from personahub.core.tasks import Tasks
-from personahub.core.tracking import Tracker, TrackingConfig
+from personahub.core.tracking.progress import Progress
+from personahub.core.tracking.tracker import Tracker, TrackingConfig
 
 if TYPE_CHECKING:
     from personahub.core.config import EngineConfig

@@ -17,7 +17,7 @@ from personahub.core.answers.judge import (
 )
 from personahub.core.answers.verdict import Verdict
 from personahub.core.errors import Rejected, UserError
-from personahub.core.student_prompt import PROMPTS
+from personahub.core.prompts import PROMPTS
 from personahub.core.template import load_template
 
 

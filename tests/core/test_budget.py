@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from personahub.core.budget import spent_by_experiment
+from personahub.core.generation.budget import spent_by_experiment
 
 ENGINE = '''
 import asyncio
 from typing import Annotated
 from personahub.core.config import EXECUTION, EngineConfig
 from personahub.core.engines.base import Completion, RequestRefused
-from personahub.core.price import Price
+from personahub.core.generation.price import Price
 
 class Config(EngineConfig):
     """A completion of a million tokens costs a dollar; `merges` takes the samples of a prompt as one call."""
@@ -49,7 +49,7 @@ STAGE = """
 import pyarrow as pa
 from personahub.core.config import EngineName, StageConfig
 from personahub.core.engines.base import Request, Sampling
-from personahub.core.generate import Failure, map_completions
+from personahub.core.generation.loop import Failure, map_completions
 
 VERSION, INPUTS = "1", ("texts",)
 SCHEMA = pa.schema([("id", pa.string())])

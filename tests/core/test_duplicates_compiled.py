@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personahub.core.duplicates import compiled
+from personahub.core.kernels import compiled
 
 PROGRAM = """
 import sys

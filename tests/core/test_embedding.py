@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from personahub.core.config import identity_of, parse_config
-from personahub.core.embedding import EmbedderConfig, describe, embed
+from personahub.core.embedding.embed import EmbedderConfig, describe, embed
 from personahub.core.errors import UserError
 
 HASHING = EmbedderConfig(kind="hashing")

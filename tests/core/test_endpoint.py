@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from personahub.core.engines import engine_config, open_engine
 from personahub.core.engines.base import Completion, EngineUnavailable, Message, Request, Sampling
-from personahub.core.engines.pacing import retry_wait
+from personahub.core.engines.remote.pacing import retry_wait
 
 
 def outcome_of(*replies: web.Response) -> Completion:

@@ -20,7 +20,7 @@ from personahub.core.engines.base import (
     RequestRefused,
     Sampling,
 )
-from personahub.core.engines.openai_replies import classify_error, read_completions
+from personahub.core.engines.remote.responses import classify_error, read_completions
 from personahub.core.errors import UserError
 from tests.core.openai_server import KEY, app_of, engine_at, error, failing, fine, fixed, reply, request, talk
 

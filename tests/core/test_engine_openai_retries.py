@@ -14,7 +14,7 @@ from personahub.core.engines.base import (
     EngineUnavailable,
     RequestRefused,
 )
-from personahub.core.engines.openai_replies import retry_after
+from personahub.core.engines.remote.responses import retry_after
 from tests.core.openai_server import app_of, engine_at, error, failing, fine, fixed, reply, request, talk
 
 

@@ -117,7 +117,7 @@ def test_sampling_depends_on_the_seed_alone(model_folder):
 
 
 def test_sampling_follows_the_distribution():
-    from personahub.core.engines.decoding import Row, sample
+    from personahub.core.engines.local.decoding import Row, sample
 
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).repeat(4000, 1)
 
@@ -192,7 +192,7 @@ def test_a_plain_continuation_ends_at_the_templates_stop_string(model_folder):
 @pytest.mark.parametrize("shared_heads", [1, 2, 4])
 def test_decoding_gives_the_logits_of_a_single_pass(shared_heads):
     """Step by step, with padding and through several moves of the cache, against PyTorch's own attention."""
-    from personahub.core.engines.decode_attention import RoomyLayer, use_decode_attention
+    from personahub.core.engines.local.decode_attention import RoomyLayer, use_decode_attention
 
     torch.manual_seed(1)
     settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -248,7 +248,7 @@ def test_late_requests_join_a_running_batch(model_folder):
 
 
 def test_a_cancelled_request_leaves_the_batch(model_folder):
-    from personahub.core.engines.decoding import DecodeBatch, Row
+    from personahub.core.engines.local.decoding import DecodeBatch, Row
 
     model = transformers.AutoModelForCausalLM.from_pretrained(model_folder)
     batch = DecodeBatch(model, frozenset(), 0, lambda _: "")

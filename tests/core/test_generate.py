@@ -18,7 +18,7 @@ import pytest
 from personahub.core.artifact import open_artifact
 from personahub.core.engines.base import Request, Sampling
 from personahub.core.errors import UserError
-from personahub.core.journal import Journal, RequestKeys
+from personahub.core.generation.journal import Journal, RequestKeys
 
 ENGINE = '''
 import asyncio, os
@@ -59,7 +59,7 @@ import pyarrow as pa
 from personahub.core.config import EngineName, StageConfig
 from personahub.core.engines.base import Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.generate import Failure, map_completions
+from personahub.core.generation.loop import Failure, map_completions
 from personahub.core.identity import derive_seed
 
 VERSION, INPUTS = "1", ("texts",)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from personahub.cli import main
+from personahub.commands.cli import main
 from personahub.core.artifact import Artifact, open_artifact
-from personahub.core.budget import spent_by_experiment
 from personahub.core.errors import UserError
-from personahub.core.experiment import load_experiment
-from personahub.core.worker import run_stage
+from personahub.core.experiments.experiment import load_experiment
+from personahub.core.experiments.stage_process import run_stage
+from personahub.core.generation.budget import spent_by_experiment
 
 SLOW = pytest.mark.slow
 
@@ -203,7 +203,7 @@ TRAP = """
 import pyarrow as pa
 from personahub.core.config import EngineName, StageConfig
 from personahub.core.engines import Request, Sampling
-from personahub.core.generate import map_completions
+from personahub.core.generation.loop import map_completions
 VERSION, INPUTS = "1", ("prompts",)
 class Config(StageConfig):
     engine: EngineName = "server"

@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from personahub.core.linear_int16 import Int16Linear, use_int16
+from personahub.core.embedding.linear_int16 import Int16Linear, use_int16
 
 
 def linear_of(weights: np.ndarray, bias: bool = True) -> torch.nn.Linear:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from personahub.core.errors import UserError
-from personahub.core.matrix import expand_matrix
+from personahub.core.experiments.matrix import expand_matrix
 
 MATRIX = {
     "arm": {"with": {"persona": True, "list": None}, "without": {"persona": False, "list": {"n": 2}}},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from personahub.cli import main
+from personahub.commands.cli import main
 from personahub.core.artifact import open_artifact
 
 CONFIG = """

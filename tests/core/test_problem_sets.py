@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from eval.grading.problem_sets import ProblemSetConfig, ReferenceProblem, load_problems
 from personahub.core.config import identity_of, parse_config
 from personahub.core.errors import UserError
-from personahub.core.problem_sets import ProblemSetConfig, ReferenceProblem, load_problems
 
 
 def write_lines(path: Path, *rows: object) -> Path:

@@ -19,7 +19,7 @@ import pytest
 
 from personahub.core.artifact import open_artifact
 from personahub.core.executors import run_tasks
-from personahub.core.tasks import Tasks
+from personahub.core.executors.tasks import Tasks
 
 STAGES = """
 import os, signal, time

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
-from personahub.core import ray_cluster, stage
+from personahub.core import stage
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
-from personahub.core.experiment import load_experiment
-from personahub.core.worker import run_stage
+from personahub.core.executors import ray_cluster
+from personahub.core.experiments.experiment import load_experiment
+from personahub.core.experiments.stage_process import run_stage
 from tests.core.ray_nodes import contents, kill_one, meanwhile, ray, restore_nodes, three_nodes, workers
 
 ROWS = 2000  # in each of four shards: enough that embedding takes a moment

@@ -17,8 +17,8 @@ import pytest
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.engines import engine_config, open_engine
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused, Sampling
-from personahub.core.experiment import load_experiment
-from personahub.core.worker import run_stage
+from personahub.core.experiments.experiment import load_experiment
+from personahub.core.experiments.stage_process import run_stage
 from tests.core.ray_nodes import contents, meanwhile, restore_nodes, three_nodes, workers
 from tests.core.test_engine_transformers import save_model
 
@@ -143,7 +143,7 @@ def test_nodes_without_the_package_are_one_line(
     cluster: Any, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Ray pickles a class by its module's name, which is one here that its workers do not find."""
-    from personahub.core.engines import replicas as module
+    from personahub.core.engines.local import replicas as module
 
     monkeypatch.setitem(sys.modules, "not_on_these_nodes", module)
     monkeypatch.setattr(module._Replica, "__module__", "not_on_these_nodes")

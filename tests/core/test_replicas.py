@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from personahub.core.engines import engine_config, open_engine, replicas
+from personahub.core.engines import engine_config, open_engine
 from personahub.core.engines.base import EngineUnavailable, Message, Request, Sampling
+from personahub.core.engines.local import replicas
 
 ENGINE = """
 from typing import Annotated

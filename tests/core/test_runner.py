@@ -11,8 +11,8 @@ import pytest
 
 from personahub.core.artifact import read_manifest
 from personahub.core.errors import StaleArtifactError, UserError
-from personahub.core.experiment import load_experiment
-from personahub.core.runner import lock_experiment, run_experiment
+from personahub.core.experiments.experiment import load_experiment
+from personahub.core.experiments.runner import lock_experiment, run_experiment
 
 STAGE = """
 import pyarrow as pa
@@ -33,7 +33,7 @@ stages:
 """
 REDO = """
 import os, signal, sys
-from personahub.cli import main
+from personahub.commands.cli import main
 left = int(sys.argv[1])
 def watch(event, arguments):
     global left

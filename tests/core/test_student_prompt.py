@@ -9,7 +9,7 @@ import pytest
 
 from personahub.core.answers import check, extract
 from personahub.core.errors import UserError
-from personahub.core.student_prompt import (
+from personahub.core.texts.student_prompt import (
     FewShot,
     load_examples,
     shows_examples,

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from personahub.core.tracking import Tracker, TrackingConfig
-from personahub.wandb_sync import unsent_runs
+from personahub.commands.wandb_sync import unsent_runs
+from personahub.core.tracking.tracker import Tracker, TrackingConfig
 
 STAGE = """
 import pyarrow as pa

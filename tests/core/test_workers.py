@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
-from personahub.core.workers import Job, Window, Workers
+from personahub.core.generation.window import Job, Window, Workers
 
 
 def test_records_behind_a_slow_answer_are_bounded_and_go_on_after_it() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from personahub.core.errors import UserError
-from personahub.core.yaml_file import load_yaml
+from personahub.core.experiments.yaml_file import load_yaml
 
 
 def write(path: Path, text: str) -> Path:

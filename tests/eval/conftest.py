@@ -18,10 +18,10 @@ import pytest
 from personahub.core import records
 from personahub.core.artifact import Artifact, InputReference, Manifest, Usage, open_artifact, write_json
 from personahub.core.errors import Rejected
+from personahub.core.experiments.stage_process import run_stage
 from personahub.core.identity import content_id, digest
 from personahub.core.shards import ShardWriter, shard_totals
 from personahub.core.stage import StageSpec
-from personahub.core.worker import run_stage
 from tests.eval.example_rows import (
     HOSTILE,
     PERSONAS,

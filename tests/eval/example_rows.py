@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from personahub.core import records
 from personahub.core.identity import content_id
-from personahub.core.student_prompt import student_prompt
+from personahub.core.texts.student_prompt import student_prompt
 
 TEXTS = (
     ("Tide tables for the northern harbour are printed twice a year. Masters of coasting vessels check the height "

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.conclusions import conclude
-from eval.paired import holm
+from eval.stats.conclusions import conclude
+from eval.stats.paired import holm
 from personahub.core import records
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError

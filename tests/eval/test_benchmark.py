@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from eval.benchmark import Config, forecast
-from eval.measures import wilson_interval
+from eval.grading.problem_sets import ProblemSetConfig, load_problems
+from eval.stats.measures import wilson_interval
 from personahub.core import records
 from personahub.core.answers import CheckerPool, check
 from personahub.core.artifact import Artifact
 from personahub.core.config import identity_of, parse_config
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id
-from personahub.core.problem_sets import ProblemSetConfig, load_problems
 
 Run = Callable[..., Artifact]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from eval.compare import Config
-from eval.paired import holm, mcnemar
+from eval.stats.paired import holm, mcnemar
 from personahub.core import records
 from personahub.core.artifact import Artifact
 from personahub.core.config import parse_config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ablation_power import rejections, simulate
-from eval.crossed import (
+from eval.stats.crossed import (
     Estimate,
     arm_differences,
     arm_means,

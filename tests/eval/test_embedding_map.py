@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.embedding_map import embedding_map
+from eval.vectors.embedding_map import embedding_map
 
 
 def clusters(count: int, size: int, noise: float, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.measures import (
+from eval.stats.measures import (
     bootstrap_mean,
     compression_ratio,
     distinct_n,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.pair_search import find_pairs
+from eval.vectors.pair_search import find_pairs
 
 
 def unit_vectors(rows: int, dimensions: int = 6, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.paired import holm, mcnemar, paired_difference
+from eval.stats.paired import holm, mcnemar, paired_difference
 
 
 @given(st.integers(0, 300), st.integers(0, 300))

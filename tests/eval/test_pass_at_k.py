@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.pass_at_k import ks, majority_at_k, pass_at_k
+from eval.grading.pass_at_k import ks, majority_at_k, pass_at_k
 
 SAMPLES = st.lists(st.tuples(st.integers(-1, 3), st.booleans()), min_size=1, max_size=8)
 

@@ -18,7 +18,7 @@ import yaml
 
 from personahub.core import records
 from personahub.core.artifact import Artifact, open_artifact
-from personahub.core.student_prompt import student_prompt
+from personahub.core.texts.student_prompt import student_prompt
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

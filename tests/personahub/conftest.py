@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from personahub.core.artifact import Artifact
-from personahub.core.experiment import Experiment, load_experiment
-from personahub.core.worker import run_stage
+from personahub.core.experiments.experiment import Experiment, load_experiment
+from personahub.core.experiments.stage_process import run_stage
 
 Run = Callable[..., dict[str, Artifact]]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from personahub.cli import main
+from personahub.commands.cli import main
 
 
 def write(path: Path, rows: list[Any]) -> Path:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from personahub.cli import main
+from personahub.commands.cli import main
 
 NURSES = [
     "A night nurse in Oslo who paints",

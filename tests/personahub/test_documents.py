@@ -21,8 +21,8 @@ import pytest
 
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
-from personahub.documents import read_hub_files, read_urls
-from personahub.pages import read_page
+from personahub.personas.documents import read_hub_files, read_urls
+from personahub.personas.pages import read_page
 from personahub.sources import Config, cut_text, read, to_document
 
 STORY = (

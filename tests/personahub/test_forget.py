@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from personahub.cli import main
+from personahub.commands.cli import main
+from personahub.commands.forget import forget
 from personahub.core.artifact import open_artifact
-from personahub.core.budget import spent_by_experiment
 from personahub.core.errors import UserError
-from personahub.core.experiment import load_experiment
-from personahub.core.journal import journal_line
-from personahub.core.runner import run_experiment
-from personahub.forget import forget
+from personahub.core.experiments.experiment import load_experiment
+from personahub.core.experiments.runner import run_experiment
+from personahub.core.generation.budget import spent_by_experiment
+from personahub.core.generation.journal import journal_line
 
 SMALL = [
     "stages.sources.config.limit=6",
@@ -59,7 +59,7 @@ stages:
 """
 KILLED = """
 import os, signal, sys
-from personahub.cli import main
+from personahub.commands.cli import main
 left = int(sys.argv[1])
 def watch(event, arguments):
     global left

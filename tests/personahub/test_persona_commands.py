@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from personahub.cli import main
-from personahub.collection import Persona, stats
+from personahub.commands.cli import main
+from personahub.commands.collection import Persona, stats
 from personahub.core.errors import UserError
 from personahub.core.records import PERSONA
 

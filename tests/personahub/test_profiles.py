@@ -14,7 +14,7 @@ from personahub.core.config import parse_config
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
 from personahub.core.template import load_template
-from personahub.profiles import Demographic, Profile, parse_profiles, reply_schema, split_by_evidence
+from personahub.personas.profiles import Demographic, Profile, parse_profiles, reply_schema, split_by_evidence
 
 NURSE = {"persona": "A nurse", "occupation": "nurse", "expertise": ["wounds"], "interests": ["bees"]}
 BAKER = {"persona": "A baker", "occupation": "", "expertise": ["rye"], "interests": [" long\nwalks "]}

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from personahub.card import card, hub_licence, upstream
+from personahub.commands.card import card, hub_licence, upstream
+from personahub.commands.push import push, write_upload
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
-from personahub.push import push, write_upload
 from tests.hub_server import HubServer, hub_server
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
-from personahub.lexicon import detect_language, person_word
-from personahub.names import introduced_name, mentioned_name
+from personahub.personas.lexicon import detect_language, person_word
+from personahub.personas.names import introduced_name, mentioned_name
 from personahub.quality import CHECKS, Config, check, contact_data, named_person
 
 BAD = {

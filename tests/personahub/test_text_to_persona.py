@@ -14,8 +14,9 @@ from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA
 from personahub.core.template import load_template
-from personahub.replies import normalise
-from personahub.text_to_persona import PROMPTS, Config, forecast, modes_of, parse_personas, prompts
+from personahub.personas.labelled_replies import normalise
+from personahub.prompts import PROMPTS
+from personahub.text_to_persona import Config, forecast, modes_of, parse_personas, prompts
 
 ENGINE = '''
 from personahub.core.config import EngineConfig

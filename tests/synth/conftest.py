@@ -19,12 +19,12 @@ from personahub.core.artifact import (
     open_artifact,
     write_json,
 )
+from personahub.core.experiments.stage_process import run_stage
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Execution, StageSpec, load_stage_module
-from personahub.core.tracking import TrackingConfig
-from personahub.core.worker import run_stage
+from personahub.core.tracking.tracker import TrackingConfig
 
 TEACHER = {"kind": "simulated", "model": "simulated-teacher"}
 FAULTLESS = dict.fromkeys(

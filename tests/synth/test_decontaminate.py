@@ -15,8 +15,8 @@ from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, PROBLEM, REFERENCE
 from synth.decontaminate import Config
-from synth.overlap import BenchmarkIndex, Item, Match, words_of
-from synth.overlap_judge import OverlapJudge, overlap_request, read_same
+from synth.overlap.index import BenchmarkIndex, Item, Match, words_of
+from synth.overlap.overlap_judge import OverlapJudge, overlap_request, read_same
 from synth.simulated.faults import FaultRates
 
 FENCE = (

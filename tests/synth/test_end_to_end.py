@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from personahub.card import card, upstream
+from personahub.commands.card import card, upstream
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synth.grounding import COMPUTES_NOTHING, flaw_of_program
+from synth.voting.grounding import COMPUTES_NOTHING, flaw_of_program
 
 JARS = "A crate holds 12 jars. How many jars do seven crates hold?"
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from make_prompts import REASONS, page
 
 from personahub.core.config import identity_of, parse_config
 from personahub.core.engines import Completion, Request, Sampling
@@ -15,11 +16,11 @@ from personahub.core.errors import UserError
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA
 from personahub.core.template import load_template
-from synth.contracts import CONTRACTS, TOOL_FIELDS, parser_of
-from synth.examples import PROMPTS, Example, load_examples
+from synth.contracts.contract import CONTRACTS, TOOL_FIELDS, parser_of
+from synth.contracts.examples import Example, load_examples
 from synth.problems import Config as MathConfig
 from synth.problems import parse_problem
-from synth.prompt_page import REASONS, page
+from synth.prompts import PROMPTS
 from synth.simulated.engine import Config as Teacher
 from synth.simulated.engine import answer, read_task
 from synth.simulated.faults import FaultRates
@@ -175,7 +176,7 @@ def test_missing_example_personas_come_from_text_to_persona(make_artifact, tmp_p
 def test_the_page_shows_every_prompt_as_it_is(repository: Path) -> None:
     assert {path.stem for path in PROMPTS.glob("*.md")} == set(REASONS)
     assert (repository / "docs" / "prompts.md").read_text(encoding="utf-8") == page(), (
-        "docs/prompts.md is out of date: python -m synth.prompt_page > docs/prompts.md"
+        "docs/prompts.md is out of date: python docs/make_prompts.py > docs/prompts.md"
     )
 
 

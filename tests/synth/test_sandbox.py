@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks.sandbox_tools import as_ordinary_user
 from personahub.core.errors import UserError
-from synth.sandbox import Limits, Sandbox
+from synth.sandbox.programs import Limits, Sandbox
 
 
 @pytest.fixture(scope="module", params=["bubblewrap", "sandlock"])
@@ -279,7 +279,7 @@ def test_programs_are_read_only_as_far_ahead_as_needed() -> None:
 def test_a_process_with_a_thousand_connections_has_a_sandbox_too(sandbox: Sandbox, repository: Path) -> None:
     script = """if True:
         import os, resource
-        from synth.sandbox import Sandbox
+        from synth.sandbox.programs import Sandbox
         resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
         with Sandbox() as box:
@@ -305,7 +305,7 @@ def test_closing_leaves_no_process_behind(sandbox: Sandbox) -> None:
 
 
 def test_a_killed_parent_takes_its_programs_along(sandbox: Sandbox, path_of_kind: str) -> None:
-    code = "from synth.sandbox import *\nwith Sandbox(Limits(timeout_s=600)) as box:\n    print('up', flush=True)\n    list(box.run(['while True: pass']))"
+    code = "from synth.sandbox.programs import *\nwith Sandbox(Limits(timeout_s=600)) as box:\n    print('up', flush=True)\n    list(box.run(['while True: pass']))"
     marker, environment = f"personahub-{os.getpid()}", {**os.environ, "PATH": path_of_kind}
     parent = subprocess.Popen([sys.executable, "-c", code, marker], stdout=subprocess.PIPE, env=environment)
     assert parent.stdout is not None

@@ -9,9 +9,9 @@ import pytest
 
 from personahub.core.artifact import Artifact, InputReference, Manifest
 from personahub.core.errors import UserError
+from personahub.core.experiments.stage_process import run_stage
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import StageSpec
-from personahub.core.worker import run_stage
 
 SCHEMA = pa.schema([("id", pa.string()), ("problem", pa.string())])
 

@@ -10,7 +10,7 @@ import pytest
 
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA
-from synth.sandbox import Limits, Sandbox
+from synth.sandbox.programs import Limits, Sandbox
 from synth.tools import check_tool
 
 INTERFACE = {

@@ -15,7 +15,7 @@ from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, SYNTHETIC
 from synth import conversations, usecases
-from synth.contracts import CONTRACTS, parser_of
+from synth.contracts.contract import CONTRACTS, parser_of
 
 LOGIC = "One of three gardeners forgot the gate. Ines says it was Otto. Otto says it was Ruth. Who was it?"
 SHEET = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from personahub.core.errors import Rejected
-from synth.validity import check_answer, check_problem
+from synth.contracts.validity import check_answer, check_problem
 
 SOUND = [
     "A baker bakes 12 loaves an hour for 3 hours. How many loaves is that?",

@@ -11,10 +11,10 @@ import pytest
 from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, REFERENCE, SOLUTIONS
-from synth.sandbox import Sandbox
+from synth.sandbox.programs import Sandbox
 from synth.simulated.faults import FaultRates
 from synth.verify import Config, Policy, decide
-from synth.votes import Vote
+from synth.voting.votes import Vote
 
 
 def sandbox_works() -> str:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from synth.sandbox import ProgramResult
-from synth.votes import cast_votes, program_of
+from synth.sandbox.programs import ProgramResult
+from synth.voting.votes import cast_votes, program_of
 
 
 @pytest.mark.parametrize(

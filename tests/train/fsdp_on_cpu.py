@@ -20,7 +20,7 @@ from accelerate.utils import DistributedType
 from transformers import TrainerCallback
 from transformers.trainer import DEFAULT_CALLBACKS
 
-from personahub.core.worker import main
+from personahub.core.experiments.stage_process import main
 
 
 class Recorder(TrainerCallback):

@@ -9,7 +9,7 @@ import pytest
 
 from personahub.core.artifact import Artifact
 from personahub.core.errors import Rejected, UserError
-from train.chat_format import CHATML_TEMPLATE, IGNORED, ChatFormat, Example
+from train.data.chat_format import CHATML_TEMPLATE, IGNORED, ChatFormat, Example
 
 USER = [{"role": "user", "content": "What is 12 + 30?"}]
 ASSISTANT = [{"role": "assistant", "content": "12 + 30 = 42. \\boxed{42}"}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from train.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
+from train.trainer.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
 
 
 def write(folder: Path, step: int, state: str | None = None) -> Path:

@@ -42,7 +42,7 @@ def test_two_gloo_processes_give_the_losses_of_one(
     (tmp_path / "pair").mkdir()
     write_json(tmp_path / "pair" / "stage.json", spec.model_dump(mode="json"))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    worker = ["-m", "personahub.core.worker", str(tmp_path / "pair" / "stage.json")]
+    worker = ["-m", "personahub.core.experiments.stage_process", str(tmp_path / "pair" / "stage.json")]
     done = subprocess.run([*launch, *worker], capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -15,10 +15,10 @@ import yaml
 
 from personahub.core.artifact import Artifact, open_artifact, write_json
 from personahub.core.config import parse_config
-from personahub.core.worker import run_stage
+from personahub.core.experiments.stage_process import run_stage
 from train import sft
-from train.memory import shape_of_folder
-from train.trainer import reduce_in_float32
+from train.planning.memory import shape_of_folder
+from train.trainer.build import reduce_in_float32
 
 Make = Callable[..., Any]
 Launch = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,7 +11,7 @@ import pytest
 from personahub.core.artifact import Artifact
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
-from personahub.core.worker import run_stage
+from personahub.core.experiments.stage_process import run_stage
 from train import init_model
 
 Make = Callable[..., Any]

@@ -43,7 +43,7 @@ def test_node_says_which_it_is(tmp_path: Path) -> None:
         "SLURM_NNODES": "2",
         "SLURM_NODEID": "1",
     }
-    command = ["bash", str(LAUNCH / "node.sh"), "-m", "personahub.core.worker", "stage.json"]
+    command = ["bash", str(LAUNCH / "node.sh"), "-m", "personahub.core.experiments.stage_process", "stage.json"]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert said[:3] == ["launch", "--config_file", str(LAUNCH / "fsdp2_nodes.yaml")]
     options = dict(zip(said[3:-3:2], said[4:-3:2], strict=True))
@@ -54,4 +54,4 @@ def test_node_says_which_it_is(tmp_path: Path) -> None:
         "--main_process_ip": "n1",
         "--main_process_port": "29500",
     }
-    assert said[-3:] == ["-m", "personahub.core.worker", "stage.json"]
+    assert said[-3:] == ["-m", "personahub.core.experiments.stage_process", "stage.json"]

@@ -15,8 +15,8 @@ from personahub.core.artifact import Artifact
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from train import sft
-from train.config import Config
-from train.limits import checkpoint_bytes, explain_out_of_memory
+from train.planning.limits import checkpoint_bytes, explain_out_of_memory
+from train.trainer.config import Config
 
 Make = Callable[..., Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from personahub.core.errors import UserError
-from train.memory import (
+from train.planning.memory import (
     Dtype,
     ModelShape,
     TrainingSetup,

@@ -10,12 +10,12 @@ import pytest
 
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
-from train.chat_format import ChatFormat
-from train.config import ModelConfig
-from train.packing import TOLERANCE, example_spans, leak_of, packing_leak
-from train.tokens import load_tokens, write_tokens
-from train.trainer import build_trainer, load_tokenizer
-from train.trainer_config import sft_config
+from train.data.chat_format import ChatFormat
+from train.data.packing import TOLERANCE, example_spans, leak_of, packing_leak
+from train.data.tokens import load_tokens, write_tokens
+from train.trainer.build import build_trainer, load_tokenizer
+from train.trainer.config import ModelConfig
+from train.trainer.sections import sft_config
 
 Make = Callable[..., Any]
 

@@ -19,8 +19,8 @@ import pytest
 from personahub.core.artifact import Artifact, write_json
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
+from personahub.core.experiments.stage_process import run_stage
 from personahub.core.stage import Stage
-from personahub.core.worker import run_stage
 from train import sft
 
 Make = Callable[..., Any]
@@ -304,7 +304,7 @@ def test_sigkill_and_the_same_command_again(train: Make, write_stage: Make, tmp_
         "learning_rate": 1e-3,  # as the fixture has it
     }
     undisturbed = train("undisturbed", sft=settings)
-    command = [sys.executable, "-m", "personahub.core.worker"]
+    command = [sys.executable, "-m", "personahub.core.experiments.stage_process"]
     stage_file = write_stage(tmp_path / "killed", {"sft": {**settings, "gradient_checkpointing": False}})
     process = subprocess.Popen([*command, str(stage_file)], env=worker_environment())
     deadline = time.monotonic() + 240
@@ -324,7 +324,7 @@ def test_no_library_phones_home(write_stage: Make, tmp_path: Path) -> None:
         "import socket, sys\n"
         "asked = []\n"
         "socket.getaddrinfo = lambda host, *rest, **more: asked.append(host) or (_ for _ in ()).throw(OSError(host))\n"
-        "from personahub.core.worker import main\n"
+        "from personahub.core.experiments.stage_process import main\n"
         "code = main(sys.argv[1:])\n"
         "sys.exit(code or (f'asked for {asked}' if asked else 0))\n"
     )

@@ -10,7 +10,8 @@ import pytest
 
 from personahub.core.config import identity_of, parse_config
 from personahub.core.errors import UserError
-from train import sft, trainer_config
+from train import sft
+from train.trainer.build import sections as trainer_config
 
 
 def parse(**values: Any) -> sft.Config:

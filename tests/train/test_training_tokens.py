@@ -10,8 +10,8 @@ import pytest
 
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
-from train.chat_format import ChatFormat
-from train.tokens import TokenStats, load_tokens, write_tokens
+from train.data.chat_format import ChatFormat
+from train.data.tokens import TokenStats, load_tokens, write_tokens
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
-from train.config import Validation
-from train.validation import best_evaluation, validation_rows
+from train.trainer.config import Validation
+from train.trainer.validation import best_evaluation, validation_rows
 
 Make = Callable[..., Any]
 

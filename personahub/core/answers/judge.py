@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 from personahub.core.answers.verdict import EMPTY_REFERENCE, Verdict
 from personahub.core.config import TemplateFolder
 from personahub.core.errors import Rejected
-from personahub.core.student_prompt import PROMPTS
+from personahub.core.prompts import PROMPTS
 from personahub.core.template import Message, Template, load_template
 
 When = Literal["unreadable", "disagree", "all"]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import threadpoolctl
 
-from personahub.core.duplicates import compiled
 from personahub.core.duplicates.word_sets import in_threads
+from personahub.core.kernels import compiled
 
 ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
 _WIDTH, _LANES, _ROWS = 64, 16, 8  # as in `vector_kernels`

@@ -1,6 +1,6 @@
 """Near-duplicates by meaning: cosine similarity of embeddings, exact, in bounded memory.
 
-    vectors = embed(texts, config)              # personahub.core.embedding
+    vectors = embed(texts, config)              # personahub.core.embedding.embed
     result = deduplicate(vectors, threshold=0.9)
     rows, cosines = pairs(vectors, threshold=0.9)
     cosines, rows = nearest(queries, corpus)
@@ -167,7 +167,7 @@ def check_unit(vectors: np.ndarray) -> None:
     off = np.flatnonzero(~(np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 1e-3))
     if len(off):
         raise UserError(
-            f"vectors: row {off[0]} does not have norm 1; personahub.core.embedding.embed returns such rows"
+            f"vectors: row {off[0]} does not have norm 1; personahub.core.embedding.embed.embed returns such rows"
         )
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from personahub.core.duplicates import compiled
 from personahub.core.duplicates.result import Priority, visiting_order
 from personahub.core.duplicates.word_sets import WordSets
+from personahub.core.kernels import compiled
 
 
 @dataclass(frozen=True, eq=False)

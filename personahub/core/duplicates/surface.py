@@ -29,12 +29,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from personahub.core.duplicates import compiled
 from personahub.core.duplicates.greedy import Groups, Lists, power_of_two
 from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.result import Deduplication, Priority
 from personahub.core.duplicates.word_sets import Texts, WordSets, in_threads, read, squeeze, words_of
 from personahub.core.errors import UserError
+from personahub.core.kernels import compiled
 
 _ROWS_AT_ONCE = 65_536
 

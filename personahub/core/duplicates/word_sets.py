@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from personahub.core.duplicates import compiled
 from personahub.core.errors import UserError
+from personahub.core.kernels import compiled
 
 Texts = Sequence[str] | pa.Array | pa.ChunkedArray | Iterator[pa.Array]
 Item = TypeVar("Item")

@@ -23,10 +23,10 @@ from personahub.core.engines.base import (
 from personahub.core.errors import UserError
 
 KINDS = {
-    "openai": "personahub.core.engines.openai",
-    "openai_batch": "personahub.core.engines.openai_batch",
-    "vllm": "personahub.core.engines.vllm",
-    "transformers": "personahub.core.engines.transformers",
+    "openai": "personahub.core.engines.remote.chat",
+    "openai_batch": "personahub.core.engines.remote.batch",
+    "vllm": "personahub.core.engines.local.vllm",
+    "transformers": "personahub.core.engines.local.transformers",
     "simulated": "synth.simulated.engine",
 }
 
@@ -75,7 +75,7 @@ def open_engine(config: EngineConfig) -> Engine:
     """
     replicas = getattr(config, "replicas", 1)
     if replicas > 1:
-        from personahub.core.engines.replicas import open_replicas
+        from personahub.core.engines.local.replicas import open_replicas
 
         single = config.model_copy(update={"replicas": 1})
         return open_replicas(single, replicas, getattr(config, "gpus_per_replica", 1))

@@ -1,6 +1,6 @@
 """The engine contract: a request goes in, a completion comes out, in any order.
 
-An engine is anything with an async `complete`. The generation loop (`personahub.core.generate`)
+An engine is anything with an async `complete`. The generation loop (`personahub.core.generation.loop`)
 owns retries of rejected answers, the journal and concurrency; an engine owns its transport:
 connections, rate limits and retries of failures that never produced an answer.
 """

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from personahub.core.duplicates import compiled
 from personahub.core.duplicates.partitioned.blocks import Blocks
 from personahub.core.duplicates.partitioned.spill import Spill, column
 from personahub.core.duplicates.result import Deduplication
+from personahub.core.kernels import compiled
 
 _DECIDED = "decided"
 

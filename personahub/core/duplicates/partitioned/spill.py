@@ -34,8 +34,8 @@ import pyarrow as pa
 from personahub.core.artifact import temporary_name, writing
 from personahub.core.errors import UserError
 from personahub.core.executors import Executor, run_tasks
-from personahub.core.progress import Progress
-from personahub.core.tasks import Tasks
+from personahub.core.executors.tasks import Tasks
+from personahub.core.tracking.progress import Progress
 
 _SEEN_WITHIN_S = 90.0  # a file that another node wrote: NFS may answer from its cache for a minute
 _IN_KB = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`

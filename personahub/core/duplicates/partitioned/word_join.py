@@ -28,13 +28,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from personahub.core.duplicates import compiled, surface
+from personahub.core.duplicates import surface
 from personahub.core.duplicates.greedy import power_of_two
 from personahub.core.duplicates.partitioned.blocks import Blocks
 from personahub.core.duplicates.partitioned.decide import Decided, decide
 from personahub.core.duplicates.partitioned.spill import Spill, column, partition_of
 from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.word_sets import WordSets, word_sets
+from personahub.core.kernels import compiled
 
 _COUNTED = 1 << 18  # slots for how often words occur
 

@@ -1,0 +1,1 @@
+"""Problem sets, grading and scores of benchmarks."""

@@ -1,0 +1,1 @@
+"""Analyses of embedding vectors: maps, topics and pairs at a similarity."""

@@ -1,0 +1,359 @@
+"""Collections of personas in files: reading, writing, sampling, counting and searching them.
+
+A collection is a JSON Lines or Parquet file, a folder of such files, or an artifact of a run. Every
+function streams it; what each holds in memory is said there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import heapq
+import json
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from personahub.core.artifact import open_artifact, publish, temporary_name
+from personahub.core.duplicates.surface import words_of
+from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.errors import UserError
+from personahub.core.identity import digest
+from personahub.core.records import Row
+from personahub.personas.documents import EVERY_FILE, ROW_SUFFIXES, RawDocument, is_artifact, list_files, read_files
+from personahub.personas.labelled_replies import normalise
+from personahub.personas.lexicon import detect_language, person_word
+
+OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+_BUFFER_ROWS = 2048
+_EMBEDDED_AT_ONCE = 4096
+
+
+class Persona(NamedTuple):
+    """A persona and the row it stands in."""
+
+    text: str
+    row: Row
+    where: str
+
+
+def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
+    """The personas of a collection, in the order of its files; rows whose text is empty or no string are left out.
+
+    Raises:
+        UserError: nothing is there, a file is empty, damaged or malformed, a row lacks the column, or no row has text.
+    """
+    found = False
+    for where, row in _rows(path):
+        if field not in row:
+            there = ", ".join(map(repr, row)) or "none"
+            raise UserError(
+                f"{where}: no field {field!r}; there are {there}. Name the one that holds the persona with --field"
+            )
+        text = row[field]
+        if isinstance(text, str) and text.strip():
+            found = True
+            yield Persona(text, row, where)
+    if not found:
+        raise UserError(f"{path}: holds no persona: no row has text in {field!r}; --field names another column")
+
+
+def _rows(path: Path) -> Iterator[RawDocument]:
+    if is_artifact(path):
+        artifact = open_artifact(path)
+        for shard in artifact.shard_names:
+            for number, row in enumerate(artifact.read_shard(shard), 1):
+                yield RawDocument(f"{path / shard}.parquet: row {number}", row)
+        return
+    if path.is_file() and not path.name.endswith(ROW_SUFFIXES):
+        raise UserError(f"{path}: unknown type of file; a collection is read from {', '.join(ROW_SUFFIXES)}")
+    yield from read_files(path, EVERY_FILE, "", ROW_SUFFIXES)
+
+
+def parquet_schema(path: Path) -> pa.Schema | None:
+    """Columns and types of a collection of Parquet files, all that one of them has; None if some are JSON Lines.
+
+    Raises:
+        UserError: the files differ in the type of a column, a column comes twice, or see `list_files`.
+    """
+    files = list_files(path, EVERY_FILE, ROW_SUFFIXES)
+    if not files or not all(file.suffix == ".parquet" for file in files):
+        return None
+    try:
+        return pa.unify_schemas([pq.read_schema(file) for file in files])
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: has no one schema ({_one_line(error)}); write .jsonl") from None
+
+
+class CollectionWriter:
+    """Writes rows to JSON Lines or Parquet under a temporary name; the file is there when all of it is.
+
+    Use as a context manager. Parquet takes its columns from `schema`; without one, rows are held until the end
+    and the columns are all that one of them has.
+
+    Raises:
+        UserError: the name has no known ending, the file exists, its folder cannot be written to, or Parquet
+            cannot hold the rows.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema | None = None, overwrite: bool = False) -> None:
+        if not path.name.endswith(OUTPUT_SUFFIXES):
+            raise UserError(f"{path}: unknown type of file; personas are written to {', '.join(OUTPUT_SUFFIXES)}")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path}: exists already; name another file, or replace it with --overwrite")
+        self.path, self.rows = path, 0
+        self._schema = schema
+        self._temporary = temporary_name(path)
+        self._buffer: list[Row] = []
+        self._parquet: pq.ParquetWriter | None = None
+        self._lines: IO[str] | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix != ".parquet":
+                opened = gzip.open if path.suffix == ".gz" else open
+                self._lines = opened(self._temporary, "wt", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+    def __enter__(self) -> CollectionWriter:
+        return self
+
+    def write(self, row: Row) -> None:
+        """Add one row."""
+        self.rows += 1
+        if self._lines is not None:
+            self._lines.write(_json_line(row))
+            return
+        self._buffer.append(row)
+        if self._schema is not None and len(self._buffer) >= _BUFFER_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            if self._schema is None:
+                self._schema = _schema_of(self._buffer)
+            table = pa.Table.from_pylist(self._buffer, schema=self._schema)
+            if self._parquet is None:
+                self._parquet = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+            self._parquet.write_table(table)
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot hold; write .jsonl"
+            ) from None
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{self.path}: Parquet cannot hold the rows ({_one_line(error)}); write .jsonl") from None
+        self._buffer.clear()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self._lines is None and (self._buffer or self._parquet is None):
+                self._flush()
+            self._close()
+            if kind is None:
+                publish(self._temporary, self.path)
+        finally:
+            with contextlib.suppress(OSError):  # on a full disk closing fails too
+                self._close()
+            self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for file in (self._lines, self._parquet):
+            if file is not None:
+                file.close()
+
+
+def _schema_of(rows: Sequence[Row]) -> pa.Schema:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.schema([(name, pa.array([row.get(name) for row in rows]).type) for name in names])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _json_line(row: Row) -> str:
+    line = json.dumps(row, ensure_ascii=False, default=str)
+    if any("\ud800" <= character <= "\udfff" for character in line):  # half of a character: only ASCII can spell it
+        line = json.dumps(row, default=str)
+    return line + "\n"
+
+
+def sample(personas: Iterator[Persona], count: int, seed: int) -> list[Persona]:
+    """`count` personas drawn evenly, without replacement: those of the smallest hashes, in the order of these.
+
+    The same ones are drawn whatever the order and the division into files. Rows are told apart by id and text, as
+    an id may be that of a document with many personas. Memory: the sample.
+    """
+    keyed = (
+        (digest("sample", seed, str(persona.row.get("id") or ""), persona.text), number, persona)
+        for number, persona in enumerate(personas)
+    )
+    return [persona for _, _, persona in heapq.nsmallest(count, keyed, key=lambda entry: entry[:2])]
+
+
+_COUNTED = ("hop", "mode", "granularity", "source", "licence", "model")
+_FIRST_WORDS = re.compile(r"[\w'’-]+")
+
+
+def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
+    """What a collection holds, as JSON values.
+
+    Memory: 8 bytes a persona, about 80 in a Python set, to know those that come again; and the vocabulary.
+
+    Args:
+        personas: of the collection.
+        most: how many of the commonest values are listed.
+    """
+    lengths: Counter[int] = Counter()
+    languages: Counter[str] = Counter()
+    people: Counter[str] = Counter()
+    vocabulary: set[str] = set()
+    seen: set[int] = set()
+    ids: set[int] = set()
+    columns: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
+    without_id = profiles = 0
+    for text, row, _ in personas:
+        words = words_of(text)
+        lengths[len(words)] += 1
+        vocabulary.update(words)
+        languages[detect_language(text) or "unknown"] += 1
+        people[_who(text)] += 1
+        seen.add(_hash(normalise(text)))
+        if row.get("id") in (None, ""):
+            without_id += 1
+        else:
+            ids.add(_hash(str(row["id"])))
+        profiles += bool(row.get("profile"))
+        for name, counts in columns.items():
+            if row.get(name) is not None:
+                counts[str(row[name]).partition("#")[0]] += 1
+    total = sum(lengths.values())
+    return {
+        "personas": total,
+        "distinct": len(seen),
+        "duplicate_ids": total - without_id - len(ids),
+        "without_id": without_id,
+        "with_profile": profiles,
+        "words": _percentiles(lengths),
+        "vocabulary": len(vocabulary),
+        "languages": dict(languages.most_common(most)),
+        "people": dict(people.most_common(most)),
+        **{name: _listed(name, counts, most) for name, counts in columns.items() if counts},
+    }
+
+
+def _listed(name: str, counts: Counter[str], most: int) -> dict[str, int]:
+    return dict(sorted(counts.items()) if name == "hop" else counts.most_common(most))
+
+
+def _hash(text: str) -> int:
+    return int(digest(text, size=8), 16)
+
+
+def _who(text: str) -> str:
+    """The first word that names a person: what the persona is, in a word."""
+    words = _FIRST_WORDS.findall(text[:200])[:12]
+    return next((word.lower() for word in words if person_word(word)), "(none)")
+
+
+def _percentiles(lengths: Mapping[int, int]) -> dict[str, float]:
+    if not lengths:
+        return {}
+    values = np.array(sorted(lengths))
+    counts = np.array([lengths[value] for value in values.tolist()])
+    reached = np.cumsum(counts) / counts.sum()
+    at = {name: int(values[np.searchsorted(reached, share)]) for name, share in (("median", 0.5), ("p95", 0.95))}
+    mean = round(float((values * counts).sum() / counts.sum()), 2)
+    return {"min": int(values[0]), "mean": mean, **at, "max": int(values[-1])}
+
+
+class Hit(NamedTuple):
+    """A persona that a search found; higher scores are better."""
+
+    score: float
+    persona: Persona
+
+
+_K1, _B = 1.2, 0.75  # of BM25 (Robertson and Zaragoza 2009); lengths are counted in characters
+
+
+def search_words(read: Callable[[], Iterator[Persona]], query: str, count: int) -> list[Hit]:
+    """The best personas for the words of `query`, by BM25. Reads the collection twice; memory: the hits.
+
+    Args:
+        read: opens the collection from its beginning.
+        query: words; case and word order do not matter, and not all have to occur.
+        count: most hits.
+
+    Raises:
+        UserError: the query has no word.
+    """
+    terms = list(dict.fromkeys(words_of(query)))
+    if not terms:
+        raise UserError(f"search {query!r}: there is no word in it")
+    frequency: Counter[str] = Counter()
+    rows = characters = 0
+    for persona in read():
+        rows += 1
+        characters += len(persona.text)
+        frequency.update(_occurrences(persona.text, terms).keys())
+    mean = characters / max(rows, 1)
+    weights = {term: math.log(1 + (rows - frequency[term] + 0.5) / (frequency[term] + 0.5)) for term in terms}
+
+    def score(text: str) -> float:
+        damping = _K1 * (1 - _B + _B * len(text) / mean)
+        found = _occurrences(text, terms).items()
+        return sum(weights[term] * times * (_K1 + 1) / (times + damping) for term, times in found)
+
+    scored = ((score(persona.text), persona) for persona in read())
+    return _best(((value, persona) for value, persona in scored if value > 0), count)
+
+
+def _occurrences(text: str, terms: Sequence[str]) -> dict[str, int]:
+    """How often each term that occurs at all is a word of the text."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    if not any(term in folded for term in terms):  # most rows are done here
+        return {}
+    counts = Counter(words_of(text))
+    return {term: counts[term] for term in terms if term in counts}
+
+
+def search_embedding(
+    personas: Iterator[Persona], query: str, count: int, embedder: EmbedderConfig, progress: Callable[[int], object]
+) -> list[Hit]:
+    """The personas nearest to `query` in meaning, by cosine. Embeds all of them; memory: a block and the hits."""
+    wanted = embed([query], embedder)[0]
+    best: list[Hit] = []
+    block: list[Persona] = []
+
+    def merge() -> None:
+        cosines = embed([persona.text for persona in block], embedder) @ wanted
+        found = zip(cosines.tolist(), block, strict=True)
+        best[:] = _best([*((hit.score, hit.persona) for hit in best), *found], count)
+        progress(len(block))
+        block.clear()
+
+    for persona in personas:
+        block.append(persona)
+        if len(block) == _EMBEDDED_AT_ONCE:
+            merge()
+    if block:
+        merge()
+    return best
+
+
+def _best(scored: Any, count: int) -> list[Hit]:
+    """The highest scores; among equals the first."""
+    numbered = ((-score, number, persona) for number, (score, persona) in enumerate(scored))
+    return [Hit(-score, persona) for score, _, persona in heapq.nsmallest(count, numbered, key=lambda entry: entry[:2])]

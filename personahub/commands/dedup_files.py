@@ -1,0 +1,301 @@
+"""`personahub dedup`: near-duplicates out of JSONL and Parquet files, without an experiment.
+
+    personahub dedup personas.jsonl unique.jsonl
+    personahub dedup new.parquet unique.parquet --method embedding --threshold 0.9 --against old.parquet
+
+IN is a file, a stage's folder, or a folder of files of one kind, JSON Lines (also gzipped) or Parquet;
+`*.dropped.jsonl` and `*.rejected.jsonl` in a folder are passed over. It is read twice, a piece at a
+time: first the texts, of which `surface` and `minhash` keep hashes only (about 250 bytes a row of 14
+words) and `embedding` vectors in a file beside OUT; then the rows, of which those that stay are
+written as they are. OUT appears when all is done, so a run that fails leaves nothing that looks whole.
+
+`OUT.dropped.jsonl` tells of every row that is not in OUT: file, row (from 1), id, text and reason.
+The reason is `near_duplicate_METHOD`, with the similarity and the survivor, or why the row could not
+be compared: `not_json`, `not_an_object`, `missing_field`, `not_a_string`, `too_long`. Rows are told
+apart by file and number, so ids may repeat or be absent.
+
+No chain is collapsed: every near-duplicate is similar to its own survivor.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import itertools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from personahub.commands.dedup_input import (
+    Fields,
+    Row,
+    field_names,
+    file_schema,
+    is_parquet,
+    parse_row,
+    read_batches,
+    read_lines,
+    read_rows,
+    row_files,
+)
+from personahub.commands.outputs import require_writable
+from personahub.core.artifact import replacing
+from personahub.core.config import suggest
+from personahub.core.duplicates import clustered, embedding, minhash, surface
+from personahub.core.duplicates.result import Deduplication
+from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.errors import UserError
+from personahub.core.tracking.progress import Progress
+
+_EMBEDDED = 16_384
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; see `personahub dedup --help`."""
+
+    method: Literal["surface", "minhash", "embedding"] = "surface"
+    threshold: float = 0.9
+    text_field: str = "persona"
+    id_field: str = "id"
+    keep: Literal["first", "longest"] = "first"
+    score_field: str | None = None  # the highest number survives
+    ngram: int = 1
+    search: Literal["exact", "clustered"] = "exact"  # among vectors
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+
+
+def embedder(name: str) -> EmbedderConfig:
+    """`minilm`, `hashing`, a folder, or a name on the hub."""
+    if name == "minilm":
+        return EmbedderConfig()
+    if name == "hashing":
+        return EmbedderConfig(kind="hashing")
+    if Path(name).is_dir():
+        return EmbedderConfig(kind="sentence_transformers", path=name)
+    return EmbedderConfig(kind="sentence_transformers", model=name)
+
+
+@dataclass
+class Collection:
+    """The rows of one file or folder; what is needed of all of them at once."""
+
+    files: list[Path]
+    fields: Fields
+    keep: Literal["first", "longest"] = "first"
+    reasons: list[str | None] = field(default_factory=list)  # of all rows; None: its text is compared
+    ids: list[Any] = field(default_factory=list)  # of rows that are compared
+    priority: list[float] = field(default_factory=list)  # the lowest is visited first
+    scored: int = 0  # how many of them have a number as their score
+    first_row: list[int] = field(default_factory=list)  # of each file, among all rows
+
+    @property
+    def is_parquet(self) -> bool:
+        return is_parquet(self.files[0])
+
+    def texts(self, report: Callable[[int], object]) -> Iterator[pa.Array]:
+        """Read all rows; yield the texts that can be compared."""
+        for file in self.files:
+            self.first_row.append(len(self.reasons))
+            for rows in read_rows(file, self.fields):
+                self.reasons += [row.reason for row in rows]
+                usable = [row for row in rows if row.reason is None]
+                self.ids += [row.id for row in usable]
+                self.priority += [self._priority(row) for row in usable]
+                self.scored += sum(row.score is not None for row in usable)
+                yield pa.array([row.text.encode("utf-8", "surrogatepass") for row in usable], pa.large_binary())
+                report(len(rows))
+        if not self.reasons:
+            raise UserError(f"{self.files[0]}: there are no rows")
+        if not self.ids:
+            raise UserError(self._nothing_to_compare())
+        if self.fields.score is not None and not self.scored:
+            raise UserError(self._nothing_to_rank_by(self.fields.score))
+
+    def _nothing_to_compare(self) -> str:
+        reasons, wanted = Counter(self.reasons), self.fields.text
+        if len(reasons) == 1 and "missing_field" in reasons:
+            names = field_names(self.files[0])
+            if wanted not in names:
+                return (
+                    f"{self.files[0]}: no row has a field {wanted!r}. {suggest(wanted, names)} "
+                    "(--text-field names another)"
+                )
+        told = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
+        kind = "a row" if self.is_parquet else "a line is a JSON object that"
+        return f"{self.files[0]}: no row can be compared ({told}): {kind} has text in {wanted!r}"
+
+    def _nothing_to_rank_by(self, wanted: str) -> str:
+        names = field_names(self.files[0])
+        hint = "what is there is no number" if wanted in names else suggest(wanted, names)
+        return f"{self.files[0]}: no row has a number in {wanted!r}: {hint} (--score-field names another)"
+
+    @functools.cached_property
+    def compared(self) -> np.ndarray:
+        """Numbers, among all rows, of those that are compared; for use when all are read."""
+        return np.flatnonzero([reason is None for reason in self.reasons])
+
+    def _priority(self, row: Row) -> float:
+        if self.fields.score is not None:
+            return -row.score if row.score is not None else float("inf")
+        return -len(row.text) if self.keep == "longest" else 0.0
+
+    def place(self, row: int) -> dict[str, Any]:
+        """File and row number, from 1, of one of all rows."""
+        number = int(np.searchsorted(self.first_row, row, side="right")) - 1
+        return {"file": str(self.files[number]), "row": row - self.first_row[number] + 1}
+
+
+def deduplicate_files(source: Path, target: Path, options: Options, against: Path | None = None) -> dict[str, int]:
+    """Write what stays of `source` to `target`, and what does not beside it.
+
+    Returns:
+        Counts: `rows`, `kept`, and for each reason how many were dropped.
+
+    Raises:
+        UserError: a file cannot be read, is empty or has no such field; no row of one can be compared; `target` has
+            another format, cannot be written, or would overwrite what is read.
+    """
+    check_threshold = embedding.check_threshold if options.method == "embedding" else surface.check_threshold
+    check_threshold(options.threshold)
+    fields = Fields(options.text_field, options.id_field, options.score_field)
+    new = Collection(row_files(source), fields, options.keep)
+    old = Collection(row_files(against), replace(fields, score=None)) if against is not None else None
+    endings = (".parquet",) if new.is_parquet else _LINES
+    if not target.name.endswith(endings):
+        raise UserError(f"{target}: rows are copied as they are, so it must end in {' or '.join(endings)}")
+    for written in (target, _dropped_file(target)):
+        require_writable(written, [*new.files, *(old.files if old else [])])
+        folder = written.parent.resolve()
+        if source.is_dir() and source.resolve() in (folder, *folder.parents):
+            raise UserError(f"{written}: lies in {source}, where the next run would read it; name another folder")
+    stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]
+    with Progress("dedup: reading", None) as progress:
+        result = _decide(new, old, options, target.parent, progress.update)
+    if stamps != [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]:
+        raise UserError(f"{source}: it was changed while it was read")
+    with Progress("dedup: writing", len(new.reasons)) as progress:
+        return _write(new, old, result, target, f"near_duplicate_{options.method}", progress.update)
+
+
+_LINES = (".jsonl", ".jsonl.gz")
+
+
+def _dropped_file(target: Path) -> Path:
+    return target.with_name(f"{target.name.removesuffix('.gz').rpartition('.')[0]}.dropped.jsonl")
+
+
+def _decide(
+    new: Collection, old: Collection | None, options: Options, folder: Path, report: Callable[[int], object]
+) -> Deduplication:
+    texts, before = new.texts(report), old.texts(report) if old else None
+
+    def priority() -> np.ndarray:  # known when all rows are read
+        return np.array(new.priority)
+
+    if options.method == "surface":
+        return surface.deduplicate(texts, options.threshold, priority, before)
+    if options.method == "minhash":
+        return minhash.deduplicate(texts, options.threshold, priority, before, ngram=options.ngram)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".vectors-") as scratch:
+        vectors = _embed(itertools.chain(texts, before or ()), options.embedder, Path(scratch) / "vectors.f32")
+        search = clustered.deduplicate if options.search == "clustered" else embedding.deduplicate
+        return search(vectors, options.threshold, priority, references=len(vectors) - len(new.ids))
+
+
+def _embed(texts: Iterator[pa.Array], config: EmbedderConfig, file: Path) -> np.ndarray:
+    """Vectors of all texts, in a file that is mapped into memory."""
+    rows, dimensions = 0, 0
+    with file.open("wb") as stream:
+        for piece in texts:
+            for first in range(0, len(piece), _EMBEDDED):
+                part = [text.decode("utf-8", "replace") for text in piece.slice(first, _EMBEDDED).to_pylist()]
+                vectors = embed(part, config)
+                rows, dimensions = rows + len(vectors), vectors.shape[1]
+                stream.write(vectors.tobytes())
+    if not rows:
+        return np.empty((0, 1), np.float32)
+    return np.memmap(file, np.float32, mode="r", shape=(rows, dimensions))
+
+
+def _write(
+    new: Collection,
+    old: Collection | None,
+    result: Deduplication,
+    target: Path,
+    method: str,
+    report: Callable[[int], object],
+) -> dict[str, int]:
+    row_of = new.compared
+    usable = np.zeros(len(new.reasons), bool)
+    usable[row_of] = True
+    stays = usable.copy()
+    stays[row_of[result.dropped]] = False
+    details = {
+        int(row_of[row]): {"similarity": round(float(similarity), 6), **_survivor(new, old, int(survivor))}
+        for row, survivor, similarity in zip(result.dropped, result.survivors, result.similarities, strict=True)
+    }
+    position = np.cumsum(usable) - 1  # of a row among those compared
+    counts = Counter[str]()
+    # The last to be opened is the first to take its name: OUT when all is told of what is not in it.
+    with (
+        replacing(target) as temporary,
+        replacing(_dropped_file(target)) as dropped,
+        dropped.open("w", encoding="utf-8") as log,
+    ):
+        row = 0
+        for rows in _copied(new, stays, temporary, compressed=target.suffix == ".gz"):
+            for text in rows:
+                if not stays[row]:
+                    reason = new.reasons[row] or method
+                    counts[reason] += 1
+                    told = {**new.place(row), "id": new.ids[position[row]] if usable[row] else None, "reason": reason}
+                    # ASCII: a lone surrogate can be told as an escape only.
+                    log.write(json.dumps(told | details.get(row, {}) | {"text": text}, default=str) + "\n")
+                row += 1
+            report(len(rows))
+    return {"rows": len(new.reasons), "kept": int(stays.sum()), **dict(sorted(counts.items()))}
+
+
+def _survivor(new: Collection, old: Collection | None, survivor: int) -> dict[str, Any]:
+    collection = new
+    if old is not None and survivor >= len(new.ids):
+        collection, survivor = old, survivor - len(new.ids)
+    place = collection.place(int(collection.compared[survivor]))
+    return {"survivor_file": place["file"], "survivor_row": place["row"], "survivor_id": collection.ids[survivor]}
+
+
+def _copied(new: Collection, stays: np.ndarray, target: Path, compressed: bool) -> Iterator[list[str | None]]:
+    """Copy the rows that stay; yield the texts of all rows, None where it stays."""
+    row = 0
+    if new.is_parquet:
+        with pq.ParquetWriter(target, file_schema(new.files[0])) as writer:
+            for file in new.files:
+                for batch in read_batches(file):
+                    chosen = stays[row : row + len(batch)]
+                    try:
+                        writer.write(batch.filter(pa.array(chosen)))
+                    except pa.ArrowException as error:
+                        raise UserError(f"{file}: rows cannot be copied: {str(error).splitlines()[0]}") from None
+                    texts = batch[new.fields.text].to_pylist()
+                    yield [None if kept else text for kept, text in zip(chosen, texts, strict=True)]
+                    row += len(batch)
+        return
+    with (gzip.open if compressed else open)(target, "wb") as stream:
+        for file in new.files:
+            for lines in read_lines(file):
+                chosen = stays[row : row + len(lines)].tolist()
+                stream.writelines(line + b"\n" for line, kept in zip(lines, chosen, strict=True) if kept)
+                yield [
+                    None if kept else parse_row(line, new.fields).text or line[:1000].decode("utf-8", "replace")
+                    for line, kept in zip(lines, chosen, strict=True)
+                ]
+                row += len(lines)

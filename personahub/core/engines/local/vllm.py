@@ -1,0 +1,219 @@
+"""A local model on GPUs, in process, through vLLM's asynchronous engine.
+
+    engines:
+      teacher: {kind: vllm, model: Qwen/Qwen2.5-72B-Instruct, tensor_parallel_size: 8, max_model_len: 8192}
+
+Requests join vLLM's continuous batch one by one and leave it when they are done, so the GPUs never
+wait for the slowest of a batch. The prompt is what the tokenizer's chat template makes of the
+messages. A seed belongs to its request; floating-point sums still depend on what else is in the
+batch, so a sampled answer may differ between runs where two tokens are almost as likely.
+
+`sampling.extra` may hold whatever `SamplingParams` takes (`top_k`, `min_p`, `repetition_penalty`,
+`logprobs`, ...). `engine_args` hold further arguments of vLLM's `AsyncEngineArgs`. Tensor and
+pipeline parallelism may span the nodes of a Ray cluster with `executor: ray`; `replicas` puts whole
+engines on them (`personahub.core.engines.local.replicas`). Code that comes with a model is never run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jinja2
+from pydantic import Field, model_validator
+
+from personahub.core.config import EXECUTION, EngineConfig
+from personahub.core.engines.base import Completion, EngineDied, EngineUnavailable, Request, RequestRefused
+
+
+class Config(EngineConfig):
+    """A model folder or hub name. How fast it runs is not identity; precision and quantization are."""
+
+    kind: str = "vllm"
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="auto: as it is stored."
+    )
+    quantization: str | None = Field(default=None, description="As vLLM names it: fp8, awq, ...")
+    max_model_len: int | None = Field(default=None, gt=0, description="Prompt and completion; null: what it can do.")
+    engine_args: dict[str, Any] = Field(default_factory=dict, description="Further arguments of AsyncEngineArgs.")
+    tensor_parallel_size: Annotated[int, EXECUTION] = Field(default=1, gt=0, description="GPUs that share each layer.")
+    pipeline_parallel_size: Annotated[int, EXECUTION] = Field(default=1, gt=0, description="Groups of layers.")
+    executor: Annotated[Literal["auto", "mp", "ray"], EXECUTION] = Field(
+        default="auto", description="ray: over the nodes of a Ray cluster."
+    )
+    replicas: Annotated[int, EXECUTION] = Field(
+        default=1, gt=0, description="Whole engines over the nodes of a Ray cluster, each on one node."
+    )
+    device: Annotated[Literal["gpu", "cpu"], EXECUTION] = Field(
+        default="gpu",
+        description="What replicas ask the Ray cluster for. cpu: no GPUs; for a CPU build of vLLM, which alone decides "
+        "what it runs on.",
+    )
+    gpu_memory_utilization: Annotated[float, EXECUTION] = Field(default=0.9, gt=0, le=1)
+    max_num_seqs: Annotated[int, EXECUTION] = Field(default=256, gt=0, description="Sequences decoded together.")
+    enable_prefix_caching: Annotated[bool, EXECUTION] = True
+    enforce_eager: Annotated[bool, EXECUTION] = Field(default=False, description="No CUDA graphs: starts sooner.")
+    tokens_per_second: Annotated[float | None, EXECUTION] = Field(
+        default=None, gt=0, description="Completion tokens of a replica, as measured: `plan` makes GPU-hours of it."
+    )
+    concurrency: Annotated[int, EXECUTION] = Field(
+        default=512, gt=0, description="Requests in flight; more than max_num_seqs keeps its batch full."
+    )
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one whole engine."""
+        return 0 if self.device == "cpu" else self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @model_validator(mode="after")
+    def _replicas_stay_on_a_node(self) -> Config:
+        if self.replicas > 1 and self.executor == "ray":
+            raise ValueError("replicas live on one node each: leave executor out, or have one replica over all nodes")
+        return self
+
+
+def open_engine(config: Config) -> VllmEngine:
+    """Start vLLM and load the model; needs a running event loop.
+
+    Raises:
+        EngineUnavailable: there is no such model, or vLLM cannot load it.
+    """
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    from vllm import AsyncEngineArgs  # pyright: ignore
+    from vllm.platforms import current_platform  # pyright: ignore
+    from vllm.v1.engine.async_llm import AsyncLLM  # pyright: ignore
+
+    path = Path(config.model).expanduser()
+    if path.exists() and not (path / "config.json").is_file():
+        raise EngineUnavailable(f"{config.model}: not a model folder (no config.json in it)")
+    arguments: dict[str, Any] = {
+        # a folder by its absolute path: with `executor: ray` other nodes load it, whose processes work elsewhere
+        "model": str(path.absolute()) if path.exists() else config.model,
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "max_model_len": config.max_model_len,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "pipeline_parallel_size": config.pipeline_parallel_size,
+        "distributed_executor_backend": None if config.executor == "auto" else config.executor,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "max_num_seqs": config.max_num_seqs,
+        "enable_prefix_caching": config.enable_prefix_caching,
+        "enforce_eager": config.enforce_eager,
+        "trust_remote_code": False,
+    }
+    if current_platform.is_cpu():
+        # A prompt in chunks winds a request's generator back, which CPU generators cannot do: 0.32 dies of it.
+        arguments["enable_chunked_prefill"] = False
+    if taken := arguments.keys() & config.engine_args.keys():
+        raise EngineUnavailable(f"engine_args: {', '.join(sorted(taken))} cannot be set there")
+    try:
+        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, **config.engine_args))
+    except TypeError as error:  # an argument that AsyncEngineArgs does not know
+        raise EngineUnavailable(f"engine_args: {_line(error)}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EngineUnavailable(f"{config.model}: vLLM cannot serve it: {_line(error)}") from None
+    return VllmEngine(config, engine)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+class VllmEngine:
+    """See the module docstring."""
+
+    def __init__(self, config: Config, engine: Any) -> None:
+        self.config = config
+        self.concurrency = config.concurrency
+        self._engine = engine
+        self._tokenizer = engine.get_tokenizer()
+        self._max_len: int = engine.model_config.max_model_len
+        self._numbers = itertools.count()
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request; see `personahub.core.engines.base.Engine`."""
+        from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore
+
+        prompt = self._encode(request)
+        parameters = self._parameters(request)
+        if len(prompt) + request.sampling.max_tokens > self._max_len:
+            detail = f"{len(prompt)} prompt tokens + max_tokens {request.sampling.max_tokens} > {self._max_len}"
+            raise RequestRefused("prompt_too_long", detail)
+        final = None
+        try:
+            async for output in self._engine.generate(
+                {"prompt_token_ids": prompt}, parameters, request_id=str(next(self._numbers))
+            ):
+                final = output
+        except EngineDeadError as error:
+            raise EngineDied(f"{self.config.model}: vLLM has died: {_line(error)}") from None
+        except ValueError as error:  # what vLLM says of a request that it will not take
+            raise RequestRefused("bad_request", _line(error)) from None
+        assert final is not None  # noqa: S101
+        (answer,) = final.outputs
+        return Completion(
+            text=answer.text,
+            finish_reason="length" if answer.finish_reason == "length" else "stop",
+            prompt_tokens=len(prompt),
+            completion_tokens=len(answer.token_ids),
+            model=self.config.model,
+            logprobs=self._logprobs(answer),
+        )
+
+    async def close(self) -> None:
+        self._engine.shutdown()
+        del self._engine  # it cleans up when it goes, which fails at the interpreter's end
+
+    def _encode(self, request: Request) -> list[int]:
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                list(request.messages), tokenize=True, add_generation_prompt=True, return_dict=True
+            )
+        except jinja2.TemplateError as error:
+            raise EngineUnavailable(f"{self.config.model}: its chat template refuses these messages: {error}") from None
+        except ValueError as error:  # there is no template
+            raise EngineUnavailable(f"{self.config.model}: {_line(error)}") from None
+        return encoded["input_ids"]
+
+    def _parameters(self, request: Request) -> Any:
+        from vllm import SamplingParams  # pyright: ignore
+        from vllm.sampling_params import (  # pyright: ignore
+            RequestOutputKind,
+            StructuredOutputsParams,
+        )
+
+        sampling = request.sampling
+        extra = dict(sampling.extra)
+        if isinstance(extra.get("logprobs"), bool):  # the chat API's spelling
+            extra["logprobs"] = 0 if extra["logprobs"] else None
+        schema = request.json_schema
+        values = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "stop": list(sampling.stop),
+            "seed": request.seed,
+            "structured_outputs": StructuredOutputsParams(json=schema) if schema is not None else None,
+            "output_kind": RequestOutputKind.FINAL_ONLY,
+        }
+        if taken := {"n", *values} & extra.keys():
+            raise EngineUnavailable(f"sampling.extra: {', '.join(sorted(taken))} cannot be set there")
+        try:
+            return SamplingParams(**values, **extra)
+        except (TypeError, ValueError) as error:
+            raise EngineUnavailable(f"sampling: vLLM refuses it: {_line(error)}") from None
+
+    def _logprobs(self, answer: Any) -> list[tuple[str, float]] | None:
+        if answer.logprobs is None:
+            return None
+        pairs = []
+        for token, options in zip(answer.token_ids, answer.logprobs, strict=True):
+            chosen = options[token]
+            pairs.append((chosen.decoded_token or "", float(chosen.logprob)))
+        return pairs

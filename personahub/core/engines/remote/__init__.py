@@ -1,0 +1,1 @@
+"""Engines behind an HTTP endpoint: chat completions and the Batch API."""

@@ -1,0 +1,186 @@
+"""Any OpenAI-compatible chat endpoint: OpenAI, vLLM serve, Ollama, llama.cpp, a provider's gateway.
+
+    engines:
+      teacher: {kind: openai, model: gpt-4o-2024-08-06, rpm: 5000, tpm: 800000,
+                price: {input: 2.5, output: 10}, max_cost_usd: 200}
+      local:   {kind: openai, model: Qwen/Qwen2.5-7B-Instruct, base_url: "http://127.0.0.1:8000/v1"}
+
+It speaks HTTP through aiohttp, without an SDK: a request costs a fraction of the CPU time, and
+what is retried is decided in `personahub.core.engines.remote.endpoint`.
+
+With `use_n: true` the samples of one prompt are one request with `n`, whose prompt is paid for
+once. They then share the first one's seed. Log-probabilities come with
+`sampling: {extra: {logprobs: true}}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from personahub.core.engines.base import Completion, EngineUnavailable, Message, Request, Sampling
+from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
+from personahub.core.engines.remote.responses import Retry, read_completions, read_error, status_within
+
+_NOT_EXTRA = frozenset({"model", "messages", "n", "stream"})
+
+
+class Config(EndpointConfig):
+    """See `EndpointConfig`."""
+
+    kind: str = "openai"
+    use_n: bool = Field(default=False, description="Ask for all samples of a prompt in one request.")
+
+
+def open_engine(config: Config) -> OpenAIEngine:
+    """Open without asking anything yet.
+
+    Raises:
+        EngineUnavailable: the key is not in the environment.
+    """
+    return OpenAIEngine(config)
+
+
+class OpenAIEngine:
+    """See the module docstring."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        # Half of the calls may be waiting for another try; the endpoint keeps to the config's `concurrency`.
+        self.concurrency = 2 * config.concurrency
+        self.merges_samples = config.use_n
+        self._endpoint = Endpoint(config)
+        self._bodies = Bodies(config)
+        self._probes = Probes(self._endpoint, self._bodies)
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request; see `personahub.core.engines.base.Engine`."""
+        return (await self.complete_samples([request]))[0]
+
+    async def complete_samples(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer requests that differ in sample index and seed only, as one request to the endpoint."""
+        request, n = requests[0], len(requests)
+        characters, model = len(request.messages_json), self.config.model
+        completions, wasted = await self._endpoint.ask(
+            self._bodies.body(request, n),
+            lambda reply: read_completions(reply, model, characters, n),
+            _tokens,
+            n * request.sampling.max_tokens,
+            lambda: self._probes.accepts(request, n),
+        )
+        if wasted != (0, 0):
+            completions[0] = completions[0].after_waste(wasted)
+        return completions
+
+    async def close(self) -> None:
+        await self._endpoint.close()
+
+
+class Probes:
+    """Tells a bad prompt from a bad configuration: whether a minimal prompt passes with the same parameters."""
+
+    def __init__(self, endpoint: Endpoint, bodies: Bodies) -> None:
+        self._endpoint = endpoint
+        self._bodies = bodies
+        self._accepted: set[str] = set()  # parameters that have been shown to be fine
+        self._one_at_a_time = asyncio.Lock()  # what many prompts wait for is asked once
+
+    async def accepts(self, request: Request, n: int = 1) -> bool:
+        """Whether the endpoint takes the parameters of a request for `n` samples.
+
+        Raises:
+            EngineUnavailable: it does where one completion is asked for instead of `n`.
+            Retry: the endpoint does not say now.
+        """
+        async with self._one_at_a_time:
+            refused = await self._try(self._bodies.probe(request, n))
+            if refused and n > 1 and not await self._try(self._bodies.probe(request)):
+                where = self._endpoint.config.base_url
+                raise EngineUnavailable(f"{where} refuses n={n}: {refused} (set use_n: false on the engine)")
+            return not refused
+
+    async def _try(self, probe: dict[str, Any]) -> str:
+        """The endpoint's words if it refuses the request `probe`, empty if it takes it."""
+        fixed = json.dumps({**probe, "seed": "seed" in probe}, sort_keys=True)
+        if fixed in self._accepted:
+            return ""
+        status, headers, reply = await self._endpoint.post(json.dumps(probe).encode())
+        status = status_within(reply) if status == 200 else status
+        if status == 200:
+            self._accepted.add(fixed)
+            return ""
+        failure = await self._endpoint.explain(status, headers, reply)
+        if isinstance(failure, Retry):
+            raise failure
+        return self._endpoint.blank(read_error(reply)[1]) or f"HTTP {status}"
+
+
+def _tokens(completions: Sequence[Completion]) -> tuple[int, int]:
+    return completions[0].prompt_tokens, sum(completion.completion_tokens for completion in completions)
+
+
+class Bodies:
+    """Request bodies of the chat-completions API."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self._model = config.model
+        # OpenAI's newer models refuse max_tokens; other servers often know only that.
+        own = urlsplit(config.base_url).hostname == "api.openai.com"
+        self.limit = "max_completion_tokens" if own else "max_tokens"
+        # The part that requests share, by the identity of the objects that it is made of.
+        self._begun: dict[tuple[int, int], tuple[str, bool, Sampling, Any]] = {}
+
+    def body(self, request: Request, n: int = 1) -> bytes:
+        """The whole body as JSON."""
+        shared = (id(request.sampling), id(request.json_schema))
+        found = self._begun.get(shared)
+        if found is None:
+            if len(self._begun) > 1000:  # a stage that makes a new one for every request
+                self._begun.clear()
+            begin = json.dumps(self.parameters(request.sampling, request.json_schema))[:-1]
+            takes_seed = "seed" not in request.sampling.extra
+            found = self._begun[shared] = (begin, takes_seed, request.sampling, request.json_schema)
+        begin, takes_seed, _, _ = found
+        seed = f', "seed": {request.seed}' if takes_seed else ""
+        several = f', "n": {n}' if n > 1 else ""
+        return f'{begin}{seed}{several}, "messages": {request.messages_json}}}'.encode()
+
+    def probe(self, request: Request, n: int = 1) -> dict[str, Any]:
+        """A short and cheap request with the parameters of another."""
+        probe = self.parameters(request.sampling, request.json_schema)
+        if "seed" not in request.sampling.extra:
+            probe["seed"] = request.seed
+        if n > 1:
+            probe["n"] = n
+        if self.limit in probe:
+            probe[self.limit] = 16
+        return {**probe, "messages": [Message(role="user", content="Hi")]}
+
+    def parameters(self, sampling: Sampling, json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The body without its seed, n and messages.
+
+        Raises:
+            EngineUnavailable: `sampling.extra` names what is not a sampling parameter.
+        """
+        parameters: dict[str, Any] = {
+            "model": self._model,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self.limit: sampling.max_tokens,
+        }
+        if sampling.stop:
+            parameters["stop"] = sampling.stop
+        if json_schema is not None:
+            schema = {"name": "answer", "schema": json_schema, "strict": True}
+            parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if sampling.extra:
+            if taken := _NOT_EXTRA & sampling.extra.keys():
+                raise EngineUnavailable(f"sampling.extra: {', '.join(sorted(taken))} cannot be set there")
+            parameters |= sampling.extra
+            parameters = {name: value for name, value in parameters.items() if value is not None}
+        return parameters

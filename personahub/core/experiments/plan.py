@@ -1,0 +1,112 @@
+"""`personahub plan`: what an experiment still has to do and what that will cost. Spends nothing; `plan_table` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from personahub.core.artifact import read_manifest
+from personahub.core.experiments.experiment import Experiment, PlannedStage
+from personahub.core.experiments.pilot import Correction
+from personahub.core.forecast import Forecast, Work
+from personahub.core.generation.price import usd
+from personahub.core.stage import load_stage_module
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One row of the plan. `cost_usd` is None where an engine has no price."""
+
+    name: str
+    module: str
+    state: str
+    rows: int | None
+    forecast: Forecast | None
+    cost_usd: float | None
+    work_measured_by: str | None = None
+
+
+def plan_experiment(
+    experiment: Experiment, pilot: Mapping[str, Correction] | None = None, only: Sequence[str] = ()
+) -> list[StagePlan]:
+    """Forecast the stages, in order; the rows of finished stages are counted, not estimated.
+
+    Args:
+        experiment: what is to be run.
+        pilot: corrections by stage, from a small run of it (`personahub.core.experiments.pilot`).
+        only: names of stages to stop at, as in `runner.run_experiment`; none: all.
+
+    Raises:
+        UserError: a name in `only` is unknown.
+    """
+    rows: dict[str, int | None] = {}
+    plans = []
+    for name in experiment.needed(only) if only else list(experiment.stages):
+        stage = experiment.stages[name]
+        plan = _plan_stage(stage, experiment, rows, (pilot or {}).get(stage.name))
+        rows[stage.name] = plan.rows
+        plans.append(plan)
+    return plans
+
+
+def _plan_stage(
+    stage: PlannedStage, experiment: Experiment, rows: Mapping[str, int | None], correction: Correction | None
+) -> StagePlan:
+    module = stage.spec.module if stage.spec else f"adopted from {stage.path}"
+    if stage.state == "cached":
+        manifest = read_manifest(stage.path)
+        done = sum(manifest.shards.values()) if manifest else None
+        return StagePlan(stage.name, module, "cached", done, None, 0.0)
+    forecast = _forecast(stage, rows)
+    if forecast is None:
+        return StagePlan(stage.name, module, _state(stage), None, None, 0.0)
+    rows_in = sum(rows.get(upstream) or 0 for upstream in stage.upstream.values())
+    if correction is not None:
+        forecast = correction.apply(forecast, rows_in)
+    work: Work | None = getattr(load_stage_module(stage.spec.module, stage.name), "WORK", None) if stage.spec else None
+    if work is not None:
+        forecast = work.of(rows_in, forecast)
+    measured_by = work.measured_by if work else None
+    forecast = replace(forecast, gpu_hours=forecast.gpu_hours + _gpu_hours_of_engines(forecast, experiment))
+    return StagePlan(
+        stage.name, module, _state(stage), forecast.rows_out, forecast, _cost(forecast, experiment), measured_by
+    )
+
+
+def _state(stage: PlannedStage) -> str:
+    if stage.state != "partial":
+        return stage.state
+    done = len(list(stage.path.glob("[0-9]*.parquet")))
+    return f"partial ({done} shards done)"
+
+
+def _forecast(stage: PlannedStage, rows: Mapping[str, int | None]) -> Forecast | None:
+    assert stage.spec is not None  # noqa: S101  (adopted stages are always cached)
+    module = load_stage_module(stage.spec.module, stage.name)
+    inputs = {name: rows.get(upstream) for name, upstream in stage.upstream.items()}
+    known = {name: number for name, number in inputs.items() if number is not None}
+    if not hasattr(module, "forecast") or len(known) < len(inputs):
+        return None
+    return module.forecast(stage.config, known)
+
+
+def _cost(forecast: Forecast, experiment: Experiment) -> float | None:
+    total = 0.0
+    for name, requests in forecast.requests.items():
+        engine = experiment.engines[name]
+        price = getattr(engine, "billed", None)
+        if price is None and hasattr(engine, "price"):
+            return None
+        total += usd(price, requests.prompt_tokens, requests.completion_tokens)
+    return total
+
+
+def _gpu_hours_of_engines(forecast: Forecast, experiment: Experiment) -> float:
+    """Of engines whose measured rate the config tells; the others' are not known."""
+    hours = 0.0
+    for name, requests in forecast.requests.items():
+        engine = experiment.engines[name]
+        rate = getattr(engine, "tokens_per_second", None)
+        if rate is not None:
+            hours += requests.completion_tokens / rate * getattr(engine, "gpus_per_replica", 1) / 3600
+    return hours

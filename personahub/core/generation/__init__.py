@@ -1,0 +1,1 @@
+"""Generation: the loop that asks engines, its journal, its budget and its prices."""

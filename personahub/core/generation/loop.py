@@ -1,0 +1,379 @@
+"""The generation loop: records in, completions out, in the order of the records.
+
+An LLM stage is a pure `prompts(record) -> requests` and a pure `parse(request, completion)`,
+which returns a value or raises `Rejected`. The loop does the rest: it keeps the engines busy over
+all shards, replays the journal before it asks, asks again with another seed when a completion does
+not parse, and keeps what finally failed with its raw text.
+
+    def run(stage):
+        map_completions(stage, process, stage.input("personas"), records.PROBLEM)
+
+    async def process(stage, shard):
+        async for record, results in shard.generate(shard.rows(), prompts, parse, attempts=3):
+            for result in results:
+                if isinstance(result, Failure):
+                    shard.reject(record, result.error, result.raw)
+                else:
+                    shard.write(...)
+
+Records are taken as late as possible and memory does not grow with their number; see
+`personahub.core.generation.window`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from personahub.core.artifact import Artifact, Usage
+from personahub.core.config import EngineConfig, engine_names
+from personahub.core.engines import engine_identity, open_engine
+from personahub.core.engines.base import Completion, Engine, Request, RequestRefused
+from personahub.core.errors import Rejected
+from personahub.core.generation.budget import Budget
+from personahub.core.generation.journal import Journal, RequestKeys
+from personahub.core.generation.price import Price, usd
+from personahub.core.generation.window import Job, Window, Workers
+from personahub.core.identity import derive_seed
+from personahub.core.records import Row
+from personahub.core.shards import ShardWriter
+from personahub.core.stage import Shard, Stage, naming
+from personahub.core.tracking.progress import Progress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that gave nothing usable after all attempts. `raw` is the last completion's text."""
+
+    error: Rejected
+    raw: str | None
+
+
+class Client:
+    """An open engine with the coroutines that ask it, its identity, its price and its budget."""
+
+    def __init__(
+        self, name: str, engine: Engine, keys: RequestKeys, price: Price | None, budget: Budget | None, workers: Workers
+    ) -> None:
+        self.name = name
+        self.engine = engine
+        self.keys = keys
+        self.price = price
+        self.budget = budget
+        self.workers = workers
+        self.merges_samples: bool = getattr(engine, "merges_samples", False)
+
+    async def ask(self, requests: Sequence[Request]) -> list[Completion]:
+        """Complete requests that differ in their sample only.
+
+        Raises:
+            BudgetSpentError: there is no money for them.
+            RequestRefused, EngineUnavailable: see `Engine`.
+        """
+        with nullcontext() if self.budget is None else self.budget.reserve(len(requests)):
+            if len(requests) == 1:
+                return [_storable(await self.engine.complete(requests[0]))]
+            completions = await self.engine.complete_samples(requests)  # pyright: ignore[reportAttributeAccessIssue]
+            return [_storable(completion) for completion in completions]
+
+    def pay(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Book the tokens of one answer, or of a request in vain; what they cost, 0 where the engine has no price."""
+        cost = usd(self.price, prompt_tokens, completion_tokens)
+        if self.budget is not None:
+            self.budget.spend(cost)
+        return cost
+
+
+def _storable(completion: Completion) -> Completion:
+    """Without lone surrogates, which no file can hold."""
+    if completion.text.isascii():
+        return completion
+    clean = completion.text.encode("utf-8", "replace").decode()
+    return completion if clean == completion.text else dataclasses.replace(completion, text=clean)
+
+
+@dataclass
+class _Tally:
+    """Requests to one engine and the tokens they took."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class CompletionShard(Shard):
+    """A shard whose output is made from completions."""
+
+    def __init__(
+        self,
+        source: Any,
+        writer: ShardWriter,
+        journal: Journal,
+        clients: Mapping[str, Client],
+        moved: asyncio.Event,
+        bar: Progress,
+    ) -> None:
+        super().__init__(source, writer, bar.update)
+        self._journal = journal
+        self._clients = clients
+        self._moved = moved
+        self._bar = bar
+        self._tallies = {name: _Tally() for name in clients}
+
+    async def generate(
+        self,
+        records: Iterable[Row],
+        prompts: Callable[[Row], Sequence[Request]],
+        parse: Callable[[Request, Completion], T],
+        attempts: int = 3,
+    ) -> AsyncIterator[tuple[Row, list[T | Failure]]]:
+        """Yield every record with one result per request, in the order of the records.
+
+        Args:
+            records: rows with an `id`; taken lazily.
+            prompts: the record's requests. Their `engine` names an engine of the experiment.
+            parse: value of a completion, or raises `Rejected`; then the request is asked again
+                with another seed, unless it is greedy and would only repeat itself.
+            attempts: how often one request is asked at the most.
+        """
+
+        def jobs(record: Row) -> list[Job[T | Failure]]:
+            requests = prompts(record)
+            return [
+                Job(
+                    self._clients[requests[positions[0]].engine].workers,
+                    positions,
+                    partial(self._answer, record, [requests[i] for i in positions], parse, attempts),
+                )
+                for positions in self._together(requests)
+            ]
+
+        window: Window[Row, T | Failure] = Window((c.workers for c in self._clients.values()), self._moved)
+        async for record, results in window.in_order(records, jobs):
+            self.at = record.get("id")
+            yield record, results
+            self.at = None
+
+    def usage(self) -> Usage:
+        """What the engines were asked for, replayed completions and wasted replies included."""
+        tallies = self._tallies.items()
+        return Usage(
+            requests=sum(tally.requests for _, tally in tallies),
+            prompt_tokens=sum(tally.prompt_tokens for _, tally in tallies),
+            completion_tokens=sum(tally.completion_tokens for _, tally in tallies),
+            cost_usd=sum(usd(self._clients[n].price, t.prompt_tokens, t.completion_tokens) for n, t in tallies),
+        )
+
+    def _together(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Positions of the requests that are asked as one: samples of a prompt, where the engine merges them."""
+        groups: list[list[int]] = []
+        for position, request in enumerate(requests):
+            first = requests[groups[-1][0]] if groups else None
+            if (
+                first is not None
+                and self._clients[request.engine].merges_samples
+                and (request.engine, request.messages, request.sampling, request.json_schema)
+                == (first.engine, first.messages, first.sampling, first.json_schema)
+            ):
+                groups[-1].append(position)
+            else:
+                groups.append([position])
+        return groups
+
+    async def _answer(
+        self, record: Row, requests: Sequence[Request], parse: Callable[[Request, Completion], T], attempts: int
+    ) -> list[T | Failure]:
+        try:
+            completions = await self._complete(record, requests)
+        except RequestRefused as refused:
+            return [Failure(Rejected(refused.reason, refused.detail), None)] * len(requests)
+        pairs = zip(requests, completions, strict=True)
+        with naming(self, record.get("id")):
+            return [await self._parse(record, request, completion, parse, attempts) for request, completion in pairs]
+
+    async def _parse(
+        self,
+        record: Row,
+        request: Request,
+        completion: Completion,
+        parse: Callable[[Request, Completion], T],
+        attempts: int,
+    ) -> T | Failure:
+        """The completion's value, or that of another attempt."""
+        last_attempt = attempts if request.sampling.temperature > 0 else 1
+        while True:
+            try:
+                return parse(request, completion)
+            except Rejected as error:
+                attempt = request.attempt + 1
+                if attempt >= last_attempt:
+                    return Failure(error, completion.text)
+            request = dataclasses.replace(request, seed=derive_seed(request.seed, "attempt", attempt), attempt=attempt)
+            try:
+                (completion,) = await self._complete(record, [request])
+            except RequestRefused as refused:
+                return Failure(Rejected(refused.reason, refused.detail), completion.text)
+
+    async def _complete(self, record: Row, requests: Sequence[Request]) -> list[Completion]:
+        """Completions from the journal or, where it has none, from the engine."""
+        client = self._clients[requests[0].engine]
+        keys = [client.keys(request) for request in requests]
+        entries = [self._journal.get(key) for key in keys]
+        if None not in entries:
+            completions = [_from_entry(entry) for entry in entries if entry is not None]
+        elif any(entries):  # samples of which a torn journal has lost some
+            return [(await self._complete(record, [request]))[0] for request in requests]
+        else:
+            completions = await self._ask(client, keys, requests)
+        tally = self._tallies[client.name]
+        for request, completion in zip(requests, completions, strict=True):
+            wasted = completion.wasted
+            tally.requests += 1
+            tally.prompt_tokens += completion.prompt_tokens + wasted[0]
+            tally.completion_tokens += completion.completion_tokens + wasted[1]
+            if completion.truth is not None:
+                self.writer.truth(record["id"], request.sample, request.attempt, completion.truth)
+        return completions
+
+    async def _ask(self, client: Client, keys: Sequence[str], requests: Sequence[Request]) -> list[Completion]:
+        try:
+            completions = await client.ask(requests)
+        except RequestRefused as refused:
+            if refused.wasted != (0, 0):
+                self._note_waste(client, keys[0], refused)
+            raise
+        for key, completion in zip(keys, completions, strict=True):
+            self._journal.append(key, _to_entry(client.name, completion))
+            prompt, answer = completion.wasted
+            cost = client.pay(completion.prompt_tokens + prompt, completion.completion_tokens + answer)
+            self._bar.update(0, completion.prompt_tokens + completion.completion_tokens, cost)
+        return completions
+
+    def _note_waste(self, client: Client, key: str, refused: RequestRefused) -> None:
+        """What a refusal cost is paid, and on record."""
+        self._journal.append(key, {"engine": client.name, "refused": refused.reason, "wasted": refused.wasted})
+        client.pay(*refused.wasted)
+        tally = self._tallies[client.name]
+        tally.prompt_tokens += refused.wasted[0]
+        tally.completion_tokens += refused.wasted[1]
+
+
+def _to_entry(engine: str, completion: Completion) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "engine": engine,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "model": completion.model,
+    }
+    if completion.truth is not None:
+        entry["truth"] = completion.truth
+    if completion.logprobs is not None:
+        entry["logprobs"] = completion.logprobs
+    if completion.wasted != (0, 0):
+        entry["wasted"] = completion.wasted
+    return entry
+
+
+def _from_entry(entry: dict[str, Any]) -> Completion:
+    entry.pop("engine")
+    if "logprobs" in entry:
+        entry["logprobs"] = [(token, logprob) for token, logprob in entry["logprobs"]]
+    if "wasted" in entry:
+        entry["wasted"] = tuple(entry["wasted"])
+    return Completion(**entry)
+
+
+def map_completions(
+    stage: Stage[Any],
+    process: Callable[[Stage[Any], CompletionShard], Awaitable[None]],
+    source: Artifact,
+    schema: pa.Schema,
+    models: Mapping[str, Artifact] | None = None,
+) -> None:
+    """Make one output shard from each input shard with an async `process`; finished shards stay.
+
+    Args:
+        stage: the running stage; every engine that its config names is opened.
+        process: reads `shard.rows()`, iterates `shard.generate(...)`, writes or rejects.
+        source: the artifact mapped over.
+        schema: of the output records.
+        models: engine name -> artifact with a `model/` folder that this engine shall load.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())  # these tables are small; Arrow's own pool would hold on to 30 MB
+    asyncio.run(_map_completions(stage, process, source, schema, models or {}))
+
+
+async def _map_completions(
+    stage: Stage[Any], process: Any, source: Artifact, schema: pa.Schema, models: Mapping[str, Artifact]
+) -> None:
+    pending = stage.pending(source)
+    if not pending:
+        return
+    done = source.num_rows - sum(source.manifest.shards[name] for name in pending)
+    places = asyncio.Semaphore(stage.spec.execution.shards_in_flight)
+    moved = asyncio.Event()
+    clients: dict[str, Client] = {}
+    journals: list[Journal] = []
+
+    async def one_shard(name: str) -> None:
+        async with places:
+            journal = Journal(stage.path / "journal" / f"{name}.jsonl")
+            journals.append(journal)
+            with stage.writer(name, schema) as writer:
+                shard = CompletionShard(source.path / f"{name}.parquet", writer, journal, clients, moved, bar)
+                with naming(shard):
+                    await process(stage, shard)
+                writer.usage = shard.usage()
+                journal.flush()  # nothing is published before it is on record
+            journals.remove(journal)  # first: one whose closing fails is not to be closed again
+            journal.close()
+
+    try:
+        for name in engine_names(stage.config):
+            clients[name] = _open_client(stage, name, models.get(name), moved)
+        with stage.progress(source.num_rows, done=done) as bar:
+            await _all_or_first_error([asyncio.create_task(one_shard(name)) for name in pending])
+    finally:
+        for client in clients.values():
+            await client.workers.close()
+            await client.engine.close()
+        for journal in journals:  # only now: what was under way has written to them
+            journal.close()
+
+
+async def _all_or_first_error(tasks: list[asyncio.Task]) -> None:
+    """Wait for all; on the first error cancel the rest, wait for them to clean up, and raise it."""
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _open_client(stage: Stage[Any], name: str, model: Artifact | None, moved: asyncio.Event) -> Client:
+    config: EngineConfig = stage.engines[name]
+    identity = engine_identity(config)
+    if model is not None:
+        config = config.model_copy(update={"model": str(model.path / "model")})
+        identity["model"] = model.fingerprint
+    keys = RequestKeys([[stage.spec.module, stage.spec.version], identity])
+    price = getattr(config, "billed", None)
+    limit = getattr(config, "max_cost_usd", None)
+    budget = None if limit is None else Budget.of_experiment(stage.path.parent, name, limit, price)
+    engine = open_engine(config)
+    if hasattr(engine, "keep_state_in"):  # it has more to remember than completions
+        engine.keep_state_in(stage.path / "journal")  # pyright: ignore[reportAttributeAccessIssue]
+    return Client(name, engine, keys, price, budget, Workers(engine.concurrency, moved))

@@ -1,0 +1,1 @@
+"""Texts: rows of files, model replies, words and the student's prompt."""

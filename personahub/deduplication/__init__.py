@@ -1,0 +1,1 @@
+"""What the dedup stage is made of."""

@@ -1,0 +1,1 @@
+"""What the persona stages share: documents, pages, profiles, names and word lists."""

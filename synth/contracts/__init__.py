@@ -1,0 +1,1 @@
+"""Output contracts: what a reply of each use case must look like."""

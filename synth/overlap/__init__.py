@@ -1,0 +1,1 @@
+"""Overlap of problems with benchmarks: word index and judge."""

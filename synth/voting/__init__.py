@@ -1,0 +1,1 @@
+"""Votes over sampled solutions, and the judges that break ties."""

@@ -1,0 +1,1 @@
+"""Training data: chat format, tokens and packing."""

@@ -1,0 +1,1 @@
+"""Memory, time and limits of a training run, computed before it starts."""

@@ -1,0 +1,1 @@
+"""TRL's trainer and what surrounds it: config, callbacks, validation and checkpoints."""
