@@ -24,8 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import dedup_truth
-from personahub.core.duplicates.word_sets import words_of
-from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.embedding.config import EmbedderConfig
+from personahub.core.embedding.embed import embed
+from personahub.core.texts.words import words_of
 from tests.local_data import local_data, require_files
 
 PEERS = ("faiss-cpu==1.15.1", "numpy")

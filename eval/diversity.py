@@ -49,7 +49,8 @@ from eval.vectors.embedding_map import embedding_map
 from eval.vectors.topics import Topics, coverage, find_topics
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig, suggest
-from personahub.core.embedding.embed import EmbedderConfig, describe, embed
+from personahub.core.embedding.config import EmbedderConfig, describe
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import derive_seed

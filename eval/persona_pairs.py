@@ -24,7 +24,8 @@ from pydantic import Field
 from eval.vectors.pair_search import PairSearch, find_pairs
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig
-from personahub.core.embedding.embed import EmbedderConfig, describe, embed
+from personahub.core.embedding.config import EmbedderConfig, describe
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import derive_seed

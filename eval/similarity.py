@@ -27,7 +27,8 @@ from eval.persona_pairs import read_pairs
 from eval.stats.measures import bootstrap_mean, quartiles
 from personahub.core.artifact import Artifact
 from personahub.core.config import StageConfig
-from personahub.core.embedding.embed import EmbedderConfig, describe, embed
+from personahub.core.embedding.config import EmbedderConfig, describe
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
 from personahub.core.records import Row

@@ -33,6 +33,7 @@ from personahub.core.forecast import Forecast, Work
 from personahub.core.records import PERSONA
 from personahub.core.stage import Shard, Stage
 from personahub.core.template import load_template
+from personahub.core.texts.replies import declining_words
 from personahub.personas.lexicon import LANGUAGES, detect_language, person_word, words
 from personahub.personas.names import introduced_name, mentioned_name
 from personahub.prompts import PROMPTS
@@ -182,24 +183,9 @@ def too_long(persona: str, config: Config) -> str | None:
     return f"{count} words" if count > config.max_words else None
 
 
-_REFUSAL = re.compile(
-    r"""
-    ^\W*(?:I(?:['’]m|\ am|\ do)?\s)?(?:very\ |truly\ |so\ )?(?:sorry|apologi[sz]e)\b
-    | ^\W*(?:unfortunately,?\s+)?I(?:['’]m|\ am)?\s*(?:can(?:no|['’]|\ no)t|could(?:n['’]|\ no)t|won['’]t|(?:not\ |un)able)
-      \b.{0,40}\b(?:assist|help|provide|create|generate|determine|infer|fulfil|comply|identify|describe|answer|do\ that|write)
-    | \bas\ an?\ (?:AI|artificial\ intelligence|(?:large\ )?language\ model)(?:\ (?:language\ )?(?:model|assistant))?\s*,
-    | \bas\ an?\ AI\ (?:language\ )?(?:model|assistant)\b
-    | \b(?:not|n['’]t)\ (?:contain\ |provide\ |have\ |give\ )?(?:enough|sufficient|any)\ (?:information|context|details?)\b
-    | \b(?:impossible|cannot\ be|can['’]t\ be|not\ possible)\b.{0,20}\b(?:determine|infer|tell|identif)
-    | \b(?:content|usage)\ polic(?:y|ies)\b.{0,40}\b(?:violat|against|prohibit)
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-
-
 def refusal(persona: str, _config: Config | None = None) -> str | None:
     """The model declined, apologised or spoke of itself."""
-    return _matched(_REFUSAL, persona)
+    return declining_words(persona)
 
 
 _LABEL = re.compile(

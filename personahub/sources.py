@@ -35,12 +35,12 @@ from pydantic import Field, model_validator
 
 from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
 from personahub.core.errors import Rejected, UserError
+from personahub.core.executors.progress import Progress
 from personahub.core.forecast import Forecast, Work
 from personahub.core.identity import content_id
 from personahub.core.records import DOCUMENT, Row
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
-from personahub.core.tracking.progress import Progress
 from personahub.personas.documents import (
     EVERY_FILE,
     FilePattern,

@@ -35,9 +35,9 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import CONVERSATION, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Message, Template, load_template
+from personahub.core.texts.replies import is_refusal
 from synth.contracts.contract import Contract, parse_parts, reply_text
 from synth.prompts import PROMPTS
-from synth.refusal import is_refusal
 
 VERSION = "2"
 INPUTS = ("openings",)

@@ -37,7 +37,8 @@ from pydantic import Field, model_validator
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.config import StageConfig
 from personahub.core.duplicates.embedding import nearest
-from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.embedding.config import EmbedderConfig
+from personahub.core.embedding.embed import embed
 from personahub.core.engines import Request
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast, Requests, Work

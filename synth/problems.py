@@ -34,11 +34,11 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from personahub.core.texts.replies import is_refusal
 from synth.contracts.contract import SOLUTION, reply_text, without_markdown
 from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
 from synth.contracts.validity import MOST_PARTS, count_parts
 from synth.prompts import PROMPTS
-from synth.refusal import is_refusal
 
 VERSION = "3"
 INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from

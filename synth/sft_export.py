@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import read_rows, replacing
+from personahub.core.artifact import read_rows
+from personahub.core.files import replacing
 from personahub.core.records import Row
 from personahub.core.stage import Stage
 

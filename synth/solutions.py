@@ -31,8 +31,8 @@ from personahub.core.identity import derive_seed
 from personahub.core.records import SOLUTIONS, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
+from personahub.core.texts.replies import is_refusal
 from synth.prompts import PROMPTS
-from synth.refusal import is_refusal
 
 VERSION = "1"
 INPUTS = ("problems",)

@@ -29,9 +29,9 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import TOOL, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
+from personahub.core.texts.replies import is_refusal
 from synth.contracts.contract import fits, reply_text
 from synth.prompts import PROMPTS
-from synth.refusal import is_refusal
 from synth.sandbox.programs import Limits, ProgramResult, Sandbox
 from synth.voting.votes import program_of
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import write_json
 from personahub.core.errors import UserError
+from personahub.core.files import write_json
 from personahub.core.records import SFT, Row
 from personahub.core.stage import Stage
 from train.data.chat_format import ChatFormat

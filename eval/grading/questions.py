@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from personahub.core.answers import CheckerPool
-from personahub.core.artifact import MANIFEST, Artifact, Counts, Manifest, Usage, read_manifest, write_json
+from personahub.core.artifact import MANIFEST, Artifact, Counts, Manifest, Usage, read_manifest
 from personahub.core.errors import UserError
+from personahub.core.files import write_json
 from personahub.core.identity import derive_seed
 from personahub.core.records import REFERENCE, Row
 from personahub.core.shards import ShardWriter, shard_name

@@ -16,8 +16,8 @@ from eval.report.embedding_map import read_maps
 from eval.report.lineage import lineage_samples, rejected_examples
 from eval.report.page import render_markdown, render_page
 from eval.report.summary import in_order, made_by, read_metrics, summarize
-from personahub.core.artifact import write_json
 from personahub.core.config import StageConfig
+from personahub.core.files import write_json
 from personahub.core.stage import Stage
 
 VERSION = "4"

@@ -22,7 +22,7 @@ from eval.report.charts import percent
 from eval.report.headline import which
 from eval.report.prose import line, prose, tex
 from personahub.core.records import Row
-from personahub.core.tracking.progress import format_number, format_seconds
+from personahub.core.texts.figures import format_number, format_seconds
 
 _FOLDER = Path(__file__).parent
 _FEW_PAIRS = 10  # fewer make no headline

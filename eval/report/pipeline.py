@@ -12,7 +12,7 @@ from typing import Any
 from eval.report.blocks import SAMPLE_KINDS, Panel, Section, Table
 from eval.report.charts import Line, Segment, bar, line_chart, percent
 from eval.report.summary import NO_DATA
-from personahub.core.tracking.progress import format_number, format_seconds
+from personahub.core.texts.figures import format_number, format_seconds
 
 _COLOURS = 6  # CSS classes c0 to c5
 _GIST = 180  # characters of a record before it is opened

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from personahub.core.artifact import MANIFEST, write_json
+from personahub.core.artifact import MANIFEST
 from personahub.core.errors import UserError
 from personahub.core.experiments.runner import lock_experiment
+from personahub.core.files import write_json
 from personahub.core.generation.budget import SPENT, Spent, spent_by_engine
-from personahub.core.tracking.progress import format_number
+from personahub.core.texts.figures import format_number
 
 
 @dataclass(frozen=True)

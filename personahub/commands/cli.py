@@ -20,7 +20,7 @@ from typing import Any
 from personahub.commands.console import close_output, write_any_text
 from personahub.commands.file_commands import add_commands as add_file_commands
 from personahub.commands.persona_commands import add_commands as add_persona_commands
-from personahub.core.artifact import Artifact, disk_error, open_artifact
+from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiments.experiment import Experiment, describe, describe_differences, load_experiment
 from personahub.core.experiments.pilot import read_pilot
@@ -28,7 +28,8 @@ from personahub.core.experiments.plan import plan_experiment
 from personahub.core.experiments.plan_table import format_plan
 from personahub.core.experiments.runner import StageFailedError, run_experiment
 from personahub.core.experiments.stage_process import COMMAND_VARIABLE
-from personahub.core.tracking.progress import format_seconds
+from personahub.core.files import disk_error
+from personahub.core.texts.figures import format_seconds
 
 Commands = Any  # what argparse has no public name for: the object that `add_subparsers` returns
 

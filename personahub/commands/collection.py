@@ -23,10 +23,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import open_artifact, publish, temporary_name
+from personahub.core.artifact import open_artifact
 from personahub.core.duplicates.surface import words_of
-from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.embedding.config import EmbedderConfig
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
+from personahub.core.files import publish, temporary_name
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from personahub.personas.documents import EVERY_FILE, ROW_SUFFIXES, RawDocument, is_artifact, list_files, read_files

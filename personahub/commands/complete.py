@@ -27,17 +27,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import Usage, publish
+from personahub.core.artifact import Usage
 from personahub.core.engines.base import RequestRefused
+from personahub.core.engines.price import usd
 from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.remote.responses import Retry, one_line, token_count, wrong_number
 from personahub.core.errors import UserError
+from personahub.core.executors.progress import Progress
+from personahub.core.files import locked, publish
 from personahub.core.generation.budget import Budget, Spent, spent_by_engine
 from personahub.core.generation.journal import Journal
-from personahub.core.generation.price import usd
 from personahub.core.generation.window import Job, Window, Workers
-from personahub.core.locking import locked
-from personahub.core.tracking.progress import Progress
 
 _PATH = "/chat/completions"
 _MOST_FAULTS = 5  # that one message lists

@@ -47,13 +47,14 @@ from personahub.commands.dedup_input import (
     row_files,
 )
 from personahub.commands.outputs import require_writable
-from personahub.core.artifact import replacing
 from personahub.core.config import suggest
 from personahub.core.duplicates import clustered, embedding, minhash, surface
 from personahub.core.duplicates.result import Deduplication
-from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.embedding.config import EmbedderConfig
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
-from personahub.core.tracking.progress import Progress
+from personahub.core.executors.progress import Progress
+from personahub.core.files import replacing
 
 _EMBEDDED = 16_384
 

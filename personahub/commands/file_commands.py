@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from personahub.core.errors import UserError
-from personahub.core.tracking.progress import format_seconds
+from personahub.core.texts.figures import format_seconds
 
 
 def add_commands(commands: Any) -> None:

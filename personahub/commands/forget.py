@@ -32,9 +32,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from personahub.commands.cache import remove_completions
-from personahub.core.artifact import MANIFEST, SPEC, Artifact, open_artifact, replacing, write_json
+from personahub.core.artifact import MANIFEST, SPEC, Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiments.runner import lock_experiment
+from personahub.core.files import replacing, write_json
 from personahub.core.records import Row
 
 _ID = re.compile(r"(^|_)ids?(_|$)")  # id, persona_id, record_id, persona_id_a, ...

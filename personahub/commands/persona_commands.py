@@ -89,8 +89,8 @@ def _import(options: argparse.Namespace) -> int:
 
     from personahub.commands.collection import CollectionWriter
     from personahub.commands.outputs import require_writable
+    from personahub.core.executors.progress import Progress
     from personahub.core.records import PERSONA
-    from personahub.core.tracking.progress import Progress
     from personahub.personas.documents import list_files
     from personahub.released import Seen, import_row, none_usable, read
 
@@ -196,8 +196,8 @@ def _stats(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     from personahub.commands.collection import search_embedding, search_words
-    from personahub.core.embedding.embed import EmbedderConfig
-    from personahub.core.tracking.progress import Progress
+    from personahub.core.embedding.config import EmbedderConfig
+    from personahub.core.executors.progress import Progress
 
     query = " ".join(options.query)
     if options.embedder is None:

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from personahub.commands.card import card, upstream
-from personahub.core.artifact import Artifact, write_json
+from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
+from personahub.core.files import write_json
 
 TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105  (the name of a variable)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

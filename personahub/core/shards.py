@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from personahub.core.artifact import Counts, Usage, publish, temporary_name, writing
+from personahub.core.artifact import Counts, Usage
 from personahub.core.errors import Rejected
+from personahub.core.files import publish, temporary_name, writing
 from personahub.core.records import REJECTED, TRUTH, Row
 
 _FOOTER = b"personahub"

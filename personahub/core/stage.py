@@ -35,16 +35,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows, remove_temporary_files
+from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
-from personahub.core.executors import Executor, run_tasks
-from personahub.core.executors import process_pool as processes
+from personahub.core.executors import Executor, process_pool, run_tasks
+from personahub.core.executors.progress import Progress
 from personahub.core.executors.tasks import Tasks
+from personahub.core.files import remove_temporary_files
 from personahub.core.records import DOCUMENT, PERSONA, VERIFIED, Row
 from personahub.core.shards import ShardWriter, shard_totals
-from personahub.core.tracking.progress import Progress
 from personahub.core.tracking.tracker import Tracker, TrackingConfig
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Stage(Generic[C]):
                 progress.update(source.manifest.shards[name])
 
             tasks = Tasks(_map_shard, jobs, on_done, timeout_s=execution.shard_timeout_s)
-            progress.under_way = partial(processes.describe, tasks.under_way)
+            progress.under_way = partial(process_pool.describe, tasks.under_way)
             try:
                 run_tasks(tasks, execution.executor, execution.workers)
             finally:

@@ -29,7 +29,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personahub import dedup
 from personahub.core.artifact import Artifact
 from personahub.core.duplicates import clustered
 from personahub.core.duplicates.partitioned import vector_join, word_join
@@ -39,9 +38,10 @@ from personahub.core.duplicates.partitioned.spill import Spill, column
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
-from personahub.core.forecast import Forecast
+from personahub.core.forecast import Forecast, Work
 from personahub.core.stage import Stage
-from personahub.deduplication import columns as dedup_rows
+from personahub.deduplication import columns
+from personahub.deduplication.methods import DECISIONS, Config, Embedding, Method, report, sample, write_shards
 
 _BYTES_A_ROW, _OF_TEXT = 300, 5  # memory of one process: so much a row, and so many times its text
 _BYTES_A_PARTITION = 1 << 30
@@ -53,7 +53,7 @@ _EMPTY_TASK_BYTES, _TASK_BYTES, _DECIDING_BYTES = 150_000_000, 1_700, 1
 _CENTROID_BYTES = 98  # a row: of clusters, whose centroids one task finds from 64 vectors for each thousand rows
 
 
-def partitions(stage: Stage[dedup.Config]) -> int | None:
+def partitions(stage: Stage[Config]) -> int | None:
     """Into how many partitions to cut; None: one process is enough.
 
     Raises:
@@ -87,7 +87,7 @@ def _memory_of(source: Artifact, field: str) -> int:
     return _OF_TEXT * size + _BYTES_A_ROW * source.num_rows
 
 
-def forecast(config: dedup.Config, rows: int) -> Forecast | None:
+def forecast(config: Config, rows: int, work: Work) -> Forecast | None:
     """What `surface` by partitions takes besides the writing of shards; None where one process is enough."""
     needed = rows * (_BYTES_A_ROW + _OF_TEXT * _TEXT_BYTES)
     if config.partitions is None and (_fits(needed) or any(method.method == "minhash" for method in config.methods)):
@@ -96,12 +96,12 @@ def forecast(config: dedup.Config, rows: int) -> Forecast | None:
     joins = sum(method.method == "surface" for method in config.methods)
     scratch = rows * (_SCRATCH_BYTES + _VECTOR_BYTES * (len(config.methods) - joins))
     cpu = rows * joins * _CPU_SECONDS
-    by_cluster = any(isinstance(each, dedup.Embedding) and each.search == "clustered" for each in config.methods)
+    by_cluster = any(isinstance(each, Embedding) and each.search == "clustered" for each in config.methods)
     centroids = rows * _CENTROID_BYTES if by_cluster else 0
     return Forecast(
         rows_out=rows,
-        cpu_seconds=rows * dedup.WORK.cpu_seconds + cpu,
-        disk_bytes=round(rows * dedup.WORK.disk_bytes) + scratch,
+        cpu_seconds=rows * work.cpu_seconds + cpu,
+        disk_bytes=round(rows * work.disk_bytes) + scratch,
         memory_bytes=_EMPTY_TASK_BYTES + max(rows * _TASK_BYTES // count + rows * _DECIDING_BYTES, centroids),
         notes=(
             f"by {count:,} partitions: {scratch / 1e9:,.1f} GB of the disk are scratch, {cpu / 3600:,.2f} of the "
@@ -126,11 +126,11 @@ class Shards:
 
     def read(self, shard: int) -> pa.Table:
         """Columns `id`, `text`, and `best` where rows are visited by it."""
-        table = dedup_rows.read_columns(self.artifact, [self.artifact.shard_names[shard]], self.field, self.score_field)
-        return dedup_rows.with_best(table, self.keep)
+        table = columns.read_columns(self.artifact, [self.artifact.shard_names[shard]], self.field, self.score_field)
+        return columns.with_best(table, self.keep)
 
 
-def run(stage: Stage[dedup.Config], count: int) -> None:
+def run(stage: Stage[Config], count: int) -> None:
     """Decide by partitions, then write each shard."""
     config, execution, personas = stage.config, stage.spec.execution, stage.input("personas")
     folder = stage.path.resolve() / f"partitions-{count}"  # tasks may run in another directory
@@ -140,9 +140,9 @@ def run(stage: Stage[dedup.Config], count: int) -> None:
     spill = Spill(folder, count, execution.executor, execution.workers, stage.name)
     source = Shards(personas, config.field, config.keep, config.score_field)
     old = Shards(stage.inputs["against"], config.field) if "against" in stage.inputs else None
-    dedup_rows.check_columns(personas, [config.field, *([config.score_field] if config.score_field else [])])
+    columns.check_columns(personas, [config.field, *([config.score_field] if config.score_field else [])])
     if old is not None:
-        dedup_rows.check_columns(old.artifact, [config.field])
+        columns.check_columns(old.artifact, [config.field])
     blocks = cut(spill, source, old, given=config.keep == "first")
     decided: list[Decided] = []
     reports = []
@@ -155,25 +155,25 @@ def run(stage: Stage[dedup.Config], count: int) -> None:
     if personas.shard_names:
         spill.run("name", _name, range(len(blocks)), blocks, decided)
         spill.run("place", _place, range(len(blocks)), blocks, len(personas.shard_names))
-        spill.run("tell", _tell, range(len(personas.shard_names)), personas, folder.parent / dedup.DECISIONS)
-        dedup.write_shards(stage, personas)
+        spill.run("tell", _tell, range(len(personas.shard_names)), personas, folder.parent / DECISIONS)
+        write_shards(stage, personas)
     shutil.rmtree(folder)
 
 
-def _deduplicate(spill: Spill, blocks: Blocks, method: dedup.Method, alive: Path | None, chains: bool) -> Decided:
-    if isinstance(method, dedup.Embedding):
+def _deduplicate(spill: Spill, blocks: Blocks, method: Method, alive: Path | None, chains: bool) -> Decided:
+    if isinstance(method, Embedding):
         make = functools.partial(embed, config=method.embedder)
         threshold, search = method.threshold, method.search
         return vector_join.deduplicate(spill, blocks, threshold, make, search, alive, collapse_chains=chains)
     return word_join.deduplicate(spill, blocks, method.threshold, alive, chains)
 
 
-def _report(stage: Stage[dedup.Config], method: dedup.Method, decided: Decided, alive: Path | None) -> dict[str, Any]:
+def _report(stage: Stage[Config], method: Method, decided: Decided, alive: Path | None) -> dict[str, Any]:
     """As `personahub.dedup` reports it."""
     blocks, config = decided.blocks, stage.config
     recall = None
-    sampled = dedup.sample(config, decided.rows)
-    if isinstance(method, dedup.Embedding):
+    sampled = sample(config, decided.rows)
+    if isinstance(method, Embedding):
         vectors: Any = vector_join.mapped(decided.spill, blocks)[0]
         compared = vectors[sampled]
         if method.search == "clustered":
@@ -187,7 +187,7 @@ def _report(stage: Stage[dedup.Config], method: dedup.Method, decided: Decided, 
         told = _rows(blocks, np.array([rank, survivor]))
         (name, _), (text, of_survivor) = told["id"].to_pylist(), told["text"].to_pylist()
         examples.append({"similarity": round(similarity, 4), "id": name, "dropped": text, "survivor": of_survivor})
-    return dedup.report(stage, method, decided.rows, decided.dropped, recall, compared, examples)
+    return report(stage, method, decided.rows, decided.dropped, recall, compared, examples)
 
 
 def _mask(alive: Path | None, blocks: Blocks) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected
-from personahub.quality import refusal
+from personahub.core.texts.replies import declining_words
 
 _LINE = re.compile(
     r"^[>\s]*(?:[-*•]\s+|\d{1,3}[.)]\s+)?[*_]*(?P<label>persona|relation)\s*\d{0,3}[*_]*\s*[:：][*_]*(?P<value>.*)$",
@@ -49,7 +49,7 @@ def labelled_lines(completion: Completion) -> list[Line]:
         elif lines and content.strip():
             raise Rejected("unlabelled_line", f"line {number}: {content.strip():.100}")
     if not lines:
-        raise Rejected("refusal" if refusal(text) else "no_label", f"{text.strip():.100}")
+        raise Rejected("refusal" if declining_words(text) else "no_label", f"{text.strip():.100}")
     return lines
 
 

@@ -20,8 +20,8 @@ from pydantic import Field, model_validator
 from personahub.core.config import EngineName, StageConfig
 from personahub.core.engines import Completion, Sampling
 from personahub.core.errors import Rejected
+from personahub.core.texts.replies import declining_words
 from personahub.personas.labelled_replies import require_distinct
-from personahub.quality import refusal
 
 _MOST_ITEMS = 5  # of expertise and of interests; the prompts ask for one to five
 
@@ -136,7 +136,7 @@ def parse_profiles(completion: Completion, key: str, count: int, relation: bool 
     try:
         reply = json.loads(fenced[1] if fenced else text, strict=False)  # models break lines inside of strings
     except (ValueError, RecursionError) as error:
-        raise Rejected("refusal" if refusal(text[:1000]) else "not_json", f"{error}"[:100]) from None
+        raise Rejected("refusal" if declining_words(text[:1000]) else "not_json", f"{error}"[:100]) from None
     people = reply.get(key) if isinstance(reply, dict) else None
     if not isinstance(people, list):
         raise Rejected("wrong_shape", f"no list {key!r} in an object")

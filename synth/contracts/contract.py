@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected
+from personahub.core.texts.replies import is_refusal
 from synth.contracts.validity import MOST_PARTS, count_parts
-from synth.refusal import is_refusal
 
 Language = Literal["latin", "chinese"]
 

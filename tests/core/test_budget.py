@@ -15,7 +15,7 @@ import asyncio
 from typing import Annotated
 from personahub.core.config import EXECUTION, EngineConfig
 from personahub.core.engines.base import Completion, RequestRefused
-from personahub.core.generation.price import Price
+from personahub.core.engines.price import Price
 
 class Config(EngineConfig):
     """A completion of a million tokens costs a dollar; `merges` takes the samples of a prompt as one call."""

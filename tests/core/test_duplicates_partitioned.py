@@ -21,7 +21,8 @@ from personahub.core.duplicates.partitioned import vector_join, word_join
 from personahub.core.duplicates.partitioned.blocks import Source, cut
 from personahub.core.duplicates.partitioned.spill import Spill
 from personahub.core.duplicates.result import Deduplication
-from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.embedding.config import EmbedderConfig
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 from tests.core.test_duplicates_surface import THRESHOLDS, as_mapping, texts
 

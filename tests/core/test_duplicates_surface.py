@@ -16,6 +16,7 @@ from personahub.core.duplicates import surface, word_sets
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.duplicates.surface import deduplicate, jaccard, nearest, sweep, words_of
 from personahub.core.errors import UserError
+from personahub.core.executors import threads
 
 THRESHOLDS = [0.05, 0.3, 1 / 3, 0.5, 0.6, 2 / 3, 0.7, 0.8, 0.9, 0.95, 1.0]
 
@@ -174,7 +175,7 @@ def test_results_do_not_depend_on_threads_or_on_how_a_column_is_stored(monkeypat
     assert as_mapping(deduplicate(iter(chunks.chunks), 0.6)) == expected
     monkeypatch.setattr(word_sets, "_ROWS_PER_PIECE", 3)
     monkeypatch.setattr(surface, "_ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(word_sets, "_processors", lambda: 7)
+    monkeypatch.setattr(threads, "_processors", lambda: 7)
     assert as_mapping(deduplicate(rows, 0.6)) == expected
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from personahub.core.config import identity_of, parse_config
-from personahub.core.embedding.embed import EmbedderConfig, describe, embed
+from personahub.core.embedding.config import EmbedderConfig, describe
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 
 HASHING = EmbedderConfig(kind="hashing")

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from personahub.commands.wandb_sync import unsent_runs
-from personahub.core.locking import locked
+from personahub.core.files import locked
 from tests.wandb_server import Outage, WandbServer, wandb_server
 
 KEY = "0123456789abcdef" * 2 + "a1b2c3d4"

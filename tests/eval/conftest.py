@@ -16,9 +16,10 @@ import pyarrow as pa
 import pytest
 
 from personahub.core import records
-from personahub.core.artifact import Artifact, InputReference, Manifest, Usage, open_artifact, write_json
+from personahub.core.artifact import Artifact, InputReference, Manifest, Usage, open_artifact
 from personahub.core.errors import Rejected
 from personahub.core.experiments.stage_process import run_stage
+from personahub.core.files import write_json
 from personahub.core.identity import content_id, digest
 from personahub.core.shards import ShardWriter, shard_totals
 from personahub.core.stage import StageSpec

@@ -13,7 +13,8 @@ import pytest
 from eval.persona_pairs import Config, forecast, read_pairs
 from personahub.core import records
 from personahub.core.artifact import Artifact
-from personahub.core.embedding.embed import EmbedderConfig, embed
+from personahub.core.embedding.config import EmbedderConfig
+from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 
 HASHING: dict[str, Any] = {"embedder": {"kind": "hashing"}}

@@ -14,6 +14,7 @@ from personahub import dedup
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id
+from personahub.deduplication import whole
 
 SOURCE = '''
 """Writes the personas of a JSON file: one list per shard."""
@@ -258,8 +259,8 @@ def test_an_interrupted_run_embeds_nothing_twice(
         embedded.append(len(block))
         return real(block, *rest)
 
-    monkeypatch.setattr(dedup, "_ROWS_PER_FILE", 2)
-    monkeypatch.setattr(dedup, "embed", counting)
+    monkeypatch.setattr(whole, "_ROWS_PER_FILE", 2)
+    monkeypatch.setattr(whole, "embed", counting)
     config: dict[str, Any] = {"methods": [EMBEDDING], "keep": "first"}
     with pytest.raises(KeyboardInterrupt):
         run_dedup([NURSES], **config)

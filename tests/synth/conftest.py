@@ -9,17 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from personahub.core.artifact import (
-    MANIFEST,
-    Artifact,
-    Counts,
-    InputReference,
-    Manifest,
-    Usage,
-    open_artifact,
-    write_json,
-)
+from personahub.core.artifact import MANIFEST, Artifact, Counts, InputReference, Manifest, Usage, open_artifact
 from personahub.core.experiments.stage_process import run_stage
+from personahub.core.files import write_json
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter, shard_name

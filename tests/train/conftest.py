@@ -14,8 +14,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import pytest
 
-from personahub.core.artifact import Artifact, Counts, InputReference, Manifest, Usage, open_artifact, write_json
+from personahub.core.artifact import Artifact, Counts, InputReference, Manifest, Usage, open_artifact
 from personahub.core.experiments.stage_process import run_stage
+from personahub.core.files import write_json
 from personahub.core.records import SFT, Row
 from personahub.core.shards import ShardWriter
 from personahub.core.stage import StageSpec

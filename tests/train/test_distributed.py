@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from personahub.core.artifact import Artifact, open_artifact, write_json
+from personahub.core.artifact import Artifact, open_artifact
+from personahub.core.files import write_json
 
 SETTINGS = {
     "max_steps": 6,

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from personahub.core.artifact import Artifact, open_artifact, write_json
+from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.config import parse_config
 from personahub.core.experiments.stage_process import run_stage
+from personahub.core.files import write_json
 from train import sft
 from train.planning.memory import shape_of_folder
 from train.trainer.build import reduce_in_float32

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from personahub.core.artifact import Artifact, write_json
+from personahub.core.artifact import Artifact
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.experiments.stage_process import run_stage
+from personahub.core.files import write_json
 from personahub.core.stage import Stage
 from train import sft
 

@@ -11,7 +11,7 @@ import pytest
 from personahub.core.config import identity_of, parse_config
 from personahub.core.errors import UserError
 from train import sft
-from train.trainer.build import sections as trainer_config
+from train.trainer import sections
 
 
 def parse(**values: Any) -> sft.Config:
@@ -22,10 +22,10 @@ def test_names_read_from_source_are_the_fields_of_the_classes() -> None:
     from peft import LoraConfig
     from trl import SFTConfig
 
-    for classes, owner in ((trainer_config._SFT_CLASSES, SFTConfig), (trainer_config._LORA_CLASSES, LoraConfig)):
-        names = trainer_config._field_names(classes)
+    for classes, owner in ((sections._SFT_CLASSES, SFTConfig), (sections._LORA_CLASSES, LoraConfig)):
+        names = sections._field_names(classes)
         assert names == {field.name for field in dataclasses.fields(owner) if not field.name.startswith("_")}
-    assert set(trainer_config._RESERVED) <= trainer_config._field_names(trainer_config._SFT_CLASSES)
+    assert set(sections._RESERVED) <= sections._field_names(sections._SFT_CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
 
 def test_values_reach_trl_untouched(tmp_path: Path) -> None:
     values = {"learning_rate": 3e-4, "max_length": 77, "packing": True, "adam_beta2": 0.95, "eos_token": "<|im_end|>"}
-    config = trainer_config.sft_config(values, tmp_path, seed=5, on_cpu=True)
+    config = sections.sft_config(values, tmp_path, seed=5, on_cpu=True)
     assert {key: getattr(config, key) for key in values} == values
     assert (config.seed, config.output_dir, config.report_to, config.bf16) == (5, str(tmp_path), [], True)
 
@@ -88,7 +88,7 @@ def test_gradients_are_reduced_after_each_micro_step_under_fsdp_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def given(**values: Any) -> Any:
-        made: Any = trainer_config.sft_config(values, tmp_path, seed=0, on_cpu=True)
+        made: Any = sections.sft_config(values, tmp_path, seed=0, on_cpu=True)
         return made.accelerator_config.gradient_accumulation_kwargs
 
     monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
@@ -101,14 +101,14 @@ def test_gradients_are_reduced_after_each_micro_step_under_fsdp_alone(
 
 def test_values_that_trl_refuses_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^sft: TRL refuses these values: .*sometimes") as caught:
-        trainer_config.sft_config({"save_strategy": "sometimes"}, tmp_path, seed=0, on_cpu=True)
+        sections.sft_config({"save_strategy": "sometimes"}, tmp_path, seed=0, on_cpu=True)
     assert "\n" not in str(caught.value)
 
 
 def test_keys_pass_unchecked_where_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    trainer_config._field_names.cache_clear()
+    sections._field_names.cache_clear()
     try:
-        trainer_config.check_lora_keys({"rank": 8})
+        sections.check_lora_keys({"rank": 8})
     finally:
-        trainer_config._field_names.cache_clear()
+        sections._field_names.cache_clear()

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from personahub.core.artifact import Artifact, replacing, write_json
+from personahub.core.artifact import Artifact
 from personahub.core.errors import Rejected, UserError
+from personahub.core.files import replacing, write_json
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from train.data.chat_format import IGNORED, ChatFormat

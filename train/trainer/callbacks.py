@@ -13,8 +13,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from personahub.core.errors import UserError
+from personahub.core.executors.progress import Progress
 from personahub.core.stage import Stage
-from personahub.core.tracking.progress import Progress
 from train.trainer.checkpoints import last_whole_checkpoint
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personahub.core.artifact import sync
+from personahub.core.files import sync
 from personahub.core.stage import Stage
 
 if TYPE_CHECKING:

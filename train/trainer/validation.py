@@ -21,8 +21,9 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from personahub.core.answers import CheckerPool
-from personahub.core.artifact import Artifact, append_to_lines
+from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
+from personahub.core.files import append_to_lines
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from personahub.core.stage import Stage

@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.pool import CheckerPool
 from personahub.core.answers.verdict import LABELS, Verdict
-from personahub.core.artifact import replacing
 from personahub.core.errors import UserError
+from personahub.core.files import replacing
 
 Row = dict[str, Any]
 STANDARD = "-"  # instead of a path: standard input or output

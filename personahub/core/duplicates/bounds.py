@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import threadpoolctl
 
-from personahub.core.duplicates.word_sets import in_threads
+from personahub.core.executors.threads import in_threads
 from personahub.core.kernels import compiled
 
 ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
-_WIDTH, _LANES, _ROWS = 64, 16, 8  # as in `vector_kernels`
+_WIDTH, _LANES, _ROWS = 64, 16, 8  # as in `kernels.vectors`
 _LEADING = _WIDTH - 1  # components of the bound
 _SCALE = 32_700  # of 1, so that norms a little above 1 fit
 _ROUNDED_BY = 2.6e-4  # two rows of 64 numbers, each off by half of 1 / _SCALE
@@ -100,7 +100,7 @@ class Bounds:
 
 @dataclass(eq=False)
 class Columns:
-    """Vectors to be searched, their integers laid out as `vector_kernels` reads them; more can be added."""
+    """Vectors to be searched, their integers laid out as `kernels.vectors` reads them; more can be added."""
 
     bounds: Bounds
     ids: np.ndarray  # int64, which vectors

@@ -49,7 +49,7 @@ class Groups:
         """Survivor (int32, -1: none) and similarity (float64) of the first `rows` rows.
 
         `edges` are leaders known to be one word away; `signatures` (uint64) say that two leaders
-        with one in common are to be compared. See `join_kernels.keep_first`.
+        with one in common are to be compared. See `kernels.joining.keep_first`.
         """
         sets, everything = self.sets, len(self.order)
         rank = np.empty(everything, np.int32)

@@ -32,9 +32,11 @@ import numpy as np
 from personahub.core.duplicates.greedy import Groups, Lists, power_of_two
 from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.result import Deduplication, Priority
-from personahub.core.duplicates.word_sets import Texts, WordSets, in_threads, read, squeeze, words_of
+from personahub.core.duplicates.word_sets import Texts, WordSets, read
 from personahub.core.errors import UserError
+from personahub.core.executors.threads import in_threads
 from personahub.core.kernels import compiled
+from personahub.core.texts.words import squeeze, words_of
 
 _ROWS_AT_ONCE = 65_536
 
@@ -173,7 +175,7 @@ def _sign(
 
 
 def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
-    """Arrays for `join_kernels.sign`: the signatures of one set, its rarest words, and one choice of them."""
+    """Arrays for `kernels.joining.sign`: the signatures of one set, its rarest words, and one choice of them."""
     most, rarest = int(plan.signatures.max()) + 64, len(plan.spare) + 64
     return (
         np.empty(2 * most, np.uint64),

@@ -13,42 +13,24 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import os
-import re
 import unicodedata
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from personahub.core.errors import UserError
+from personahub.core.executors.threads import in_threads
 from personahub.core.kernels import compiled
+from personahub.core.texts.words import _WORD, _normalize, squeeze, words_of
 
 Texts = Sequence[str] | pa.Array | pa.ChunkedArray | Iterator[pa.Array]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
-_WORD = re.compile(r"\w+")
 _FOLDED = 0x3100  # characters in the folding table
 _OFFSETS = {pa.string(): np.int32, pa.binary(): np.int32, pa.large_string(): np.int64, pa.large_binary(): np.int64}
 _ROWS_PER_PIECE = 65_536  # their arrays are large enough for huge pages
-
-
-def words_of(text: str) -> list[str]:
-    """The words that count: runs of letters, digits and underscores after NFKC and case folding."""
-    return _WORD.findall(_normalize(text))
-
-
-def _normalize(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
-def squeeze(text: str) -> str:
-    return " ".join(_normalize(text).split())
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +146,7 @@ def _stamps() -> np.ndarray:
 
 @functools.cache
 def _folding() -> np.ndarray:
-    """What each character up to the end of the kana becomes by itself: see `hash_kernels.fold`.
+    """What each character up to the end of the kana becomes by itself: see `kernels.hashing.fold`.
 
     Marks and Hangul letters may merge with the character before them, and some characters become
     several: texts with any of these are normalised as a whole.
@@ -194,25 +176,3 @@ def _hash_wordless(sets: WordSets, array: pa.Array, at: int) -> np.ndarray:
 def _text(array: pa.Array, row: int) -> str:
     value = array[row].as_py()
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
-
-
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
-    """Results in the order of the items, of which few are taken ahead; the kernels release the GIL.
-
-    By default there are as many threads as processors.
-    """
-    threads = threads or _processors()
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: those this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -21,7 +21,7 @@ from personahub.core.engines.remote.responses import classify_error, one_line, r
 from personahub.core.errors import UserError
 
 if TYPE_CHECKING:
-    from personahub.core.embedding.embed import EmbedderConfig
+    from personahub.core.embedding.config import EmbedderConfig
 
 _TEXTS_PER_REQUEST = 256
 _TIMEOUT_S = 120.0

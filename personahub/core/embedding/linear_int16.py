@@ -18,7 +18,7 @@ from personahub.core.kernels import compiled
 
 _NORM_OF_ROWS, _NORM_OF_WEIGHTS = 32_700, 65_000  # rounding adds at most sqrt(inputs) / 2 to a norm
 _LARGEST = np.iinfo(np.int16).max
-_ROWS, _OUTPUTS, _INPUTS = 8, 32, 8  # `linear_kernels` takes multiples of these
+_ROWS, _OUTPUTS, _INPUTS = 8, 32, 8  # `kernels.linear` takes multiples of these
 _BLOCK = 256  # rows at once, whose integers stay in the second-level cache
 
 

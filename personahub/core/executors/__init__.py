@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from personahub.core.executors import process_pool as processes
-from personahub.core.executors import ray_cluster
+from personahub.core.executors import process_pool, ray_cluster
 from personahub.core.executors.tasks import Tasks
 
 Executor = Literal["serial", "process", "ray"]
@@ -16,12 +15,12 @@ def run_tasks(tasks: Tasks, executor: Executor, workers: int) -> None:
 
     Raises:
         What the function raised first.
-        UserError: see `processes` and `ray_cluster`.
+        UserError: see `process_pool` and `ray_cluster`.
     """
     if executor == "ray":
         ray_cluster.run_tasks(tasks, workers)
     elif executor == "process" and len(tasks.jobs) > 1:
-        processes.run_tasks(tasks, workers)
+        process_pool.run_tasks(tasks, workers)
     else:
         for name, arguments in tasks.jobs:
             tasks.function(*arguments)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from personahub.core.errors import UserError
 from personahub.core.executors.tasks import Job, Tasks, call
-from personahub.core.tracking.progress import format_seconds
+from personahub.core.texts.figures import format_seconds
 
 _LOSSES = 3  # of workers in a row without a finished shard between them
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from personahub.core.artifact import read_manifest
+from personahub.core.engines.price import usd
 from personahub.core.experiments.experiment import Experiment, PlannedStage
 from personahub.core.experiments.pilot import Correction
 from personahub.core.forecast import Forecast, Work
-from personahub.core.generation.price import usd
 from personahub.core.stage import load_stage_module
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from personahub.core.config import EngineConfig
+from personahub.core.engines.price import Price, usd
 from personahub.core.experiments.plan import StagePlan
 from personahub.core.forecast import Requests
-from personahub.core.generation.price import Price, usd
-from personahub.core.tracking.progress import format_number, format_seconds
+from personahub.core.texts.figures import format_number, format_seconds
 
 _HEADER = (
     "stage", "module", "state", "rows out", "requests", "tokens in", "tokens out", "USD", "GPU-h", "CPU-h", "GB disk",

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest, write_json, writing
+from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest
 from personahub.core.errors import UserError
 from personahub.core.experiments.experiment import Experiment, PlannedStage, look_again, stale_error
-from personahub.core.locking import locked
-from personahub.core.tracking.progress import format_number, format_seconds
+from personahub.core.files import locked, write_json, writing
+from personahub.core.texts.figures import format_number, format_seconds
 
 _KEPT_ON_REDO = {"journal"}  # completions whose key is unchanged are reused
 # What a stage's process starts with where the user has not set it otherwise. OpenMP's threads spin while

@@ -20,19 +20,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import (
-    FORMAT,
-    MANIFEST,
-    SPEC,
-    Artifact,
-    Manifest,
-    disk_error,
-    open_artifact,
-    remove_temporary_files,
-    write_json,
-)
+from personahub.core.artifact import FORMAT, MANIFEST, SPEC, Artifact, Manifest, open_artifact
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
+from personahub.core.files import disk_error, remove_temporary_files, write_json
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
 from personahub.core.tracking.tracker import Tracker, artifact_name
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from personahub.core.engines.price import Price, usd
 from personahub.core.errors import UserError
 from personahub.core.generation.journal import read_entries
-from personahub.core.generation.price import Price, usd
 from personahub.core.generation.window import Drain
 
 SPENT = "spent.json"  # beside pruned journals: tokens by engine that they had on record

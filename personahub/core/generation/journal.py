@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import writing
 from personahub.core.engines.base import Request, Sampling
 from personahub.core.errors import UserError
+from personahub.core.files import writing
 
 _CRC = len('{"crc": "xxxxxxxx", ')  # of a line, what is not under its checksum
 

@@ -36,16 +36,16 @@ from personahub.core.artifact import Artifact, Usage
 from personahub.core.config import EngineConfig, engine_names
 from personahub.core.engines import engine_identity, open_engine
 from personahub.core.engines.base import Completion, Engine, Request, RequestRefused
+from personahub.core.engines.price import Price, usd
 from personahub.core.errors import Rejected
+from personahub.core.executors.progress import Progress
 from personahub.core.generation.budget import Budget
 from personahub.core.generation.journal import Journal, RequestKeys
-from personahub.core.generation.price import Price, usd
 from personahub.core.generation.window import Job, Window, Workers
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter
 from personahub.core.stage import Shard, Stage, naming
-from personahub.core.tracking.progress import Progress
 
 T = TypeVar("T")
 

@@ -65,11 +65,11 @@ _SOURCES = [
     Path(__file__).with_name(name)
     for name in (
         "intrinsics.py",
-        "hash_kernels.py",
-        "join_kernels.py",
-        "vector_kernels.py",
-        "partition_kernels.py",
-        "linear_kernels.py",
+        "hashing.py",
+        "joining.py",
+        "vectors.py",
+        "partitions.py",
+        "linear.py",
     )
 ]
 
@@ -153,16 +153,12 @@ def _compile() -> dict[str, dict[str, str]]:
     from numba import njit
     from numba.core.sigutils import normalize_signature
 
-    from personahub.core.kernels import hashing as hash_kernels
-    from personahub.core.kernels import joining as join_kernels
-    from personahub.core.kernels import linear as linear_kernels
-    from personahub.core.kernels import partitions as partition_kernels
-    from personahub.core.kernels import vectors as vector_kernels
+    from personahub.core.kernels import hashing, joining, linear, partitions, vectors
 
     # No wrapper for Python and no reference counts: nothing in the code refers to the interpreter.
     options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    modules: tuple[Any, ...] = (hash_kernels, join_kernels, vector_kernels, partition_kernels, linear_kernels)
+    modules: tuple[Any, ...] = (hashing, joining, vectors, partitions, linear)
     code = {}
     for name, signature in SIGNATURES.items():
         spelled = signature.replace("[]", "[::1]").replace("[,]", "[:,::1]")

@@ -1,7 +1,7 @@
 """Compiled product of float32 rows with a matrix, in 16-bit integers; `personahub.core.embedding.linear_int16` explains it.
 
 One tile is 8 rows by 32 outputs, whose 256 sums stay in registers while the inputs go by. As in
-`vector_kernels`, LLVM makes of it the instruction that a processor has (vpdpwssd, vpmaddwd).
+`kernels.vectors`, LLVM makes of it the instruction that a processor has (vpdpwssd, vpmaddwd).
 """
 
 from __future__ import annotations

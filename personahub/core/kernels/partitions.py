@@ -1,6 +1,6 @@
 """Compiled inner loops of the partitioned joins; `partitioned.word_join` and `partitioned.decide` own the arrays.
 
-As in `join_kernels`, integers that meet a 64-bit hash are `uint64`, and `compiled` says with which types they are called.
+As in `kernels.joining`, integers that meet a 64-bit hash are `uint64`, and `compiled` says with which types they are called.
 """
 
 from __future__ import annotations

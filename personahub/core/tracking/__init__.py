@@ -1,1 +1,1 @@
-"""Metrics, Weights & Biases and progress bars."""
+"""Metrics and Weights & Biases."""

@@ -22,9 +22,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from personahub.core.artifact import append_to_lines, writing
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
+from personahub.core.files import append_to_lines, writing
 
 RUN_ID = Path("wandb", "id")  # in a stage's folder
 UNSENT = "unsent"  # in a W&B run's folder, from its start until W&B took its end

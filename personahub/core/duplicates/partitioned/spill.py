@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from personahub.core.artifact import temporary_name, writing
 from personahub.core.errors import UserError
 from personahub.core.executors import Executor, run_tasks
+from personahub.core.executors.progress import Progress
 from personahub.core.executors.tasks import Tasks
-from personahub.core.tracking.progress import Progress
+from personahub.core.files import temporary_name, writing
 
 _SEEN_WITHIN_S = 90.0  # a file that another node wrote: NFS may answer from its cache for a minute
 _IN_KB = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
@@ -197,6 +197,6 @@ def column(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
 
 
 def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
-    """The partition (int64) of each 64-bit key. `partition_kernels.partition` agrees."""
+    """The partition (int64) of each 64-bit key. `kernels.partitions.partition` agrees."""
     upper = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
     return ((upper * np.uint64(partitions)) >> np.uint64(32)).astype(np.int64)

@@ -34,14 +34,14 @@ import aiohttp
 import yarl
 from pydantic import BaseModel, Field, ValidationError
 
-from personahub.core.artifact import replacing, write_json
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
+from personahub.core.engines.price import Price
 from personahub.core.engines.remote.chat import Bodies, Probes
 from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.remote.pacing import retry_wait
 from personahub.core.engines.remote.responses import Retry, one_line, read_completions, status_within
-from personahub.core.generation.price import Price
+from personahub.core.files import replacing, write_json
 
 _TRIES = 4  # of one request, each in another batch
 _OVER = frozenset({"completed", "expired", "cancelled", "failed"})

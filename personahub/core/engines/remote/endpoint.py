@@ -28,12 +28,12 @@ from pydantic import Field, field_validator, model_validator
 
 from personahub.core.config import EXECUTION, EngineConfig
 from personahub.core.engines.base import EngineUnavailable, RequestRefused
+from personahub.core.engines.price import Price
 from personahub.core.engines.remote.address import one_spelling, proxy_of, read_key
 from personahub.core.engines.remote.pacing import Pacer, Pause, Places, retry_wait
 from personahub.core.engines.remote.responses import Retry, classify_error, one_line, retry_after, status_within
 from personahub.core.engines.remote.wire import Wire
-from personahub.core.generation.price import Price
-from personahub.core.tracking.progress import format_seconds
+from personahub.core.texts.figures import format_seconds
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)

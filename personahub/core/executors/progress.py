@@ -13,6 +13,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from personahub.core.texts.figures import format_number, format_seconds
+
 _LINE_EVERY_S = 15.0
 
 
@@ -83,7 +85,7 @@ class Progress:
             print(self._line(), file=sys.stderr, flush=True)
 
     def _spent(self) -> str:
-        spent = f"{_short(self._tokens)} tokens"
+        spent = f"{format_number(self._tokens)} tokens"
         return f"{spent}, ${self._cost:.2f}" if self._cost else spent
 
     def _line(self) -> str:
@@ -100,25 +102,3 @@ class Progress:
         if self._tokens:
             parts.append(self._spent())
         return ", ".join(parts)
-
-
-def _short(number: float) -> str:
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.2f}{suffix}"
-    return f"{number:.0f}"
-
-
-def format_seconds(seconds: float) -> str:
-    """`75` -> `1m15s`, `9000` -> `2h30m`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole / 86400:.1f} days"
-
-
-format_number = _short
