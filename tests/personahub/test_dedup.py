@@ -251,7 +251,7 @@ def test_an_interrupted_run_embeds_nothing_twice(
     run_dedup: Dedup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     embedded: list[int] = []
-    real = dedup.embed
+    real = whole.embed
 
     def counting(block: list[str], *rest: Any) -> np.ndarray:
         if sum(embedded) >= 4:
