@@ -30,6 +30,7 @@ def test_no_module_is_named_like_one_of_the_standard_library(name: str, reposito
 
 def test_a_wheel_holds_every_file_that_the_packages_read(tmp_path: Path, repository: Path) -> None:
     pytest.importorskip("setuptools", minversion="77")
+    pytest.importorskip("setuptools_scm", minversion="8.1")
     source = tmp_path / "source"
     for package in PACKAGES:
         shutil.copytree(repository / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
