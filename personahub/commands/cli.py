@@ -220,6 +220,8 @@ def _print_head(artifact: Artifact) -> None:
     )
     for reason, number in sorted(counts.rejected.items(), key=lambda item: -item[1]):
         print(f"  rejected {number:,}: {reason}")
+    if manifest.source:
+        print(f"  harness: commit {manifest.source}")
     if manifest.usage.requests:
         print(f"  usage: {manifest.usage.model_dump()}")
     if manifest.summary:
@@ -284,7 +286,7 @@ def _push(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     a, b = (open_artifact(path).manifest for path in (options.a, options.b))
-    results = {"counts", "usage", "summary", "versions"}
+    results = {"counts", "usage", "summary", "versions", "source"}
     old, new = ({**describe(m), **m.model_dump(mode="json", include=results)} for m in (a, b))
     lines = describe_differences(old, new)
     print("\n".join(lines) if lines else f"same: fingerprint {a.fingerprint}")

@@ -69,6 +69,16 @@ class InputReference(FrozenModel):
     fingerprint: str
 
 
+class Source(FrozenModel):
+    """The git commit of the harness that made an artifact."""
+
+    commit: str
+    dirty: bool  # tracked files differed from the commit
+
+    def __str__(self) -> str:
+        return f"{self.commit}{' with uncommitted changes' if self.dirty else ''}"
+
+
 class Manifest(FrozenModel):
     """What an artifact is and how it came to be. Holds no key and no machine-local secret."""
 
@@ -90,6 +100,7 @@ class Manifest(FrozenModel):
     peak_bytes: int = 0  # resident memory of the largest of these processes
     created: str  # UTC, ISO 8601
     versions: dict[str, str]
+    source: Source | None = None  # None if the harness did not run from a git checkout
     command: str
     forgotten: int = 0  # rows that `personahub forget` took out since
 

@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from personahub.core.artifact import Artifact, Counts, InputReference, Usage, read_rows
+from personahub.core.artifact import Artifact, Counts, InputReference, Source, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import engine_config
 from personahub.core.errors import Rejected, UserError
@@ -90,6 +90,7 @@ class StageSpec(FrozenModel):
     execution: Execution = Execution()
     tracking: TrackingConfig = TrackingConfig()
     axes: dict[str, str] = Field(default_factory=dict)
+    source: Source | None = None  # of the harness; the manifest repeats it
 
 
 class Shard:

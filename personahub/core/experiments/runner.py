@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from personahub.core.artifact import MANIFEST, SPEC, Manifest, read_manifest
+from personahub.core.artifact import MANIFEST, SPEC, Manifest, Source, read_manifest
 from personahub.core.errors import UserError
 from personahub.core.experiments.experiment import Experiment, PlannedStage, look_again, stale_error
+from personahub.core.experiments.source import checkout_source
 from personahub.core.files import locked, write_json, writing
 from personahub.core.texts.figures import format_number, format_seconds
 
@@ -77,13 +78,14 @@ def run_experiment(
             if stage.name in again:
                 _clear(stage)
         width = max(len(name) for name in names)
+        source = checkout_source()
         for number, name in enumerate(names, 1):
             stage = experiment.stage(name)
             head = f"[{number:>{len(str(len(names)))}}/{len(names)}] {name:<{width}}"
             if stage.state == "cached" and name not in again:
                 say(f"{head}  cached")
                 continue
-            say(f"{head}  {_describe(_run_in_process(stage, lock))}")
+            say(f"{head}  {_describe(_run_in_process(stage, lock, source))}")
     return [manifest for name in names if (manifest := read_manifest(experiment.stage(name).path)) is not None]
 
 
@@ -99,11 +101,12 @@ def _refuse_stale_and_damaged(experiment: Experiment, names: Sequence[str], agai
             raise stale_error(stage)
 
 
-def _run_in_process(stage: PlannedStage, lock: int) -> Manifest:
+def _run_in_process(stage: PlannedStage, lock: int, source: Source | None) -> Manifest:
     assert stage.spec is not None  # noqa: S101  (adopted stages are always cached)
     with writing(stage.path):
         stage.path.mkdir(parents=True, exist_ok=True)
-    write_json(stage.path / SPEC, stage.spec.model_dump(mode="json"))
+    spec = stage.spec.model_copy(update={"source": source})
+    write_json(stage.path / SPEC, spec.model_dump(mode="json"))
     worker = [*_launcher(stage), "-m", "personahub.core.experiments.stage_process"]
     with _stopping() as stop:
         # An interrupt waits until the stage's process can handle it, for it inherits that SIGINT is held: one amid

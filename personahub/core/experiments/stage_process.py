@@ -129,6 +129,7 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         peak_bytes=_peak_bytes(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=installed_versions(),
+        source=stage.spec.source,
         command=os.environ.get(COMMAND_VARIABLE) or shlex.join(sys.argv),
     )
     write_json(stage.path / MANIFEST, manifest.model_dump(mode="json"))
