@@ -118,7 +118,7 @@ def test_the_input_is_never_overwritten(tmp_path):
 
 
 def test_what_is_no_file_of_rows_is_one_line_and_leaves_no_output(tmp_path):
-    for name, said in (("empty.jsonl", "there are no rows"), ("a.jsonl.gz", "plain and not compressed")):
+    for name, said in (("empty.jsonl", "there are no rows"), ("a.jsonl.gz", "only uncompressed JSON Lines")):
         (tmp_path / name).write_bytes(b"\n")
         with pytest.raises(UserError, match=f"{name}: .*{said}"):
             check_file(tmp_path / name, tmp_path / "out.jsonl")

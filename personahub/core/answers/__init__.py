@@ -1,4 +1,4 @@
-"""Answer checking: is this completion's answer the reference's?
+"""Answer checking: does this completion give the reference answer?
 
     from personahub.core.answers import CheckerPool, Policy, check, extract
 
@@ -7,9 +7,9 @@
         for verdict in pool.check_many(pairs):                                # in order, never hangs
             ...
 
-`check` runs in this process; `CheckerPool` runs the same in worker processes that the parent kills at
-a deadline. Behind both, by choice, stands a model as judge (`judge.py`). docs/answers.md has the rules,
-the policy for contested cases, and the measurements.
+`check` runs in this process. `CheckerPool` runs the same checks in worker processes that the parent kills at
+a deadline. A model can serve as a second judge (`judge.py`). docs/answers.md describes the rules, the policy
+for contested cases, and the measurements.
 """
 
 from __future__ import annotations

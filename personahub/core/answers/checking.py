@@ -1,4 +1,4 @@
-"""One check in this process: extract, compare, name the rule. No isolation: see `CheckerPool` for that."""
+"""One check in this process: extract, compare, name the rule. `CheckerPool` adds isolation."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _LENIENT = Policy()
 
 
 def check(gold: str, pred: str, *, policy: Policy = _LENIENT) -> Verdict:
-    """Compare a prediction with a reference, in this process and without a deadline.
+    """Compares a prediction with a reference, in this process and without a deadline.
 
-    Either may be an answer alone or a whole text with an answer in it: a text that holds a box,
-    `####` or "answer is", or that is prose, is searched (`extract`); anything else is the answer.
+    Either may be an answer alone or a text that contains one. A text with a box, `####` or "answer is",
+    and prose, is searched with `extract`; anything else is taken as the answer.
 
     Args:
         gold: the reference answer, or a reference solution.
         pred: the predicted answer, or a completion.
-        policy: contested cases.
+        policy: how to decide contested cases.
 
     Returns:
-        A verdict whose label is `correct`, `wrong`, `no_answer`, or `error` when the reference holds no answer.
+        A verdict whose label is `correct`, `wrong`, `no_answer`, or `error` if the reference has no answer.
     """
     started = time.perf_counter()
     label, found, rule = _decide(gold, pred, policy)
@@ -39,7 +39,7 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
     line = gold.strip()
     if reference.answer is None:
         reference = Extracted(line, "bare")
-    elif reference.rule.startswith("last") and "\n" not in line:  # a sentence may be the answer as it stands
+    elif reference.rule.startswith("last") and "\n" not in line:  # the whole sentence may be the answer
         reference = Extracted(reference.answer, reference.rule, (line,))
     if not reference.answer:
         return "error", found, EMPTY_REFERENCE
@@ -58,7 +58,7 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
 
 
 def _why_not(gold: str, pred: str) -> str:
-    """What a "wrong" rests on: a judge may be asked again where it is not on having read both sides."""
+    """Returns the reason for "wrong"; a judge may be asked if one of the sides could not be parsed."""
     for side, answer in (("reference", gold), ("prediction", pred)):
         if refused := guards.refusal(answer):
             return f"refused: {refused} of the {side}"
@@ -68,7 +68,7 @@ def _why_not(gold: str, pred: str) -> str:
 
 
 def _readings(found: Extracted) -> Iterator[str]:
-    """The predicted answer, its second readings, and what a prediction in prose has at its heart."""
+    """Yields the predicted answer, its alternative readings, and the answer inside a sentence."""
     if found.answer:
         yield found.answer
         yield from found.others

@@ -1,4 +1,4 @@
-"""Group equivalent answers: the votes of maj@k and of agreement between solutions."""
+"""Groups equivalent answers: the votes of maj@k and of agreement between solutions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from personahub.core.answers.verdict import Verdict
 
 
 def cluster(answers: Sequence[str | None], pool: CheckerPool | None = None) -> list[list[int]]:
-    """Indices of equivalent answers, grouped; groups and members in order of first appearance.
+    """Groups the indices of equivalent answers; groups and members are in order of first appearance.
 
-    Each answer is compared with the first member of every group, in both directions, so the order of
-    the answers decides only where equivalence is not transitive (roundings). None is in no group.
+    Each answer is compared with the first member of every group, in both directions. The order of the
+    answers matters only where equivalence is not transitive (rounding). None belongs to no group.
 
     Args:
-        answers: predicted answers as extracted; None where there was none.
-        pool: where comparisons run; None for this process, without a deadline.
+        answers: predicted answers as extracted; None for a missing answer.
+        pool: runs the comparisons; None runs them in this process, without a deadline.
     """
     compare = pool.check if pool is not None else check
     groups: list[list[int]] = []

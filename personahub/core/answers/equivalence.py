@@ -1,10 +1,10 @@
-"""Do two answers, as written, say the same? Cheap and certain rules first, computer algebra last.
+"""Whether two answers, as written, are the same: cheap and certain rules first, computer algebra last.
 
 1. the same text after normalisation
 2. choice letters and times of day
-3. our parser: exact rationals, 60-digit numbers, identities at random points, sets, tuples, relations
+3. the parser of this package: exact rationals, 60-digit numbers, identities at random points, sets, tuples, relations
 4. words
-5. math-verify's LaTeX parser, for notation that ours does not read
+5. math-verify's LaTeX parser, for notation that the parser above rejects
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _SAID_AT_LENGTH = re.compile(  # isosceles triangle; neither even nor odd
 _VERB = re.compile(r"(?:con|di)verges(?: [a-z]+ly| to (?:plus |minus )?infinity)?|exists|increases|decreases|commutes")
 _DENIED = re.compile(r"\b(?:not|never|no|neither|nor|none|if|unless|whether|false|nothing|while|but|when)\b|n't\b")
 _YES_OR_NO = re.compile(r"(yes|no|true|false) ?[,.;:] ", re.IGNORECASE)
-_SYMBOLS = re.compile("[\u2190-\u22ff\u27c0-\u27ff\u2900-\u2aff]")  # arrows, operators of logic, sets and geometry
-_CALCULUS = {  # commands with which math-verify may be asked: a relation it does not know is a product to it
+_SYMBOLS = re.compile("[\u2190-\u22ff\u27c0-\u27ff\u2900-\u2aff]")  # arrows and operators of logic, sets and geometry
+_CALCULUS = {  # commands that math-verify handles: it treats a relation that it does not know as a product
     *FUNCTIONS, *GREEK, "int", "iint", "iiint", "oint", "lim", "limsup", "liminf", "to", "rightarrow", "infty", "pi",
     "text", "le", "ge", "ne", "lt", "gt", "times", "cdot", "div", "pm", "mp", "ast", "over", "choose", "cup", "cap",
     "setminus", "in", "dots", "begin", "end", "cr", "lvert", "rvert", "vert", "langle", "rangle", "lfloor", "rfloor",
@@ -52,12 +52,12 @@ _CALCULUS = {  # commands with which math-verify may be asked: a relation it doe
 }  # fmt: skip
 _EUROPEAN = re.compile(r"^[^\d.,]*(\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})[^\d.,]*$")  # 12.345,67
 _PYTHON_COMPLEX = re.compile(r"^[\d.+\-*() ]*\d[\d.+\-*() ]*j\)?$")
-_LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is no number in brackets
+_LONE_PAIR = re.compile(r"^\\?[(\[{]\s?-?\d{1,3},\d{3}\s?\\?[)\]}]$")  # (100,101) is not a number in brackets
 _BRACKETED_GROUP = re.compile(r"\d,\d{3}(?!\d)")
 
 
 def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
-    """The name of the rule by which `pred` gives the answer `gold`, or None.
+    """Returns the name of the rule by which `pred` equals `gold`, or None.
 
     Args:
         gold: the reference answer alone, LaTeX or plain.
@@ -86,7 +86,7 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
         if day is not None and day == date(b):
             return "date"
         return _choice(a, b, policy) or _parsed(a, b, policy) or _worded(a, b, policy) or _second_opinion(a, b, policy)
-    except RecursionError:  # the caller's own stack was nearly used up: the parser stops far below the limit
+    except RecursionError:  # the caller's stack was nearly exhausted: the parser itself stops far below the limit
         return None
 
 
@@ -113,7 +113,7 @@ def _parsed(a: str, b: str, policy: Policy) -> str | None:
     for gold in golds:
         for pred in preds:
             if isinstance(gold, Ratio) and isinstance(pred, Ratio) and clock(a) and clock(b):
-                continue  # 12:00 and 1:00 are compared as times
+                continue  # 12:00 and 1:00 compare as times
             rule = same(gold, pred, policy)
             if rule is not None:
                 return rule
@@ -121,7 +121,7 @@ def _parsed(a: str, b: str, policy: Policy) -> str | None:
 
 
 def _second_opinion(a: str, b: str, policy: Policy) -> str | None:
-    """What math-verify says where our parser could not read one side, and that side is notation."""
+    """Asks math-verify if a side could not be parsed and is notation rather than a sentence."""
     if not policy.math_verify:
         return None
     unread = [text for text in (a, b) if isinstance(_readings(text, policy.comma_as_decimal_point)[0], Words)]
@@ -129,7 +129,7 @@ def _second_opinion(a: str, b: str, policy: Policy) -> str | None:
 
 
 def _is_notation(text: str) -> bool:
-    """Whether what we cannot read is LaTeX, not a sentence: only then has the symbolic fallback something to say."""
+    """Whether unparsed text is LaTeX rather than a sentence, so that the symbolic fallback can help."""
     letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z ]", " ", text)
     known = all(command in _CALCULUS for command in re.findall(r"\\([a-zA-Z]+)", text))
     return known and "\\" in text.replace(r"\text", "") and not re.search(r"[A-Za-z]{4,}", letters)
@@ -137,7 +137,7 @@ def _is_notation(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
-    """The ways to read an answer, likeliest first: `1,234` is a number, `(1,234)` a pair, `(0, 1,234)` either."""
+    """Returns the readings of an answer, likeliest first: `1,234` is a number, `(1,234)` a pair, `(0, 1,234)` either."""
     if _is_prose(text):
         return (Words(text),)
     if _PYTHON_COMPLEX.match(text):
@@ -159,7 +159,7 @@ def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
 
 
 def _is_prose(text: str) -> bool:
-    """Words and a value behind them, or nothing but words that are too long to be products of variables."""
+    """Whether the text is words before a value, or only words too long to be products of variables."""
     if _SENTENCE_START.match(text):
         return True
     if not _ONLY_WORDS.match(text):
@@ -172,7 +172,7 @@ def _is_prose(text: str) -> bool:
 
 
 def _case_is_spelling(text: str) -> bool:
-    """Whether capitals say nothing: in `Odd` and `Tom is taller`, not in `F = mA` nor in `XY`."""
+    """Whether case is only spelling, as in `Odd` and `Tom is taller`, unlike `F = mA` and `XY`."""
     if isinstance(_readings(text, True)[0], Words):
         return True
     words = re.findall(r"[A-Za-z]+", text)
@@ -182,7 +182,7 @@ def _case_is_spelling(text: str) -> bool:
 
 
 def is_readable(text: str) -> bool:
-    """Whether an answer, as written, reads as mathematics, a choice or a time, and not as a sentence."""
+    """Whether an answer, as written, parses as mathematics, a choice or a time."""
     if len(text) > 2 * guards.MAX_ANSWER:
         return False
     normal = _normal(text)
@@ -194,12 +194,12 @@ def is_readable(text: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether an answer is a word or three, which are compared letter by letter and leave nothing to read."""
+    """Whether an answer is one to three words, which compare letter by letter."""
     return bool(_ONLY_WORDS.match(text)) and len(text.split()) <= 3
 
 
 def _worded(a: str, b: str, policy: Policy) -> str | None:
-    """Answers in words, also where one is a sentence that ends in the other."""
+    """Compares answers in words; one may be a sentence that ends in the other."""
     left, right = words_key(a, policy.ignore_case), words_key(b, policy.ignore_case)
     if not left or not right or not re.search(r"[A-Za-z]{2}", left):
         return None

@@ -1,6 +1,6 @@
-"""Find the answer in a completion: the last box, what follows "answer is", the last line, the last number.
+"""Finds the answer in a completion: the last box, what follows "answer is", the last line or number.
 
-Every rule is linear in the text (or looks at a bounded tail of it), whatever the text.
+Every rule runs in time linear in the text, or looks at a bounded tail of it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from personahub.core.answers import guards, sentences
 from personahub.core.answers.sentences import BOUND, FORMULA
 from personahub.core.answers.verdict import Extracted
 
-_TAIL = 20_000  # characters in which the last formula or number is looked for
-_CLAUSE = 2_000  # characters after "answer is" that are looked at
-_NEIGHBOURS = 60  # boxes that may form one list
+_TAIL = 20_000  # characters searched for the last formula or number
+_CLAUSE = 2_000  # characters searched after "answer is"
+_NEIGHBOURS = 60  # most boxes that may form one list
 
 _BOX = re.compile(r"(?:\\|\x08)?(?:boxed|fbox|framebox)\s{0,3}(?P<brace>\{)?|\x08oxed\{|(?<![a-z])oxed\{")
 _BARE_BOX = re.compile(r"\s{0,3}(-?\w+(?:\.\d+)?)")
@@ -50,13 +50,13 @@ _LONE_LETTER = re.compile(r"[*(\s]{0,4}([A-J])[*).\s]{0,5}$")
 _LEADING = re.compile(
     r"^(-?\d[\d,]*(?:\.\d+)?)(?P<words> (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}.*)"
 )
-_COPULA = re.compile(r"(?<=[$)\]\d])(?:입니다|이다|です|である|となります|となる)$")  # `is`, behind the value
+_COPULA = re.compile(r"(?<=[$)\]\d])(?:입니다|이다|です|である|となります|となる)$")  # `is`, after the value
 _NOT_BUT = re.compile(
     r"^ ?(?:not|nicht|pas) [^.\n]{1,80}?,? (?:but|sondern|mais)(?: rather| is)? "
 )  # `is not 11 but 12`
 _SENTENCE_START = re.compile(r"[.!?]\s+|\n")
 _SAYS_ANSWER = re.compile(r"final answer|^\W{0,6}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE)
-_AFTERTHOUGHT = re.compile(  # of a sentence that has said its value: `, not 60`, `, attained at x = 2`
+_AFTERTHOUGHT = re.compile(  # after the value of a sentence: `, not 60`, `, attained at x = 2`
     r",? (?:attained|achieved|reached|obtained|rather than|instead of|because|since)\b|, (?:not|nicht|pas|at|when|where|which occurs)\b"
 )
 _GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|then|total|leaving|giving|making|remain|left)\b", re.IGNORECASE)
@@ -71,9 +71,9 @@ _COMMANDS = re.compile(
 
 
 def extract(text: str) -> Extracted:
-    """The answer of a completion, a solution or an answer alone, and the rule that found it.
+    """Finds the answer in a completion, a solution, or a text that is only an answer.
 
-    Order: the last balanced \\boxed or \\fbox; `#### 42`; a text that is nothing but an answer; what
+    Order: the last balanced \\boxed or \\fbox; `#### 42`; a text that is only an answer; what
     follows the last "answer is"; the last line, formula, number or choice letter. See `Extracted.rule`.
     """
     text = re.sub(r"[^\S\n]+", " ", text[-guards.MAX_COMPLETION :])
@@ -87,13 +87,13 @@ def extract(text: str) -> Extracted:
 
 
 def inside(prose: str, rule: str) -> str | None:
-    """The answer within an answer that is a sentence: `The largest n is 34`.
+    """Finds the value inside an answer that is a sentence: `The largest n is 34`.
 
-    A value in front of words counts first (`9 multiples of 30`). In a box, another one counts only when
-    it stands alone or the sentence leads up to it: `at most 5 of 8` has no answer inside, nor has `more than 5`.
+    A value before words has priority (`9 multiples of 30`). In a box, any other value counts only if it
+    stands alone or the sentence ends in it: `at most 5 of 8` and `more than 5` contain no answer.
     """
     prose = re.sub(r"\s+", " ", _TEXT_GROUP.sub(r" \1 ", prose)).strip()
-    if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):  # notation that we do not read, or another language
+    if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):  # unknown notation or another language
         return sentences.only_formula(prose)
     if (value := sentences.without_remark(prose)) != prose:
         return value
@@ -111,7 +111,7 @@ def inside(prose: str, rule: str) -> str | None:
         return several
     said = _predicate(_without_afterthought(prose))
     if said != prose and not re.search(r"[A-Za-z]", re.sub(r"\b(?:and|or)\b", "", FORMULA.sub("", said))):
-        return said.rstrip(". ")  # nothing but formulas: `$x = 1$ and $x = 4$`
+        return said.rstrip(". ")  # only formulas: `$x = 1$ and $x = 4$`
     found = _last(said)
     if found is None or found.answer == prose or re.fullmatch(r"[A-Za-z]", found.answer or ""):
         return None  # `odd $n$` is not the answer n
@@ -131,7 +131,7 @@ def _boxed(text: str) -> Extracted | None:
     if not found:
         return _unclosed(text)
     _, end, content = found[-1]
-    if _HASHES.search(content) or _PHRASE.search(content):  # a whole text in a box
+    if _HASHES.search(content) or _PHRASE.search(content):  # the box contains a whole text
         inner = _hashes(content) or _phrased(content)
         if inner is not None:
             return Extracted(inner.answer, "boxed")
@@ -140,7 +140,7 @@ def _boxed(text: str) -> Extracted | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Start, end and content of every balanced, non-empty box that holds no other box."""
+    """Returns start, end and content of every balanced, non-empty box that contains no other box."""
     closing = _matching_braces(text)
     found: list[tuple[int, int, str]] = []
     for match in _BOX.finditer(text):
@@ -153,13 +153,13 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
         if end is None or not content:
             continue
         while found and found[-1][0] < match.start() < found[-1][1]:
-            found.pop()  # it holds this one
+            found.pop()  # it contains this one
         found.append((match.start(), end + 1, content))
     return found
 
 
 def _matching_braces(text: str) -> dict[int, int]:
-    """Index of the closing brace for each opening one that has one; escaped braces do not count."""
+    """Maps each opening brace to its closing brace; escaped braces do not count."""
     opened: list[int] = []
     closing: dict[int, int] = {}
     for match in _BRACES.finditer(text):
@@ -171,7 +171,7 @@ def _matching_braces(text: str) -> dict[int, int]:
 
 
 def _unclosed(text: str) -> Extracted | None:
-    """A box that the end of the text cut off: what is there, up to the end of its line."""
+    """Reads a box cut off by the end of the text, up to the end of its line."""
     start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if start < 0:
         return None
@@ -180,12 +180,12 @@ def _unclosed(text: str) -> Extracted | None:
         return None  # closed, but empty
     content = text[opening + 1 :].strip().split("\n")[0].strip(" $")
     if "\\{" not in content:
-        content = content.removesuffix("\\}")  # a brace closed by mistake with a backslash
+        content = content.removesuffix("\\}")  # a closing brace with a mistaken backslash
     return Extracted(content, "boxed_unclosed") if content else None
 
 
 def _neighbours(text: str, found: list[tuple[int, int, str]]) -> str | None:
-    """The last boxes of one sentence as a list: `\\boxed{1} and \\boxed{2}`."""
+    """Reads the last boxes of one sentence as a list: `\\boxed{1} and \\boxed{2}`."""
     chain = [found[-1]]
     for box in reversed(found[-_NEIGHBOURS:-1]):
         gap = text[box[1] : chain[-1][0]]
@@ -202,7 +202,7 @@ def _joins(gap: str) -> bool:
 
 
 def _final_phrase(rest: str) -> str | None:
-    """What "the final answer is" or a line `Answer: D` names after the last box, which then was not the last word."""
+    """Reads "the final answer is" or a line `Answer: D` after the last box, which then was not final."""
     found = _phrased(rest) if _SAYS_ANSWER.search(rest) else None
     return found.answer if found else None
 
@@ -216,7 +216,7 @@ def _hashes(text: str) -> Extracted | None:
 
 
 def _bare(text: str) -> Extracted | None:
-    """A text that is an answer and nothing else."""
+    """Reads a text that is only an answer."""
     line = _CONNECTIVE.sub("", text.strip())
     if not line or len(line) > 2 * guards.MAX_ANSWER or "\n\n" in line:
         return None
@@ -226,7 +226,7 @@ def _bare(text: str) -> Extracted | None:
 
 
 def _looks_bare(line: str) -> bool:
-    """Whether a line is an answer rather than prose: hardly a word outside of LaTeX's commands and texts."""
+    """Whether a line is an answer rather than prose: few words outside LaTeX commands and texts."""
     if "\n" in line and not re.search(r"\\begin|^\s{0,9}(?:\$\$|\\\[)", line):
         return False
     words = _PROSE.findall(_COMMANDS.sub(" ", line))
@@ -245,7 +245,7 @@ def _phrased(text: str) -> Extracted | None:
 
 
 def _clause(rest: str) -> str:
-    """The answer at the head of what follows the phrase."""
+    """Reads the answer at the start of the text after the phrase."""
     rest = rest.lstrip(' :*\n\t"}').removeprefix("**").strip()
     display = re.match(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", rest, re.DOTALL)
     if display:
@@ -266,13 +266,13 @@ def _clause(rest: str) -> str:
 
 
 def _predicate(clause: str) -> str:
-    """`The largest $n$ is 34` says 34."""
+    """Returns the predicate of a sentence: 34 for `The largest $n$ is 34`."""
     parts = re.split(r"(?<=[\w$)}]) (?:is|are|equals) (?=[\d$\\(−∞-])", clause[-_TAIL:])
     return parts[-1] if len(parts) > 1 and not _inside_math(" is ".join(parts[:-1])) else clause
 
 
 def _without_afterthought(sentence: str) -> str:
-    """`The minimum is $-8$, attained at $x = 2$` without what is said about the value that it has named."""
+    """Removes remarks after the value, as in `The minimum is $-8$, attained at $x = 2$`."""
     cut = _AFTERTHOUGHT.search(sentence)
     if cut is None or _CONDITION.match(sentence) or _GOES_ON.search(sentence, cut.start()):
         return sentence
@@ -285,7 +285,7 @@ def _inside_math(head: str) -> bool:
 
 
 def _last(text: str) -> Extracted | None:
-    """The last line if it is an answer alone, else the last formula or number, whichever ends later."""
+    """Reads the last line if it is only an answer, else the last formula or number, whichever ends later."""
     text = text[-_TAIL:].strip()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     letter = _LONE_LETTER.match(lines[-1]) if len(lines) > 1 else None
@@ -316,12 +316,12 @@ def _last(text: str) -> Extracted | None:
 
 
 def _stands_alone(line: str) -> bool:
-    """Whether a last line is an answer: not the end of a formula that began above it."""
+    """Whether the last line is an answer, not the end of a formula that starts above it."""
     whole = not re.match(r"\\end|\\\]|\\\)|\$\$", line) and line.count("$") % 2 == 0
     whole = whole and line.count("(") + line.count("[") == line.count(")") + line.count("]")
     return whole and _looks_bare(line.strip("*")) and bool(re.search(r"\d|\\[a-zA-Z]", line))
 
 
 def _final(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last match of a pattern."""
+    """Returns the last match of a pattern."""
     return deque(pattern.finditer(text), maxlen=1).pop() if pattern.search(text) else None

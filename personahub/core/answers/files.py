@@ -1,6 +1,6 @@
-"""Check a JSONL file: the function behind `personahub check IN.jsonl OUT.jsonl`.
+"""Checks a JSON Lines file: the function behind `personahub check IN.jsonl OUT.jsonl`.
 
-A row that cannot be checked never ends a run of millions: it is written with verdict `error` and a rule
+A row that cannot be checked does not stop the run: it is written with the verdict `error` and a rule
 that names the file and the line, and it is counted.
 """
 
@@ -35,34 +35,34 @@ def check_file(
     deadline_s: float = 5.0,
     policy: Policy | None = None,
 ) -> dict[str, int]:
-    """Copy `source` to `target`, each row with `verdict`, `extracted`, `extraction`, `rule` and `ms` added.
+    """Copies `source` to `target` and adds `verdict`, `extracted`, `extraction`, `rule` and `ms` to each row.
 
-    Streams: memory does not grow with the file. Rows keep their order. A line that is no JSON object or
-    lacks a field becomes a row with verdict `error` whose rule says so. A target file appears when it is
-    complete.
+    The function streams, so memory does not grow with the file. Rows keep their order. A line that is not a
+    JSON object or lacks a field becomes a row with verdict `error`, and its rule says why. The target file
+    appears only when it is complete.
 
     Args:
         source: JSON lines, or `-` for standard input.
-        target: where the rows go, or `-` for standard output, which gets them a few rows late.
+        target: output file, or `-` for standard output, which lags a few rows behind.
         gold_field: the field with the reference, text or a number.
         pred_field: the field with the predicted answer or the completion.
         workers: checker processes.
         deadline_s: wall seconds for one row.
-        policy: contested cases; lenient by default.
+        policy: how to decide contested cases; lenient by default.
 
     Returns:
-        How many rows got each verdict; all five labels are present.
+        The number of rows for each verdict; all five labels are present.
 
     Raises:
-        UserError: `source` cannot be read or has no rows, `target` cannot be written, they are the same file,
-            or not a single row could be checked (`target` says why for each).
+        UserError: `source` cannot be read or has no rows, `target` cannot be written, both are the same file,
+            or no row could be checked (`target` has the reason for each).
     """
     if workers < 1:
-        raise UserError(f"workers {workers}: at least one process checks")
+        raise UserError(f"workers {workers}: must be at least 1")
     if Path(source).suffix in OTHER_FORMATS:
-        raise UserError(f"{source}: JSON lines are checked, plain and not compressed; convert the file first")
+        raise UserError(f"{source}: only uncompressed JSON Lines can be checked; convert the file first")
     if STANDARD not in (str(source), str(target)) and Path(source).resolve() == Path(target).resolve():
-        raise UserError(f"{target}: the output would overwrite the input; give another name")
+        raise UserError(f"{target}: the output would overwrite the input; choose another name")
     counts: Counter[str] = Counter(dict.fromkeys(LABELS, 0))
     faults: list[str] = []
     try:
@@ -92,7 +92,7 @@ def _lines(source: str | Path) -> contextlib.AbstractContextManager[TextIO]:
 
 @contextlib.contextmanager
 def _output(target: str | Path) -> Iterator[TextIO]:
-    """Standard output, or a file that takes its name when all is written."""
+    """Opens standard output, or a file that is renamed to `target` once it is complete."""
     if str(target) == STANDARD:
         yield sys.stdout
         sys.stdout.flush()
@@ -104,7 +104,7 @@ def _output(target: str | Path) -> Iterator[TextIO]:
 def _checked(
     lines: Iterable[str], source: str, gold_field: str, pred_field: str, pool: CheckerPool
 ) -> Iterator[tuple[Row, Verdict, str | None]]:
-    """Rows with their verdicts and what was wrong with the row, in order; `rows` holds those in flight."""
+    """Yields rows with their verdicts and faults, in order; `rows` holds the rows in flight."""
     rows: deque[tuple[Row, str | None]] = deque()
 
     def pairs() -> Iterator[tuple[str, str]]:
@@ -121,9 +121,9 @@ def _checked(
 
 
 def _parsed(line: str, place: str, gold_field: str, pred_field: str) -> tuple[Row, str | None]:
-    """The row, and what is wrong with it; of what is no row, its place is kept."""
+    """Parses a line into a row and a fault; an unreadable line becomes a row with its location."""
     try:
-        row = json.loads(line.removeprefix("\ufeff"))  # some editors begin a file with a byte order mark
+        row = json.loads(line.removeprefix("\ufeff"))  # some editors start a file with a byte order mark
     except (ValueError, RecursionError) as error:
         return {"line": place}, f"{place} is not JSON: {error}"
     if not isinstance(row, dict):

@@ -1,6 +1,6 @@
-"""Limits on text that a model wrote, checked before any parser sees it.
+"""Limits on text written by a model, checked before any parser sees it.
 
-Our own parser runs in time linear in what passes; the limits for the symbolic fallback are tighter,
+The parser of this package runs in time linear in the text. The limits for the symbolic fallback are tighter,
 because computer algebra can spend minutes on thirty characters.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-MAX_COMPLETION = 1_000_000  # characters searched for an answer: the tail of anything longer
-MAX_ANSWER = 4_000  # characters of an answer compared as mathematics
-MAX_DIGITS = 1_200  # digits of one literal (CPython refuses to convert more than 4,300)
+MAX_COMPLETION = 1_000_000  # characters searched for an answer; of a longer text, the tail
+MAX_ANSWER = 4_000  # longest answer compared as mathematics
+MAX_DIGITS = 1_200  # longest literal (CPython refuses to convert more than 4,300 digits)
 MAX_NESTING = 60
 MAX_ITEMS = 400  # members of a list, set or matrix
 
-_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffd]")  # what a broken tokenizer or a random model puts out
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffd]")  # output of a broken tokenizer or a random model
 _RUN_OF_DIGITS = re.compile(r"\d+")
 _OPENERS = re.compile(r"[({\[]")
 _BRACKETS = re.compile(r"[(){}\[\]]")
@@ -23,7 +23,7 @@ _POWER = re.compile(r"\^\s*\{?\s*\(?\s*-?\s*(\d+)")
 
 
 def refusal(text: str) -> str | None:
-    """Why `text` is not parsed at all (`characters`, `length`, `digits`, `nesting`, `items`), or None when it may be."""
+    """Returns why `text` must not be parsed (`characters`, `length`, `digits`, `nesting`, `items`), or None."""
     if _NO_TEXT.search(text):
         return "characters"
     if len(text) <= MAX_NESTING:
@@ -48,10 +48,10 @@ def _depth(text: str) -> int:
 
 
 def symbolic_refusal(text: str) -> str | None:
-    """Why `text` is kept from the second opinion, or None. Assumes `refusal` passed.
+    """Returns why `text` must not reach the symbolic fallback, or None. Assumes that `refusal` passed.
 
-    What is refused here was slow when measured: computer algebra takes twice the time for each further
-    division (`1/2/3/4`) and forty times for each further function (`\\sin \\sin 2`).
+    Everything refused here was slow when measured: computer algebra takes twice the time for each additional
+    division (`1/2/3/4`) and forty times for each additional function (`\\sin \\sin 2`).
     """
     if len(text) > 200:
         return "length"

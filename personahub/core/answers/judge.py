@@ -1,4 +1,4 @@
-r"""A model as second judge, behind the rules: the paper's protocol, for what the rules cannot read.
+r"""A model as second judge, after the rules: the paper's protocol, for answers that the rules cannot read.
 
     if judge_is_asked("unreadable", verdict):
         messages = judge_request(problem, gold, verdict.extracted)      # for the engine of a stage
@@ -7,12 +7,12 @@ r"""A model as second judge, behind the rules: the paper's protocol, for what th
     ...
     result["judge"] = summarise(outcomes, when="unreadable", model=completion.model).as_dict()
 
-All of it is pure: requests go through the generation loop, which journals, repeats and counts them.
+All functions are pure: requests go through the generation loop, which journals, retries and counts them.
 
-What a model wrote is data in the judge's prompt. It is cut to a length, stands between tags that it
-cannot close, and cannot hold a line that reads as a judgement, so a judge that repeats the candidate
-before (or instead of) judging it is not misread. A judge that lets itself be talked round is still a
-judge that errs: that is why its disagreements with the rules are reported beside every result.
+Text from a model is data in the judge's prompt. It is truncated, placed between tags that it cannot
+close, and stripped of lines that read as a judgement, so a judge that repeats the candidate before (or
+instead of) judging it is not misread. A judge can still be persuaded by the candidate, so its
+disagreements with the rules are reported with every result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from personahub.core.template import Message, Template, load_template
 When = Literal["unreadable", "disagree", "all"]
 JudgeTemplate = Annotated[str, TemplateFolder(PROMPTS)]
 
-MAX_ANSWER = 1_000  # characters of either answer that the judge sees
+MAX_ANSWER = 1_000  # longest answer shown to the judge
 MAX_PROBLEM = 8_000
 
 _TAGS = re.compile(r"<(?=\s*/?\s*(?:problem|reference|candidate)\s*>)", re.IGNORECASE)
@@ -46,12 +46,12 @@ _JUDGEMENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A check by the rules, and by the judge where it was asked.
+    """A check by the rules and, if it was asked, by the judge.
 
     Attributes:
-        verdict: what the rules say.
+        verdict: the verdict of the rules.
         asked: whether the judge was asked.
-        says: its judgement; None when it was not asked, or when none of its replies could be read.
+        says: the judgement; None if the judge was not asked or none of its replies could be read.
     """
 
     verdict: Verdict
@@ -60,24 +60,24 @@ class Judged:
 
     @property
     def correct(self) -> bool:
-        """The judge's word where it gave one, the rules' elsewhere."""
+        """The judgement if there is one, else the verdict of the rules."""
         return self.verdict.correct if self.says is None else self.says
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSummary:
-    """How far a result rests on the judge. Counts are of checks.
+    """How much a result depends on the judge. All counts are numbers of checks.
 
     Attributes:
         model: as the engine names it.
         when: the rule by which it was asked.
         prompt: fingerprint of the judge's template.
         checked: all checks.
-        asked: those that the judge was asked about.
-        unread: asked, but no reply could be read; the rules' verdict stands.
-        agreed: judge and rules say the same.
-        judge_accepts: the rules do not say `correct`, the judge does.
-        judge_rejects: the rules say `correct`, the judge does not.
+        asked: checks that the judge was asked about.
+        unread: checks where no reply could be read and the verdict of the rules stands.
+        agreed: judge and rules agree.
+        judge_accepts: the judge accepts what the rules do not call `correct`.
+        judge_rejects: the judge rejects what the rules call `correct`.
     """
 
     model: str
@@ -92,22 +92,22 @@ class JudgeSummary:
 
     @property
     def disagreement(self) -> float | None:
-        """Share of the readable judgements that contradict the rules; None when there are none."""
+        """Share of the readable judgements that contradict the rules; None if there are no judgements."""
         read = self.asked - self.unread
         return (self.judge_accepts + self.judge_rejects) / read if read else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields and `disagreement` as plain JSON values."""
+        """Returns the fields and `disagreement` as plain JSON values."""
         return {**asdict(self), "disagreement": self.disagreement}
 
 
 def judge_is_asked(when: When, verdict: Verdict) -> bool:
-    """Whether a check goes to the judge too; never where one side is missing.
+    """Whether to ask the judge about a check; never if one side is missing.
 
     Args:
-        when: `unreadable`: the rules could not read one side, or ran out of time; `disagree`: whatever
-            they do not call correct; `all`: every answer.
-        verdict: what the rules say. A check that timed out names no answer: pass the judge what
+        when: `unreadable`: the rules could not read one side or timed out; `disagree`: everything that
+            the rules do not call correct; `all`: every answer.
+        verdict: the verdict of the rules. A check that timed out has no answer: pass the judge what
             `extract` finds, or the tail of the completion.
     """
     if verdict.label == "no_answer" or verdict.rule == EMPTY_REFERENCE:
@@ -117,16 +117,16 @@ def judge_is_asked(when: When, verdict: Verdict) -> bool:
 
 
 def judge_request(problem: str | None, gold: str, pred: str, *, template: str = "judge") -> tuple[Message, ...]:
-    """The judge's prompt for one pair of answers.
+    """Returns the judge's prompt for one pair of answers.
 
     Args:
-        problem: the problem's text; None leaves it out, as the paper's protocol does.
+        problem: the text of the problem; None omits it, as in the paper's protocol.
         gold: the reference answer.
         pred: the predicted answer as extracted.
-        template: a file in `personahub/core/prompts`, or the path of one's own, with these three values.
+        template: a file in `personahub/core/prompts`, or a path to your own, that uses these three values.
 
     Raises:
-        UserError: no such template, or it wants other values.
+        UserError: the template does not exist or uses other values.
     """
     values = {"gold": _quoted(gold, MAX_ANSWER), "pred": _quoted(pred, MAX_ANSWER)}
     return _template(template).render(problem=_quoted(problem or "", MAX_PROBLEM) or None, **values)
@@ -135,11 +135,11 @@ def judge_request(problem: str | None, gold: str, pred: str, *, template: str = 
 def read_judgement(text: str) -> bool:
     """Whether the judge says that the answers are the same.
 
-    Only lines of the form `Judgement: yes` count, not a yes or no anywhere else: the reply may repeat
-    the candidate, and a candidate may be the word yes.
+    Only lines of the form `Judgement: yes` count, because the reply may repeat the candidate, and the
+    candidate may be the word yes.
 
     Raises:
-        Rejected: there is no such line, or there are two that contradict each other.
+        Rejected: there is no such line, or two such lines contradict each other.
     """
     said = {word.lower() for word in _JUDGEMENT.findall(text)}
     if len(said) != 1:
@@ -149,7 +149,7 @@ def read_judgement(text: str) -> bool:
 
 
 def summarise(outcomes: Iterable[Judged], *, when: When, model: str, template: str = "judge") -> JudgeSummary:
-    """Count where the judge was asked and where it and the rules differ, either way."""
+    """Counts how often the judge was asked and how often it and the rules differ."""
     counts: Counter[str] = Counter()
     for outcome in outcomes:
         counts["checked"] += 1
@@ -181,7 +181,7 @@ def _template(name: str) -> Template:
 
 
 def _quoted(text: str, limit: int) -> str:
-    """Text of a model's as data: short, without control characters, our tags, or lines that read as a judgement."""
+    """Prepares model text as data: truncated, without control characters, prompt tags or judgement lines."""
     text = _CONTROL.sub("", text).strip()
     if len(text) > limit:
         text = text[:limit] + " [cut]"

@@ -1,7 +1,7 @@
-"""What counts as the same answer where honest people disagree: two presets, every switch by name.
+"""What counts as the same answer in contested cases: two presets and a named switch for each case.
 
-`Policy()` is lenient: it asks whether the mathematics is right, not whether the form is the
-reference's. `Policy.strict()` also asks for the form: units, percent signs, bases and exact values.
+`Policy()` is lenient: it asks whether the mathematics is right, regardless of the form.
+`Policy.strict()` also requires the form of the reference: units, percent signs, bases and exact values.
 docs/answers.md lists the cases with examples.
 """
 
@@ -13,7 +13,7 @@ from personahub.core.config import FrozenModel
 
 
 class Policy(FrozenModel):
-    """Switches of the checker. All are part of a result's identity: record them beside the numbers."""
+    """Switches of the checker. All are part of a result's identity: record them with the numbers."""
 
     rounding_digits: int | None = Field(
         default=4,
@@ -25,7 +25,7 @@ class Policy(FrozenModel):
     percent_optional: bool = Field(default=True, description="28% and 28 are the same answer.")
     units_optional: bool = Field(default=True, description="A unit or currency may be missing on either side.")
     labels_ignored: bool = Field(
-        default=True, description="Words after a number that are no known unit (5 apples) are ignored."
+        default=True, description="Words after a number that are not a known unit (5 apples) are ignored."
     )
     degrees_as_radians: bool = Field(default=False, description="45 degrees and pi/4 are the same answer.")
     base_optional: bool = Field(default=True, description="The subscript of a based numeral (204_5) may be missing.")
@@ -38,13 +38,13 @@ class Policy(FrozenModel):
         default=True, description="2,74 may mean 2.74 where the other answer is a decimal."
     )
     math_verify: bool = Field(
-        default=True, description="LaTeX that our reader cannot read is put to math-verify, within tight limits."
+        default=True, description="LaTeX that the parser rejects goes to math-verify, within tight limits."
     )
     ignore_case: bool = Field(default=True, description="Text answers are compared without case and articles.")
 
     @classmethod
     def strict(cls) -> Policy:
-        """The reference's form as well as its value: what an exam that says 'in simplest exact form' wants."""
+        """Requires the form of the reference as well as its value, as in "give the answer in simplest exact form"."""
         return cls(
             rounding_digits=None,
             percent_as_fraction=False,

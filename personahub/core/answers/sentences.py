@@ -1,6 +1,6 @@
-"""What a sentence answers: formulas at its end, a number with its unit or in words, a word set first or in bold.
+"""Answers in sentences: final formulas, numbers with units or in words, leading or bold words.
 
-Every rule is linear in the sentence.
+Every rule runs in time linear in the sentence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from personahub.core.answers.reading.units import dimension
 FORMULA = re.compile(
     r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,1000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,1000}?)\$", re.DOTALL
 )
-BOUND = re.compile(  # words that make of a number a bound or a condition
+BOUND = re.compile(  # words that make a number a bound or a condition
     r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
     r"|up to|except|only if|otherwise|unless|depend\w*)\b",
     re.IGNORECASE,
@@ -27,7 +27,7 @@ _UNIT = re.compile(
     r" ?((?:square |cubic )?[A-Za-z]{2,}(?:(?: per | an? (?=hour|minute|second|day|week|month|year)| ?/ ?)[A-Za-z]+)?)"
     r"(?![A-Za-z]| (?:Celsius|Fahrenheit|[CF])\b)"
 )
-_NO_UNITS = frozenset(("in", "second", "pound", "pounds"))  # more often something else, or two things
+_NO_UNITS = frozenset(("in", "second", "pound", "pounds"))  # more often not a unit, or ambiguous
 _COUNT = (
     r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
     r"|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million)"
@@ -48,12 +48,12 @@ _BOLD_WORDS = re.compile(r"\*\*([A-Za-z][A-Za-z ]{1,40})\*\*[.!]?$")
 
 
 def body(formula: re.Match[str]) -> str:
-    """A match of `FORMULA` without its delimiters."""
+    """Returns a match of `FORMULA` without its delimiters."""
     return next(group for group in formula.groups() if group is not None).strip()
 
 
 def only_formula(sentence: str) -> str | None:
-    """The one formula in a sentence of a language without Latin letters, unless the sentence denies it."""
+    """Returns the only formula in a sentence without Latin letters, unless the sentence negates it."""
     formulas = list(FORMULA.finditer(sentence))
     if len(formulas) != 1 or _DENIED.search(sentence) or not _FOREIGN.search(FORMULA.sub(" ", sentence)):
         return None
@@ -61,14 +61,14 @@ def only_formula(sentence: str) -> str | None:
 
 
 def without_remark(sentence: str) -> str:
-    """`60 (we exclude 5 of the 65 cases)` without what it says in brackets; whatever is no value stays as it is."""
+    """Removes the remark from `60 (we exclude 5 of the 65 cases)`; other sentences stay unchanged."""
     match = _REMARK.fullmatch(sentence)
     said = match.group(2) if match else ""
     return match.group(1) if match and _WORDS.search(said) and len(said.split()) > 2 else sentence
 
 
 def unit_behind(rest: str) -> str:
-    """The unit that follows a number in a sentence: ` minutes`, so that 90 of them may be 1.5 hours."""
+    """Returns the unit after a number in a sentence, such as ` minutes`, so that 90 minutes can be 1.5 hours."""
     match = _UNIT.match(rest)
     if match is None:
         return ""
@@ -80,7 +80,7 @@ def unit_behind(rest: str) -> str:
 
 
 def counted(sentence: str) -> str | None:
-    """The only number that a sentence says, in words: `There are twelve such triangles`."""
+    """Returns the only number word of a sentence: `There are twelve such triangles`."""
     found = _COUNTED.search(sentence)
     if found is None or BOUND.search(sentence) or _DENIED.search(sentence):
         return None
@@ -88,7 +88,7 @@ def counted(sentence: str) -> str | None:
 
 
 def listed_formulas(sentence: str) -> str | None:
-    """The formulas that end a sentence, with nothing between them: `They meet at $(4, -2)$ and at $(0, 0)$`."""
+    """Returns the adjacent formulas at the end of a sentence: `They meet at $(4, -2)$ and at $(0, 0)$`."""
     formulas = list(FORMULA.finditer(sentence))
     if len(formulas) < 2 or sentence[formulas[-1].end() :].strip(" .*"):
         return None
@@ -105,12 +105,12 @@ def listed_formulas(sentence: str) -> str | None:
 
 
 def verdicts(text: str) -> set[str]:
-    """What a text says of `yes`, `no`, `true` and `false` at the head of a sentence: `No. Wait: yes, it is` says both."""
+    """Returns which of yes, no, true and false start a sentence: both for `No. Wait: yes, it is`."""
     return {match.group(1).lower() for match in _VERDICT.finditer(text)}
 
 
 def first_or_last_words(text: str) -> tuple[str, ...]:
-    """Answers in words that a text puts first or last: `No, because ...`, `so the day is **Tuesday**`."""
+    """Returns leading or final answers in words: `No, because ...`, `so the day is **Tuesday**`."""
     text = text.strip()
     first = _VERDICT.match(text)
     found = [first.group(1)] if first and len(verdicts(text)) == 1 else []

@@ -1,4 +1,4 @@
-"""What a check says: one of five labels, never merged, with the reasons beside it."""
+"""The outcome of a check: one of five labels, never merged, with its reasons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Label = Literal["correct", "wrong", "no_answer", "timeout", "error"]
-EMPTY_REFERENCE = "the reference is empty"  # the rule of an `error` that no second look can mend
+EMPTY_REFERENCE = "the reference is empty"  # the rule of an `error` that a second check cannot fix
 LABELS: tuple[Label, ...] = ("correct", "wrong", "no_answer", "timeout", "error")
 
 
@@ -15,11 +15,11 @@ class Extracted:
     """An answer found in a text.
 
     Attributes:
-        answer: the answer as written, or None when the text holds none.
-        rule: how it was found: `boxed`, `boxed_unclosed`, `hashes`, `answer_is`, `bare`, `last_line`,
+        answer: the answer as written, or None if the text has none.
+        rule: how the answer was found: `boxed`, `boxed_unclosed`, `hashes`, `answer_is`, `bare`, `last_line`,
             `last_math`, `last_number`, `last_letter` or `none`.
-        others: second readings, tried when the first is not the reference: the list made of this box and
-            the boxes right beside it (`\\boxed{1} and \\boxed{2}`), the formula inside a short sentence.
+        others: alternative readings, tried if the first does not match: the list of this box and its
+            neighbors (`\\boxed{1} and \\boxed{2}`), or the formula inside a short sentence.
     """
 
     answer: str | None
@@ -33,13 +33,13 @@ class Verdict:
 
     Attributes:
         label: `correct`; `wrong`; `no_answer` (nothing to compare in the prediction); `timeout` (the
-            deadline passed and the worker was killed); `error` (the reference holds no answer, or the
+            deadline passed and the worker was killed); `error` (the reference has no answer, or the
             worker died).
         extracted: the predicted answer as written.
         extraction: the extraction rule that found it.
-        rule: the equivalence rule that fired, or why none could: `different` (both sides were read),
-            `unread: ...` (one was not, so "wrong" is the best guess), `refused: ...` (too large to look at).
-        ms: wall milliseconds, queueing excluded.
+        rule: the equivalence rule that matched, or why none did: `different` (both sides were read),
+            `unread: ...` (one side was not, so "wrong" is the best guess), `refused: ...` (too large to parse).
+        ms: wall milliseconds, without queueing.
     """
 
     label: Label
@@ -53,5 +53,5 @@ class Verdict:
         return self.label == "correct"
 
     def as_dict(self) -> dict[str, Any]:
-        """The five fields as plain JSON values."""
+        """Returns the five fields as plain JSON values."""
         return asdict(self)

@@ -1,1 +1,1 @@
-"""Whether two expressions are the same answer: `compare.same`, and what it is made of."""
+"""Comparison of parsed answers; the entry point is `compare.same`."""

@@ -1,4 +1,4 @@
-"""Numbers as we compute with them: exact rationals as long as they last, 60-digit floats after that."""
+"""Arithmetic on answer values: exact rationals where possible, 60-digit floats otherwise."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ DIGITS = 60
 MAX_BITS = 200_000  # size of an exact power
 MAX_EXPONENT = 10**6  # |log2| of an inexact power stays below this
 _BITS_PER_DIGIT = 3.3219
-_GUARD = 8  # last digits of the working precision in which a difference is rounding, and so zero
+_GUARD = 8  # differences confined to this many last digits are rounding errors and count as zero
 
 Value = Any  # Fraction, mpf or mpc: arithmetic mixes them
 _LOCAL = threading.local()
 
 
 class NoValue(Exception):
-    """The node is no number: it is a set, an unknown function, undefined, or too large to compute."""
+    """Raised when a node has no numeric value: a set, an unknown function, undefined, or too large to compute."""
 
 
 def context() -> Any:
-    """This thread's own mpmath context (the global one's precision is shared between threads)."""
+    """Returns the mpmath context of this thread. The precision of the global context is shared between threads."""
     if not hasattr(_LOCAL, "mp"):
         from mpmath import MPContext
 
@@ -35,7 +35,7 @@ def context() -> Any:
 
 @contextmanager
 def precision(digits: int) -> Iterator[None]:
-    """Evaluate in another working precision than `DIGITS`."""
+    """Evaluates the block with a working precision other than `DIGITS`."""
     mp = context()
     mp.dps = digits
     try:
@@ -45,7 +45,7 @@ def precision(digits: int) -> Iterator[None]:
 
 
 def inexact(value: Value) -> Value:
-    """A `Fraction` as a 60-digit float; other values unchanged."""
+    """Converts a `Fraction` to a 60-digit float; returns other values unchanged."""
     if isinstance(value, Fraction):
         return context().mpf(value.numerator) / value.denominator
     return value
@@ -65,28 +65,28 @@ def plus(a: Value, b: Value) -> Value:
 
 
 def is_rounding(value: Value, size: Value) -> bool:
-    """Whether a value is what rounding leaves of zero, computed from values of that size."""
+    """Whether a value is a rounding error of zero, given the size of the values it was computed from."""
     return bool(abs(value) <= below(size, _GUARD))
 
 
 def below(size: Value, spare: int) -> Value:
-    """`size` in the last but `spare` digits of the working precision (by a power of two, which costs nothing)."""
+    """Scales `size` down to the last `spare` digits of the working precision (by a power of two, which is cheap)."""
     mp = context()
     return mp.ldexp(size, int((spare - mp.dps) * _BITS_PER_DIGIT))
 
 
 def subtract(a: Value, b: Value) -> Value:
-    """`a - b`, exact when both are, and exactly zero when only rounding is left of it."""
+    """Returns `a - b`: exact when both are exact, and exactly zero when the difference is only rounding error."""
     return plus(a, -b)
 
 
 def divide(a: Value, b: Value) -> Value:
-    """`a / b`, exact when both are."""
+    """Returns `a / b`, exact when both are exact."""
     return aligned(a, b, lambda x, y: x / y)
 
 
 def power(base: Value, exponent: Value) -> Value:
-    """`base ** exponent`, exact for rational bases and whole exponents of bearable size; the principal value else."""
+    """Returns `base ** exponent`: exact for a rational base and a moderate integer exponent, else the principal value."""
     if isinstance(exponent, Fraction) and isinstance(base, Fraction):
         if exponent.denominator == 1:
             return whole_power(base, exponent.numerator)
@@ -121,7 +121,7 @@ def whole_power(base: Fraction, exponent: int) -> Value:
 
 
 def _exact_root(value: Fraction, degree: int) -> Fraction | None:
-    """The positive root of a positive rational when it is rational."""
+    """Returns the positive root of a positive rational if the root is rational."""
     if value < 0 or max(value.numerator, value.denominator).bit_length() > 2_000:
         return None
     top, bottom = _integer_root(value.numerator, degree), _integer_root(value.denominator, degree)
@@ -144,7 +144,7 @@ def _integer_root(value: int, degree: int) -> int | None:
 
 
 def root(radicand: Value, degree: Value) -> Value:
-    """The real root where there is one (odd roots of negative numbers), the principal one elsewhere."""
+    """Returns the real root if one exists (odd roots of negative numbers), else the principal root."""
     if not isinstance(degree, Fraction):
         return power(radicand, 1 / degree)
     if degree == 0:

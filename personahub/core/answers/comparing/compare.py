@@ -1,7 +1,7 @@
-"""Equivalence of parsed answers: which shapes may stand for each other, and how their parts compare.
+"""Equivalence of parsed answers: which shapes are interchangeable, and how their parts compare.
 
-Every rule returns its name, which a verdict reports, or None. The reference comes first everywhere:
-some leniency is one-sided (a missing unit is forgiven, a wrong one is not).
+Every rule returns its name, which the verdict reports, or None. The reference is always the first
+argument, because some leniency is one-sided: a missing unit is accepted, a wrong one is not.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from personahub.core.answers.reading.nodes import (
 )
 from personahub.core.answers.reading.wording import number_word, words_key
 
-_MANY = 30  # members, other than plain numbers on both sides, that are matched in any order
+_MANY = 30  # most members matched in any order when they are not all plain numbers
 
 
 def same(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """The rule by which `pred` answers what `gold` does, or None.
+    """Returns the rule by which `pred` equals `gold`, or None.
 
     Args:
         gold: the reference answer.
@@ -109,7 +109,7 @@ def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _piecewise(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """The same values under the same conditions, in any order; `otherwise` is what the other conditions leave."""
+    """Compares values under conditions, in any order; `otherwise` covers what the other conditions leave."""
     if not (isinstance(gold, Call) and isinstance(pred, Call) and len(gold.arguments) == len(pred.arguments) <= _MANY):
         return None
     unmatched, rest = [], [row.items for row in pred.arguments if isinstance(row, Sequence)]
@@ -161,13 +161,13 @@ def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _equations(node: Sequence) -> bool:
-    """Whether equations are listed that leave values to choose from: whether it says `or` does not matter there."""
+    """Whether the list consists of equations that allow several values; then `or` and a comma mean the same."""
     lists = [free_symbols(item) for item in node.items if not isinstance(item, Relation) or "=" in item.operators]
     return len(lists) == len(node.items) and (not node.disjunction or len(set(lists)) == 1)
 
 
 def _named_values(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """`x = 5` against `5`; "" when both sides name values and the names or values differ."""
+    """Compares `x = 5` with `5`. Returns "" when both sides name values and the names or values differ."""
     left, right = relations.named(gold), relations.named(pred)
     if left is None and right is None and not _has_relation(gold):
         right = relations.combined(pred)
@@ -207,7 +207,7 @@ def _sets(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _same_ends(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Intervals whose ends are expressions: `(-a, 0)`, `[0, 2b)`."""
+    """Compares intervals whose ends are expressions, such as `(-a, 0)` and `[0, 2b)`."""
     if not (isinstance(gold, Interval) and isinstance(pred, Interval)):
         return None
     if (gold.left_closed, gold.right_closed) != (pred.left_closed, pred.right_closed):
@@ -287,7 +287,7 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
     if a.kind == b.kind:
         return "ordered" if _ordered(a.items, b.items, policy) else None
     if kinds == {"tuple", "bracket"}:
-        longer = len(a.items) > 2  # two members between brackets are an interval
+        longer = len(a.items) > 2  # two members in brackets are an interval
         return "ordered" if longer and policy.tuple_as_list and _ordered(a.items, b.items, policy) else None
     if "bracket" in kinds:
         if kinds == {"bracket", "set"} and len(a.items) == 2:
@@ -300,7 +300,7 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _restated(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """One value said twice (`3/4 or 0.75`), or in parts (`3 dollars and 50 cents`), which either side may do."""
+    """Compares one value written twice (`3/4 or 0.75`) or in parts (`3 dollars and 50 cents`), on either side."""
     if isinstance(gold, Sequence) and not isinstance(pred, Sequence):
         return same_quantity(Sum(gold.items), pred, policy) if _in_parts(gold) else None
     if not (isinstance(pred, Sequence) and pred.kind == "list") or isinstance(gold, Sequence):
@@ -315,7 +315,7 @@ def _in_parts(node: Sequence) -> bool:
 
 
 def _as_sequence(node: Node, other: Node) -> Sequence | None:
-    """A lone value is a list of one: `{5}` and `[5]` may stand for 5."""
+    """Treats a single value as a list of one: `{5}` and `[5]` may mean 5."""
     if isinstance(node, Sequence):
         return node
     if isinstance(node, Product) and len(node.factors) == 2:
@@ -377,7 +377,7 @@ def _ratios(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _both_signs(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """`1 \\pm 2` is the list of 3 and -1; in a list or set it stands for two members."""
+    """Expands `1 \\pm 2` to the list of 3 and -1; in a list or set it stands for two members."""
     for expand in (signs.expanded, signs.independent):
         a, b = expand(gold), expand(pred)
         if (a, b) == (gold, pred) or signs.has_plus_minus(a) or signs.has_plus_minus(b):

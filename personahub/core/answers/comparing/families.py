@@ -1,4 +1,4 @@
-"""Answers that are whole families: solutions with arbitrary constants, antiderivatives, residue classes."""
+"""Answers that are families: solutions with arbitrary constants, antiderivatives, residue classes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from personahub.core.answers.comparing.values import evaluate, free_symbols, sam
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import Call, Constant, Node, Number, Relation, Sum, Symbol, walk
 
-_WHOLE = frozenset("knml")  # letters for any integer
-_CONSTANTS = frozenset("CcKDk")  # letters for any constant
-_ARBITRARY = re.compile(r"[Cc](?:_?\d)?|[Cc]_\w")  # what nothing but a constant of integration is called
-_NEUTRAL = re.compile(r"[A-DKcdk](?:_\w)?")  # what one may be called where the other side has such a name
+_WHOLE = frozenset("knml")  # letters used for an arbitrary integer
+_CONSTANTS = frozenset("CcKDk")  # letters used for an arbitrary constant
+_ARBITRARY = re.compile(r"[Cc](?:_?\d)?|[Cc]_\w")  # names used only for a constant of integration
+_NEUTRAL = re.compile(r"[A-DKcdk](?:_\w)?")  # names accepted when the other side uses one of the names above
 _VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "r", "theta", "w"))  # of integration
-_DIGITS = 150  # that an antiderivative is compared in
+_DIGITS = 150  # working digits for comparing antiderivatives
 _SLOW = frozenset(("Gamma", "factorial", "binomial", "sum", "prod"))
 
 
 def parameter_renamings(gold: Node, pred: Node) -> Iterator[dict[str, str]]:
-    """The ways to rename a prediction's parameters that may have any name: n in `2n pi`, C in `x^2 + C`."""
+    """Returns renamings of the prediction's arbitrary parameters, such as n in `2n pi` and C in `x^2 + C`."""
     solved = _is_solution(gold) and _is_solution(pred)
     left, right = (free_symbols(node.sides[-1] if solved else node) for node in (gold, pred))  # type: ignore[union-attr]
     if left == right or len(left) != len(right):
@@ -43,7 +43,7 @@ def parameter_renamings(gold: Node, pred: Node) -> Iterator[dict[str, str]]:
 
 
 def _arbitrary(ours: list[str], theirs: list[str]) -> bool:
-    """Whether the names are those of arbitrary constants: on one side for certain, on the other by all looks."""
+    """Whether the names are arbitrary constants: certainly on one side, plausibly on the other."""
     certain = all(map(_ARBITRARY.fullmatch, ours)) or all(map(_ARBITRARY.fullmatch, theirs))
     return certain and all(_NEUTRAL.fullmatch(name) or _ARBITRARY.fullmatch(name) for name in (*ours, *theirs))
 
@@ -59,16 +59,16 @@ def _is_added(node: Node, name: str) -> bool:
 
 
 def _is_solution(node: Node) -> bool:
-    """`y = ... c ...`, where c can only be the constant of a family of functions."""
+    """Whether the node is `y = ... c ...`, where c can only be the constant of a family of functions."""
     return isinstance(node, Relation) and node.operators == ("=",) and is_function(node.sides[0])
 
 
 def same_antiderivative(gold: Node, pred: Node) -> str | None:
-    """Two functions of x with the same `+ C` behind them that differ by a constant: sin^2 x / 2 and -cos 2x / 4.
+    """Whether two functions of x followed by `+ C` differ by a constant: sin^2 x / 2 and -cos 2x / 4.
 
-    The constant must be called C or c, the function have one variable of the usual names and no constant term
-    of its own, so that `b + C` stays the sum of two angles and `x + c + 1` another polynomial than `x + c`.
-    Differences are taken at nine points to 130 digits, real values only.
+    The constant must be called C or c. The function must have one variable with a usual name and no constant
+    term, so that `b + C` remains the sum of two angles and `x + c + 1` differs from `x + c`.
+    The difference is evaluated at nine points to 130 digits; only real values count.
     """
     left, right = _integrated(gold), _integrated(pred)
     if left is None or right is None:
@@ -90,7 +90,7 @@ def same_antiderivative(gold: Node, pred: Node) -> str | None:
 
 
 def _integrated(node: Node) -> Node | None:
-    """The function in `function + C`, or None where no constant of integration is added."""
+    """Returns the function in `function + C`, or None if there is no constant of integration."""
     if not isinstance(node, Sum):
         return None
     rest = tuple(term for term in node.terms if term not in (Symbol("C"), Symbol("c")))
@@ -109,7 +109,7 @@ def _differences(left: Node, right: Node, names: frozenset[str]) -> Iterator[Val
 
 
 def same_residues(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """`x \\equiv 3 \\pmod{7}` against `x \\equiv -4 \\pmod{7}` and `x = 7k + 3`; `25 \\equiv 1 \\pmod 6` against 1."""
+    """Compares `x \\equiv 3 \\pmod{7}` with `x \\equiv -4 \\pmod{7}` and `x = 7k + 3`; `25 \\equiv 1 \\pmod 6` with 1."""
     a, b = _class(gold), _class(pred)
     if a is None and b is not None and not isinstance(gold, Relation) and not free_symbols(b[0]):
         return "residue" if same_scalar(gold, b[1], policy) else None
@@ -126,7 +126,7 @@ def same_residues(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _class(node: Node) -> tuple[Node, Node, Node] | None:
-    """What is congruent, its residue and the modulus of a congruence or of `x = 7k + 3`."""
+    """Returns the expression, residue and modulus of a congruence or of `x = 7k + 3`."""
     node = settled(node)
     if isinstance(node, Call) and node.name == "congruence":
         what, residue, modulus = node.arguments

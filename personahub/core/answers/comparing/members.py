@@ -1,4 +1,4 @@
-"""Rational members that two lists have in common: taken out in linear time before anything else is compared."""
+"""Removes rational members that two lists share, in linear time, before anything else is compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from personahub.core.answers.reading.nodes import Node, Number
 
 
 def without_common(a: tuple[Node, ...], b: tuple[Node, ...], distinct: bool) -> tuple[list[Node], list[Node]]:
-    """Take out rational members that both sides have, in linear time; repeats count unless `distinct`."""
+    """Removes rational members that both sides have, in linear time. Repeats count unless `distinct`."""
     left, right = [_rational(item) for item in a], [_rational(item) for item in b]
     common = Counter(left) & Counter(right)
     del common[None]

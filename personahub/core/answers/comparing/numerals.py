@@ -1,4 +1,4 @@
-"""Numerals in a base against each other, against numbers, and against the same digits without a base."""
+"""Compares numerals in a base with each other, with numbers, and with the same digits without a base."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from personahub.core.answers.reading.nodes import Based, Node, Number
 
 
 def same_numeral(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Numerals in a base. `204_5` and `204` agree when bases may be missing; `204_5` and `54_{10}` always do."""
+    """Compares numerals in a base. `204_5` equals `204` if bases may be missing; `204_5` always equals `54_{10}`."""
     try:
         if isinstance(gold, Based) and isinstance(pred, Based):
             return "base" if based_value(gold) == based_value(pred) else None
-        if isinstance(gold, Based):  # the question asked for that base: 54 is not its answer
+        if isinstance(gold, Based):  # the question asked for that base, so 54 does not answer it
             return _same_digits(gold, pred, policy)
         if isinstance(pred, Based):
             equal = not free_symbols(gold) and evaluate(gold) == based_value(pred)

@@ -1,4 +1,4 @@
-"""Numbers with units: which may be missing, which convert, and which make an answer wrong."""
+"""Numbers with units: which units may be missing, which convert, and which make an answer wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HUNDREDTH = Number(Fraction(1, 100))
 
 
 def same_quantity(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """The rule by which two values, with or without units, agree; None when they do not."""
+    """Returns the rule by which two values with or without units agree, else None."""
     gold, pred = _read(gold), _read(pred)
     if not isinstance(gold, Quantity) and not isinstance(pred, Quantity):
         rule = same_scalar(gold, pred, policy) or _lettered(gold, pred, policy)
@@ -38,7 +38,7 @@ def same_quantity(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _read(node: Node) -> Node:
-    """Fold `3.5 million`, `2 hours 30 minutes` and `$5 dollars` into one quantity or number."""
+    """Folds `3.5 million`, `2 hours 30 minutes` and `$5 dollars` into one quantity or number."""
     if isinstance(node, Quantity):
         value = _read(node.value)
         words = node.unit.split()
@@ -125,7 +125,7 @@ def _two_units(a: Node, unit: str, b: Node, other: str, policy: Policy) -> str |
 
 
 def _lettered(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """`5 m` against `5` or `5 meters`: a letter behind the number that the other side knows no variable for."""
+    """Compares `5 m` with `5` or `5 meters`: the letter is a unit if the other side has no such variable."""
     if free_symbols(gold) and not free_symbols(pred) and isinstance(pred, Quantity):
         read = _as_quantity(gold)
         return read and same_quantity(read, pred, policy) if dimension(pred.unit) else None
@@ -136,7 +136,7 @@ def _lettered(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _has_degrees(node: Any) -> bool:
-    """Whether a degree sign stands inside of a sum or product (not in the argument of a function)."""
+    """Whether a degree sign occurs in a sum or product (not in the argument of a function)."""
     if isinstance(node, Quantity):
         return node.unit == "degree"
     parts = node.terms if isinstance(node, Sum) else node.factors if isinstance(node, Product) else ()
@@ -154,7 +154,7 @@ def _without_degrees(node: Node) -> Node:
 
 
 def _as_quantity(node: Node) -> Quantity | None:
-    """`5 m`, `5 m^2` and `5 m/s` as quantities when their letters can be units."""
+    """Reads `5 m`, `5 m^2` and `5 m/s` as quantities when the letters can be units."""
     if not isinstance(node, Product):
         return None
     factors = list(node.factors)

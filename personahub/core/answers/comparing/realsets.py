@@ -1,4 +1,4 @@
-"""Sets of real numbers as sorted disjoint intervals: what intervals, unions and inequalities have in common."""
+"""Sets of real numbers as sorted disjoint intervals, the common form of intervals, unions and inequalities."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from personahub.core.answers.reading.nodes import (
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 _INFINITY = float("inf")
-Point = Any  # a Value, or plus or minus infinity as a float
+Point = Any  # a Value, or positive or negative infinity as a float
 
 
 class NotASet(Exception):
-    """The node does not describe a set of real numbers that we can compute."""
+    """Raised when the node does not describe a computable set of real numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ REALS: RealSet = (Piece(-_INFINITY, _INFINITY, False, False),)
 
 
 def real_set(node: Node) -> RealSet:
-    """The real numbers that `node` describes, in canonical form.
+    """Returns the set of real numbers that `node` describes, in canonical form.
 
     Raises:
-        NotASet: it describes none, or its ends are not numbers.
+        NotASet: `node` does not describe a set, or an end is not a number.
     """
     if isinstance(node, Interval):
         return _interval(node.left, node.right, node.left_closed, node.right_closed)
@@ -73,7 +73,7 @@ def real_set(node: Node) -> RealSet:
 
 
 def _interval(left: Node, right: Node, left_closed: bool, right_closed: bool) -> RealSet:
-    """One interval; `(2, -6)` is a point and no interval, least of all the empty one."""
+    """Reads one interval. `(2, -6)` is a point, not an empty interval."""
     pieces = _canonical([Piece(_point(left), _point(right), left_closed, right_closed)])
     if not pieces:
         raise NotASet("ends in the wrong order")
@@ -86,7 +86,7 @@ def _is_interval(node: Node) -> bool:
 
 
 def same_set(a: RealSet, b: RealSet) -> bool:
-    """Equality of two canonical sets."""
+    """Whether two canonical sets are equal."""
     return len(a) == len(b) and all(
         x.left_closed == y.left_closed
         and x.right_closed == y.right_closed
@@ -97,7 +97,7 @@ def same_set(a: RealSet, b: RealSet) -> bool:
 
 
 def is_the_rest(condition: Node, others: list[Node]) -> bool:
-    """Whether a condition on one variable holds wherever none of the others does, and nowhere else."""
+    """Whether a condition on one variable holds exactly where none of the other conditions does."""
     names = {name for node in (condition, *others) for name in free_symbols(node)}
     try:
         taken = _canonical([piece for other in others for piece in real_set(other)])
@@ -107,7 +107,7 @@ def is_the_rest(condition: Node, others: list[Node]) -> bool:
 
 
 def infinity_sign(node: Node) -> int:
-    """1 for infinity, -1 for minus infinity, 0 for anything else."""
+    """Returns 1 for infinity, -1 for negative infinity, 0 for anything else."""
     if isinstance(node, Constant):
         return int(node.name == "oo")
     if isinstance(node, Product) and len(node.factors) == 2 and isinstance(node.factors[0], Number):
@@ -130,7 +130,7 @@ def _point(node: Node) -> Point:
 
 
 def _compare(a: Point, b: Point) -> int:
-    if isinstance(a, float) or isinstance(b, float):  # infinities only
+    if isinstance(a, float) or isinstance(b, float):  # only infinities
         a, b = (x if isinstance(x, float) else 0.0 for x in (a, b))
         return (a > b) - (a < b)
     if equal_values(a, b):
@@ -139,7 +139,7 @@ def _compare(a: Point, b: Point) -> int:
 
 
 def _canonical(pieces: list[Piece]) -> RealSet:
-    """Sorted, empty ones out, touching ones joined."""
+    """Sorts the intervals, drops empty ones and joins those that touch."""
     kept = [p for p in map(_open_at_infinity, pieces) if _nonempty(p)]
     kept.sort(key=cmp_to_key(lambda p, q: _compare(p.left, q.left) or q.left_closed - p.left_closed))
     joined: list[Piece] = []
@@ -213,7 +213,7 @@ def _combined(node: SetOperation) -> RealSet:
 
 
 def _joined(node: Sequence) -> RealSet:
-    """`x < 1 or x > 3` is a union; with a comma or `and` it is an intersection unless that is empty."""
+    """Reads `x < 1 or x > 3` as a union; with a comma or `and`, as an intersection unless that is empty."""
     sets = [real_set(item) for item in node.items if isinstance(item, Relation)]
     if len(sets) < len(node.items):
         raise NotASet("values among relations")
@@ -230,7 +230,7 @@ def _joined(node: Sequence) -> RealSet:
 
 
 def _solution(node: Relation) -> RealSet:
-    """What one chain of inequalities says about its only variable."""
+    """Returns the set in which a chain of inequalities places its only variable."""
     if "in" in node.operators:
         if node.operators != ("in",):
             raise NotASet("membership in a chain")
@@ -256,7 +256,7 @@ def _halfline(left: Node, operator: str, right: Node) -> RealSet:
 
 
 def _opaque_bound(left: Node, operator: str, right: Node) -> RealSet | None:
-    """`f(x) > 2`: the quantity that is bounded has a name of its own."""
+    """Reads `f(x) > 2`, where the bounded quantity has a name of its own."""
     if isinstance(left, Symbol):
         return _side(_point(right), operator)
     if isinstance(left, Product) and len(left.factors) == 2 and not free_symbols(right):
@@ -294,7 +294,7 @@ def _absolute(inner: Node, operator: str, bound: Point) -> RealSet:
 
 
 def _linear(node: Node) -> tuple[Value, Value]:
-    """Slope and root of an expression that is linear in its only variable."""
+    """Returns slope and root of an expression that is linear in its only variable."""
     names = free_symbols(node)
     if len(names) != 1:
         raise NotASet("not one variable")

@@ -1,4 +1,4 @@
-"""Equations and inequalities: values with a name (`x = 5`), functions, curves, chains."""
+"""Equations and inequalities: named values (`x = 5`), functions, curves and chains."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _MIRRORED = {
 }  # fmt: skip
 _MIRRORED |= {there: here for here, there in _MIRRORED.items()}
 _DERIVED = frozenset(("=>", "<=>"))
-_FAMILIES = ("xyz", "abcd", "pqr", "mn", "uvw")  # letters whose order in a tuple is the alphabet's
+_FAMILIES = ("xyz", "abcd", "pqr", "mn", "uvw")  # letters that a tuple lists in alphabetical order
 _FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Values and the names they were given, in order of appearance; `variables` are the arguments of `f(x) =`."""
+    """Values with their names, in order of appearance; `variables` are the arguments of `f(x) =`."""
 
     value: Node
     names: tuple[Node, ...]
@@ -49,7 +49,7 @@ class Named:
 
 
 def settled(node: Node) -> Node:
-    """Drop what an approximation adds (`1/3 ~ 0.333`) and conditions that name a domain (`k in Z`)."""
+    """Drops appended approximations (`1/3 ~ 0.333`) and conditions that name a domain (`k in Z`)."""
     if isinstance(node, Sequence):
         kept = _excluded(tuple(settled(item) for item in node.items if not _is_domain(item)))
         if node.kind == "list" and len(kept) == 1:
@@ -57,7 +57,7 @@ def settled(node: Node) -> Node:
         return replace(node, items=kept) if kept else node
     if not isinstance(node, Relation):
         return node
-    if _is_derivation(node):  # what it arrives at
+    if _is_derivation(node):  # the conclusion
         cut = max(index for index, operator in enumerate(node.operators) if operator in _DERIVED)
         node = replace(node, sides=node.sides[cut + 1 :], operators=node.operators[cut + 1 :])
         return settled(node if node.operators else node.sides[0])
@@ -72,13 +72,13 @@ def settled(node: Node) -> Node:
 
 
 def _is_derivation(node: Relation) -> bool:
-    """`2x = 4 \\implies x = 2`; `p \\implies q` is a formula."""
+    """Whether the node is a derivation such as `2x = 4 \\implies x = 2`; `p \\implies q` is a formula."""
     arrows = _DERIVED & set(node.operators)
     return bool(arrows) and (arrows < set(node.operators) or isinstance(node.sides[-1], (Relation, Sequence)))
 
 
 def _excluded(items: tuple[Node, ...]) -> tuple[Node, ...]:
-    """`x != 1, 4` says `x != 1, x != 4`."""
+    """Reads `x != 1, 4` as `x != 1, x != 4`."""
     first = items[0] if items else None
     if not (isinstance(first, Relation) and first.operators == ("!=",)):
         return items
@@ -96,7 +96,7 @@ def _is_domain(node: Node) -> bool:
 
 
 def named(node: Node) -> Named | None:
-    """The value of `x = 5`, `2 = x`, `f(x) = x^2`, `x in [0, 1]`, `x = 1, y = 2` or `x = 1 or x = 2`; None for others."""
+    """Returns the value of `x = 5`, `2 = x`, `f(x) = x^2`, `x in [0, 1]`, `x = 1, y = 2` or `x = 1 or x = 2`, else None."""
     if isinstance(node, Relation):
         return _named_relation(node)
     if isinstance(node, Sequence) and any(isinstance(item, Relation) for item in node.items):
@@ -120,9 +120,9 @@ def _named_relation(node: Relation) -> Named | None:
 
 
 def combined(node: Node) -> Named | None:
-    """The value of `m + n = 33` or `100m + n = 305`: what a question asked for, not an equation of its variables.
+    """Returns the value of `m + n = 33` or `100m + n = 305`, where the sum is what the question asked for.
 
-    The left side has two variables and no constant term, the right side is a number other than 0.
+    The left side has two variables and no constant term; the right side is a nonzero number.
     """
     if not (isinstance(node, Relation) and set(node.operators) == {"="}):
         return None
@@ -148,17 +148,19 @@ def _named_list(node: Sequence) -> Named | None:
         flat: list[Node] = []
         for value in values:
             flat.extend(value.items if isinstance(value, Sequence) and value.kind == "list" else (value,))
-        chosen = node.disjunction and not all(isinstance(value, Symbol) for value in flat)  # x = p or x = q lists both
+        chosen = node.disjunction and not all(
+            isinstance(value, Symbol) for value in flat
+        )  # x = p or x = q lists two values
         return Named(Sequence("list", tuple(flat), chosen), tuple(names[:1]) if distinct == 1 else ())
     if distinct < len(names):
         return _chunked(values, names, distinct)
     if node.disjunction:
-        return None  # x = 1 or y = 2 is no point
+        return None  # x = 1 or y = 2 is not a point
     return Named(Sequence("tuple", tuple(values)), tuple(names))
 
 
 def _chunked(values: list[Node], names: list[Node], width: int) -> Named | None:
-    """`p=5, q=2; p=7, q=2` as (5, 2), (7, 2)."""
+    """Reads `p=5, q=2; p=7, q=2` as (5, 2), (7, 2)."""
     if len(names) % width or any(name != names[index % width] for index, name in enumerate(names)):
         return None
     rows = [Sequence("tuple", tuple(values[i : i + width])) for i in range(0, len(values), width)]
@@ -166,7 +168,7 @@ def _chunked(values: list[Node], names: list[Node], width: int) -> Named | None:
 
 
 def _is_name(node: Node) -> bool:
-    """What stands on the left of an answer: a variable, `f(x)`, a segment AB, |AB|, a ratio or tuple of such."""
+    """Whether the node can be the left side of an answer: a variable, `f(x)`, a segment AB, |AB|, a ratio or tuple."""
     if isinstance(node, (Symbol, Words)):
         return True
     if isinstance(node, Product):
@@ -186,12 +188,12 @@ def _is_name(node: Node) -> bool:
 
 
 def is_size(name: Node) -> bool:
-    """`|x|`: whose value does not say what x is. `|AB|` is a length."""
+    """Whether the node is `|x|`, whose value does not determine x. `|AB|` is a length."""
     return isinstance(name, Call) and name.name == "abs" and isinstance(name.arguments[0], Symbol)
 
 
 def _is_argument(node: Node) -> bool:
-    """The bracket of `f(2)` or `f(x, y)`: after a name it is no factor."""
+    """Whether the node is the bracket of `f(2)` or `f(x, y)`, which is not a factor."""
     return isinstance(node, (Number, Sequence)) or (isinstance(node, Sum) and len(node.terms) <= 3)
 
 
@@ -209,7 +211,7 @@ def _arguments(name: Node) -> tuple[str, ...]:
 
 
 def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
-    """Names that may mean the same: equal ones, words against a letter, `f(x)` against `y` or `f(t)`."""
+    """Whether two names may mean the same: equal names, words and a letter, `f(x)` and `y` or `f(t)`."""
     a, b = tuple(map(_without_bar, a)), tuple(map(_without_bar, b))
     if not a or not b or set(a) == set(b) or _flat(a) == _flat(b):
         return True
@@ -220,13 +222,13 @@ def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
 
 
 def _without_bar(name: Node) -> Node:
-    """A mean or a vector with or without its bar; a capital is a set with a complement, z a complex number."""
+    """Removes the bar from a mean or a vector. A barred capital is a complement, a barred z a conjugate."""
     letter = name.name.removeprefix("bar ") if isinstance(name, Symbol) else ""
     return Symbol(letter) if letter.islower() and letter not in ("z", "w") else name
 
 
 def _flat(names: tuple[Node, ...]) -> list[Node]:
-    """`(x, y)` as a name is the names x and y."""
+    """Splits the name `(x, y)` into the names x and y."""
     return [part for name in names for part in (name.items if isinstance(name, Sequence) else (name,))]
 
 
@@ -237,18 +239,18 @@ def _said(name: Node) -> bool:
 
 
 def is_function(name: Node) -> bool:
-    """`f(x)`, or the y that stands for it."""
+    """Whether the name is `f(x)` or the y that stands for it."""
     return bool(_arguments(name)) or name == Symbol("y")
 
 
 def different_variables(a: Node, b: Node) -> bool:
-    """Each side speaks of variables, and not of the same."""
+    """Whether each side has variables and the two sets differ."""
     left, right = free_symbols(a) - {""}, free_symbols(b) - {""}
     return bool(left and right) and left != right
 
 
 def in_order_of(found: Named, names: tuple[Node, ...]) -> Named:
-    """Values reordered so that their names come in the order of `names`."""
+    """Reorders values so that their names appear in the order of `names`."""
     if len(found.names) < 2 or set(found.names) != set(names) or not isinstance(found.value, Sequence):
         return found
     by_name = dict(zip(found.names, found.value.items, strict=True))
@@ -256,28 +258,28 @@ def in_order_of(found: Named, names: tuple[Node, ...]) -> Named:
 
 
 def in_usual_order(found: Named) -> Named:
-    """`y = 3, x = -2` as (-2, 3): what a tuple without names means by its order."""
+    """Reads `y = 3, x = -2` as (-2, 3), the order that an unnamed tuple implies."""
     letters = [name.name for name in found.names if isinstance(name, Symbol)]
     usual = any(set(letters) <= set(family) for family in _FAMILIES)
     return in_order_of(found, tuple(map(Symbol, sorted(letters)))) if usual and len(letters) > 1 else found
 
 
 def renamed(a: Named, b: Named) -> tuple[Node, Node]:
-    """Both right-hand sides in the same variables: f(t) = t^2 is f(x) = x^2."""
+    """Writes both right-hand sides in the same variables: f(t) = t^2 is f(x) = x^2."""
     if not (a.variables and b.variables):
         return a.value, b.value
     return a.value, substitute(b.value, dict(zip(b.variables, a.variables, strict=False)))
 
 
 def substitute(node: Node, names: Mapping[str, str]) -> Node:
-    """The node with variables renamed."""
+    """Returns the node with variables renamed."""
     return rebuilt(
         node, lambda part: Symbol(names[part.name]) if isinstance(part, Symbol) and part.name in names else None
     )
 
 
 def same_relation(gold: Relation, pred: Relation, policy: Policy) -> str | None:
-    """Two relations as such: side by side, mirrored, or as the same curve or half-space."""
+    """Compares two relations: side by side, mirrored, or as the same curve or half-space."""
     mirrored = _mirrored(pred)
     if _sides_equal(gold, pred, policy) or (mirrored and _sides_equal(gold, mirrored, policy)):
         return "relation"
@@ -305,7 +307,7 @@ def _sides_equal(gold: Relation, pred: Relation, policy: Policy) -> bool:
 
 
 def _mirrored(node: Relation) -> Relation | None:
-    """`b > a` for `a < b`; None where an operator cannot be read from the right (3 divides n)."""
+    """Returns `b > a` for `a < b`, or None if an operator cannot be reversed (3 divides n)."""
     if not _MIRRORED.keys() >= set(node.operators):
         return None
     operators = tuple(_MIRRORED[operator] for operator in reversed(node.operators))
@@ -317,7 +319,7 @@ def _difference(node: Relation) -> Node:
 
 
 def _solves(solved: Relation, equation: Relation) -> bool:
-    """Whether `solved` is y = g(x), and y is what `equation`, linear in y, gives: xy = 1 for y = 1/x."""
+    """Whether `solved` is y = g(x) and solves `equation`, which is linear in y: y = 1/x solves xy = 1."""
     name, value = solved.sides
     if not isinstance(name, Symbol) or name.name in free_symbols(value) or not free_symbols(value):
         return False
@@ -341,7 +343,7 @@ def _solves(solved: Relation, equation: Relation) -> bool:
 
 
 def _proportion(a: Node, b: Node) -> Any | None:
-    """The constant ratio of two expressions in the same variables, or None when it varies."""
+    """Returns the constant ratio of two expressions in the same variables, or None if it varies."""
     names = free_symbols(a) | free_symbols(b)
     if not names or free_symbols(a) != free_symbols(b):
         return None

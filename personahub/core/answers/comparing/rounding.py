@@ -1,8 +1,8 @@
-"""Decimals that stand for exact values: does 0.3333 say 1/3, and 1.732 the square root of 3?
+"""Decimals that stand for exact values: 0.3333 for 1/3, and 1.732 for the square root of 3.
 
-A decimal d with last place u stands for every value that rounds to it, [d - u/2, d + u/2]; one that says
-that it was cut off (`2.6457\\dots`), and a reference, also for those that begin with it, up to d + u. An
-expression with decimals inside stands for what that makes of it, to first order.
+A decimal d with last place u stands for every value that rounds to it, [d - u/2, d + u/2]. A decimal marked
+as cut off (`2.6457\\dots`), and any reference, also stands for the values that begin with it, up to d + u.
+Decimals inside an expression propagate to first order.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from personahub.core.answers.comparing.arithmetic import NoValue, Value, context
 from personahub.core.answers.comparing.values import evaluate
 from personahub.core.answers.reading.nodes import Node, Number, rebuilt, walk
 
-FLOAT_DIGITS = 12  # a decimal with so many digits is a float printed by a program
-_FLOAT_NOISE = Fraction(1, 10**12)  # what a program's last operations may have cost, relative
-_DOUBLE = 17  # significant digits that tell any two doubles apart
+FLOAT_DIGITS = 12  # a decimal with this many digits is a float printed by a program
+_FLOAT_NOISE = Fraction(1, 10**12)  # relative error that a program's last operations may have added
+_DOUBLE = 17  # significant digits that distinguish any two doubles
 _LARGEST = 10**300
-_MOST = 8  # decimals in one expression
+_MOST = 8  # most decimals in one expression
 
 
 def rounds_to(gold: Node, pred: Node, digits: int, point: Mapping[str, Value]) -> bool:
-    """Whether one side is the other, rounded.
+    """Whether one side is the other one rounded.
 
     Args:
-        gold: the reference; a decimal there was rounded on purpose, so one digit fewer will do.
+        gold: the reference; its decimals were rounded on purpose, so one digit fewer is enough.
         pred: the prediction.
         digits: significant digits that a predicted decimal must show.
         point: values of the variables.
     """
     if isinstance(gold, Number) and isinstance(pred, Number) and _plainly_written(gold, pred):
-        return False  # two numbers as people write them, 2.5 and 2.51, are two numbers
+        return False  # 2.5 and 2.51, written by a person, are different numbers
     return _stands_for(pred, gold, digits, point) or _stands_for(gold, pred, digits - 1, point, cut_off=True)
 
 
 def _plainly_written(a: Number, b: Number) -> bool:
-    """Both in digits (no mixed or repeating one), and not one of them printed by a program."""
+    """Whether both are plain decimals (not mixed or repeating) that no program printed."""
     return bool(a.digits and b.digits) and not _one_is_float(a, b)
 
 
@@ -48,7 +48,7 @@ def _one_is_float(a: Number, b: Number) -> bool:
 
 
 def _is_double(decimal: Number, unit: Fraction) -> bool:
-    """Whether a program that computes in doubles can have printed this: 1.000000000000000000001 is none."""
+    """Whether a program that computes in doubles can have printed this (not 1.000000000000000000001)."""
     if decimal.significant <= _DOUBLE or abs(decimal.value) > _LARGEST:
         return decimal.significant <= _DOUBLE
     return abs(Fraction(float(decimal.value)) - decimal.value) < unit
@@ -72,13 +72,13 @@ def _stands_for(rounded: Node, exact: Node, digits: int, point: Mapping[str, Val
 
 
 def _decimals(node: Node, digits: int) -> list[Number]:
-    """The decimals in a node that show enough digits to be roundings."""
+    """Returns the decimals in a node with enough digits to be roundings."""
     shown = (part for part in walk(node) if isinstance(part, Number) and part.places and part.significant >= digits)
     return list(dict.fromkeys(shown))
 
 
 def _shifted(node: Node, decimal: Number) -> Node:
-    """The node with one decimal moved outward by one unit in its last place (a float: by its noise)."""
+    """Returns the node with one decimal moved outward by one unit in its last place (for a float, by its error)."""
     unit = Fraction(1, 10 ** (decimal.places or 0))
     if decimal.significant >= FLOAT_DIGITS and _is_double(decimal, unit):
         unit = max(10 * unit, abs(decimal.value) * _FLOAT_NOISE)

@@ -1,8 +1,8 @@
-"""Are two expressions the same number, or the same function of their variables?
+"""Whether two expressions are the same number or the same function of their variables.
 
 Numbers compare exactly when both are rational and to 40 significant digits otherwise. Expressions
-with variables are evaluated at the same random rational points (Schwartz-Zippel): different
-polynomials agree at all of them with probability below 1e-10, and no simplifier is ever asked.
+with variables are evaluated at the same random rational points (Schwartz-Zippel). Different
+polynomials agree at all of them with probability below 1e-10. No simplifier is used.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from personahub.core.answers.reading.nodes import (
     walk,
 )
 
-_SPARE_DIGITS = 20  # of the working precision: values agree when they do in all others
+_SPARE_DIGITS = 20  # digits of the working precision that may differ
 _CONFIRMING_DIGITS = 150
 _FARTHEST = 10**40
-_GAMMA = {"Gamma", "factorial", "binomial"}  # whose tables take long to build for so many digits
+_GAMMA = {"Gamma", "factorial", "binomial"}  # functions whose tables take long to build at this precision
 _KINKED = {"abs", "max", "min", "floor", "ceil", "sign"}
 
 
 def same_scalar(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """The rule by which two expressions are equal (`exact`, `numeric`, `identity`, `rounded`), or None."""
+    """Returns the rule by which two expressions are equal (`exact`, `numeric`, `identity`, `rounded`), or None."""
     names = free_symbols(gold) | free_symbols(pred)
     if not names:
         return _same_constant(gold, pred, policy)
@@ -68,9 +68,9 @@ def _same_constant(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _confirmed(gold: Node, pred: Node, point: dict[str, Fraction]) -> bool:
-    """Whether two values still agree when looked at closely: the square root of 10^60 + 1 is not 10^30.
+    """Whether two values still agree at a higher precision: the square root of 10^60 + 1 is not 10^30.
 
-    A complex value of a function is not asked again: its branch may be another.
+    Complex values of functions are not evaluated again, because the branch may differ.
     """
     if any(isinstance(part, Call) and part.name in _GAMMA for part in walk((gold, pred))):
         return True
@@ -82,7 +82,7 @@ def _confirmed(gold: Node, pred: Node, point: dict[str, Fraction]) -> bool:
 
 
 def equal_values(a: Value, b: Value) -> bool:
-    """Exact for two rationals; otherwise agreement in 40 significant digits."""
+    """Compares two rationals exactly, anything else to 40 significant digits."""
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
     a, b = inexact(a), inexact(b)
@@ -91,10 +91,10 @@ def equal_values(a: Value, b: Value) -> bool:
 
 
 def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
-    """Equal at every sample point where both are real, and at two positive ones at least.
+    """Whether two expressions agree at every sample point where both are real, and at two positive points at least.
 
-    Where a value is complex, roots and logarithms have branches: a difference there counts only when
-    no real values can be had, also between 0 and 1 (`arcsin x + arccos x`).
+    Complex values depend on the branch of roots and logarithms. A difference there counts only when
+    no sample point, including points between 0 and 1 (`arcsin x + arccos x`), gives real values.
     """
     real = unreal = 0
     branches = exact = False
@@ -127,13 +127,13 @@ def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
 
 
 def _bounds(parts: list[Node]) -> list[str]:
-    """Variables up to which a sum or product runs: they are whole numbers."""
+    """Returns the variables used as bounds of sums and products; they are integers."""
     series = (part for part in parts if isinstance(part, Call) and part.name in ("sum", "prod"))
     return sorted({name for call in series for name in free_symbols(call.arguments[1:3])})
 
 
 def _same_far_away(gold: Node, pred: Node, names: frozenset[str], parts: list[Node]) -> bool:
-    """Whether the two agree, or have no value, on both sides of every kink: 500 - x is |x - 500| up to there."""
+    """Whether the two agree, or have no value, beyond every kink: 500 - x is |x - 500| only up to 500."""
     reach = _reach(parts)
     for distance in (reach, -reach) if reach else ():
         a, b = (_value_at(node, _far(names, distance)) for node in (gold, pred))
@@ -144,7 +144,7 @@ def _same_far_away(gold: Node, pred: Node, names: frozenset[str], parts: list[No
 
 
 def _reach(parts: list[Node]) -> Fraction:
-    """How far from zero the kinks of |x - 500| and max(x, 5000) may lie; 0 where the usual points see them all."""
+    """Returns how far from zero the kinks of |x - 500| and max(x, 5000) may be; 0 if the usual points cover them."""
     if not any(isinstance(part, Root) or (isinstance(part, Call) and part.name in _KINKED) for part in parts):
         return Fraction(0)
     sizes = [abs(part.value) for part in parts if isinstance(part, Number)]
@@ -170,7 +170,7 @@ def _value_at(node: Node, point: Any) -> Value | None:
 
 
 def same_structure(a: Any, b: Any, policy: Policy) -> bool:
-    """The same tree, its numeric parts equal in value, sums and products in any order."""
+    """Whether two trees are the same: numeric parts equal in value, sums and products in any order."""
     if a == b:
         return True
     if type(a) is not type(b):
@@ -192,9 +192,9 @@ def same_structure(a: Any, b: Any, policy: Policy) -> bool:
 
 
 def _joined(a: Node, b: Node) -> tuple[list[Node], list[Node]] | None:
-    """What two unions, intersections, conjunctions or disjunctions join, where order means nothing.
+    """Returns the members of two unions, intersections, conjunctions or disjunctions, whose order does not matter.
 
-    It means something where `\\wedge` stands between products: dx dy is minus dy dx.
+    The order matters for `\\wedge` between products: dx dy is minus dy dx.
     """
     if isinstance(a, SetOperation) and isinstance(b, SetOperation):
         return (_operands(a), _operands(b)) if a.operator == b.operator != "difference" else None
@@ -227,7 +227,7 @@ def _same_members(left: list[Node], right: list[Node], policy: Policy) -> bool:
 
 
 def with_common_log(node: Node) -> Node:
-    """`node` with every `log` that names no base read as base ten."""
+    """Returns `node` with every `log` without a base read as base ten."""
 
     def in_tens(part: Node) -> Node | None:
         if isinstance(part, Call) and _is_bare_log(part):
@@ -238,7 +238,7 @@ def with_common_log(node: Node) -> Node:
 
 
 def uses_bare_log(node: Node) -> bool:
-    """Whether `log` without a base occurs."""
+    """Whether `log` without a base occurs in the node."""
     return any(map(_is_bare_log, walk(node)))
 
 

@@ -1,4 +1,4 @@
-"""Plus or minus: the two answers that one expression with \\pm stands for."""
+"""Plus-minus signs: the two answers that one expression with \\pm stands for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _MOST_SIGNS = 4
 
 
 def has_plus_minus(node: Node) -> bool:
-    """Whether a plus or minus sign occurs anywhere in a node."""
+    """Whether a plus-minus sign occurs anywhere in a node."""
     return any(isinstance(part, PlusMinus) for part in walk(node))
 
 
 def expanded(node: Node) -> Node:
-    """`1 \\pm 2` as the list of both values; in a list or set, both become members."""
+    """Expands `1 \\pm 2` to the list of both values; in a list or set, both become members."""
     if not has_plus_minus(node):
         return node
     if isinstance(node, Sequence) and node.kind in ("list", "set"):
@@ -30,9 +30,9 @@ def expanded(node: Node) -> Node:
 
 
 def independent(node: Node) -> Node:
-    """`(\\pm 3, \\pm 2)` and `\\pm 1 \\pm \\sqrt{2}` as the lists of all four values, each sign on its own.
+    """Expands `(\\pm 3, \\pm 2)` and `\\pm 1 \\pm \\sqrt{2}` to all four values, with independent signs.
 
-    Unchanged where one sign occurs, or more than four, or a \\mp that goes with another.
+    Returns the node unchanged if it has one sign, more than four, or a \\mp tied to another sign.
     """
     if isinstance(node, Sequence) and node.kind in ("list", "set"):
         members = [independent(item) if has_plus_minus(item) else item for item in node.items]
@@ -48,7 +48,7 @@ def independent(node: Node) -> Node:
 
 
 def _first_signed(node: Node, sign: int) -> Node:
-    """The node with one of its signs taken, always the same one."""
+    """Returns the node with one of its signs resolved, always the same one."""
     chosen: list[Node] = []
 
     def signed(part: Node) -> Node | None:
@@ -61,7 +61,7 @@ def _first_signed(node: Node, sign: int) -> Node:
 
 
 def _with_sign(node: Node, sign: int) -> Node:
-    """The node with every upper (1) or every lower (-1) sign taken."""
+    """Returns the node with every upper (1) or every lower (-1) sign resolved."""
 
     def signed(part: Node) -> Node | None:
         if not isinstance(part, PlusMinus):

@@ -1,8 +1,8 @@
-"""The second opinion: math-verify's LaTeX parser and grader, behind tight guards, on what our reader cannot read.
+"""The second opinion: math-verify's LaTeX parser and grader, behind tight guards, for text that our parser rejects.
 
-Only its ANTLR LaTeX grammar sees the text. Its other extraction path hands plain text to sympy's
-`parse_expr`, which evaluates Python, so that path is never configured. Its time-outs use SIGALRM and
-are switched off: the deadline is the worker's parent's.
+Only its ANTLR LaTeX grammar sees the text. Its other extraction path passes plain text to sympy's
+`parse_expr`, which evaluates Python, so that path is never configured. Its timeouts use SIGALRM and
+are disabled: the parent process enforces the deadline.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from personahub.core.answers import guards
 
 
 def _nobody(_importing: bool) -> None:
-    """In the caller's own process nobody waits with a deadline."""
+    """Default hook: nobody enforces a deadline in the caller's own process."""
 
 
-# A worker sets this to tell its parent, so that the import (half a second) is not charged to a check.
+# A worker replaces this hook to notify its parent, so that the import (half a second) does not count against a check.
 announce_import: Callable[[bool], None] = _nobody
 
 
 def symbolically_equal(gold: str, pred: str) -> str | None:
-    """`symbolic` when math-verify finds two LaTeX answers equal, else None. Both have passed `guards.refusal`."""
+    """Returns `symbolic` if math-verify finds two LaTeX answers equal, else None. Both have passed `guards.refusal`."""
     if guards.symbolic_refusal(gold) or guards.symbolic_refusal(pred):
         return None
     _import()
@@ -39,7 +39,7 @@ def symbolically_equal(gold: str, pred: str) -> str | None:
         either = ((a, b), (b, a))
         agreed = any(verify(x, y, float_rounding=8, timeout_seconds=None) for x, y in either)
         return "symbolic" if agreed and not _numbers_differ(a, b) else None
-    except Exception:  # noqa: BLE001 - sympy raises anything on what it cannot compare: that is a "not equal"
+    except Exception:  # noqa: BLE001 - sympy raises anything when it cannot compare: treated as "not equal"
         return None
 
 
@@ -53,7 +53,7 @@ def _import() -> None:
 
 
 def _unevaluated(expression: Any) -> bool:
-    """Integrals, limits and the like are compared as written: working them out has no bound."""
+    """Keeps integrals, limits and the like unevaluated, because evaluation has no time bound."""
     from sympy import Basic, Derivative, Integral, Limit, Product, Sum
 
     return isinstance(expression, Basic) and expression.has(Integral, Limit, Derivative, Sum, Product)
@@ -64,14 +64,14 @@ def _parsed(text: str) -> list[Any]:
     from math_verify import LatexExtractionConfig, parse
 
     try:
-        limits: dict[str, Any] = {"parsing_timeout": None}  # its own time-out is an alarm signal
+        limits: dict[str, Any] = {"parsing_timeout": None}  # its own timeout is an alarm signal
         return parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", **limits)
     except Exception:  # noqa: BLE001 - as above
         return []
 
 
 def _numbers_differ(a: list[Any], b: list[Any]) -> bool:
-    """Whether two numbers that passed for equal differ in relative terms (1/2^99 is not 1/2^98)."""
+    """Whether two numbers reported as equal differ in relative terms (1/2^99 is not 1/2^98)."""
     from sympy import Expr, Float
 
     left, right = a[0], b[0]

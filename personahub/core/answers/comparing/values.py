@@ -1,7 +1,7 @@
-"""Numbers that nodes stand for: exact rationals as long as possible, then 60-digit complex numbers.
+"""Numeric values of nodes: exact rationals where possible, 60-digit complex numbers otherwise.
 
 Nothing here can run long: exponents, factorials and function arguments are bounded before they are
-computed, and what exceeds a bound has no value (`NoValue`), so that it is compared by structure.
+computed. A node that exceeds a bound has no value (`NoValue`) and is compared by structure.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ from personahub.core.answers.reading.nodes import (
     walk,
 )
 
-_MAX_ARGUMENT = 10**9  # of a trigonometric function or exponential
-_MAX_FACTORIAL = 3_000  # computed exactly; above it by the gamma function
+_MAX_ARGUMENT = 10**9  # largest argument of a trigonometric function or exponential
+_MAX_FACTORIAL = 3_000  # largest factorial computed exactly; above it, the gamma function is used
 _MAX_TERMS = 200  # of a sum or product
 _MAX_GAMMA = 10**12
-_ABSORBED = 10**15  # ratio of two terms whose smaller one still counts in 40 agreeing digits, with room
-_VANISHING = {"sin", "cos", "tan", "cot", "ln", "log", "lg", "arccos"}  # functions with zeros off zero
+_ABSORBED = 10**15  # ratio of two terms at which the smaller one still affects 40 agreeing digits, with a margin
+_VANISHING = {"sin", "cos", "tan", "cot", "ln", "log", "lg", "arccos"}  # functions with zeros other than zero
 
 
 def free_symbols(node: Any) -> frozenset[str]:
-    """Names of the variables in a node."""
+    """Returns the names of the variables in a node."""
     return frozenset(part.name for part in walk(node) if isinstance(part, Symbol))
 
 
 def sample(names: frozenset[str], round_: int) -> dict[str, Fraction]:
-    """A rational for each variable, the same in every process.
+    """Returns a rational for each variable, the same in every process.
 
-    Rounds 2 and 5 have negative ones, 4 and 5 large ones (|x - 5| is not 5 - x), and from round 6 on all
-    lie between 0 and 1.
+    Rounds 2 and 5 use negative values, rounds 4 and 5 large ones (|x - 5| is not 5 - x). From round 6 on,
+    all values are between 0 and 1.
     """
     point = {}
     for index, name in enumerate(sorted(names)):
@@ -68,14 +68,14 @@ def sample(names: frozenset[str], round_: int) -> dict[str, Fraction]:
             point[name] = 1 / size
             continue
         size = 37 * size if round_ >= 4 else size
-        size += 3 * index  # differences of two stay above 1, so that no power of theirs vanishes
+        size += 3 * index  # pairwise differences stay above 1, so that none of their powers vanishes
         negative = round_ % 3 == 2 and (round_ == 2 or index % 2 == 0)
         point[name] = -size if negative else size
     return point
 
 
 def evaluate(node: Node, point: Mapping[str, Value] | None = None) -> Value:
-    """The value of a node, its variables taken from `point`.
+    """Returns the value of a node, with the variables taken from `point`.
 
     Raises:
         NoValue: see the class.
@@ -87,7 +87,7 @@ def evaluate(node: Node, point: Mapping[str, Value] | None = None) -> Value:
 
 
 def _tidy(value: Value) -> Value:
-    """A complex number without an imaginary part is real; infinities and NaN are no values."""
+    """Converts a complex number without imaginary part to a real one; rejects infinities and NaN."""
     if isinstance(value, Fraction):
         return value
     mp = context()
@@ -146,7 +146,7 @@ def _constant(name: str) -> Value:
 
 
 def _total(values: list[Value]) -> Value:
-    """The sum; NoValue where a term is lost in the working precision (e^200 + 1 is not e^200 + 2)."""
+    """Returns the sum; raises NoValue if a term is lost in the working precision (e^200 + 1 is not e^200 + 2)."""
     total = values[0]
     for value in values[1:]:
         total = plus(total, value)
@@ -170,7 +170,7 @@ def _multiplied(values: list[Value]) -> Value:
 
 
 def based_value(node: Based) -> Fraction:
-    """The number that a based numeral stands for; NoValue when a digit does not exist in its base."""
+    """Returns the value of a numeral in a base; raises NoValue if a digit does not exist in the base."""
     sign = -1 if node.digits.startswith("-") else 1
     whole, _, tail = node.digits.removeprefix("-").partition(".")
     try:
@@ -214,7 +214,7 @@ def _function(name: str, arguments: list[Value]) -> Value:
 
 
 def _settled(name: str, argument: Value, value: Value) -> Value:
-    """sin(pi) is zero; sin(10^-60) is not."""
+    """Rounds sin(pi) to zero, but not sin(10^-60)."""
     if name in ("Re", "Im"):
         return Fraction(0) if is_rounding(value, abs(argument)) else value
     if name in _VANISHING and abs(argument) > 1e-10 and is_rounding(value, max(1, abs(argument))):
@@ -223,7 +223,7 @@ def _settled(name: str, argument: Value, value: Value) -> Value:
 
 
 def _series(node: Call, point: Mapping[str, Value]) -> Value:
-    """A finite sum or product with whole bounds; series within series have no value."""
+    """Evaluates a finite sum or product with integer bounds; nested series have no value."""
     variable, first, last, body = node.arguments
     low, high = _evaluate(first, point), _evaluate(last, point)
     whole = all(isinstance(bound, Fraction) and bound.denominator == 1 for bound in (low, high))
@@ -238,7 +238,7 @@ def _series(node: Call, point: Mapping[str, Value]) -> Value:
 
 
 def _logarithm(name: str, arguments: list[Value]) -> Value:
-    """`log` without a base is natural; `\\log_{10}` says so, `lg` is base ten."""
+    """Evaluates a logarithm: `log` without a base is natural, `\\log_{10}` and `lg` are base ten."""
     if arguments[0] == 0:
         raise NoValue("log of zero")
     if arguments[0] == 1:

@@ -1,4 +1,4 @@
-"""Grammar, at the leaves: numerals, money, words, brackets of every kind, matrices."""
+"""Grammar of atoms: numerals, money, words, brackets of every kind, matrices."""
 
 from __future__ import annotations
 
@@ -22,14 +22,22 @@ from personahub.core.answers.reading.nodes import (
 )
 from personahub.core.answers.reading.tokens import Unreadable
 
-_GOES_ON = {"so", "because", "since", "thus", "hence", "therefore", "which"}  # behind a value, a sentence and no answer
+_GOES_ON = {
+    "so",
+    "because",
+    "since",
+    "thus",
+    "hence",
+    "therefore",
+    "which",
+}  # more words than this after a value make a sentence, not an answer
 _CONDITIONS = {"if", "for", "when", "where"}
 _OTHERWISE = {"otherwise", "else", "elsewhere"}
 _ENVIRONMENTS = {"array", "cases", "aligned", "align", "split", "gathered"}
 
 
 def atom(cursor: Cursor) -> Node:
-    """One value: a number, a variable, something in brackets, a function with its arguments.
+    """Parses one value: a number, a variable, brackets, or a function with its arguments.
 
     Raises:
         Unreadable: no value starts here.
@@ -53,7 +61,7 @@ def atom(cursor: Cursor) -> Node:
 
 
 def _numeral(cursor: Cursor, number: Number) -> Node:
-    """A number; digits mixed with letters before a subscript (`1A3_{16}`) are one numeral."""
+    """Parses a number. Digits mixed with letters before a subscript (`1A3_{16}`) are one numeral."""
     ahead, digits = 0, number.digits if number.places is None else ""
     while digits and cursor.peek(ahead).kind in ("symbol", "number", "constant") and not cursor.peek(ahead).spaced:
         digits += cursor.peek(ahead).value
@@ -75,7 +83,7 @@ def _money(cursor: Cursor, currency: str) -> Node:
 
 
 def _words(cursor: Cursor, first: str) -> Node:
-    """Words in front: `Area = 5` names a quantity, anything else is an answer in words."""
+    """Parses leading words: `Area = 5` names a quantity; anything else is an answer in words."""
     if first.lower() in _GOES_ON:
         raise Unreadable("a sentence goes on")
     said = [first]
@@ -85,7 +93,7 @@ def _words(cursor: Cursor, first: str) -> Node:
 
 
 def group(cursor: Cursor) -> Node:
-    """`{...}`: a LaTeX group, also of a list: sets written without the backslashes are lists."""
+    """Parses `{...}`: a LaTeX group, possibly of a list. Sets written without backslashes are lists."""
     cursor.expect("{")
     if cursor.accept("}"):
         return NamedSet("empty")
@@ -125,7 +133,7 @@ def _empty_brackets(cursor: Cursor, opening: str) -> Node:
 
 
 def _set_members(cursor: Cursor) -> Node:
-    """`{1, 2}` or `{x | x > 2}`; the condition is all that a builder over the reals says."""
+    """Parses `{1, 2}` or `{x | x > 2}`. A set builder over the reals is equivalent to its condition."""
     cursor.in_set += 1
     node = expressions.listing(cursor)
     cursor.in_set -= 1
@@ -147,7 +155,7 @@ def _absolute(cursor: Cursor, _: str) -> Node:
 
 
 def _barred(cursor: Cursor, _: str) -> Node:
-    """`\\bar{z}` is another variable than z, and a bar over a sum or union is an operation; over `AB` it is layout."""
+    """Parses a bar: `\\bar{z}` is a variable other than z, a bar over a sum or union is an operation, over `AB` layout."""
     inner = group(cursor) if cursor.peek().kind == "{" else atom(cursor)
     if isinstance(inner, Symbol):
         return Symbol(f"bar {inner.name}")
@@ -155,7 +163,7 @@ def _barred(cursor: Cursor, _: str) -> Node:
 
 
 def _french_interval(cursor: Cursor, _: str) -> Node:
-    """`]a, b[`."""
+    """Parses an interval in French notation, `]a, b[`."""
     cursor.french += 1
     node = expressions.listing(cursor)
     cursor.french -= 1
@@ -168,7 +176,7 @@ def _french_interval(cursor: Cursor, _: str) -> Node:
 
 
 def _environment(cursor: Cursor, name: str) -> Node:
-    """A matrix; `cases` and the like are lists of what they line up."""
+    """Parses a matrix; `cases` and similar environments become lists of their rows."""
     if not name.endswith("matrix") and name not in _ENVIRONMENTS:
         raise Unreadable(name)
     rows = _cells(cursor)
@@ -184,7 +192,7 @@ def _environment(cursor: Cursor, name: str) -> Node:
 
 
 def _chained(cells: list[Node]) -> list[Node]:
-    """Cells lined up at their signs (`x &= 1 + 1 \\\\ &= 2`) as the chains that they are."""
+    """Joins cells aligned at their signs (`x &= 1 + 1 \\\\ &= 2`) into chains of relations."""
     chains: list[Node] = []
     for cell in cells:
         if chains and isinstance(cell, Relation) and cell.sides[0] == Symbol(""):
@@ -196,7 +204,7 @@ def _chained(cells: list[Node]) -> list[Node]:
 
 
 def _is_case(row: tuple[Node, ...]) -> bool:
-    """A value with its condition, not an equation that is lined up at its sign (`x &= 2`)."""
+    """Whether a row is a value with its condition, not an equation aligned at its sign (`x &= 2`)."""
     if len(row) != 2 or isinstance(row[0], (Relation, Words)):
         return False
     condition = row[1].items[0] if isinstance(row[1], Sequence) and row[1].items else row[1]

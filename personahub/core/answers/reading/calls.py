@@ -1,4 +1,4 @@
-"""Grammar, of functions: fractions, roots, series, and names applied to arguments."""
+"""Grammar of functions: fractions, roots, series, and names applied to arguments."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot",
 
 
 def call(cursor: Cursor, name: str) -> Node:
-    """The function `name`, whose token has been read, with its arguments.
+    """Parses the arguments of the function `name`, whose token has been read.
 
     Raises:
-        Unreadable: it lacks arguments.
+        Unreadable: an argument is missing.
     """
     if name in ("frac", "binom", "dbinom"):
         top, bottom = _argument(cursor), _argument(cursor)
@@ -48,7 +48,7 @@ def call(cursor: Cursor, name: str) -> Node:
 
 
 def _series(cursor: Cursor, name: str) -> Node:
-    """`\\sum_{k=1}^{n} body` as a call of (variable, first, last, body)."""
+    """Parses `\\sum_{k=1}^{n} body` as a call of (variable, first, last, body)."""
     bounds: dict[str, Node] = {}
     while cursor.peek().kind in ("_", "^"):
         kind = cursor.take().kind
@@ -71,12 +71,12 @@ def _root(cursor: Cursor, degree: int) -> Node:
 
 
 def _argument(cursor: Cursor) -> Node:
-    """One LaTeX argument: `{...}`, or the next token, of which a number gives one digit (`\\frac12`)."""
+    """Parses one LaTeX argument: `{...}`, or the next token; of a number, one digit (`\\frac12`)."""
     token = cursor.peek()
     if token.number is not None and token.number.places is None and len(token.number.digits) > 1:
         digit, rest = token.number.digits[0], token.number.digits[1:]
         if cursor.position and cursor.tokens[cursor.position - 1].value in ("sqrt", "cbrt"):
-            return atoms.atom(cursor)  # \sqrt12 in the wild means the root of 12
+            return atoms.atom(cursor)  # in practice, \sqrt12 means the root of 12
         cursor.tokens[cursor.position] = Token("number", rest, False, _integer(rest))
         return _integer(digit)
     if token.kind == "-":
@@ -86,7 +86,7 @@ def _argument(cursor: Cursor) -> Node:
 
 
 def _applied(cursor: Cursor, name: str) -> Node:
-    """`\\sin^2 x`, `\\sin^{-1} x` (the inverse), `\\log_2 8`."""
+    """Parses `\\sin^2 x`, `\\sin^{-1} x` (the inverse) and `\\log_2 8`."""
     exponent = base = None
     while cursor.peek().kind in ("^", "_"):
         if cursor.accept("^"):
@@ -101,7 +101,7 @@ def _applied(cursor: Cursor, name: str) -> Node:
 
 
 def _arguments(cursor: Cursor, base: Node | None) -> tuple[Node, ...]:
-    """In brackets, or the product that follows (`\\sin 2x`), up to the next function."""
+    """Parses arguments in brackets, or the product that follows (`\\sin 2x`), up to the next function."""
     if cursor.peek().kind in ("open", "{") and cursor.peek().value in ("(", "[", "{"):
         node = atoms.atom(cursor)
         items = node.items if isinstance(node, Sequence) else (node,)
@@ -113,7 +113,7 @@ def _arguments(cursor: Cursor, base: Node | None) -> tuple[Node, ...]:
 
 
 def _bare_argument(cursor: Cursor) -> Node:
-    """The product behind a function's name: `2x` in `\\sin 2x \\cos y`, `pi/4` in `sin pi/4`."""
+    """Parses the product after a function's name: `2x` in `\\sin 2x \\cos y`, `pi/4` in `sin pi/4`."""
     factors = [expressions.signed_factor(cursor)]
     while expressions.starts_factor(cursor) and cursor.peek().kind not in ("open", "bar"):
         if cursor.peek().kind == "function" and cursor.peek().value not in ("frac", "sqrt"):

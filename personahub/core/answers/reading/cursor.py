@@ -1,26 +1,26 @@
-"""A position in a list of tokens, and what the grammar has to remember while it moves."""
+"""A position in a list of tokens, and the state of the grammar while it moves."""
 
 from __future__ import annotations
 
 from personahub.core.answers.reading.tokens import Token, Unreadable
 
-MAX_LEVELS = 30  # of brackets, groups, functions and signs within each other
+MAX_LEVELS = 30  # deepest nesting of brackets, groups, functions and signs
 _QUANTIFIERS = {r"\forall", r"\exists", r"\nexists"}
 END = Token("end_of_text", "", False)
 
 
 class Cursor:
-    """Tokens, read from left to right."""
+    """A list of tokens read from left to right."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self.tokens = tokens
         self.position = 0
-        self.bars = 0  # open |absolute value| bars, which look the same at both ends
+        self.bars = 0  # number of open |absolute value| bars, which look the same at both ends
         self.in_set = 0
-        self.french = 0  # inside of ]a, b[
+        self.french = 0  # inside ]a, b[
         self.depth = 0
         symbols = {token.value for token in tokens if token.kind == "symbol"}
-        values = {name for name in symbols if name.startswith("\\")}  # commands that have no meaning to us
+        values = {name for name in symbols if name.startswith("\\")}  # commands without a known meaning
         self.ordered = bool(values)
         self.quantified = not values.isdisjoint(_QUANTIFIERS)
         self.formula = self.quantified or r"\neg" in values or any(token.kind in ("land", "lor") for token in tokens)
@@ -35,7 +35,7 @@ class Cursor:
         return token
 
     def deeper(self) -> None:
-        """Called where the grammar recurses; whoever calls it takes the level back."""
+        """Enters one more level of recursion; the caller restores the level."""
         self.depth += 1
         if self.depth > MAX_LEVELS:
             raise Unreadable("nested too deeply")

@@ -1,4 +1,4 @@
-"""Grammar, from lists of answers down to terms: relations, sets, ratios, sums, products, units."""
+"""Grammar from lists of answers down to terms: relations, sets, ratios, sums, products, units."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from personahub.core.answers.reading.tokens import Unreadable
 from personahub.core.answers.reading.units import dimension
 
 _CLAUSE_WORDS = {"is", "are", "was", "because", "since", "so", "where", "when", "if", "which", "by", "it", "we"}
-_SIGNS = ("percent", "degree")  # units that belong to the value right before them
+_SIGNS = ("percent", "degree")  # units attached to the value right before them
 VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin", "bar over"}
 _LIST_ENDS = ("close", "}", "&", "row", "end")
 
 
 def listing(cursor: Cursor) -> Node:
-    """Members separated by commas, semicolons, `and` or `or`; one member is itself."""
+    """Parses members separated by commas, semicolons, `and` or `or`; a single member is returned as is."""
     member = logic.formula if cursor.formula else comparison
     items = [member(cursor)]
     disjunction = False
@@ -51,9 +51,9 @@ def listing(cursor: Cursor) -> Node:
 
 
 def comparison(cursor: Cursor, stop: tuple[str, ...] = ()) -> Node:
-    """A chain of equations or inequalities; a side may be missing in front (`>= 5`), a modulus stand behind.
+    """Parses a chain of equations or inequalities. The first side may be missing (`>= 5`), and a modulus may follow.
 
-    Operators in `stop` end it.
+    Operators in `stop` end the chain.
     """
     sides: list[Node] = [Symbol("") if cursor.peek().kind == "relation" else _set_expression(cursor)]
     operators: list[str] = []
@@ -71,7 +71,7 @@ def _at_modulus(cursor: Cursor) -> bool:
 
 
 def _congruence(cursor: Cursor, sides: list[Node], operators: list[str]) -> Node:
-    """`x \\equiv 3 \\pmod{7}` and `n = 3 (mod 7)` as a call of (what is congruent, residue, modulus)."""
+    """Parses `x \\equiv 3 \\pmod{7}` and `n = 3 (mod 7)` as a call of (expression, residue, modulus)."""
     if not operators or set(operators) - {"equiv", "="}:
         raise Unreadable("modulus")
     bracket = cursor.accept("open")
@@ -105,10 +105,10 @@ def _ratio(cursor: Cursor) -> Node:
 
 
 def addition(cursor: Cursor) -> Node:
-    """Terms with signs between them; measures may just follow each other (2 hours 30 minutes)."""
+    """Parses terms joined by signs; quantities may follow each other directly (2 hours 30 minutes)."""
     terms = [_signed_term(cursor)]
     if isinstance(terms[0], NamedSet):
-        return terms[0]  # a minus behind it takes members away
+        return terms[0]  # a minus after a set removes members
     while cursor.peek().kind in ("+", "-", "+-", "-+") or (cursor.peek().kind == "number" and _is_measure(terms[-1])):
         terms.append(_signed_term(cursor))
     if len(terms) == 1:
@@ -126,7 +126,7 @@ def _signed_term(cursor: Cursor) -> Node:
     if kind not in ("+", "-", "+-", "-+"):
         return term(cursor)
     cursor.take()
-    if kind == "+" and cursor.accept("-"):  # `+ -`, and the ASCII spelling `+-` of plus or minus
+    if kind == "+" and cursor.accept("-"):  # `+ -`, and `+-` as ASCII for plus-minus
         return PlusMinus(term(cursor)) if cursor.position == 2 else negative(_signed_or_term(cursor))
     if kind == "+" and cursor.peek().kind == "/" and cursor.peek(1).kind == "-":
         cursor.position += 2
@@ -144,7 +144,7 @@ def _signed_or_term(cursor: Cursor) -> Node:
 
 
 def term(cursor: Cursor) -> Node:
-    """Factors multiplied or divided, with or without a sign for it, and the unit behind them."""
+    """Parses factors multiplied or divided, explicitly or by juxtaposition, and the unit after them."""
     factors: list[Node] = [powers.power(cursor)]
     while True:
         kind = cursor.peek().kind
@@ -169,7 +169,7 @@ def term(cursor: Cursor) -> Node:
 
 
 def multiply(cursor: Cursor, factors: list[Node]) -> None:
-    """Juxtaposition: a product, except `3 1/2` and `3\\frac{1}{2}`, which are sums."""
+    """Combines juxtaposed factors: a product, except `3 1/2` and `3\\frac{1}{2}`, which are sums."""
     previous = factors[-1]
     start = cursor.position
     if isinstance(previous, Words) and (cursor.peek().kind != "open" or cursor.peek().spaced):
@@ -181,7 +181,7 @@ def multiply(cursor: Cursor, factors: list[Node]) -> None:
     applied = isinstance(previous, Symbol) and cursor.peek().value == "(" and not cursor.peek().spaced
     following = powers.power(cursor)
     if applied and isinstance(previous, Symbol) and isinstance(following, Number):
-        factors[-1] = Symbol(f"{previous.name}({following.value})")  # f(2) is a value of f, not twice f
+        factors[-1] = Symbol(f"{previous.name}({following.value})")  # f(2) is a value of f, not 2f
         return
     if applied and previous == Symbol("C") and _two_numbers(following):
         factors[-1] = Call("binomial", following.items)  # C(10, 3)
@@ -210,7 +210,7 @@ def _product(factors: list[Node]) -> Node:
 
 
 def _slashed(cursor: Cursor, numerator: Number) -> Fraction | None:
-    """The `/2` of `3 1/2`."""
+    """Parses the `/2` of `3 1/2`."""
     denominator = cursor.peek(1).number
     if cursor.peek().kind != "/" or denominator is None or numerator.places or denominator.places:
         return None
@@ -221,7 +221,7 @@ def _slashed(cursor: Cursor, numerator: Number) -> Fraction | None:
 
 
 def signed_factor(cursor: Cursor) -> Node:
-    """A factor that may have signs of its own: `2 * -3`."""
+    """Parses a factor that may have its own sign: `2 * -3`."""
     sign = 1
     while cursor.peek().kind in ("+", "-"):
         sign *= -1 if cursor.take().kind == "-" else 1
@@ -230,7 +230,7 @@ def signed_factor(cursor: Cursor) -> Node:
 
 
 def starts_factor(cursor: Cursor) -> bool:
-    """Whether the next token begins a factor, so that juxtaposition means multiplication."""
+    """Whether the next token starts a factor, so that juxtaposition means multiplication."""
     token = cursor.peek()
     if token.kind == "bar":
         return cursor.bars == 0 and cursor.in_set == 0
@@ -267,7 +267,7 @@ def _unit_goes_on(cursor: Cursor) -> bool:
 
 
 def _lift_unit(factors: list[Node]) -> Node:
-    """`270/7 degrees` is a quantity, not a product of one: a sign behind the last factor belongs to them all."""
+    """Lifts a unit after the last factor to the whole product: `270/7 degrees` is a quantity."""
     if len(factors) == 1:
         return factors[0]
     last = factors[-1]
@@ -296,7 +296,7 @@ def _is_integer(number: Number) -> bool:
 
 
 def _proper_fraction(node: Node) -> Fraction | None:
-    """The value of `\\frac{1}{2}` with bare integers, for mixed numbers."""
+    """Returns the value of `\\frac{1}{2}` with plain integers, for mixed numbers."""
     if not (isinstance(node, Product) and len(node.factors) == 2):
         return None
     top, bottom = node.factors

@@ -1,7 +1,7 @@
 """A recursive-descent parser from tokens to nodes, for LaTeX and plain notation alike.
 
-The levels are `expressions`, `powers`, `atoms` and `calls`. Nothing is evaluated and no other parser is
-called; the work is linear in the tokens, and what nests deeper than `cursor.MAX_LEVELS` is refused.
+The levels are `expressions`, `powers`, `atoms` and `calls`. The parser evaluates nothing and calls no other
+parser. It runs in time linear in the tokens and rejects nesting deeper than `cursor.MAX_LEVELS`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from personahub.core.answers.reading.tokens import Unreadable, tokenise
 
 
 def parse(text: str, grouped: bool = True) -> Node:
-    """The node that a normalised answer stands for.
+    """Parses a normalised answer into a node.
 
     Args:
         text: the answer, normalised.
         grouped: whether `1,234` is one number.
 
     Raises:
-        Unreadable: it is not mathematics in any form we know.
+        Unreadable: the text is not mathematics in a known notation.
     """
     cursor = Cursor(tokenise(text, grouped))
     node = listing(cursor)

@@ -1,7 +1,7 @@
-"""Grammar of what does not commute: formulas of logic, and operators that we know no meaning for.
+"""Grammar of operators that do not commute: formulas of logic, and operators without a known meaning.
 
-They are read by their binding strength, loosest first: equivalence, implication, or, and, not. Nothing is
-worked out with them: two formulas are the same when they are written the same, up to the order of `and` and `or`.
+The operators from loosest to tightest are equivalence, implication, or, and, not. Formulas are not
+evaluated: two formulas are equal if they are written the same, up to the order of `and` and `or`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from personahub.core.answers.reading import expressions
 from personahub.core.answers.reading.cursor import Cursor
 from personahub.core.answers.reading.nodes import Call, Node, Power, Relation, Sequence, Symbol
 
-DERIVES = ("=>", "<=>", "to", "if")  # connectives that are tokens of relations elsewhere
+DERIVES = ("=>", "<=>", "to", "if")  # connectives that the tokenizer treats as relations
 
 
 def formula(cursor: Cursor) -> Node:
-    """`p \\land q \\implies r`; what joins equations and inequalities only is the list of them."""
+    """Parses `p \\land q \\implies r`; a formula that only joins equations and inequalities becomes their list."""
     left = _implication(cursor)
     while cursor.accept("relation", "<=>"):
         left = Relation((left, _implication(cursor)), ("<=>",))
@@ -45,7 +45,7 @@ def _junction(cursor: Cursor, kind: str) -> Node:
 
 
 def in_order(factors: tuple[Node, ...]) -> Node | None:
-    """Factors beside an operator without a meaning (`f \\circ g`, `\\forall x \\exists y`), whose order counts."""
+    """Parses factors around an operator without a known meaning (`f \\circ g`, `\\forall x \\exists y`), in order."""
     return Call("written", factors) if len(factors) > 1 and any(map(_is_operator, factors)) else None
 
 

@@ -1,4 +1,4 @@
-"""The shapes an answer can have, as the parser sees them: plain frozen data, and the two ways to go through it."""
+"""The nodes of a parsed answer: frozen dataclasses, and two functions that traverse them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """An exact rational; `places` is the count of decimals it was written with (None: an integer or exact form).
+    """An exact rational. `places` is the number of decimals as written (None: an integer or an exact form).
 
-    `digits` keeps the digits as written, for numerals whose base is given or missing.
+    `digits` keeps the digits as written, for numerals with or without a base.
     """
 
     value: Fraction
@@ -55,7 +55,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A named function of its arguments; `log` with two arguments is (value, base)."""
+    """A named function with its arguments; `log` with two arguments is (value, base)."""
 
     name: str
     arguments: tuple[Node, ...]
@@ -63,7 +63,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class PlusMinus:
-    """Both signs of a term; `lower` is True for \\mp, whose upper sign is minus."""
+    """A term with a plus-minus sign; `lower` is True for \\mp, whose upper sign is minus."""
 
     term: Node
     lower: bool = False
@@ -71,7 +71,7 @@ class PlusMinus:
 
 @dataclass(frozen=True, slots=True)
 class Based:
-    """A numeral in a base other than ten: digits as written, upper case."""
+    """A numeral in a base other than ten; digits as written, in upper case."""
 
     digits: str
     base: int
@@ -79,7 +79,7 @@ class Based:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A value with the words behind it (or a currency sign before it)."""
+    """A value with the words after it (or a currency sign before it)."""
 
     value: Node
     unit: str
@@ -87,9 +87,9 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Comma-separated members: a bare list, or with round, square or curly brackets around them.
+    """Comma-separated members: a bare list, or a list in round, square or curly brackets.
 
-    `disjunction` says that the members of a bare list were joined by `or`.
+    `disjunction` is True if the members of a bare list were joined by `or`.
     """
 
     kind: Literal["list", "tuple", "bracket", "set"]
@@ -147,7 +147,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """An answer in words, or one that is no mathematics to us."""
+    """An answer in words, or text that is not mathematics in a known notation."""
 
     text: str
 
@@ -159,7 +159,7 @@ Node = (
 
 
 def walk(node: Any) -> Iterator[Node]:
-    """A node (or a tuple of them) and everything below it, in no particular order."""
+    """Yields a node (or a tuple of nodes) and all its descendants, in no particular order."""
     waiting = [node]
     while waiting:
         here = waiting.pop()
@@ -171,7 +171,7 @@ def walk(node: Any) -> Iterator[Node]:
 
 
 def rebuilt(node: Any, change: Callable[[Node], Node | None]) -> Any:
-    """The node with `change` applied from the top down; where it gives a node, that one is not entered."""
+    """Applies `change` from the top down; a node that `change` replaces is not traversed further."""
     if isinstance(node, tuple):
         return tuple(rebuilt(item, change) for item in node)
     if type(node) not in _BELOW:
@@ -183,7 +183,7 @@ def rebuilt(node: Any, change: Callable[[Node], Node | None]) -> Any:
     return replace(node, **{field: rebuilt(getattr(node, field), change) for field in below}) if below else node
 
 
-# The fields of each shape that hold nodes or tuples of nodes.
+# The fields of each node type that hold nodes or tuples of nodes.
 _BELOW: dict[type, tuple[str, ...]] = {
     Number: (), Symbol: (), Constant: (), Based: (), NamedSet: (), Clock: (), Words: (), Sum: ("terms",),
     Product: ("factors",), Power: ("base", "exponent"), Root: ("radicand", "degree"), Call: ("arguments",),
@@ -193,7 +193,7 @@ _BELOW: dict[type, tuple[str, ...]] = {
 
 
 def negative(node: Node) -> Node:
-    """Minus `node`, folded into a number."""
+    """Returns the negative of `node`, folded into a number."""
     if isinstance(node, Number):
         return Number(-node.value, node.places, node.significant, _negated(node.digits))
     if isinstance(node, Quantity):

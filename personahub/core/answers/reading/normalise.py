@@ -115,7 +115,7 @@ _WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "*
 
 
 def normalise(text: str) -> str:
-    """`text` in one spelling of LaTeX: no layout, no math delimiters, no unicode operators."""
+    """Rewrites `text` in one spelling of LaTeX without layout, math delimiters or Unicode operators."""
     text = _from_unicode(text)
     text = _ESCAPED.sub(r"\\", text) if "\\\\" in text else text
     text = _strip_delimiters(text.strip())
@@ -152,13 +152,13 @@ def _from_unicode(text: str) -> str:
 
 
 def _binomial(match: re.Match[str]) -> str:
-    """`{}_8C_3` and `C_8^3` as a binomial; `C_1^2` is the square of a constant."""
+    """Rewrites `{}_8C_3` and `C_8^3` as a binomial; `C_1^2` is the square of a constant."""
     top, bottom = [group for group in match.groups() if group is not None]
     return rf"\binom{{{top}}}{{{bottom}}}" if int(top[:9]) >= int(bottom[:9]) else match.group()
 
 
 def _runs(text: str, table: dict[str, str], mark: str) -> str:
-    """Replace each run of raised (or lowered) characters by one `^{...}` (or `_{...}`)."""
+    """Replaces each run of superscript (or subscript) characters by one `^{...}` (or `_{...}`)."""
     if not any(character in table for character in text):
         return text
     pattern = re.compile("[" + "".join(map(re.escape, table)) + "]+")
@@ -173,7 +173,7 @@ def _root(match: re.Match[str]) -> str:
 
 
 def _strip_delimiters(text: str) -> str:
-    """Take off `$...$`, `\\(...\\)`, `**...**`; a `$` that pairs with nothing is money."""
+    """Removes `$...$`, `\\(...\\)` and `**...**`; an unpaired `$` is a currency sign."""
     for left, right in _WRAPPERS:
         if text.startswith(left) and text.endswith(right) and len(text) > len(left) + len(right):
             inner = text[len(left) : -len(right)]
@@ -190,9 +190,9 @@ def _strip_delimiters(text: str) -> str:
 
 def _plain_latex(text: str) -> str:
     text = text.replace("{:}", ":")
-    text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)  # the decimal comma, set without a space
+    text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)  # a decimal comma, written without a space
     text = _GROUPED.sub(lambda m: m.group(1) + re.sub(r"\D", "", m.group(2)), text)
-    text = re.sub(r"\\\\(?:\[[^\]]*\])?", r"\\cr ", text)  # so that no later rule takes its second half for a space
+    text = re.sub(r"\\\\(?:\[[^\]]*\])?", r"\\cr ", text)  # so that no later rule mistakes its second half for a space
     text = _DROPPED_GROUPS.sub(" ", text)
     if "array" in text and r"\left" in text:
         text = _BRACED_ARRAY.sub(r"\\begin{cases}\1\\end{cases}", text)
@@ -236,13 +236,13 @@ def _rename(text: str) -> str:
 
 
 def _operator(body: str) -> str:
-    """`\\operatorname{lcm}` is a function, `\\operatorname{cm}` a unit."""
+    """Reads `\\operatorname{lcm}` as a function and `\\operatorname{cm}` as a unit."""
     name = body.strip()
     return rf"\text{{{name}}}" if is_unit(name) and name != "min" else f"\\{name} "
 
 
 def _font(body: str) -> str:
-    """`\\mathrm{cm}` is words, `\\mathrm{e}` and `\\mathbf{v}` are the letter itself."""
+    """Reads `\\mathrm{cm}` as words, and `\\mathrm{e}` and `\\mathbf{v}` as the letter itself."""
     inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
     if _FONT_WORDS.fullmatch(inner):
         return r"\text{" + inner + "}"
@@ -250,7 +250,7 @@ def _font(body: str) -> str:
 
 
 def _unwrap(text: str, command: str, change: Callable[[str], str]) -> str:
-    """Replace every `\\command{body}` by `change(body)`, innermost last; unbalanced ones stay as they are."""
+    """Replaces every `\\command{body}` by `change(body)`, innermost last; unbalanced ones stay unchanged."""
     opening = re.compile(rf"\\{command}(?![a-zA-Z])\s*\{{")
     position = 0
     while (match := opening.search(text, position)) is not None:
@@ -263,7 +263,7 @@ def _unwrap(text: str, command: str, change: Callable[[str], str]) -> str:
 
 
 def closing_brace(text: str, opening: int) -> int | None:
-    """Index of the `}` that closes the `{` at `opening`, or None; `\\{` and `\\}` do not count."""
+    """Returns the index of the `}` that closes the `{` at `opening`, or None; `\\{` and `\\}` do not count."""
     depth = 0
     position = opening
     while position < len(text):
@@ -279,7 +279,7 @@ def closing_brace(text: str, opening: int) -> int | None:
 
 
 def _trim(text: str) -> str:
-    """Take off punctuation that belongs to the sentence around the answer."""
+    """Removes punctuation of the sentence around the answer."""
     previous = None
     while text != previous:
         previous = text
@@ -299,7 +299,7 @@ _COMMAND_SPACE = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])")
 
 
 def key(normal: str) -> str:
-    """A normalised answer without spaces and text commands: equal keys are equal answers. Case is kept.
+    """Returns a normalised answer without spaces and text commands: equal keys are equal answers. Keeps case.
 
     Braces stay, because \\frac{12}{5} is not \\frac{1}{25}; so does a space between digits (3 1/2).
     """

@@ -1,4 +1,4 @@
-"""Grammar, between factors and atoms: powers, subscripts, and the signs behind a value."""
+"""Grammar between factors and atoms: powers, subscripts, and signs after a value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BASE_WORDS = {
 
 
 def power(cursor: Cursor) -> Node:
-    """A factor: an atom with its powers, primes, subscripts, factorials, percent and degree signs."""
+    """Parses a factor: an atom with its powers, primes, subscripts, factorials, percent and degree signs."""
     cursor.deeper()
     node = _raised(cursor)
     cursor.depth -= 1
@@ -45,7 +45,7 @@ def _raised(cursor: Cursor) -> Node:
 
 
 def exponent(cursor: Cursor) -> Node:
-    """What follows `^`: a group, or one signed atom."""
+    """Parses what follows `^`: a group or one signed atom."""
     if cursor.peek().kind == "{":
         return atoms.group(cursor)
     if cursor.accept("*"):
@@ -82,7 +82,7 @@ def _postfix(cursor: Cursor, node: Node) -> Node:
 
 
 def _minutes(cursor: Cursor, degrees: Node) -> Node:
-    """Degrees with the arc minutes and seconds behind them: 22 degrees 30' are 22.5 degrees."""
+    """Adds arc minutes and seconds to degrees: 22 degrees 30' is 22.5 degrees."""
     if not isinstance(degrees, Number):
         return Quantity(degrees, "degree")
     value, part = degrees.value, 1
@@ -109,7 +109,7 @@ def _subscript(cursor: Cursor, node: Node) -> Node:
 
 
 def raw_group(cursor: Cursor) -> str:
-    """The text of `{...}` or of one token, for subscripts."""
+    """Returns the text of `{...}` or of one token, for subscripts."""
     if not cursor.accept("{"):
         return cursor.take().value
     parts: list[str] = []
@@ -125,7 +125,7 @@ def raw_group(cursor: Cursor) -> str:
 
 
 def base_of(text: str) -> int:
-    """The base that a numeral's subscript names: `5`, `(5)`, `five`, `base 5`."""
+    """Returns the base in a numeral's subscript: `5`, `(5)`, `five` or `base 5`."""
     word = text.strip("()").lower().removeprefix("base").strip()
     base = _BASE_WORDS.get(word) or (int(word) if word.isdigit() and len(word) <= 3 else 0)
     if not 2 <= base <= 36:

@@ -1,4 +1,4 @@
-"""From a normalised answer to tokens: numbers with their decimals, words told apart from products of letters."""
+"""Splits a normalised answer into tokens; tells words from products of letters."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ _SMALL_WORDS = {
     "no",
     "at",
 }
-_ARTICLES = {"the", "for", "are", "has", "was", "its", "any", "all"}  # words of three letters, no products
+_ARTICLES = {"the", "for", "are", "has", "was", "its", "any", "all"}  # three-letter words that are not products
 _SEPARATING_WORDS = {"and", "or"}
 _ENDS_VALUE = ("number", "close", "}", "symbol", "constant")
 
@@ -121,7 +121,7 @@ _TOKEN = re.compile(
 
 
 class Token(NamedTuple):
-    """`kind` names the class the grammar switches on; `spaced` says that white space came before."""
+    """One token. `kind` is its class in the grammar; `spaced` says whether white space precedes it."""
 
     kind: str
     value: str
@@ -130,11 +130,11 @@ class Token(NamedTuple):
 
 
 class Unreadable(Exception):
-    """The text is not mathematics in any form we know."""
+    """Raised when the text is not mathematics in a known notation."""
 
 
 def tokenise(text: str, grouped: bool = True) -> list[Token]:
-    """Tokens of a normalised answer; `grouped` reads `1,234` as one number, otherwise as two."""
+    """Returns the tokens of a normalised answer. With `grouped`, `1,234` is one number, otherwise two."""
     tokens: list[Token] = []
     spaced = False
     for match in _TOKEN.finditer(text):
@@ -209,7 +209,7 @@ def _number(value: str, spaced: bool, grouped: bool) -> list[Token]:
 
 
 def _repeating(value: str) -> Number:
-    """`0.1\\overline{6}`, `0.\\dot{1}4\\dot{2}`, `0.(3)` and `0.333...` as exact fractions."""
+    """Reads `0.1\\overline{6}`, `0.\\dot{1}4\\dot{2}`, `0.(3)` and `0.333...` as exact fractions."""
     whole, _, tail = value.partition(".")
     if value.rstrip(" .").endswith("dots") or value.endswith("..."):
         digits = re.sub(r"\D", "", tail)
@@ -222,7 +222,7 @@ def _repeating(value: str) -> Number:
 
 
 def _ellipsis(whole: str, digits: str) -> Number:
-    """`0.1666...`: the shortest tail that is written at least twice (three times when it is one digit) repeats."""
+    """Finds the repeating part of `0.1666...`: the shortest tail written twice (a single digit, three times)."""
     for period in range(1, len(digits) // 2 + 1):
         cycle = digits[-period:]
         if digits.endswith(cycle * (3 if period == 1 else 2)):
@@ -263,21 +263,21 @@ def _command(name: str, spaced: bool, before: list[Token]) -> list[Token]:
     if name == "cent":
         return [Token("word", "cents", spaced)]
     if name in _IGNORED or (name == "triangle" and not (before and before[-1].kind in _ENDS_VALUE)):
-        return []  # in front of a value it says what that is; between two sets it is their difference
+        return []  # before a value it is a label; between two sets it is their difference
     if name == "e":
         return [Token("constant", "e", spaced)]
     if name in _UNREAD or len(name) > 12:
         raise Unreadable(name)
-    for size in (1, 2):  # `\tanx`, `\pir`: a space was lost
+    for size in (1, 2):  # `\tanx`, `\pir`: a space is missing
         if name[:-size] in FUNCTIONS or name[:-size] in _RUN_TOGETHER:
             return _command(name[:-size], spaced, before) + _letters(name[-size:], False)
     return [Token("symbol", "\\" + name, spaced)]
 
 
 def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
-    """The inside of `\\text{...}`: words are words here, single letters and numbers keep their meaning.
+    """Tokenizes the inside of `\\text{...}`: words stay words, single letters and numbers keep their meaning.
 
-    The letters of a unit behind a value (`5\\text{ m/s}`) are words too.
+    The letters of a unit after a value (`5\\text{ m/s}`) are words too.
     """
     measure = bool(before) and before[-1].kind in _ENDS_VALUE and dimension(body) is not None
     tokens: list[Token] = []
@@ -302,7 +302,7 @@ def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 
 def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
-    """Letters outside `\\text`: a function, a constant, a separator, a word, or a product of variables."""
+    """Tokenizes letters outside `\\text`: a function, constant, separator, word, or product of variables."""
     if len(word) == 1 and word not in "eEU":
         return [_letter(word, spaced)]
     lower = word.lower()
@@ -360,7 +360,7 @@ def _letter(letter: str, spaced: bool) -> Token:
 
 
 def _letters(word: str, spaced: bool) -> list[Token]:
-    """`sinx` is sin x, `pir` is pi r, `xy` is x y."""
+    """Splits a run of letters: `sinx` is sin x, `pir` is pi r, `xy` is x y."""
     for prefix in ("arcsin", "arccos", "arctan", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln"):
         if word.startswith(prefix) and len(word) <= len(prefix) + 2:
             return [Token("function", prefix, spaced), *_letters(word[len(prefix) :], False)]

@@ -1,4 +1,4 @@
-"""Units of answers: which words are one, which are the same, and how many of one make another."""
+"""Units of answers: their names, synonyms and conversion factors."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ _AMBIGUOUS = {"m", "s", "g", "h", "l", "j", "w", "n", "v"}  # variables as often
 
 
 def is_unit(word: str) -> bool:
-    """Whether a word of two letters or more names a unit (single letters are variables)."""
+    """Whether a word of at least two letters names a unit (single letters are variables)."""
     return len(word) > 1 and (_singular(word.lower()) in _BASE or word.lower() in _POWERS)
 
 
 def is_unit_letter(letter: str) -> bool:
-    """Whether a single letter behind a number may be a unit (5 m)."""
+    """Whether a single letter after a number may be a unit (5 m)."""
     return letter.lower() in _AMBIGUOUS
 
 
@@ -88,7 +88,7 @@ def _singular(word: str) -> str:
 
 @lru_cache(maxsize=4096)
 def dimension(unit: str) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
-    """`km/h` -> ((("length", 1), ("time", -1)), 5/18); None when a word in it is no unit."""
+    """Maps `km/h` to ((("length", 1), ("time", -1)), 5/18); None if a word in it is not a unit."""
     parts = _parts(unit)
     if not parts:
         return None
@@ -101,7 +101,7 @@ def dimension(unit: str) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
 
 
 def _parts(unit: str) -> list[tuple[str, Fraction, int]] | None:
-    """The unit words of `square feet per hour` with their dimension, size and power."""
+    """Returns the unit words of `square feet per hour` with their dimension, size and power."""
     parts: list[tuple[str, Fraction, int]] = []
     sign = pending = 1
     for token in re.findall(r"[a-z]+|\^?-?\d+|/", unit.lower().replace(".", "")):
@@ -110,7 +110,7 @@ def _parts(unit: str) -> list[tuple[str, Fraction, int]] | None:
             sign, pending = -1, 1
         elif token in _POWERS and token not in ("squared", "cubed"):
             pending = exponent
-        elif exponent:  # behind the word it belongs to
+        elif exponent:  # after the word it belongs to
             if not parts or abs(exponent) > 4:
                 return None
             name, size, power = parts.pop()
@@ -125,7 +125,7 @@ def _parts(unit: str) -> list[tuple[str, Fraction, int]] | None:
 
 
 def _reduced(powers: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    """Volumes as cubic lengths, speeds as length over time."""
+    """Rewrites volumes as cubic lengths and speeds as length over time."""
     if "volume" in powers:
         powers["length"] = powers.get("length", 0) + 3 * powers.pop("volume")
     if powers.get("speed") == 1:

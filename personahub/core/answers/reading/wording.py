@@ -1,4 +1,4 @@
-"""Answers in words: choice letters, times of day, names, number words, and ways to say "none"."""
+"""Answers in words: choice letters, times of day, dates, names, number words, and synonyms of "none"."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from fractions import Fraction
 
 from personahub.core.answers.reading.nodes import Clock
 
-_ARTICLES = {"the", "a", "an", "and", "is", "are", "of", "on", "at", "it"}  # what a list or a name may have or lack
+_ARTICLES = {
+    "the",
+    "a",
+    "an",
+    "and",
+    "is",
+    "are",
+    "of",
+    "on",
+    "at",
+    "it",
+}  # words that a list or a name may have or lack
 _ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
@@ -54,13 +65,13 @@ _LETTERED = re.compile(r"^\W*\(?([A-J])(?:\)\s*[.:]?|[.:])(?:\s+|(?=[$\\]))(?![+
 
 
 def plain_words(text: str) -> str:
-    """The letters and digits of a text answer, with LaTeX's text commands off."""
+    """Returns the letters and digits of a text answer without LaTeX text commands."""
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}", r" \1 ", text)
     return re.sub(r"[^\w+\-/.,:%<>=^*|!]+", " ", re.sub(r"\\[,;:! ]|[{}$\\]", " ", text)).strip(" .,:")
 
 
 def words_key(text: str, ignore_case: bool) -> str:
-    """A text answer without punctuation and articles; ways to say the same have one key."""
+    """Returns a text answer without punctuation and articles; synonyms share one key."""
     text = plain_words(text)
     if ignore_case:
         text = text.lower()
@@ -70,7 +81,7 @@ def words_key(text: str, ignore_case: bool) -> str:
 
 
 def choice_letter(text: str) -> tuple[str, str] | None:
-    """`(C)`, `C.` and `C) 12` as the letter and what follows it; None when the answer is no choice."""
+    """Reads `(C)`, `C.` and `C) 12` as the letter and the text after it; None if the answer is not a choice."""
     plain = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r" \1 ", text).strip()
     match = _LETTER.match(plain)
     if match:
@@ -81,7 +92,7 @@ def choice_letter(text: str) -> tuple[str, str] | None:
 
 
 def clock(text: str) -> Clock | None:
-    """A time of day, or None. `12:30` alone is one; whether it is a ratio is for the other side to say."""
+    """Reads a time of day, or returns None. `12:30` alone may be a time or a ratio; the other side decides."""
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)
     match = _CLOCK.match(re.sub(r"\s+", " ", plain).strip())
     if match is None or (match["minute"] is None and match["meridiem"] is None):
@@ -95,7 +106,7 @@ def clock(text: str) -> Clock | None:
 
 
 def date(text: str) -> tuple[int, int, int] | None:
-    """`March 14, 2021` and `14 March 2021` as (2021, 3, 14), the year 0 where none is said; None for anything else."""
+    """Reads `March 14, 2021` and `14 March 2021` as (2021, 3, 14), with year 0 if missing; else None."""
     if len(text) > 60 or not _DATED.search(text):
         return None
     plain = re.sub(r"\s+", " ", re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)).strip()
@@ -111,7 +122,7 @@ def date(text: str) -> tuple[int, int, int] | None:
 
 
 def same_time(a: Clock, b: Clock) -> bool:
-    """The same time of day; where one side does not say am or pm, either reading will do."""
+    """Whether two times of day are equal; if one side lacks am or pm, either reading counts."""
     if a.meridiem and b.meridiem and a.meridiem != b.meridiem:
         return False
     return bool(_minutes(a) & _minutes(b))
@@ -126,7 +137,7 @@ def _minutes(time: Clock) -> set[int]:
 
 
 def number_word(text: str) -> Fraction | None:
-    """`twenty-one` as 21; None for anything that is not a number in English words, of up to five."""
+    """Reads `twenty-one` as 21; None for anything but a number of up to five English words."""
     words = re.sub(r"[\s\-]+", " ", re.sub(r"\\text|[{}]", " ", text.lower())).replace(" and ", " ").strip().split()
     if words in (["half"], ["a", "half"]):
         return Fraction(1, 2)
