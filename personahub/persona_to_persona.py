@@ -43,10 +43,10 @@ from personahub.core.identity import content_id, derive_seed, digest
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from personahub.core.texts.replies import escape_tags
 from personahub.personas.labelled_replies import labelled_lines, normalise, require_distinct
 from personahub.personas.profiles import Form, PersonaReplies, Profile, parse_profiles, reply_schema
 from personahub.prompts import PROMPTS
-from personahub.text_to_persona import protect
 
 VERSION = "3"
 INPUTS = ("personas",)
@@ -212,7 +212,7 @@ def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]
         schema = reply_schema("related", config.breadth, relation=True, max_chars=config.max_chars)
 
     def of_persona(row: Row) -> list[Request]:
-        messages = template.render(persona=protect(row["persona"], "persona"), count=config.breadth)
+        messages = template.render(persona=escape_tags(row["persona"], "persona"), count=config.breadth)
         seed = derive_seed(config.seed, row["id"])
         return [Request(messages, config.sampling, seed, json_schema=schema, engine=config.engine)]
 
@@ -248,7 +248,7 @@ def parse_pairs(completion: Completion, count: int) -> list[Pair]:
             raise Rejected("unpaired_line", f"labelled line {index + 1} is a {line.label}")
     if len(lines) % 2:
         raise Rejected("unpaired_line", "the last relation has no persona")
-    pairs = [Pair(relation.value, persona.value) for relation, persona in zip(lines[::2], lines[1::2], strict=True)]
+    pairs = [Pair(relation.text, persona.text) for relation, persona in zip(lines[::2], lines[1::2], strict=True)]
     require_distinct([pair.persona for pair in pairs], count)
     return pairs
 

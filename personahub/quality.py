@@ -33,7 +33,7 @@ from personahub.core.forecast import Forecast, Work
 from personahub.core.records import PERSONA
 from personahub.core.stage import Shard, Stage
 from personahub.core.template import load_template
-from personahub.core.texts.replies import declining_words
+from personahub.core.texts.replies import find_refusal
 from personahub.personas.lexicon import LANGUAGES, detect_language, person_word, words
 from personahub.personas.names import introduced_name, mentioned_name
 from personahub.prompts import PROMPTS
@@ -185,7 +185,7 @@ def too_long(persona: str, config: Config) -> str | None:
 
 def refusal(persona: str, _config: Config | None = None) -> str | None:
     """The model declined, apologised or spoke of itself."""
-    return declining_words(persona)
+    return find_refusal(persona)
 
 
 _LABEL = re.compile(

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Annotated, Literal
@@ -34,6 +33,7 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from personahub.core.texts.replies import escape_tags
 from personahub.personas.labelled_replies import labelled_lines, require_distinct
 from personahub.personas.profiles import (
     Demographic,
@@ -153,7 +153,7 @@ def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]
         schema = reply_schema("personas", config.personas_per_text, demographics=True, max_chars=config.max_chars)
 
     def of_document(row: Row) -> list[Request]:
-        text = protect(row["text"], "text")
+        text = escape_tags(row["text"], "text")
         return [
             Request(
                 template.render(text=text, mode=mode, granularity=granularity, count=config.personas_per_text),
@@ -167,11 +167,6 @@ def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]
         ]
 
     return of_document
-
-
-def protect(text: str, tag: str) -> str:
-    """`text` with its own `<tag>` and `</tag>` defused, so that it cannot end the block it is shown in."""
-    return re.sub(rf"<(/?\s*{tag}\s*)>", r"[\1]", text, flags=re.IGNORECASE)
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[Sequence[Profile], str]]:
@@ -197,7 +192,7 @@ def parse_personas(completion: Completion, count: int) -> list[str]:
     for line in lines:
         if line.label != "persona":
             raise Rejected("unexpected_label", line.label)
-    personas = [line.value for line in lines]
+    personas = [line.text for line in lines]
     require_distinct(personas, count)
     return personas
 

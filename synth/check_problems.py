@@ -115,9 +115,7 @@ def parse_verdict(_: Request, completion: Completion) -> str:
     Raises:
         Rejected: `truncated`, `no_prefix` or `unknown_verdict`.
     """
-    if completion.truncated:
-        raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
-    found = _VERDICT.findall(completion.text.rpartition("</think>")[2])
+    found = _VERDICT.findall(completion.whole_text())
     if not found:
         raise Rejected("no_prefix", "the reply has no line that starts with 'Verdict:'")
     verdict = found[-1].lower()

@@ -35,8 +35,8 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import CONVERSATION, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Message, Template, load_template
-from personahub.core.texts.replies import is_refusal
-from synth.contracts.contract import Contract, parse_parts, reply_text
+from personahub.core.texts.replies import find_refusal
+from synth.contracts.contract import Contract, parse_parts
 from synth.prompts import PROMPTS
 
 VERSION = "2"
@@ -188,8 +188,8 @@ def parse_turn(config: Config) -> Callable[[Request, Completion], tuple[str, str
 
     def turn(request: Request, completion: Completion) -> tuple[str, str]:
         if config.kind == "assistant" and request.sample % 2 == 1:
-            text = reply_text(completion)
-            if is_refusal(text):
+            text = completion.whole_text()
+            if find_refusal(text):
                 raise Rejected("refusal")
             if not text:
                 raise Rejected("empty", f"finish_reason {completion.finish_reason}")

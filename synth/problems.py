@@ -34,8 +34,8 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
-from personahub.core.texts.replies import is_refusal
-from synth.contracts.contract import SOLUTION, reply_text, without_markdown
+from personahub.core.texts.replies import find_refusal, labelled_parts
+from synth.contracts.contract import SOLUTION, without_markdown
 from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
 from synth.contracts.validity import MOST_PARTS, count_parts
 from synth.prompts import PROMPTS
@@ -170,7 +170,6 @@ def parse(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
     return reply
 
 
-_LABEL = re.compile(r"^[ \t>#*_]*math\s+problem[ \t*_]*[:：][ \t*_]*", re.IGNORECASE | re.MULTILINE)
 _UNFINISHED = re.compile(r"[\w,]\Z")  # 11 of MATH's 12,500 problems and none of GSM8K's 1,319 test problems end so
 
 
@@ -183,13 +182,13 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
         Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long`, `multi_part`
             (more than two sub-problems) or `unfinished` (it stops in the middle of a sentence).
     """
-    text = reply_text(completion)
-    if is_refusal(text):
+    text = completion.whole_text()
+    if find_refusal(text):
         raise Rejected("refusal")
-    label = _LABEL.search(text)
-    if label is None:
+    parts = labelled_parts(text, ("Math problem",))
+    if not parts:
         raise Rejected("no_prefix", "the reply has no line that starts with 'Math problem:'")
-    problem = without_markdown(text[label.end() :])
+    problem = without_markdown(parts[0].text)
     solution = SOLUTION.search(problem)
     if solution:
         raise Rejected("contains_solution", solution.group().strip())
@@ -197,8 +196,8 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
         raise Rejected("too_short", f"{len(problem)} characters")
     if len(problem) > max_chars:
         raise Rejected("too_long", f"{len(problem)} characters")
-    if (parts := count_parts(problem)) > MOST_PARTS:
-        raise Rejected("multi_part", f"{parts} sub-problems")
+    if (count := count_parts(problem)) > MOST_PARTS:
+        raise Rejected("multi_part", f"{count} sub-problems")
     if _UNFINISHED.search(problem):
         raise Rejected("unfinished", f"ends with {problem[-20:]!r}")
     return problem

@@ -29,8 +29,8 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import TOOL, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
-from personahub.core.texts.replies import is_refusal
-from synth.contracts.contract import fits, reply_text
+from personahub.core.texts.replies import find_refusal
+from synth.contracts.contract import fits
 from synth.prompts import PROMPTS
 from synth.sandbox.programs import Limits, ProgramResult, Sandbox
 from synth.voting.votes import program_of
@@ -85,10 +85,10 @@ def parse_code(_: Request, completion: Completion) -> tuple[str, str]:
     Raises:
         Rejected: `truncated`, `refusal` or `no_code`.
     """
-    reply = reply_text(completion)
+    reply = completion.whole_text()
     code = program_of(reply)
     if code is None:
-        raise Rejected("refusal" if is_refusal(reply) else "no_code", "the reply holds no closed ```python block")
+        raise Rejected("refusal" if find_refusal(reply) else "no_code", "the reply holds no closed ```python block")
     return code, completion.model
 
 

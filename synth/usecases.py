@@ -30,6 +30,7 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import SYNTHETIC, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
+from personahub.core.texts.replies import escape_tags
 from synth.contracts.contract import CONTRACTS, TOOL_FIELDS, TOOL_SCHEMA, Output, parser_of
 from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
 from synth.prompts import PROMPTS
@@ -125,7 +126,7 @@ def read_background(path: str) -> str:
         raise UserError(f"background: {path} cannot be read: {error}") from None
     if not text:
         raise UserError(f"background: {path} is empty")
-    return text.replace("</background>", "[/background]")
+    return escape_tags(text, "background")
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[Output, str]]:

@@ -1,60 +1,47 @@
-"""Replies made of labelled lines, `Persona: ...` and `Relation: ...`: what both expansion stages parse.
+"""Parses replies made of labelled lines, `Persona: ...` and `Relation: ...`, for both expansion stages.
 
-The contract is one value per line. What models add without harm is tolerated: a greeting before
-the first label, numbers or bullets, bold type, quotation marks. Anything after the first label that
-is no labelled line is not, because a description that runs over lines would lose its end.
+The contract is one value per line. Harmless additions are accepted: a greeting before the first label,
+numbers or bullets, bold type, quotation marks. Unlabelled text after the first label is not, because a
+description that runs over several lines would lose its end.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected
-from personahub.core.texts.replies import declining_words
+from personahub.core.texts.replies import Part, find_refusal, labelled_parts
 
-_LINE = re.compile(
-    r"^[>\s]*(?:[-*•]\s+|\d{1,3}[.)]\s+)?[*_]*(?P<label>persona|relation)\s*\d{0,3}[*_]*\s*[:：][*_]*(?P<value>.*)$",
-    re.IGNORECASE,
-)
+_LABELS = ("persona", "relation")
 _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'"}
 
 
-class Line(NamedTuple):
-    """A labelled line; `label` is `persona` or `relation`."""
-
-    label: str
-    value: str
-
-
-def labelled_lines(completion: Completion) -> list[Line]:
-    """All labelled lines of a reply, of which there is at least one.
+def labelled_lines(completion: Completion) -> list[Part]:
+    """The labelled lines of a reply, at least one; each label is `persona` or `relation`.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line` or `empty_line`.
     """
-    if completion.truncated:
-        raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
-    lines: list[Line] = []
-    text = completion.text.rpartition("</think>")[2]
-    for number, content in enumerate(text.strip().splitlines(), 1):
-        match = _LINE.match(content)
-        if match:
-            value = _bare(match["value"])
-            if not value:
-                raise Rejected("empty_line", f"line {number}: {content.strip()}")
-            lines.append(Line(match["label"].lower(), value))
-        elif lines and content.strip():
-            raise Rejected("unlabelled_line", f"line {number}: {content.strip():.100}")
-    if not lines:
-        raise Rejected("refusal" if declining_words(text) else "no_label", f"{text.strip():.100}")
+    text = "\n".join(completion.whole_text().splitlines())
+    parts = labelled_parts(text, _LABELS, repeated=True)
+    if not parts:
+        raise Rejected("refusal" if find_refusal(text) else "no_label", f"{text:.100}")
+    lines = []
+    for number, (label, content) in enumerate(parts, 1):
+        first, _, rest = content.partition("\n")
+        value = _strip_markup(first)
+        if not value:
+            raise Rejected("empty_line", f"labelled line {number}: '{label}:'")
+        if rest.strip():
+            raise Rejected("unlabelled_line", f"after labelled line {number}: {rest.strip():.100}")
+        lines.append(Part(label, value))
     return lines
 
 
-def _bare(value: str) -> str:
-    """Without the bold type or quotation marks around it."""
+def _strip_markup(value: str) -> str:
+    """Removes bold type and quotation marks around a value."""
     value = value.strip().strip("*_").strip()
     if len(value) > 2 and _QUOTES.get(value[0]) == value[-1]:
         value = value[1:-1].strip()
@@ -62,13 +49,13 @@ def _bare(value: str) -> str:
 
 
 def require_distinct(personas: Sequence[str], count: int) -> None:
-    """Check that as many personas came as were asked for, no two alike.
+    """Checks that there are `count` personas and that no two are the same.
 
     Raises:
         Rejected: `wrong_count` or `repeated_persona`.
     """
     if len(personas) != count:
-        raise Rejected("wrong_count", f"{len(personas)} personas where {count} were asked for")
+        raise Rejected("wrong_count", f"{len(personas)} personas instead of {count}")
     seen: set[str] = set()
     for persona in personas:
         key = normalise(persona)
@@ -78,6 +65,6 @@ def require_distinct(personas: Sequence[str], count: int) -> None:
 
 
 def normalise(persona: str) -> str:
-    """Form under which two descriptions are the same: words alone, case folded, without a leading article."""
+    """Form in which two equal descriptions are equal strings: words only, case folded, no leading article."""
     words = re.findall(r"\w+", persona.casefold())
     return " ".join(words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words)

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from personahub.core.config import EngineName, StageConfig
 from personahub.core.engines import Completion, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.texts.replies import declining_words
+from personahub.core.texts.replies import find_refusal
 from personahub.personas.labelled_replies import require_distinct
 
 _MOST_ITEMS = 5  # of expertise and of interests; the prompts ask for one to five
@@ -129,14 +129,12 @@ def parse_profiles(completion: Completion, key: str, count: int, relation: bool 
         Rejected: `truncated`, `refusal`, `not_json`, `wrong_shape`, `empty_field`, `wrong_count` or
             `repeated_persona`.
     """
-    if completion.truncated:
-        raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
-    text = completion.text.rpartition("</think>")[2].strip()
+    text = completion.whole_text()
     fenced = _FENCE.match(text)
     try:
         reply = json.loads(fenced[1] if fenced else text, strict=False)  # models break lines inside of strings
     except (ValueError, RecursionError) as error:
-        raise Rejected("refusal" if declining_words(text[:1000]) else "not_json", f"{error}"[:100]) from None
+        raise Rejected("refusal" if find_refusal(text) else "not_json", f"{error}"[:100]) from None
     people = reply.get(key) if isinstance(reply, dict) else None
     if not isinstance(people, list):
         raise Rejected("wrong_shape", f"no list {key!r} in an object")

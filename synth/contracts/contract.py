@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected
-from personahub.core.texts.replies import is_refusal
+from personahub.core.texts.replies import find_refusal, labelled_parts
 from synth.contracts.validity import MOST_PARTS, count_parts
 
 Language = Literal["latin", "chinese"]
@@ -50,15 +50,12 @@ def parse_parts(completion: Completion, contract: Contract) -> Output:
         Rejected: `truncated`, `refusal`, `no_prefix`, `missing_part`, `empty_part`, `too_short`, `too_long`,
             `wrong_language`, `contains_solution` or `multi_part`.
     """
-    reply = reply_text(completion)
-    found = [(label, _label(label).search(reply)) for label in contract.labels]
-    for number, (label, match) in enumerate(found):
-        if match is None:
-            reason = "missing_part" if number else "refusal" if is_refusal(reply) else "no_prefix"
+    reply = completion.whole_text()
+    fields = {label: without_markdown(text) for label, text in labelled_parts(reply, contract.labels)}
+    for label in contract.labels:
+        if label not in fields:
+            reason = "missing_part" if fields else "refusal" if find_refusal(reply) else "no_prefix"
             raise Rejected(reason, f"no line of the reply starts with '{label}:'")
-    places = sorted((match.start(), match.end(), label) for label, match in found if match is not None)
-    ends = [start for start, _, _ in places[1:]] + [len(reply)]
-    fields = {label: without_markdown(reply[begin:end]) for (_, begin, label), end in zip(places, ends, strict=True)}
     for label in contract.labels:
         if not fields[label]:
             raise Rejected("empty_part", label)
@@ -66,21 +63,6 @@ def parse_parts(completion: Completion, contract: Contract) -> Output:
     sheet = "\n".join(f"{label}: {fields[label]}" for label in contract.labels)
     text = sheet if len(fields) > 1 else fields[contract.labels[0]]
     return Output(text, {_key(label): fields[label] for label in contract.labels})
-
-
-def reply_text(completion: Completion) -> str:
-    """A completion without its thoughts.
-
-    Raises:
-        Rejected: `truncated`.
-    """
-    if completion.truncated:
-        raise Rejected("truncated", f"cut off after {completion.completion_tokens} tokens: raise sampling.max_tokens")
-    return completion.text.rpartition("</think>")[2].strip()
-
-
-def _label(label: str) -> re.Pattern[str]:
-    return re.compile(rf"^[ \t>#*_]*{re.escape(label)}[ \t*_]*[:：][ \t*_]*", re.IGNORECASE | re.MULTILINE)
 
 
 def _key(label: str) -> str:
@@ -206,11 +188,11 @@ def parse_tool(completion: Completion, contract: Contract) -> Output:
     Raises:
         Rejected: `truncated`, `refusal`, `no_json`, `bad_json`, `schema` (with the key) or `too_long`.
     """
-    reply = reply_text(completion)
+    reply = completion.whole_text()
     fenced = _FENCED.search(reply)
     body = fenced[1] if fenced else reply[reply.find("{") : reply.rfind("}") + 1] if "{" in reply else ""
     if not body.strip().startswith("{"):
-        raise Rejected("refusal" if is_refusal(reply) else "no_json", "the reply holds no JSON object")
+        raise Rejected("refusal" if find_refusal(reply) else "no_json", "the reply holds no JSON object")
     if len(body) > contract.max_chars:
         raise Rejected("too_long", f"{len(body)} characters, at most {contract.max_chars} are allowed")
     try:

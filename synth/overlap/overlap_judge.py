@@ -22,13 +22,13 @@ from personahub.core.errors import Rejected
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.template import load_template
+from personahub.core.texts.replies import escape_tags
 from synth.overlap.index import Match
 from synth.prompts import PROMPTS
 
 PROMPT_TOKENS, REPLY_TOKENS = 550, 60  # two word problems and the question; three sentences
 
 _MAX_CHARS = 6000  # of either problem
-_TAGS = re.compile(r"<(?=\s*/?\s*(?:reference|candidate)\s*>)", re.IGNORECASE)
 _LABEL = re.compile(r"(same problem)(?=\W{0,50}:)", re.IGNORECASE)
 _SAYS = re.compile(r"^\W{0,20}same problem\W{0,20}:\W{0,20}(yes|no)\W{0,20}$", re.IGNORECASE | re.MULTILINE)
 
@@ -67,4 +67,4 @@ def read_same(_: Request, completion: Completion) -> bool:
 
 def _quoted(problem: str) -> str:
     """A problem as data: it can neither close its tag nor hold a line that reads as the judge's."""
-    return _LABEL.sub(r"\1_", _TAGS.sub("< ", problem[:_MAX_CHARS]))
+    return _LABEL.sub(r"\1_", escape_tags(problem[:_MAX_CHARS], "reference", "candidate"))

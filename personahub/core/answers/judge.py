@@ -29,6 +29,7 @@ from personahub.core.config import TemplateFolder
 from personahub.core.errors import Rejected
 from personahub.core.prompts import PROMPTS
 from personahub.core.template import Message, Template, load_template
+from personahub.core.texts.replies import escape_tags
 
 When = Literal["unreadable", "disagree", "all"]
 JudgeTemplate = Annotated[str, TemplateFolder(PROMPTS)]
@@ -36,7 +37,6 @@ JudgeTemplate = Annotated[str, TemplateFolder(PROMPTS)]
 MAX_ANSWER = 1_000  # longest answer shown to the judge
 MAX_PROBLEM = 8_000
 
-_TAGS = re.compile(r"<(?=\s*/?\s*(?:problem|reference|candidate)\s*>)", re.IGNORECASE)
 _MARK = re.compile(r"(judge?ment)(?=\W{0,50}:)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _JUDGEMENT = re.compile(
@@ -185,4 +185,4 @@ def _quoted(text: str, limit: int) -> str:
     text = _CONTROL.sub("", text).strip()
     if len(text) > limit:
         text = text[:limit] + " [cut]"
-    return _MARK.sub(r"\1_", _TAGS.sub("< ", text))
+    return _MARK.sub(r"\1_", escape_tags(text, "problem", "reference", "candidate"))

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from personahub.core.errors import UserError
+from personahub.core.errors import Rejected, UserError
 from personahub.core.template import Message
+from personahub.core.texts.replies import without_thinking
 
 __all__ = [
     "Completion",
@@ -85,6 +86,16 @@ class Completion:
     @property
     def truncated(self) -> bool:
         return self.finish_reason == "length"
+
+    def whole_text(self) -> str:
+        """The reply without its thinking text.
+
+        Raises:
+            Rejected: `truncated`.
+        """
+        if self.truncated:
+            raise Rejected("truncated", f"cut off after {self.completion_tokens} tokens: raise sampling.max_tokens")
+        return without_thinking(self.text)
 
     def after_waste(self, tokens: tuple[int, int]) -> Completion:
         """The same after replies that were paid for in vain."""
