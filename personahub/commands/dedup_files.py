@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import itertools
 import json
 import tempfile
 from collections import Counter
@@ -47,35 +46,44 @@ from personahub.commands.dedup_input import (
     row_files,
 )
 from personahub.commands.outputs import require_writable
-from personahub.core.config import suggest
-from personahub.core.duplicates import clustered, embedding, minhash, surface
+from personahub.core.config import parse_config, suggest
 from personahub.core.duplicates.result import Deduplication
 from personahub.core.embedding.config import EmbedderConfig
-from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 from personahub.core.executors.progress import Progress
 from personahub.core.files import replacing
-
-_EMBEDDED = 16_384
+from personahub.deduplication.method import Method
+from personahub.deduplication.methods import method_class
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; see `personahub dedup --help`."""
+    """Options of the command apart from the method; see `personahub dedup --help`."""
 
-    method: Literal["surface", "minhash", "embedding"] = "surface"
-    threshold: float = 0.9
     text_field: str = "persona"
     id_field: str = "id"
     keep: Literal["first", "longest"] = "first"
-    score_field: str | None = None  # the highest number survives
-    ngram: int = 1
-    search: Literal["exact", "clustered"] = "exact"  # among vectors
-    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    score_field: str | None = None  # the row with the highest number survives
 
 
-def embedder(name: str) -> EmbedderConfig:
-    """`minilm`, `hashing`, a folder, or a name on the hub."""
+def configure_method(name: str, embedder: str, **settings: Any) -> Method:
+    """Configures a method by its name or dotted path; settings that it does not have are ignored.
+
+    Raises:
+        UserError: there is no such method, or it does not accept a setting.
+    """
+    try:
+        fields = method_class(name).model_fields
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    values = {key: value for key, value in settings.items() if key in fields}
+    if "embedder" in fields:
+        values["embedder"] = _embedder_config(embedder)
+    return parse_config(method_class(name), {"method": name, **values}, "")
+
+
+def _embedder_config(name: str) -> EmbedderConfig:
+    """`minilm`, `hashing`, a folder, or a name on the Hugging Face Hub."""
     if name == "minilm":
         return EmbedderConfig()
     if name == "hashing":
@@ -155,18 +163,18 @@ class Collection:
         return {"file": str(self.files[number]), "row": row - self.first_row[number] + 1}
 
 
-def deduplicate_files(source: Path, target: Path, options: Options, against: Path | None = None) -> dict[str, int]:
-    """Write what stays of `source` to `target`, and what does not beside it.
+def deduplicate_files(
+    source: Path, target: Path, method: Method, options: Options, against: Path | None = None
+) -> dict[str, int]:
+    """Writes the rows of `source` that stay to `target`, and the others to a file next to it.
 
     Returns:
-        Counts: `rows`, `kept`, and for each reason how many were dropped.
+        Counts: `rows`, `kept`, and the number of dropped rows by reason.
 
     Raises:
-        UserError: a file cannot be read, is empty or has no such field; no row of one can be compared; `target` has
-            another format, cannot be written, or would overwrite what is read.
+        UserError: a file cannot be read, is empty or lacks the field; a file has no row that can be compared;
+            `target` has another format, cannot be written, or would overwrite what is read.
     """
-    check_threshold = embedding.check_threshold if options.method == "embedding" else surface.check_threshold
-    check_threshold(options.threshold)
     fields = Fields(options.text_field, options.id_field, options.score_field)
     new = Collection(row_files(source), fields, options.keep)
     old = Collection(row_files(against), replace(fields, score=None)) if against is not None else None
@@ -180,11 +188,11 @@ def deduplicate_files(source: Path, target: Path, options: Options, against: Pat
             raise UserError(f"{written}: lies in {source}, where the next run would read it; name another folder")
     stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]
     with Progress("dedup: reading", None) as progress:
-        result = _decide(new, old, options, target.parent, progress.update)
+        result = _decide(new, old, method, target.parent, progress.update)
     if stamps != [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]:
         raise UserError(f"{source}: it was changed while it was read")
     with Progress("dedup: writing", len(new.reasons)) as progress:
-        return _write(new, old, result, target, f"near_duplicate_{options.method}", progress.update)
+        return _write(new, old, result, target, f"near_duplicate_{method.name}", progress.update)
 
 
 _LINES = (".jsonl", ".jsonl.gz")
@@ -195,36 +203,14 @@ def _dropped_file(target: Path) -> Path:
 
 
 def _decide(
-    new: Collection, old: Collection | None, options: Options, folder: Path, report: Callable[[int], object]
+    new: Collection, old: Collection | None, method: Method, folder: Path, report: Callable[[int], object]
 ) -> Deduplication:
-    texts, before = new.texts(report), old.texts(report) if old else None
-
-    def priority() -> np.ndarray:  # known when all rows are read
+    def priority() -> np.ndarray:  # known only after all rows are read
         return np.array(new.priority)
 
-    if options.method == "surface":
-        return surface.deduplicate(texts, options.threshold, priority, before)
-    if options.method == "minhash":
-        return minhash.deduplicate(texts, options.threshold, priority, before, ngram=options.ngram)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".vectors-") as scratch:
-        vectors = _embed(itertools.chain(texts, before or ()), options.embedder, Path(scratch) / "vectors.f32")
-        search = clustered.deduplicate if options.search == "clustered" else embedding.deduplicate
-        return search(vectors, options.threshold, priority, references=len(vectors) - len(new.ids))
-
-
-def _embed(texts: Iterator[pa.Array], config: EmbedderConfig, file: Path) -> np.ndarray:
-    """Vectors of all texts, in a file that is mapped into memory."""
-    rows, dimensions = 0, 0
-    with file.open("wb") as stream:
-        for piece in texts:
-            for first in range(0, len(piece), _EMBEDDED):
-                part = [text.decode("utf-8", "replace") for text in piece.slice(first, _EMBEDDED).to_pylist()]
-                vectors = embed(part, config)
-                rows, dimensions = rows + len(vectors), vectors.shape[1]
-                stream.write(vectors.tobytes())
-    if not rows:
-        return np.empty((0, 1), np.float32)
-    return np.memmap(file, np.float32, mode="r", shape=(rows, dimensions))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".dedup-") as scratch:
+        before = old.texts(report) if old else None
+        return method.prepare(new.texts(report), before, Path(scratch)).deduplicate(priority)
 
 
 def _write(

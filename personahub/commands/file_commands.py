@@ -71,7 +71,7 @@ def _add_dedup(commands: Any) -> None:
     )
     dedup.add_argument("target", type=Path, metavar="OUT", help="a file of the same kind")
     dedup.add_argument(
-        "--method", choices=("surface", "minhash", "embedding"), default="surface", help="default: surface"
+        "--method", default="surface", help="surface (default), minhash, embedding, or the dotted path of a class"
     )
     dedup.add_argument("--threshold", type=float, default=0.9, help="default 0.9")
     dedup.add_argument("--text-field", default="persona", help="what is compared (default: persona)")
@@ -137,22 +137,15 @@ def _complete(options: argparse.Namespace) -> int:
 
 
 def _dedup(options: argparse.Namespace) -> int:
-    from personahub.commands.dedup_files import Options, deduplicate_files, embedder
+    from personahub.commands.dedup_files import Options, configure_method, deduplicate_files
 
     started = time.monotonic()
+    settings = {name: getattr(options, name) for name in ("threshold", "ngram", "search")}
     counts = deduplicate_files(
         options.source,
         options.target,
-        Options(
-            method=options.method,
-            threshold=options.threshold,
-            text_field=options.text_field,
-            keep=options.keep,
-            score_field=options.score_field,
-            ngram=options.ngram,
-            search=options.search,
-            embedder=embedder(options.embedder),
-        ),
+        configure_method(options.method, options.embedder, **settings),
+        Options(text_field=options.text_field, keep=options.keep, score_field=options.score_field),
         options.against,
     )
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items())

@@ -1,1 +1,1 @@
-"""What the dedup stage is made of."""
+"""Deduplication methods, and the two ways in which the dedup stage runs them."""

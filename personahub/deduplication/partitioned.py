@@ -1,4 +1,4 @@
-"""Dedup of more personas than fit one memory: the stage `personahub.dedup` by partitions, with the same result.
+"""Dedup by partitions, for more rows than fit in memory: the same result as in one process.
 
     personas_unique:
       run: personahub.dedup
@@ -6,19 +6,18 @@
       config: {partitions: 256}
       execution: {executor: ray, workers: 64}
 
-Without `partitions` the stage works in its own process as long as half of the memory is enough.
-With them (or when it is not), no process holds more than a few blocks, and all work is tasks for
-the executor: sorting by id, hashing, joining, embedding, and telling each shard what goes. Tasks meet in files
-under `partitions-N/` in the stage's folder, which is deleted when all shards are written. A run that was
-killed goes on with the first task that had not ended, unless `partitions` has changed.
+Without `partitions` the stage works in its own process, as long as half of the memory is enough. With
+`partitions` (or with too little memory) no process holds more than a few blocks, and all work is done by tasks
+of the executor: they sort by id, hash, join, embed, and write down the decisions for each shard. Tasks exchange
+files in `partitions-N/` in the stage's folder, which is deleted when all shards are written. A run that was
+killed continues with the first unfinished task, unless `partitions` has changed.
 
-What stays in one process: one byte a row (16 more to collapse chains), and the pairs of one block.
-`minhash` is not partitioned.
+One process still holds one byte per row (16 more to collapse chains) and the pairs of one block. Methods whose
+`can_partition` is false, such as `minhash`, cannot be partitioned.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 from dataclasses import dataclass
@@ -30,47 +29,50 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personahub.core.artifact import Artifact
-from personahub.core.duplicates import clustered
-from personahub.core.duplicates.partitioned import vector_join, word_join
 from personahub.core.duplicates.partitioned.blocks import Blocks, cut, shard_and_row
 from personahub.core.duplicates.partitioned.decide import Decided
 from personahub.core.duplicates.partitioned.spill import Spill, column
 from personahub.core.duplicates.result import Deduplication
-from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast, Work
 from personahub.core.stage import Stage
-from personahub.deduplication import columns
-from personahub.deduplication.methods import DECISIONS, Config, Embedding, Method, report, sample, write_shards
+from personahub.deduplication.columns import check_columns, read_columns, with_best
+from personahub.deduplication.config import Config
+from personahub.deduplication.method import Method
+from personahub.deduplication.results import DECISIONS, summarize, write_shards
 
-_BYTES_A_ROW, _OF_TEXT = 300, 5  # memory of one process: so much a row, and so many times its text
-_BYTES_A_PARTITION = 1 << 30
+_BYTES_PER_ROW, _BYTES_PER_TEXT_BYTE = 300, 5  # memory of one process
+_BYTES_PER_PARTITION = 1 << 30
 _TEXT_BYTES = 100  # of a persona, before anything is read
-# Per row, as `python -m benchmarks.dedup_executors --rows 10000000 --executors serial` measures `surface`; vectors, of
-# 384 numbers, as with `--rows 100000 --vectors`. Memory is of a task, of its own rows, and of the one that decides.
-_CPU_SECONDS, _SCRATCH_BYTES, _VECTOR_BYTES = 4.5e-6, 640, 1_710
+# Per row, measured for `surface` by `python -m benchmarks.dedup_executors --rows 10000000 --executors serial`.
+# Memory is that of a task per row of its own, and that of the deciding task per row of the stage.
+_SCRATCH_BYTES = 640
 _EMPTY_TASK_BYTES, _TASK_BYTES, _DECIDING_BYTES = 150_000_000, 1_700, 1
-_CENTROID_BYTES = 98  # a row: of clusters, whose centroids one task finds from 64 vectors for each thousand rows
 
 
-def partitions(stage: Stage[Config]) -> int | None:
-    """Into how many partitions to cut; None: one process is enough.
+def choose_partitions(stage: Stage[Config]) -> int | None:
+    """Chooses the number of partitions, or None if one process is enough.
 
     Raises:
-        UserError: partitions are asked for with a method that cannot be partitioned.
+        UserError: the config asks for partitions and has a method that cannot be partitioned.
     """
     config, execution = stage.config, stage.spec.execution
-    by_minhash = any(method.method == "minhash" for method in config.methods)
     if config.partitions is not None:
-        if by_minhash:
-            raise UserError(
-                f"stages.{stage.name}.config.partitions: minhash works in one process; use surface, which is exact"
-            )
+        for method in config.methods:
+            if not method.can_partition:
+                raise UserError(
+                    f"stages.{stage.name}.config.partitions: {method.name} works in one process only; remove "
+                    "`partitions`, or use surface or embedding"
+                )
         return config.partitions
     needed = sum(_memory_of(source, config.field) for source in stage.inputs.values())
-    if by_minhash or (_fits(needed) and not config.collapse_chains):
+    if not _can_partition(config) or (_fits(needed) and not config.collapse_chains):
         return None
-    return max(-(-needed // _BYTES_A_PARTITION), 1 if _fits(needed) else 2 * execution.workers)
+    return max(-(-needed // _BYTES_PER_PARTITION), 1 if _fits(needed) else 2 * execution.workers)
+
+
+def _can_partition(config: Config) -> bool:
+    return all(method.can_partition for method in config.methods)
 
 
 def _fits(needed: int) -> bool:
@@ -84,29 +86,27 @@ def _memory_of(source: Artifact, field: str) -> int:
         for group in range(metadata.num_row_groups):
             columns = (metadata.row_group(group).column(i) for i in range(metadata.num_columns))
             size += sum(c.total_uncompressed_size for c in columns if c.path_in_schema == field)
-    return _OF_TEXT * size + _BYTES_A_ROW * source.num_rows
+    return _BYTES_PER_TEXT_BYTE * size + _BYTES_PER_ROW * source.num_rows
 
 
-def forecast(config: Config, rows: int, work: Work) -> Forecast | None:
-    """What `surface` by partitions takes besides the writing of shards; None where one process is enough."""
-    needed = rows * (_BYTES_A_ROW + _OF_TEXT * _TEXT_BYTES)
-    if config.partitions is None and (_fits(needed) or any(method.method == "minhash" for method in config.methods)):
+def forecast_partitions(config: Config, rows: int) -> int | None:
+    """The expected number of partitions, or None if one process is enough."""
+    needed = rows * (_BYTES_PER_ROW + _BYTES_PER_TEXT_BYTE * _TEXT_BYTES)
+    if config.partitions is None and (_fits(needed) or not _can_partition(config)):
         return None
-    count = config.partitions or -(-needed // _BYTES_A_PARTITION)
-    joins = sum(method.method == "surface" for method in config.methods)
-    scratch = rows * (_SCRATCH_BYTES + _VECTOR_BYTES * (len(config.methods) - joins))
-    cpu = rows * joins * _CPU_SECONDS
-    by_cluster = any(isinstance(each, Embedding) and each.search == "clustered" for each in config.methods)
-    centroids = rows * _CENTROID_BYTES if by_cluster else 0
+    return config.partitions or -(-needed // _BYTES_PER_PARTITION)
+
+
+def forecast_partitioned(rows: int, partitions: int, work: Work, methods: list[Forecast]) -> Forecast:
+    """Forecasts dedup by partitions. `work` is that of writing shards, `methods` what each method adds."""
+    scratch = rows * _SCRATCH_BYTES + sum(method.disk_bytes for method in methods)
+    tasks = rows * _TASK_BYTES // partitions + rows * _DECIDING_BYTES
     return Forecast(
         rows_out=rows,
-        cpu_seconds=rows * work.cpu_seconds + cpu,
+        cpu_seconds=rows * work.cpu_seconds,
         disk_bytes=round(rows * work.disk_bytes) + scratch,
-        memory_bytes=_EMPTY_TASK_BYTES + max(rows * _TASK_BYTES // count + rows * _DECIDING_BYTES, centroids),
-        notes=(
-            f"by {count:,} partitions: {scratch / 1e9:,.1f} GB of the disk are scratch, {cpu / 3600:,.2f} of the "
-            "CPU-hours joins of words (python -m benchmarks.dedup_executors), the others reading and writing shards",
-        ),
+        memory_bytes=_EMPTY_TASK_BYTES + max(tasks, *(method.memory_bytes for method in methods)),
+        notes=(f"by {partitions:,} partitions: {scratch / 1e9:,.1f} GB of the disk are scratch",),
     )
 
 
@@ -121,17 +121,42 @@ class Shards:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """In each shard."""
+        """Number of rows in each shard."""
         return tuple(self.artifact.manifest.shards.values())
 
     def read(self, shard: int) -> pa.Table:
-        """Columns `id`, `text`, and `best` where rows are visited by it."""
-        table = columns.read_columns(self.artifact, [self.artifact.shard_names[shard]], self.field, self.score_field)
-        return columns.with_best(table, self.keep)
+        """Columns `id`, `text` and, if it determines the order, `best`."""
+        table = read_columns(self.artifact, [self.artifact.shard_names[shard]], self.field, self.score_field)
+        return with_best(table, self.keep)
 
 
-def run(stage: Stage[Config], count: int) -> None:
-    """Decide by partitions, then write each shard."""
+@dataclass(frozen=True)
+class TakingPart:
+    """The rows that one method compared, numbered from 0."""
+
+    blocks: Blocks
+    before: Path | None  # file of one bool per rank: whether earlier methods kept the row
+
+    def mask(self) -> np.ndarray:
+        """For each row without references, whether the method compared it."""
+        blocks = self.blocks
+        if self.before is None:
+            return np.ones(blocks.rows - blocks.references, np.bool_)
+        return np.load(self.before)[blocks.references :]
+
+    def take(self, indices: Any) -> pa.ChunkedArray:
+        """Texts of some rows."""
+        ranks = self.blocks.references + np.flatnonzero(self.mask())[np.asarray(indices)]
+        return read_ranks(self.blocks, ranks)["text"]
+
+    def result(self, decided: Decided, threshold: float) -> Deduplication:
+        """Which rows are kept and which dropped. Survivors are left out."""
+        kept = np.load(decided.alive)[self.blocks.references :][self.mask()]
+        return Deduplication(threshold, np.flatnonzero(kept), np.flatnonzero(~kept), np.empty(0, np.int64), np.empty(0))
+
+
+def run_partitioned(stage: Stage[Config], count: int) -> None:
+    """Decides by partitions, then writes each shard."""
     config, execution, personas = stage.config, stage.spec.execution, stage.input("personas")
     folder = stage.path.resolve() / f"partitions-{count}"  # tasks may run in another directory
     for other in folder.parent.glob("partitions-*"):
@@ -140,65 +165,41 @@ def run(stage: Stage[Config], count: int) -> None:
     spill = Spill(folder, count, execution.executor, execution.workers, stage.name)
     source = Shards(personas, config.field, config.keep, config.score_field)
     old = Shards(stage.inputs["against"], config.field) if "against" in stage.inputs else None
-    columns.check_columns(personas, [config.field, *([config.score_field] if config.score_field else [])])
+    check_columns(personas, [config.field, *([config.score_field] if config.score_field else [])])
     if old is not None:
-        columns.check_columns(old.artifact, [config.field])
+        check_columns(old.artifact, [config.field])
     blocks = cut(spill, source, old, given=config.keep == "first")
     decided: list[Decided] = []
     reports = []
     for number, method in enumerate(config.methods):
-        alive = decided[-1].alive if decided else None
-        decided.append(_deduplicate(spill.at(str(number)), blocks, method, alive, config.collapse_chains))
-        reports.append(_report(stage, method, decided[-1], alive))
+        rows = TakingPart(blocks, decided[-1].alive if decided else None)
+        decided.append(
+            method.deduplicate_partitions(spill.at(str(number)), blocks, rows.before, config.collapse_chains)
+        )
+        reports.append(_summarize(stage, method, decided[-1], rows))
     dropped = sum(one.dropped for one in decided)
     stage.report(methods=reports, duplicate_ratio=dropped / max(personas.num_rows, 1))
     if personas.shard_names:
-        spill.run("name", _name, range(len(blocks)), blocks, decided)
-        spill.run("place", _place, range(len(blocks)), blocks, len(personas.shard_names))
-        spill.run("tell", _tell, range(len(personas.shard_names)), personas, folder.parent / DECISIONS)
+        spill.run("named", add_survivor_ids, range(len(blocks)), blocks, decided)
+        spill.run("placed", deal_to_shards, range(len(blocks)), blocks, len(personas.shard_names))
+        spill.run("decisions", write_decisions, range(len(personas.shard_names)), personas, folder.parent / DECISIONS)
         write_shards(stage, personas)
     shutil.rmtree(folder)
 
 
-def _deduplicate(spill: Spill, blocks: Blocks, method: Method, alive: Path | None, chains: bool) -> Decided:
-    if isinstance(method, Embedding):
-        make = functools.partial(embed, config=method.embedder)
-        threshold, search = method.threshold, method.search
-        return vector_join.deduplicate(spill, blocks, threshold, make, search, alive, collapse_chains=chains)
-    return word_join.deduplicate(spill, blocks, method.threshold, alive, chains)
-
-
-def _report(stage: Stage[Config], method: Method, decided: Decided, alive: Path | None) -> dict[str, Any]:
-    """As `personahub.dedup` reports it."""
-    blocks, config = decided.blocks, stage.config
-    recall = None
-    sampled = sample(config, decided.rows)
-    if isinstance(method, Embedding):
-        vectors: Any = vector_join.mapped(decided.spill, blocks)[0]
-        compared = vectors[sampled]
-        if method.search == "clustered":
-            result = _counted(decided, alive, method.threshold)
-            recall, _ = clustered.recall(vectors, method.threshold, result, seed=config.seed)
-    else:
-        ranks = blocks.references + np.flatnonzero(_mask(alive, blocks))[sampled]
-        compared = _rows(blocks, ranks)["text"]
+def _summarize(stage: Stage[Config], method: Method, decided: Decided, rows: TakingPart) -> dict[str, Any]:
+    """Summarizes one method in the same way as a run in one process."""
+    comparison = method.compare_partitions(decided, rows)
     examples = []
-    for similarity, rank, survivor in _most_doubtful(decided, config.examples):
-        told = _rows(blocks, np.array([rank, survivor]))
-        (name, _), (text, of_survivor) = told["id"].to_pylist(), told["text"].to_pylist()
-        examples.append({"similarity": round(similarity, 4), "id": name, "dropped": text, "survivor": of_survivor})
-    return report(stage, method, decided.rows, decided.dropped, recall, compared, examples)
+    for similarity, rank, survivor in _most_doubtful(decided, stage.config.examples):
+        pair = read_ranks(decided.blocks, np.array([rank, survivor]))
+        (name, _), (dropped, kept) = pair["id"].to_pylist(), pair["text"].to_pylist()
+        examples.append({"similarity": round(similarity, 4), "id": name, "dropped": dropped, "survivor": kept})
 
+    def result() -> Deduplication:
+        return rows.result(decided, method.threshold)
 
-def _mask(alive: Path | None, blocks: Blocks) -> np.ndarray:
-    """Which rows, references left out, were there before a method."""
-    return np.ones(blocks.rows - blocks.references, np.bool_) if alive is None else np.load(alive)[blocks.references :]
-
-
-def _counted(decided: Decided, alive: Path | None, threshold: float) -> Deduplication:
-    """Which of the rows compared are kept, in their order, and which not; survivors are left out."""
-    kept = np.load(decided.alive)[decided.blocks.references :][_mask(alive, decided.blocks)]
-    return Deduplication(threshold, np.flatnonzero(kept), np.flatnonzero(~kept), np.empty(0, np.int64), np.empty(0))
+    return summarize(stage, method, comparison, decided.rows, decided.dropped, result, examples)
 
 
 def _most_doubtful(decided: Decided, count: int) -> list[tuple[float, int, int]]:
@@ -211,8 +212,8 @@ def _most_doubtful(decided: Decided, count: int) -> list[tuple[float, int, int]]
     return sorted(found)[:count]
 
 
-def _rows(blocks: Blocks, ranks: np.ndarray) -> pa.Table:
-    """Ids and texts of some rows, in the order of `ranks`."""
+def read_ranks(blocks: Blocks, ranks: np.ndarray) -> pa.Table:
+    """Reads ids and texts of some rows, in the order of `ranks`."""
     block_of = blocks.block_of(ranks)
     order = np.argsort(block_of, kind="stable")
     parts = [blocks.read(0).slice(0, 0)]
@@ -221,8 +222,8 @@ def _rows(blocks: Blocks, ranks: np.ndarray) -> pa.Table:
     return pa.concat_tables(parts).take(pa.array(np.argsort(order)))
 
 
-def _name(spill: Spill, block: int, blocks: Blocks, decided: list[Decided]) -> None:
-    """Look up the ids of the survivors in one block; deal them to the blocks of what they cover."""
+def add_survivor_ids(spill: Spill, block: int, blocks: Blocks, decided: list[Decided]) -> None:
+    """Looks up the ids of the survivors in one block and deals them to the blocks of the rows they cover."""
     ids = blocks.read(block)["id"]
     parts = [one.by_survivor(block) for one in decided]
     rank, survivor, similarity = (np.concatenate([part[i] for part in parts]) for i in range(3))
@@ -232,8 +233,8 @@ def _name(spill: Spill, block: int, blocks: Blocks, decided: list[Decided]) -> N
     spill.write("named", block, columns, blocks.block_of(rank), len(blocks))
 
 
-def _place(spill: Spill, block: int, blocks: Blocks, shards: int) -> None:
-    """Deal the dropped rows of one block to the shards that they came from."""
+def deal_to_shards(spill: Spill, block: int, blocks: Blocks, shards: int) -> None:
+    """Deals the dropped rows of one block to the shards that they came from."""
     rows = spill.read("named", block)
     places = column(blocks.read(block), "place")[column(rows, "rank") - blocks.first[block]]
     shard, row = shard_and_row(places)
@@ -241,8 +242,8 @@ def _place(spill: Spill, block: int, blocks: Blocks, shards: int) -> None:
     spill.write("placed", block, columns, shard, shards)
 
 
-def _tell(spill: Spill, shard: int, source: Artifact, folder: Path) -> None:
-    """Write what was decided on each row of one shard."""
+def write_decisions(spill: Spill, shard: int, source: Artifact, folder: Path) -> None:
+    """Writes the decision on each row of one shard."""
     name = source.shard_names[shard]
     rows, count = spill.read("placed", shard), source.manifest.shards[name]
     method, similarity, position = np.full(count, -1, np.int8), np.zeros(count), np.full(count, -1)

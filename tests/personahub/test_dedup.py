@@ -14,7 +14,7 @@ from personahub import dedup
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id
-from personahub.deduplication import whole
+from personahub.deduplication import embedding
 
 SOURCE = '''
 """Writes the personas of a JSON file: one list per shard."""
@@ -148,7 +148,7 @@ def test_the_longest_survives_if_asked(run_dedup: Dedup) -> None:
 def test_the_best_by_a_score_survives_if_asked(run_dedup: Dedup) -> None:
     artifact = run_dedup([NURSES[:3]], methods=[SURFACE], keep="score", score_field="hop")
     assert texts(artifact) == [NURSES[2]]
-    with pytest.raises(UserError, match="score_field 'persona' holds string; numbers are needed"):
+    with pytest.raises(UserError, match="score_field 'persona' holds string, not numbers"):
         run_dedup([NURSES[:3]], name="text", methods=[SURFACE], keep="score", score_field="persona")
     with pytest.raises(UserError, match="go together"):
         run_dedup([NURSES[:3]], name="none", methods=[SURFACE], keep="score")
@@ -227,7 +227,7 @@ def test_partitions_of_next_to_nothing(run_dedup: Dedup, shards: list[list[str]]
 
 
 def test_minhash_is_not_partitioned(run_dedup: Dedup) -> None:
-    with pytest.raises(UserError, match="partitions: minhash works in one process"):
+    with pytest.raises(UserError, match="partitions: minhash works in one process only"):
         run_dedup([["a"]], methods=[{"method": "minhash"}], partitions=2)
 
 
@@ -251,7 +251,7 @@ def test_an_interrupted_run_embeds_nothing_twice(
     run_dedup: Dedup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     embedded: list[int] = []
-    real = whole.embed
+    real = embedding.embed
 
     def counting(block: list[str], *rest: Any) -> np.ndarray:
         if sum(embedded) >= 4:
@@ -259,8 +259,8 @@ def test_an_interrupted_run_embeds_nothing_twice(
         embedded.append(len(block))
         return real(block, *rest)
 
-    monkeypatch.setattr(whole, "_ROWS_PER_FILE", 2)
-    monkeypatch.setattr(whole, "embed", counting)
+    monkeypatch.setattr(embedding, "ROWS_PER_FILE", 2)
+    monkeypatch.setattr(embedding, "embed", counting)
     config: dict[str, Any] = {"methods": [EMBEDDING], "keep": "first"}
     with pytest.raises(KeyboardInterrupt):
         run_dedup([NURSES], **config)

@@ -240,7 +240,7 @@ def test_what_the_user_can_mend_is_one_clear_line_and_leaves_nothing(tmp_path: P
         ("good.jsonl", "out.parquet", [], "must end in .jsonl"),
         ("good.jsonl", "out.jsonl", ["--text-field", "person"], "no row has a field 'person'. Did you mean 'persona'"),
         ("good.parquet", "out.parquet", ["--text-field", "person"], "no column 'person'. Did you mean 'persona'"),
-        ("good.jsonl", "out.jsonl", ["--threshold", "1.5"], "threshold 1.5"),
+        ("good.jsonl", "out.jsonl", ["--threshold", "1.5"], "threshold: Input should be less than or equal to 1"),
         ("good.jsonl", "out.jsonl", ["--against", tmp_path / "empty.jsonl"], "empty.jsonl: there are no rows"),
     ]:
         assert dedup(tmp_path / source, tmp_path / target, *words) == 2
@@ -341,7 +341,9 @@ def test_a_threshold_that_no_cosine_is_above_is_said_before_anything_is_embedded
     source = write(tmp_path / "in.jsonl", personas(NURSES))
     words = ["--method", "embedding", "--threshold", 1, "--embedder", tmp_path]  # a folder without a model
     for search in ("exact", "clustered"):
-        assert "threshold 1.0: a cosine" in refused(capsys, source, tmp_path / "out.jsonl", *words, "--search", search)
+        assert "threshold: Input should be less than 1 (got 1.0)" in refused(
+            capsys, source, tmp_path / "out.jsonl", *words, "--search", search
+        )
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path, capsys: Any) -> None:
@@ -353,4 +355,4 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path, 
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert "pipe.jsonl: is no ordinary file" in refused(capsys, source, tmp_path / "pipe.jsonl")
     assert (tmp_path / "pipe.jsonl").is_fifo()
-    assert "threshold nan" in refused(capsys, source, tmp_path / "out.jsonl", "--threshold", "nan")
+    assert "(got nan)" in refused(capsys, source, tmp_path / "out.jsonl", "--threshold", "nan")

@@ -1,1 +1,1 @@
-"""Compiled kernels (numba) for duplicate search."""
+"""Kernels for duplicate search and embedding, compiled with numba."""

@@ -1,19 +1,17 @@
-"""The compiled kernels, without the second that numba takes to start.
+"""Loads the compiled kernels without importing numba.
 
     from personahub.core.kernels import compiled
     compiled.group_identical(order, sum1, sum2, slots, leader)
 
-numba compiles the kernels once (some 5 s of CPU), in a process of its own, whose 150 MB go with it,
-and the machine code is kept in a file. Later processes load that file with llvmlite, numba's own
-loader, in 0.05 s; numba itself, which would need about 1 s to import and to set up its types, is
-not imported. The file is in the folder that NUMBA_CACHE_DIR names, or else in `__pycache__` beside
-the kernels or in the user's cache; its name holds a hash of all that the code depends on: source,
-signatures, versions and processor.
+numba compiles the kernels once, which takes about 5 s of CPU and 150 MB in a separate process, and the
+machine code is saved to a file. Later processes load that file in 0.05 s with llvmlite, the library that
+numba itself uses. They never import numba, which takes about 1 s. The file is in the folder given by
+NUMBA_CACHE_DIR, or else in `__pycache__` next to the kernels or in the user's cache. Its name contains a hash
+of everything the code depends on: sources, signatures, versions and processor.
 
-A kernel is called as numba calls its own functions: `int status(return*, exception*, arguments...)`,
-each array spread out into owner, parent, items, item size, address, shape and strides. ctypes
-releases the GIL meanwhile, so kernels run in threads. Types are checked here, because machine
-code cannot.
+Kernels are called the way numba calls its own functions: `int status(return*, exception*, arguments...)`,
+where each array is passed as owner, parent, items, item size, address, shape and strides. ctypes releases the
+GIL during a call, so kernels can run in threads. Types are checked here, because machine code cannot check them.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-# Result and arguments of each kernel. `[]` marks an array, `[,]` one with two axes; all are contiguous.
+# Result and arguments of each kernel. `[]` is a contiguous array with one axis, `[,]` one with two axes.
 SIGNATURES = {
     "hash_words": "i8(u1[], i8[], i8[], i8, i8, i4[], u8[], i8, i8[], i4[], u8[], u8[], b1[], i8[])",
     "group_identical": "void(i8[], u8[], u8[], i4[], i4[])",
@@ -107,14 +105,14 @@ def _load_or_compile(processor: str) -> dict[str, dict[str, str]]:
         try:
             return json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            continue  # not there, or not readable: compiled again
+            continue  # missing or damaged: compile again
     code = _compile_apart()
     for folder in _folders():
         try:
             _write(folder / name, json.dumps(code))
             break
         except OSError:
-            continue  # a read-only place; if all are, each process compiles for itself
+            continue  # read-only; if all folders are, each process compiles for itself
     return code
 
 
@@ -134,9 +132,9 @@ def _write(file: Path, text: str) -> None:
 
 
 def _compile_apart() -> dict[str, dict[str, str]]:
-    """`_compile` in another process; in this one where that cannot be, for example in an embedded interpreter."""
+    """Runs `_compile` in another process, or in this one if that fails, as in an embedded interpreter."""
     if sys.executable:
-        # The modules that this process has, whatever lies in the folder where the user stands.
+        # Use this process's modules, whatever the current folder contains.
         program = "import json, sys; sys.path[:] = json.loads(sys.argv[1])"
         program += f"; import {__name__} as compiled; print(json.dumps(compiled._compile()))"
         try:
@@ -144,18 +142,18 @@ def _compile_apart() -> dict[str, dict[str, str]]:
             done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - fixed
             return json.loads(done.stdout)
         except (OSError, ValueError, subprocess.CalledProcessError):
-            pass  # what is wrong shows here
+            pass  # compiling in this process shows what is wrong
     return _compile()
 
 
 def _compile() -> dict[str, dict[str, str]]:
-    """Object code and symbol of every kernel."""
+    """Returns the object code and symbol of every kernel."""
     from numba import njit
     from numba.core.sigutils import normalize_signature
 
     from personahub.core.kernels import hashing, joining, linear, partitions, vectors
 
-    # No wrapper for Python and no reference counts: nothing in the code refers to the interpreter.
+    # No Python wrapper and no reference counts: the code must not refer to the interpreter.
     options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     modules: tuple[Any, ...] = (hashing, joining, vectors, partitions, linear)
@@ -168,7 +166,7 @@ def _compile() -> dict[str, dict[str, str]]:
         compiled = dispatcher.overloads[arguments]
         _, kind, (machine_code, _) = compiled.library.serialize_using_object_code()
         if kind != "object":
-            raise RuntimeError(f"numba {version('numba')} gave {kind} instead of object code")
+            raise RuntimeError(f"numba {version('numba')} returned {kind} instead of object code")
         code[name] = {"symbol": compiled.fndesc.llvm_func_name, "object": base64.b64encode(machine_code).decode()}
     return code
 
@@ -185,7 +183,7 @@ def _caller(name: str, signature: str, address: int, engine: Any) -> Callable[..
 
     def call(*arguments: Any) -> int:
         if len(arguments) != len(kinds):
-            raise TypeError(f"{name}: {len(arguments)} arguments for {len(kinds)}")
+            raise TypeError(f"{name}: expected {len(kinds)} arguments, got {len(arguments)}")
         spread: list[Any] = []
         for position, (kind, argument) in enumerate(zip(kinds, arguments, strict=True)):
             axes = kind.count("[")
@@ -194,7 +192,7 @@ def _caller(name: str, signature: str, address: int, engine: Any) -> Callable[..
                 continue
             array: np.ndarray = argument
             if array.dtype != np.dtype(kind[:2]) or array.ndim != axes or not array.flags.c_contiguous:
-                raise TypeError(f"{name}: argument {position} is {array.dtype} of shape {array.shape}, not {kind}")
+                raise TypeError(f"{name}: argument {position} is {array.dtype} of shape {array.shape}, expected {kind}")
             spread += [None, None, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides]
         result, raised = ctypes.c_int64(), ctypes.c_void_p()
         if function(ctypes.addressof(result), ctypes.addressof(raised), *spread):

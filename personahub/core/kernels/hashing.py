@@ -1,6 +1,6 @@
-"""Compiled loops that turn texts into sets of word hashes; `word_sets` owns the arrays.
+"""Compiled loops that turn texts into sets of word hashes. `word_sets` owns the arrays.
 
-`compiled` compiles them and says with which types. A row's words are the distinct hashes
+`compiled` compiles them and lists the argument types. The words of a row are the distinct hashes
 `words[word_start[row] : word_start[row] + sizes[row]]`.
 """
 
@@ -15,15 +15,15 @@ BYTE, WORD_BITS = U(8), U(64)
 SEED = U(0x9E3779B97F4A7C15)
 ONES, TOPS = U(0x0101010101010101), U(0x8080808080808080)
 STAMPS = 4096
-NO_WORD, CONTEXT = 0, -1  # besides code points, what a table of `hash_words` may hold
+NO_WORD, CONTEXT = 0, -1  # special values in the table of `hash_words`, in addition to code points
 
 
 @njit(inline="always")
 def fold(code, table):
-    """What a character becomes: a code point, NO_WORD, or CONTEXT if that depends on its neighbours."""
+    """Folds a character to a code point, NO_WORD, or CONTEXT if the result depends on its neighbors."""
     if code < len(table):
         return table[code]
-    if 0x4E00 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7A3:  # Chinese, Hangul: themselves
+    if 0x4E00 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7A3:  # Chinese and Hangul do not change
         return code
     if 0x1F300 <= code <= 0x1FAFF:  # emoji
         return NO_WORD
@@ -32,13 +32,13 @@ def fold(code, table):
 
 @njit(inline="always")
 def at_least(value, byte):
-    """In each of eight ASCII bytes the top bit: whether it is `byte` or more."""
+    """Sets the top bit of each of eight ASCII bytes that is at least `byte`."""
     return (value + (U(0x80) - U(byte)) * ONES) & TOPS
 
 
 @njit(inline="always")
 def fold_eight(value):
-    """Eight bytes of ASCII with lower-case letters, and the top bit of each byte that is no letter, digit or `_`."""
+    """Lowercases eight ASCII bytes, and marks the top bit of each that is not a letter, digit or `_`."""
     beyond, value = value & TOPS, value & ~TOPS
     upper = at_least(value, 0x41) & ~at_least(value, 0x5B)
     of_word = (
@@ -50,7 +50,7 @@ def fold_eight(value):
 
 @njit(inline="always")
 def decode(data, i):
-    """The character beyond ASCII whose UTF-8 begins at `i`, and where the next one does."""
+    """Decodes the non-ASCII UTF-8 character at `i`. Returns it and the position of the next one."""
     code = np.int64(data[i])
     more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
     code &= 0x3F >> more
@@ -61,7 +61,10 @@ def decode(data, i):
 
 @njit(inline="always")
 def push_byte(byte, state, pending, shift):
-    """Append a byte to the word under way: `pending` are its last bytes, `shift` their bits, `state` hashes the others."""
+    """Appends a byte to the current word.
+
+    `pending` holds the word's last bytes, `shift` is their number of bits, and `state` is the hash of the others.
+    """
     pending |= U(byte) << shift
     shift += BYTE
     if shift == WORD_BITS:
@@ -71,10 +74,10 @@ def push_byte(byte, state, pending, shift):
 
 @njit(inline="always")
 def push_character(code, state, pending, shift):
-    """Append a character's UTF-8 to the word under way."""
+    """Appends the UTF-8 bytes of a character to the current word."""
     if code >= 0x80:
         bits = 6 if code < 0x800 else 12 if code < 0x10000 else 18
-        byte = ((0xFF00 >> (bits // 6 + 1)) & 0xFF) | code >> bits  # as UTF-8 marks its first byte
+        byte = ((0xFF00 >> (bits // 6 + 1)) & 0xFF) | code >> bits  # the first byte of a UTF-8 sequence
         while bits > 0:
             state, pending, shift = push_byte(byte, state, pending, shift)
             bits -= 6
@@ -85,7 +88,7 @@ def push_character(code, state, pending, shift):
 
 @njit(inline="always")
 def close_word(words, at, state, pending):
-    """Write the hash of the word under way, if there is one; where the next goes."""
+    """Writes the hash of the current word, if any. Returns the position for the next word."""
     if pending != ZERO or state != SEED:
         words[at] = mix(state ^ pending)
         at += 1
@@ -94,9 +97,9 @@ def close_word(words, at, state, pending):
 
 @njit(inline="always")
 def hash_text(data, i, end, verbatim, table, words, at):
-    """Hash the words of one text; where they end in `words`, or CONTEXT if it needs more than a character at a time.
+    """Hashes the words of one text. Returns their end in `words`, or CONTEXT if a character depends on its neighbors.
 
-    ASCII is classified and folded eight bytes at a time; what else there is, a character at a time.
+    ASCII is classified and folded eight bytes at a time, everything else one character at a time.
     """
     state, pending, shift = SEED, ZERO, ZERO
     while i < end:
@@ -136,7 +139,7 @@ def hash_text(data, i, end, verbatim, table, words, at):
 
 @njit(inline="always")
 def join_runs(words, begin, end, ngram):
-    """Put the hashes of runs of `ngram` words, or of the one run of fewer, in their place; where they end."""
+    """Replaces words by hashes of runs of `ngram` words. A shorter text is one run. Returns the end."""
     run = min(ngram, end - begin)
     end -= run - 1
     for j in range(begin, end):
@@ -148,14 +151,13 @@ def join_runs(words, begin, end, ngram):
 
 
 def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start, sizes, sum1, sum2, left, stamps):
-    """Hash the words of UTF-8 texts; flag in `left` the rows that need more than a character at a time.
+    """Hashes the words of UTF-8 texts, and flags in `left` the rows whose characters depend on their neighbors.
 
-    With `verbatim`, texts are folded already, and all characters beyond ASCII belong to words.
-    A hash takes the bytes of the folded word eight at a time, so words of up to seven bytes never
-    collide. `sum1` and `sum2` become the 128-bit hash of the set: a sum, so that leaving out a
-    word is a subtraction. With `ngram` above 1, runs of so many words take the place of words; a
-    text of fewer is one run. `at` is where in `words` to begin; where it ended is returned. `stamps`
-    is scratch, all -1.
+    With `verbatim`, texts are already folded, and all non-ASCII characters belong to words. A hash takes the
+    bytes of the folded word eight at a time, so words of up to seven bytes never collide. `sum1` and `sum2`
+    become the 128-bit hash of the set. It is a sum, so that a word can be removed by subtraction. With `ngram`
+    above 1, runs of that many words replace words; a shorter text is one run. `at` is the position in `words` to
+    begin at, and the end is returned. `stamps` is scratch space, all -1.
     """
     for row in range(len(starts)):
         begin = at
@@ -177,11 +179,10 @@ def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start
 
 @njit(nogil=True)
 def distinct(values, stamps, stamp):
-    """Move the distinct values to the front; return how many there are.
+    """Moves the distinct values to the front. Returns their number.
 
-    `stamps` tells nearly all values that are new from those that may have been there: what it
-    holds under a value's upper bits is the last `stamp` that it came with. Where there are too
-    many for that, they are sorted.
+    `stamps` holds, by the upper bits of a value, the last `stamp` that such a value came with. This recognizes
+    nearly all new values without a search. If there are too many values for that, they are sorted.
     """
     ascending = len(values) > STAMPS
     if ascending:
@@ -203,7 +204,7 @@ def distinct(values, stamps, stamp):
 
 @njit(nogil=True)
 def sort(values):
-    """Shell sort in place: an insertion sort for most sets, and much quicker to compile than numba's own."""
+    """Shell sort in place. For most sets it is an insertion sort, and it compiles much faster than numba's sort."""
     gap = 1
     while gap < len(values) // 9:
         gap = 3 * gap + 1

@@ -1,7 +1,7 @@
-"""What the compiled kernels share: constants, hash functions, and instructions that numba has no name for.
+"""Constants, hash functions and processor instructions that the compiled kernels share.
 
-All integers that meet a 64-bit hash are `uint64`: numba turns a mix of signed and unsigned into a
-float.
+All integers that are combined with a 64-bit hash are `uint64`, because numba turns a mix of signed and unsigned
+integers into a float.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ZERO, ONE = U(0), U(1)
 
 @njit(inline="always")
 def mix(value):
-    """The finalizer of SplitMix64: a bijection on 64 bits in which every input bit reaches every output bit."""
+    """SplitMix64 finalizer: a bijection on 64 bits in which every input bit affects every output bit."""
     value = (value ^ (value >> U(30))) * U(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> U(27))) * U(0x94D049BB133111EB)
     return value ^ (value >> U(31))
@@ -27,20 +27,20 @@ def mix(value):
 
 @njit(inline="always")
 def second(word):
-    """Another hash of a word hash, for the upper half of a set's: any map but a linear one, which a sum sees through."""
+    """Second hash of a word, for the upper half of a set's hash. A linear map would add nothing to the sum."""
     value = word * U(0xD1B54A32D192ED03)
     return value ^ (value >> U(32))
 
 
 @intrinsic
 def popcount(_context, value):
-    """Number of bits set."""
+    """Counts the bits that are set."""
     return types.int64(value), lambda _, builder, _signature, arguments: builder.ctpop(arguments[0])
 
 
 @intrinsic
 def trailing_zeros(_context, value):
-    """Position of the lowest bit set; `value` is not 0."""
+    """Position of the lowest bit that is set. `value` must not be 0."""
 
     def generate(_, builder, _signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
@@ -50,7 +50,7 @@ def trailing_zeros(_context, value):
 
 @intrinsic
 def eight_bytes(_context, data, index):
-    """`data[index : index + 8]` as one number, little-endian as all processors that numba serves here."""
+    """Reads `data[index : index + 8]` as one number, little-endian as on all processors that numba supports here."""
 
     def generate(context, builder, signature, arguments):
         array = make_array(signature.args[0])(context, builder, arguments[0])
@@ -62,7 +62,7 @@ def eight_bytes(_context, data, index):
 
 @intrinsic
 def fetch(_context, data, index):
-    """Ask for the cache line of `data[index]`, without waiting for it."""
+    """Prefetches the cache line of `data[index]` without waiting for it."""
 
     def generate(context, builder, signature, arguments):
         array = make_array(signature.args[0])(context, builder, arguments[0])

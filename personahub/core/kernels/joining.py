@@ -1,7 +1,7 @@
-"""Compiled loops of the exact word-set join; `surface` explains the method and owns the arrays.
+"""Compiled loops of the exact word-set join. `surface` explains the method and owns the arrays.
 
-`compiled` compiles them and says with which types; arrays for scratch come from the caller, so
-that the machine code needs nothing of Python. A row's words are the distinct hashes
+`compiled` compiles them and lists the argument types. The caller passes scratch arrays, so that the machine code
+does not need Python. The words of a row are the distinct hashes
 `words[word_start[row] : word_start[row] + sizes[row]]`.
 """
 
@@ -13,12 +13,12 @@ from numba import njit
 from personahub.core.kernels.hashing import sort
 from personahub.core.kernels.intrinsics import ONE, U, fetch, mix, popcount, second
 
-FETCHED_AHEAD = 8  # rows, so that memory that is not in the processor's cache is there in time
+FETCHED_AHEAD = 8  # rows, so that memory outside the processor's cache arrives in time
 TWO_PARTS = 1 << 32  # as in `plan`
 
 
 def group_identical(order, sum1, sum2, slots, leader):
-    """Set `leader[row]` to the first row, in visiting order, with the same set. `slots` is all -1."""
+    """Sets `leader[row]` to the first row in visiting order with the same set. `slots` starts as all -1."""
     mask = U(len(slots) - 1)
     for visit in range(len(order)):
         row = order[visit]
@@ -43,7 +43,7 @@ def bloom_bits(value):
 
 
 def fill_bloom(sizes, sum1, leader, least, most, bloom):
-    """Note the leaders of `least` to `most` words in `bloom`, all 0 and a power of two long."""
+    """Adds the leaders of `least` to `most` words to `bloom` (all 0, with a power of two as length)."""
     mask = U(len(bloom) - 1)
     for row in range(len(sizes)):
         if leader[row] == row and least <= sizes[row] <= most:
@@ -53,12 +53,12 @@ def fill_bloom(sizes, sum1, leader, least, most, bloom):
 def one_word_apart(
     first, last, words, word_start, sizes, sum1, sum2, leader, slots, bloom, least, most, larger, smaller
 ):
-    """All pairs of distinct sets where one is the other plus one word; returns how many.
+    """Finds all pairs of distinct sets in which one is the other plus one word. Returns their number.
 
-    Looks at larger sets of `least` to `most` words among the rows from `first` to `last`. Leaders
-    go to `larger` and `smaller`, which must hold one entry per word of those sets. `slots` is the
-    table that `group_identical` filled; `bloom` spares most look-ups in it. Those that it lets pass
-    wait in `larger` and `smaller`, as row and position of the word, until all have been found.
+    Considers larger sets of `least` to `most` words among the rows from `first` to `last`. Leaders are written to
+    `larger` and `smaller`, which need room for one entry per word of those sets. `slots` is the table that
+    `group_identical` filled, and `bloom` avoids most look-ups in it. Candidates that pass `bloom` are first
+    collected in `larger` and `smaller`, as row and position of the word.
     """
     mask, bloom_mask = U(len(slots) - 1), U(len(bloom) - 1)
     passed = 0
@@ -101,7 +101,7 @@ def one_word_apart(
 
 
 def count_words(words, word_start, sizes, leader, least, counts):
-    """Add up how often each word occurs in sets of at least `least` words; by hash, so roughly."""
+    """Counts how often each word occurs in sets of at least `least` words, roughly, because words share counters."""
     mask = U(len(counts) - 1)
     for row in range(len(sizes)):
         if leader[row] == row and sizes[row] >= least:
@@ -111,7 +111,7 @@ def count_words(words, word_start, sizes, leader, least, counts):
 
 @njit(nogil=True)
 def sign_parts(words, begin, size, parts, out, at):
-    """Write one signature for each of `parts` parts that the vocabulary is cut into."""
+    """Writes one signature for each of the `parts` parts of the vocabulary."""
     for part in range(parts):
         out[at + part] = mix(U(part << 32 | parts))
     for i in range(begin, begin + size):
@@ -124,7 +124,7 @@ def sign_parts(words, begin, size, parts, out, at):
 
 @njit(nogil=True)
 def sign_two_parts(words, begin, size, parts, out, at):
-    """Write one signature for every two of `parts` parts; behind them, `out` is scratch."""
+    """Writes one signature for every two of `parts` parts. `out` after them is scratch space."""
     end = at + parts * (parts - 1) // 2
     sign_parts(words, begin, size, parts, out, end)
     for one in range(end, end + parts):
@@ -136,7 +136,7 @@ def sign_two_parts(words, begin, size, parts, out, at):
 
 @njit(nogil=True)
 def sign_rarest(words, begin, size, shared, count, counts, top, top_counts, chosen, state, out, at):
-    """Write one signature for every choice of `shared` words out of the `count` rarest, ties by hash."""
+    """Writes one signature for every choice of `shared` words out of the `count` rarest, with ties broken by hash."""
     mask = U(len(counts) - 1)
     held = 0
     for i in range(begin, begin + size):
@@ -152,7 +152,7 @@ def sign_rarest(words, begin, size, shared, count, counts, top, top_counts, chos
             top[j], top_counts[j] = top[j - 1], top_counts[j - 1]
             j -= 1
         top[j], top_counts[j] = word, frequency
-    # All ascending choices: `chosen` holds positions in `top`, `state` the hash up to each of them.
+    # All ascending choices: `chosen` holds positions in `top`, and `state` the hash up to each of them.
     depth, chosen[0], state[0] = 0, -1, mix(U(shared))
     while depth >= 0:
         chosen[depth] += 1
@@ -173,19 +173,20 @@ def sign(
     words, word_start, sizes, leader, counts, scheme_start, schemes, spare, once, twice,
     one, top, top_counts, chosen, state, out_start, out,
 ):  # fmt: skip
-    """Write the signatures of each leader that another leader may share to `out[out_start[row] : out_start[row + 1]]`.
+    """Writes the signatures that each leader may share with another to `out[out_start[row] : out_start[row + 1]]`.
 
-    `schemes[scheme_start[size] : scheme_start[size + 1]]` says which signatures sets of a size
-    need: of `n` rarest words, of `-n` parts, or of every two of `-TWO_PARTS - n`; `spare[size]` is the most words of a set that a
-    similar one lacks. `once` and `twice` are bit maps, all 0 and a power of two long: a signature
-    that occurs once finds nothing. The five arrays after them are scratch; `one` has room for the
-    signatures of one set and a few more. Returns how many were written.
+    `schemes[scheme_start[size] : scheme_start[size + 1]]` lists the signatures that sets of a size need: `n` rarest
+    words if positive, one of `-n` parts, or every two of `-TWO_PARTS - n` parts. `spare[size]` is the largest
+    number of words of a set that a similar set can lack. `once` and `twice` are bit maps that start as all 0 and
+    have a power of two as length; they filter out signatures that occur once and so match nothing. The five arrays
+    after them are scratch space. `one` has room for the signatures of one set and a few more. Returns the number
+    written.
     """
     mask, half = U(len(once) * 64 - 1), len(one) // 2
     written, waiting = 0, 0
     for emit in range(2):
         bits = twice if emit else once
-        # What is computed for a row is looked up when the next row's is computed: by then it has been fetched.
+        # The signatures of a row are looked up one row later, when their memory has been fetched.
         for row in range(len(sizes) + 1):
             now, before = row % 2 * half, (1 - row % 2) * half
             end = now
@@ -224,7 +225,7 @@ def sign(
 
 
 def sort_and_sketch(words, word_start, sizes, signature_start, sketches):
-    """Make the sets that have signatures ready for comparison: sorted, and hashed to 64 bits."""
+    """Prepares the sets with signatures for comparison: sorts them and computes a 64-bit sketch."""
     for row in range(len(sizes)):
         if signature_start[row] < signature_start[row + 1]:
             begin, end = word_start[row], word_start[row] + sizes[row]
@@ -235,7 +236,7 @@ def sort_and_sketch(words, word_start, sizes, signature_start, sketches):
 
 @njit(nogil=True)
 def overlap(words, a, a_size, b, b_size, needed):
-    """Number of common words of two sorted sets, or -1 as soon as it is sure to be below `needed`."""
+    """Counts the common words of two sorted sets, or returns -1 once they are certain to be fewer than `needed`."""
     a_end, b_end = a + a_size, b + b_size
     spare_a, spare_b = a_size - needed, b_size - needed
     common = 0
@@ -259,7 +260,7 @@ def overlap(words, a, a_size, b, b_size, needed):
 
 @njit(nogil=True, error_model="numpy")
 def similarity_above(words, word_start, sizes, sketches, a, b, least):
-    """Jaccard similarity of two leaders' sets if it is at least `least`, else 0."""
+    """Jaccard similarity of two leaders' sets, or 0 if it is below `least`."""
     a_size, b_size = np.int64(sizes[a]), np.int64(sizes[b])
     if min(a_size, b_size) / max(a_size, b_size) < least:
         return 0.0
@@ -278,14 +279,14 @@ def keep_first(
     edge_start, edges, signature_start, signatures, heads, entries,
     kept, seen, survivor, similarity,
 ):  # fmt: skip
-    """Visit rows in `order`; set `survivor` (-1: none) and `similarity` of each.
+    """Visits rows in `order` and sets `survivor` (-1 for none) and `similarity` of each.
 
-    The first `references` rows are kept unseen; the rest are compared with the kept rows and, if
-    `keep_rest`, kept where nothing covers them. `edges` lists, for each leader, the leaders one
-    word away. Kept rows are entered under their signatures: `heads[signature & mask]` is the
-    latest of a chain of `entries` (previous entry, row, tag and size of the set, sketch): most of
-    what a chain holds is too different, and is passed without looking further. `kept` starts all
-    False, `seen` (which row last looked at this one) all -1. Returns how many rows are kept.
+    The first `references` rows are kept without comparison. The others are compared with the kept rows and, if
+    `keep_rest` is set, kept when no kept row covers them. `edges` lists, for each leader, the leaders one word away.
+    Kept rows are stored under their signatures: `heads[signature & mask]` is the latest of a chain of `entries`
+    (previous entry, row, tag and size of the set, sketch). Most entries of a chain are too different and are skipped
+    by size and sketch alone. `kept` starts as all False, and `seen` (the last row that examined this one) as all -1.
+    Returns the number of kept rows.
     """
     count = 0
     mask = U(len(heads) - 1)

@@ -1,7 +1,8 @@
-"""Compiled product of float32 rows with a matrix, in 16-bit integers; `personahub.core.embedding.linear_int16` explains it.
+"""Compiled product of float32 rows with a matrix, in 16-bit integers.
 
-One tile is 8 rows by 32 outputs, whose 256 sums stay in registers while the inputs go by. As in
-`kernels.vectors`, LLVM makes of it the instruction that a processor has (vpdpwssd, vpmaddwd).
+`personahub.core.embedding.linear_int16` explains the method. One tile is 8 rows by 32 outputs and keeps the 256
+sums in registers while it reads the inputs. As in `kernels.vectors`, LLVM picks the processor's instruction
+(vpdpwssd or vpmaddwd).
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-ROWS, LANES = 8, 16  # of a tile; it has two times so many lanes
+ROWS, LANES = 8, 16  # of a tile, which has 2 * LANES outputs
 UNROLLED = 4  # pairs of inputs
 
 
 @intrinsic
 def tile_product(_context, integers, row, packed, tile, row_scale, scale, bias, out, out_row):
-    """Multiply `integers[row : row + 8]` with the 32 outputs of `packed[tile]`, scale, add the bias, store in `out`."""
+    """Multiplies `integers[row : row + 8]` with the 32 outputs of `packed[tile]`, scales, adds the bias and stores."""
 
     def generate(context, builder, signature, arguments):
         word, sums = ir.IntType(32), ir.VectorType(ir.IntType(32), LANES)
@@ -81,7 +82,7 @@ def tile_product(_context, integers, row, packed, tile, row_scale, scale, bias, 
 
 @njit(nogil=True, fastmath={"reassoc", "contract"})
 def norm(rows, row):
-    """Norm of a row, the sum in any order."""
+    """Norm of a row, summed in any order."""
     squares = np.float32(0)
     for i in range(rows.shape[1]):
         squares += rows[row, i] * rows[row, i]
@@ -89,10 +90,10 @@ def norm(rows, row):
 
 
 def linear_int16(rows, norm_of_rows, packed, scale, bias, integers, row_scale, out):
-    """Write `rows @ W.T + bias` to `out`, a block of `len(integers)` rows at a time.
+    """Writes `rows @ W.T + bias` to `out`, in blocks of `len(integers)` rows.
 
-    `packed` and `scale` are W. `integers` and `row_scale` are room for a block, a multiple of 8 rows, which is
-    rounded to integers of norm `norm_of_rows`. `out` has room for a multiple of 8 rows.
+    `packed` and `scale` represent W. `integers` and `row_scale` are buffers for one block, a multiple of 8 rows,
+    which is rounded to integers of norm `norm_of_rows`. `out` has room for a multiple of 8 rows.
     """
     for first in range(0, len(rows), len(integers)):
         count = min(len(integers), len(rows) - first)

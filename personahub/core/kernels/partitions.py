@@ -1,6 +1,7 @@
-"""Compiled inner loops of the partitioned joins; `partitioned.word_join` and `partitioned.decide` own the arrays.
+"""Inner loops of the partitioned joins. `partitioned.word_join` and `partitioned.decide` own the arrays.
 
-As in `kernels.joining`, integers that meet a 64-bit hash are `uint64`, and `compiled` says with which types they are called.
+As in `kernels.joining`, integers that are combined with a 64-bit hash are `uint64`. `compiled` lists the argument
+types.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from personahub.core.kernels.joining import bloom_bits, overlap
 
 @njit(inline="always")
 def partition(key, partitions):
-    """As `partitioned.spill.partition_of`."""
+    """Same as `partitioned.spill.partition_of`."""
     return (((key * SEED) >> U(32)) * U(partitions)) >> U(32)
 
 
 def rests(words, word_start, sizes, sum1, sum2, leader, blooms, partitions, least, most, rest1, rest2, rows):
-    """Write the hash of each leader's set less one word, for each word, if the Bloom filter has it; return how many.
+    """Writes the hash of each leader's set without each of its words, if the Bloom filter contains it.
 
-    Looks at sets of `least` to `most` words. `blooms` are the filters of all partitions, one after
-    another, each a power of two long; a hash is in that of its partition.
+    Only sets of `least` to `most` words are considered. `blooms` holds the filters of all partitions in order. Each
+    has a power of two as its length, and a hash belongs to the filter of its partition. Returns the number written.
     """
     length = len(blooms) // partitions
     mask = U(length - 1)
@@ -41,7 +42,7 @@ def rests(words, word_start, sizes, sum1, sum2, leader, blooms, partitions, leas
 
 
 def look_up(rest1, rest2, sum1, sum2, slots, found):
-    """Set `found` to the leader whose set has this hash, or -1; `slots` is what `group_identical` filled."""
+    """Sets `found` to the leader whose set has this hash, or -1. `slots` was filled by `group_identical`."""
     mask = U(len(slots) - 1)
     for i in range(len(rest1)):
         slot = rest1[i] & mask
@@ -55,10 +56,10 @@ def look_up(rest1, rest2, sum1, sum2, slots, found):
 
 
 def sharing(signatures, sizes, sketches, ranks, references, threshold, left, right):
-    """Find pairs of rows with a signature in common that size and sketch do not rule out; return how many there are.
+    """Finds pairs of rows that share a signature, unless size and sketch rule them out.
 
-    `signatures` ascend; the other arrays run parallel. Pairs of two references are left out. Writes
-    positions as far as there is room: the caller makes more and calls again.
+    `signatures` is ascending, and the other arrays are parallel to it. Pairs of two references are skipped. Returns
+    the number of pairs. If `left` and `right` are too short, the caller allocates more and calls again.
     """
     found, first = 0, 0
     while first < len(signatures):
@@ -82,8 +83,10 @@ def sharing(signatures, sizes, sketches, ranks, references, threshold, left, rig
 
 
 def verify(words, start_a, start_b, sizes_a, sizes_b, threshold, similarity):
-    """Jaccard similarity of each pair of sets, `words[start_a[i] : start_a[i] + sizes_a[i]]` and so on, if it is at
-    least `threshold`, else 0. Sorts the words of each set."""
+    """Computes the Jaccard similarity of each pair of sets, or 0 if it is below `threshold`.
+
+    The sets of pair `i` are `words[start_a[i] : start_a[i] + sizes_a[i]]` and the same for `b`. Their words get sorted.
+    """
     for i in range(len(similarity)):
         sort(words[start_a[i] : start_a[i] + sizes_a[i]])
         sort(words[start_b[i] : start_b[i] + sizes_b[i]])
@@ -93,9 +96,9 @@ def verify(words, start_a, start_b, sizes_a, sizes_b, threshold, similarity):
 
 
 def first_kept(later, earlier, kept, chosen):
-    """Visit pairs by their later row, its best partner first; write which pair covers each row that goes.
+    """Visits pairs by their later row, best partner first, and writes which pair covers each dropped row.
 
-    `kept` is one bool for each row, and is changed. Returns how many rows go.
+    `kept` holds one bool per row and is updated. Returns the number of dropped rows.
     """
     count = 0
     for i in range(len(later)):
@@ -107,7 +110,7 @@ def first_kept(later, earlier, kept, chosen):
 
 
 def join(parent, a, b):
-    """Put the rows of each pair into one tree, whose root is its lowest row. `parent` is at first each row itself."""
+    """Joins the rows of each pair into one tree. Its root is the lowest row. Initially each row is its own `parent`."""
     for i in range(len(a)):
         one, other = a[i], b[i]
         while parent[one] != one:
@@ -120,6 +123,6 @@ def join(parent, a, b):
 
 
 def flatten(parent):
-    """Set every row's parent to the root of its tree; parents are never higher than their rows."""
+    """Sets every row's parent to the root of its tree. A parent is never higher than its row."""
     for row in range(len(parent)):
         parent[row] = parent[parent[row]]

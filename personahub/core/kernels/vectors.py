@@ -1,8 +1,8 @@
-"""Compiled inner loop of the exact search among vectors; `bounds` explains the method and owns the arrays.
+"""Compiled inner loop of the exact vector search. `bounds` explains the method and owns the arrays.
 
-One tile is 8 rows against 32 columns, whose 256 products stay in registers. It is written in LLVM's
-own terms: of a product of pairs of 16-bit integers and their sum, LLVM makes the instruction that
-a processor has for it (vpdpwssd, vpmaddwd), or several where it has none.
+One tile multiplies 8 rows with 32 columns and keeps the 256 products in registers. It is written as LLVM IR. LLVM
+turns a product of pairs of 16-bit integers and their sum into the processor's instruction for it (vpdpwssd or
+vpmaddwd), or into several instructions.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from numba.np.arrayobj import make_array
 
 from personahub.core.kernels.intrinsics import ONE, U, trailing_zeros
 
-ROWS, LANES = 8, 16  # of a tile; it has two times so many lanes
-WIDTH = 64  # integers of a row
+ROWS, LANES = 8, 16  # of a tile, which has 2 * LANES columns
+WIDTH = 64  # integers per row
 
 
 @intrinsic
 def tile_above(_context, rows, row, packed, tile, limit, masks):
-    """Multiply `rows[row : row + 8]` with the columns of `packed[tile : tile + 2]`.
+    """Multiplies `rows[row : row + 8]` with the columns of `packed[tile : tile + 2]`.
 
-    `masks[2 * i + j]` gets one bit for each column of tile `j`: whether its product with row `i` is
-    above `limit`. Returns whether any is.
+    `masks[2 * i + j]` gets one bit per column of tile `j`, set if its product with row `i` is above `limit`.
+    Returns whether any bit is set.
     """
 
     def generate(context, builder, signature, arguments):
@@ -32,7 +32,7 @@ def tile_above(_context, rows, row, packed, tile, limit, masks):
         even, odd = (ir.Constant(sums, list(range(first, 2 * LANES, 2))) for first in (0, 1))
 
         def at(argument, index, kind):
-            """Pointer to a row of an array, or to the array."""
+            """Returns a pointer to a row of an array."""
             data = make_array(signature.args[argument])(context, builder, arguments[argument]).data
             return builder.bitcast(builder.gep(data, [builder.mul(index, ir.Constant(index.type, WIDTH))]), kind)
 
@@ -69,7 +69,7 @@ def tile_above(_context, rows, row, packed, tile, limit, masks):
 
 @njit(nogil=True, fastmath=True)
 def product(vectors, a, b):
-    """In float32, the sum in any order."""
+    """Dot product in float32, summed in any order."""
     total = vectors[a, 0] * vectors[b, 0]
     for i in range(1, vectors.shape[1]):
         total += vectors[a, i] * vectors[b, i]
@@ -79,12 +79,12 @@ def product(vectors, a, b):
 def near_pairs(
     rows, row_of, packed, column_of, first, last, limit, vectors, least, after, masks, found_rows, found_columns
 ):
-    """Find rows and columns of which neither the bound nor the float32 product rules out that they are similar.
+    """Finds pairs of rows and columns that may be similar by both the bound and the float32 product.
 
-    `rows` are integers of the vectors `row_of`, a multiple of 8 of them; `packed[first:last]`, two
-    tiles or a multiple, those of `column_of`. Pairs are looked at if their bound is above `limit`, and
-    taken if their product is above `least` and the column's position more than the row's plus
-    `after`. Returns how many were written, or -1 if there is no room for all.
+    `rows` holds the integers of the vectors `row_of`, padded to a multiple of 8 rows. `packed[first:last]` holds
+    those of `column_of`, in a multiple of two tiles. A pair is examined if its bound is above `limit`. It is taken
+    if its product is above `least` and the column's position is greater than the row's plus `after`. Returns the
+    number of pairs written, or -1 if there is not enough room.
     """
     found = 0
     for tile in range(first, last, 2):
