@@ -32,7 +32,8 @@ from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
-from personahub.personas.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
+from personahub.core.texts.rows import EVERY_FILE, SourceRow
+from personahub.personas.documents import FilePattern, HubSource, count_rows, read_origin
 from personahub.sources import clean_text
 
 VERSION = "2"
@@ -85,11 +86,11 @@ def run(stage: Stage[Config]) -> None:
         raise UserError(f"stages.{stage.name}.config: none of the rows holds a usable persona; see `persona_field`")
 
 
-def _read(config: Config) -> Iterator[RawDocument]:
+def _read(config: Config) -> Iterator[SourceRow]:
     return read_origin(config.path, config.pattern, config.hub, (), config.persona_field)
 
 
-def _persona(raw: RawDocument, config: Config) -> Row:
+def _persona(raw: SourceRow, config: Config) -> Row:
     if config.persona_field not in raw.row:
         raise UserError(
             f"{raw.where}: no field {config.persona_field!r}; there are {', '.join(map(repr, raw.row)) or 'none'}. "

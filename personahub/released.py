@@ -35,7 +35,8 @@ from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
-from personahub.personas.documents import EVERY_FILE, FilePattern, HubSource, RawDocument, count_rows, read_origin
+from personahub.core.texts.rows import EVERY_FILE, SourceRow
+from personahub.personas.documents import FilePattern, HubSource, count_rows, read_origin
 from personahub.sources import clean_text
 
 VERSION = "2"
@@ -207,7 +208,7 @@ def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
     return Forecast(rows_out=config.limit or 0, notes=notes)
 
 
-def read(config: Config) -> Iterator[RawDocument]:
+def read(config: Config) -> Iterator[SourceRow]:
     """Raw rows of the configured origin, streamed.
 
     Raises:
@@ -216,7 +217,7 @@ def read(config: Config) -> Iterator[RawDocument]:
     return read_origin(config.path, config.pattern, config.hub, config.urls, config.columns.persona[0])
 
 
-def import_row(raw: RawDocument, config: Config, seen: Seen) -> Iterator[Imported]:
+def import_row(raw: SourceRow, config: Config, seen: Seen) -> Iterator[Imported]:
     """The personas of a row, each with the reason not to take it: `no_persona`, `too_long`, `duplicate_id` (that
     of a row of which a persona was taken) or `duplicate_persona`.
 

@@ -41,11 +41,10 @@ from personahub.core.identity import content_id
 from personahub.core.records import DOCUMENT, Row
 from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
+from personahub.core.texts.rows import EVERY_FILE, SourceRow
 from personahub.personas.documents import (
-    EVERY_FILE,
     FilePattern,
     HubSource,
-    RawDocument,
     count_rows,
     extract_pages,
     read_origin,
@@ -185,7 +184,7 @@ def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
     return Forecast(rows_out=0, notes=("the size of the data set is not known: set `limit` for a forecast",))
 
 
-def read(config: Config) -> Iterator[RawDocument]:
+def read(config: Config) -> Iterator[SourceRow]:
     """Raw rows of the configured origin, streamed.
 
     Raises:
@@ -197,7 +196,7 @@ def read(config: Config) -> Iterator[RawDocument]:
 
 
 def _write_shard(
-    raw_documents: Iterator[RawDocument], config: Config, seen: set[bytes], writer: ShardWriter, progress: Progress
+    raw_documents: Iterator[SourceRow], config: Config, seen: set[bytes], writer: ShardWriter, progress: Progress
 ) -> None:
     for raw in raw_documents:
         writer.rows_in += 1
@@ -211,14 +210,14 @@ def _write_shard(
             writer.write(document)
 
 
-def _skip(raw_documents: Iterator[RawDocument], config: Config, seen: set[bytes]) -> None:
+def _skip(raw_documents: Iterator[SourceRow], config: Config, seen: set[bytes]) -> None:
     """Pass over the rows of a finished shard, only to know their texts again."""
     for raw in raw_documents:
         with contextlib.suppress(Rejected):
             check_document(to_document(raw, config), config, seen)
 
 
-def to_document(raw: RawDocument, config: Config) -> Row:
+def to_document(raw: SourceRow, config: Config) -> Row:
     """One row as a record of the schema DOCUMENT: the text cleaned and cut, its origin's columns kept.
 
     A text that is not a string is an empty text, of which `check_document` disapproves.

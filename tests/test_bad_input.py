@@ -61,9 +61,9 @@ def test_missing_file(quickstart, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('{"text": "cut off', "texts.jsonl:2: not valid JSON"),
-        ('{"body": "no text field"}', "texts.jsonl:2"),
-        ("[1, 2]", "texts.jsonl:2"),
+        ('{"text": "cut off', "texts.jsonl, line 2: not JSON"),
+        ('{"body": "no text field"}', "texts.jsonl, line 2"),
+        ("[1, 2]", "texts.jsonl, line 2"),
     ],
 )
 def test_malformed_row_names_file_and_line(quickstart, tmp_path: Path, row: str, message: str) -> None:

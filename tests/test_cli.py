@@ -30,7 +30,7 @@ def test_check_grades_row_by_row_and_survives_bad_rows(tmp_path: Path) -> None:
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["verdict"] for row in out] == ["correct", "wrong", "error", "error", "no_answer"]
     assert (out[0]["extracted"], out[0]["mine"]) == ("0.5", 7)
-    assert "in.jsonl:3 is not JSON" in out[2]["rule"]
+    assert "in.jsonl, line 3: not JSON" in out[2]["rule"]
 
 
 def test_check_names_what_is_missing_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -24,14 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personahub.core.artifact import open_artifact
-from personahub.core.duplicates.surface import words_of
 from personahub.core.embedding.config import EmbedderConfig
 from personahub.core.embedding.embed import embed
 from personahub.core.errors import UserError
 from personahub.core.files import publish, temporary_name
 from personahub.core.identity import digest
 from personahub.core.records import Row
-from personahub.personas.documents import EVERY_FILE, ROW_SUFFIXES, RawDocument, is_artifact, list_files, read_files
+from personahub.core.texts.rows import EVERY_FILE, ROW_SUFFIXES, SourceRow, one_line, open_parquet
+from personahub.core.texts.words import words_of
+from personahub.personas.documents import is_artifact, list_files, read_files
 from personahub.personas.labelled_replies import normalise
 from personahub.personas.lexicon import detect_language, person_word
 
@@ -69,12 +70,12 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
         raise UserError(f"{path}: holds no persona: no row has text in {field!r}; --field names another column")
 
 
-def _rows(path: Path) -> Iterator[RawDocument]:
+def _rows(path: Path) -> Iterator[SourceRow]:
     if is_artifact(path):
         artifact = open_artifact(path)
         for shard in artifact.shard_names:
             for number, row in enumerate(artifact.read_shard(shard), 1):
-                yield RawDocument(f"{path / shard}.parquet: row {number}", row)
+                yield SourceRow(f"{path / shard}.parquet, row {number}", row)
         return
     if path.is_file() and not path.name.endswith(ROW_SUFFIXES):
         raise UserError(f"{path}: unknown type of file; a collection is read from {', '.join(ROW_SUFFIXES)}")
@@ -91,9 +92,9 @@ def parquet_schema(path: Path) -> pa.Schema | None:
     if not files or not all(file.suffix == ".parquet" for file in files):
         return None
     try:
-        return pa.unify_schemas([pq.read_schema(file) for file in files])
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: has no one schema ({_one_line(error)}); write .jsonl") from None
+        return pa.unify_schemas([open_parquet(file, str(file)).schema_arrow for file in files])
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: has no one schema ({one_line(error)}); write .jsonl") from None
 
 
 class CollectionWriter:
@@ -152,7 +153,7 @@ class CollectionWriter:
                 f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot hold; write .jsonl"
             ) from None
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"{self.path}: Parquet cannot hold the rows ({_one_line(error)}); write .jsonl") from None
+            raise UserError(f"{self.path}: Parquet cannot hold the rows ({one_line(error)}); write .jsonl") from None
         self._buffer.clear()
 
     def __exit__(
@@ -178,10 +179,6 @@ class CollectionWriter:
 def _schema_of(rows: Sequence[Row]) -> pa.Schema:
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.schema([(name, pa.array([row.get(name) for row in rows]).type) for name in names])
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _json_line(row: Row) -> str:

@@ -35,14 +35,14 @@ import pyarrow.parquet as pq
 
 from personahub.commands.dedup_input import (
     Fields,
-    Row,
+    TextRow,
     field_names,
     file_schema,
     is_parquet,
-    parse_row,
-    read_batches,
-    read_lines,
-    read_rows,
+    line_blocks,
+    parse_text_row,
+    read_text_rows,
+    record_batches,
     row_files,
 )
 from personahub.commands.outputs import require_writable
@@ -114,7 +114,7 @@ class Collection:
         """Read all rows; yield the texts that can be compared."""
         for file in self.files:
             self.first_row.append(len(self.reasons))
-            for rows in read_rows(file, self.fields):
+            for rows in read_text_rows(file, self.fields):
                 self.reasons += [row.reason for row in rows]
                 usable = [row for row in rows if row.reason is None]
                 self.ids += [row.id for row in usable]
@@ -152,7 +152,7 @@ class Collection:
         """Numbers, among all rows, of those that are compared; for use when all are read."""
         return np.flatnonzero([reason is None for reason in self.reasons])
 
-    def _priority(self, row: Row) -> float:
+    def _priority(self, row: TextRow) -> float:
         if self.fields.score is not None:
             return -row.score if row.score is not None else float("inf")
         return -len(row.text) if self.keep == "longest" else 0.0
@@ -266,7 +266,7 @@ def _copied(new: Collection, stays: np.ndarray, target: Path, compressed: bool) 
     if new.is_parquet:
         with pq.ParquetWriter(target, file_schema(new.files[0])) as writer:
             for file in new.files:
-                for batch in read_batches(file):
+                for batch in record_batches(file):
                     chosen = stays[row : row + len(batch)]
                     try:
                         writer.write(batch.filter(pa.array(chosen)))
@@ -278,11 +278,11 @@ def _copied(new: Collection, stays: np.ndarray, target: Path, compressed: bool) 
         return
     with (gzip.open if compressed else open)(target, "wb") as stream:
         for file in new.files:
-            for lines in read_lines(file):
+            for lines in line_blocks(file):
                 chosen = stays[row : row + len(lines)].tolist()
                 stream.writelines(line + b"\n" for line, kept in zip(lines, chosen, strict=True) if kept)
                 yield [
-                    None if kept else parse_row(line, new.fields).text or line[:1000].decode("utf-8", "replace")
+                    None if kept else parse_text_row(line, new.fields).text or line[:1000].decode("utf-8", "replace")
                     for line, kept in zip(lines, chosen, strict=True)
                 ]
                 row += len(lines)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import codecs
-import gzip
+import contextlib
 import itertools
-import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from personahub.core.config import suggest
 from personahub.core.errors import UserError
+from personahub.core.texts.rows import (
+    EVERY_FILE,
+    ROW_SUFFIXES,
+    InvalidRow,
+    open_parquet,
+    parse_row,
+    read_batches,
+    read_lines,
+)
 from personahub.deduplication.columns import holds_numbers
-from personahub.personas.documents import EVERY_FILE, ROW_SUFFIXES, list_files
+from personahub.personas.documents import list_files
 
 MOST_CHARACTERS = 1_000_000  # in one text; longer ones are no persona
 _ROWS = 16_384  # read at once
@@ -36,7 +41,7 @@ class Fields:
 
 
 @dataclass(frozen=True)
-class Row:
+class TextRow:
     """One row as read: either its text or, in `reason`, why it has none."""
 
     text: str
@@ -59,7 +64,7 @@ def row_files(path: Path) -> list[Path]:
         told = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(kinds.items()))
         raise UserError(f"{path}: rows are copied as they are, so all have to be JSON Lines or all Parquet; has {told}")
     if is_parquet(found[0]):
-        schemas = {file: _opened(file).schema_arrow.remove_metadata() for file in found}
+        schemas = {file: _schema(file).remove_metadata() for file in found}
         for file, schema in schemas.items():
             if not schema.equals(schemas[found[0]]):
                 raise UserError(f"{file}: its columns are not those of {found[0]}")
@@ -71,18 +76,18 @@ def is_parquet(file: Path) -> bool:
     return file.suffix == ".parquet"
 
 
-def read_rows(file: Path, fields: Fields) -> Iterator[list[Row]]:
+def read_text_rows(file: Path, fields: Fields) -> Iterator[list[TextRow]]:
     """The rows of a file in order, some at a time.
 
     Raises:
         UserError: it cannot be read; Parquet has no such column, two of its name, or a score that is no number.
     """
     if not is_parquet(file):
-        for lines in read_lines(file):
-            yield [parse_row(line, fields) for line in lines]
+        for block in line_blocks(file):
+            yield [parse_text_row(line, fields) for line in block]
         return
     wanted = _columns(file, fields)
-    for batch in read_batches(file, wanted):
+    for batch in record_batches(file, wanted):
         nothing = [None] * len(batch)
         columns = [
             batch[name].to_pylist() if name in wanted else nothing for name in (fields.text, fields.id, fields.score)
@@ -91,7 +96,7 @@ def read_rows(file: Path, fields: Fields) -> Iterator[list[Row]]:
 
 
 def _columns(file: Path, fields: Fields) -> list[str]:
-    schema = _opened(file).schema_arrow
+    schema = _schema(file)
     for name, option in ((fields.text, "--text-field"), (fields.score, "--score-field")):
         if name is not None and name not in schema.names:
             raise UserError(f"{file}: no column {name!r}. {suggest(name, schema.names)} ({option} names another)")
@@ -104,27 +109,25 @@ def _columns(file: Path, fields: Fields) -> list[str]:
     return wanted
 
 
-def parse_row(line: bytes, fields: Fields) -> Row:
-    """The row that a line of JSON is."""
+def parse_text_row(line: bytes, fields: Fields) -> TextRow:
+    """Parses a line of JSON Lines."""
     try:
-        record = json.loads(line.decode("utf-8", "surrogatepass"))  # of bytes it would guess UTF-16 too
-    except (ValueError, RecursionError):
-        return Row("", reason="not_json")
-    if not isinstance(record, dict):
-        return Row("", reason="not_an_object")
+        record = parse_row(line)
+    except InvalidRow as error:
+        return TextRow("", reason=error.reason)
     score = record.get(fields.score) if fields.score is not None else None
     return _checked(record.get(fields.text), record.get(fields.id), score)
 
 
-def _checked(text: Any, name: Any, value: Any) -> Row:
+def _checked(text: Any, name: Any, value: Any) -> TextRow:
     score = _number(value)
     if text is None:
-        return Row("", name, score, "missing_field")
+        return TextRow("", name, score, "missing_field")
     if not isinstance(text, str):
-        return Row("", name, score, "not_a_string")
+        return TextRow("", name, score, "not_a_string")
     if len(text) > MOST_CHARACTERS:
-        return Row(text[:1000], name, score, "too_long")
-    return Row(text, name, score)
+        return TextRow(text[:1000], name, score, "too_long")
+    return TextRow(text, name, score)
 
 
 def _number(value: Any) -> float | None:
@@ -137,54 +140,36 @@ def _number(value: Any) -> float | None:
 
 
 def field_names(file: Path) -> list[str]:
-    """Of a file's columns, or of its first record, for a message."""
+    """The names of a file's columns, or of its first record's fields, for a message."""
     if is_parquet(file):
-        return _opened(file).schema_arrow.names
-    for line in itertools.chain.from_iterable(read_lines(file)):
-        if parse_row(line, Fields()).reason not in ("not_json", "not_an_object"):
-            return list(json.loads(line.decode("utf-8", "surrogatepass")))
+        return _schema(file).names
+    for _, line in read_lines(file):
+        with contextlib.suppress(InvalidRow):
+            return list(parse_row(line))
     return []
 
 
-def read_lines(file: Path) -> Iterator[list[bytes]]:
-    """Lines without their end and without a byte order mark, blank ones left out, some at a time."""
-    try:
-        with _opened_lines(file) as stream:
-            if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-                stream.seek(0)
-            lines = (line.rstrip(b"\r\n") for line in stream)
-            while part := list(itertools.islice((line for line in lines if line.strip()), _ROWS)):
-                yield part
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: damaged gzip file ({error}); fetch it again") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+def line_blocks(file: Path) -> Iterator[list[bytes]]:
+    """Streams the non-blank lines of a JSON Lines file in blocks."""
+    lines = (line for _, line in read_lines(file))
+    while block := list(itertools.islice(lines, _ROWS)):
+        yield block
 
 
-def _opened_lines(file: Path) -> IO[bytes]:
-    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # pyright: ignore[reportReturnType]
-
-
-def read_batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet file, in types that can be filtered, some at a time."""
-    try:
-        for batch in _opened(file).iter_batches(_ROWS, columns=columns):
-            schema = _filterable(batch.schema)
-            yield batch if schema == batch.schema else batch.cast(schema)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: cannot be read to its end: {str(error).splitlines()[0]}") from None
+def record_batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Streams the rows of a Parquet file in batches, with types that can be filtered."""
+    for batch in read_batches(file, str(file), columns, _ROWS):
+        schema = _filterable(batch.schema)
+        yield batch if schema == batch.schema else batch.cast(schema)
 
 
 def file_schema(file: Path) -> pa.Schema:
-    """The columns of a Parquet file in types that can be filtered."""
-    return _filterable(_opened(file).schema_arrow)
+    """The columns of a Parquet file, with types that can be filtered."""
+    return _filterable(_schema(file))
 
 
-def _opened(file: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+def _schema(file: Path) -> pa.Schema:
+    return open_parquet(file, str(file)).schema_arrow
 
 
 def _filterable(schema: pa.Schema) -> pa.Schema:

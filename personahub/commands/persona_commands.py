@@ -159,7 +159,8 @@ def _personas(options: argparse.Namespace) -> Iterator[Any]:
 def _sample(options: argparse.Namespace) -> int:
     from personahub.commands.collection import CollectionWriter, parquet_schema, sample
     from personahub.commands.outputs import require_writable
-    from personahub.personas.documents import EVERY_FILE, ROW_SUFFIXES, list_files
+    from personahub.core.texts.rows import EVERY_FILE, ROW_SUFFIXES
+    from personahub.personas.documents import list_files
 
     if options.out is not None:
         require_writable(options.out, list_files(options.collection, EVERY_FILE, ROW_SUFFIXES))

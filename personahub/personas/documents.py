@@ -1,65 +1,58 @@
-"""Rows of text collections as they are: files here or behind a URL, and data sets on the hub, streamed.
+"""Reads text collections: local files, URLs, and data sets on the Hugging Face hub. Everything is streamed.
 
-A row comes with `where`, the words by which an error message names it. What is malformed is the
-user's to mend and stops the reading; what is merely unfit (too short, a duplicate, a page without
-text) is judged later, by `personahub.sources` and `personahub.released`.
+Each row comes with its place for error messages (`personahub.core.texts.rows`). A malformed row is an error that
+the user must fix, so reading stops. Rows that are well formed but unsuitable (too short, duplicates, pages without
+text) are rejected later, by `personahub.sources` and `personahub.released`.
 
-JSON Lines and Parquet are read the same way from a disk, from `https://` and from the hub's file
-system (`hf://datasets/OWNER/NAME@COMMIT/...`), so a data set needs no loading script to be read.
+JSON Lines and Parquet files are read the same way from a disk, from `https://` and from the hub's file system
+(`hf://datasets/OWNER/NAME@COMMIT/...`), so a data set needs no loading script.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import json
 import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import AfterValidator, Field, field_validator
 
 from personahub.core.artifact import MANIFEST, SPEC, open_artifact
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
 from personahub.core.records import Row
+from personahub.core.texts.rows import (
+    EVERY_FILE,
+    ROW_SUFFIXES,
+    SourceRow,
+    find_files,
+    one_line,
+    open_file,
+    open_parquet,
+    read_lines,
+    read_open_rows,
+    read_rows,
+)
 from personahub.personas.pages import read_page
 
-ROW_SUFFIXES = (".jsonl", ".jsonl.gz", ".json.gz", ".parquet")  # .json.gz: how RedPajama names its JSON Lines
-TEXT_SUFFIXES = (".txt", ".html", ".htm")  # a file is a document
+TEXT_SUFFIXES = (".txt", ".html", ".htm")  # one document per file
 SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
-LEFT_OUT_SUFFIXES = (".dropped.jsonl", ".rejected.jsonl")  # what dedup and import took out, written beside the rest
-_BATCH_ROWS = 256  # rows of a Parquet file in memory at a time; web texts can be large
 
 
-EVERY_FILE = "**/*"
-
-
-def _globs(pattern: str) -> str:
+def _check_pattern(pattern: str) -> str:
     try:
-        next(Path(os.devnull).glob(pattern), None)  # where nothing is: only the pattern can be at fault
+        next(Path(os.devnull).glob(pattern), None)  # nothing to find here, so only the pattern can fail
     except (ValueError, NotImplementedError, IndexError):
-        raise ValueError(f"no pattern of files below a folder; name one such as {EVERY_FILE!r}") from None
+        raise ValueError(f"not a pattern for files below a folder; use one such as {EVERY_FILE!r}") from None
     return pattern
 
 
-FilePattern = Annotated[str, AfterValidator(_globs)]  # a glob below a folder
-
-
-class RawDocument(NamedTuple):
-    """One row and where it was read, as in `texts.jsonl:17`."""
-
-    where: str
-    row: Row
+FilePattern = Annotated[str, AfterValidator(_check_pattern)]  # a glob below a folder
 
 
 class HubSource(FrozenModel):
-    """A data set on the Hugging Face hub. The revision is its identity, so it names a commit, not a branch."""
+    """A data set on the Hugging Face hub. The revision is its identity, so it must be a commit, not a branch."""
 
     name: str
     revision: str = Field(description="The full commit hash (40 hex digits), from the data set's page.")
@@ -67,8 +60,8 @@ class HubSource(FrozenModel):
     config: str | None = None
     files: FilePattern | None = Field(
         default=None,
-        description="Read the files that match this pattern, such as 'ElitePersonas/*.jsonl', instead of a split: "
-        "for files that belong to no configuration, and for data sets with a loading script.",
+        description="Read the files that match this pattern, such as 'ElitePersonas/*.jsonl', instead of a split. "
+        "For files that belong to no configuration, and for data sets with a loading script.",
     )
 
     @field_validator("revision")
@@ -81,11 +74,11 @@ class HubSource(FrozenModel):
 
 def read_origin(
     path: str | None, pattern: str, hub: HubSource | None, urls: Sequence[str], text_field: str
-) -> Iterator[RawDocument]:
-    """Rows of the one origin that is given, streamed.
+) -> Iterator[SourceRow]:
+    """Streams the rows of whichever origin is given.
 
     Raises:
-        UserError: see the functions below.
+        UserError: see `read_files`, `read_urls`, `read_hub_files` and `read_hub`.
     """
     if hub is not None and hub.files is not None:
         return read_hub_files(hub.name, hub.revision, hub.files)
@@ -94,54 +87,53 @@ def read_origin(
     return read_urls(urls) if urls else read_files(Path(path or ""), pattern, text_field)
 
 
-def read_files(path: Path, pattern: str, text_field: str, suffixes: Sequence[str] = SUFFIXES) -> Iterator[RawDocument]:
-    """Rows of a file, or of the files in a folder that match `pattern`, in the order of their names.
+def read_files(path: Path, pattern: str, text_field: str, suffixes: Sequence[str] = SUFFIXES) -> Iterator[SourceRow]:
+    """Streams the rows of a file, or of the files in a folder that match `pattern`, sorted by name.
 
     Args:
         path: a file or folder.
-        pattern: glob below the folder; files of other types are passed over.
-        text_field: key under which a text or HTML file's content is returned.
-        suffixes: the types of files that are read.
+        pattern: a glob below the folder.
+        text_field: the key for the content of a text or HTML file.
+        suffixes: file types to read; other files in a folder are skipped.
 
     Raises:
-        UserError: nothing to read, or a file is empty, damaged, malformed or not to be opened.
+        UserError: there is nothing to read, or a file is empty, damaged, malformed or unreadable.
     """
     for file in list_files(path, pattern, suffixes):
-        try:
-            yield from _some(_read_file(file, text_field), str(file))
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+        yield from _require_rows(_read_file(file, text_field), str(file))
 
 
-def read_urls(urls: Sequence[str]) -> Iterator[RawDocument]:
-    """Rows of JSON Lines and Parquet files behind `https://` or `hf://` addresses, streamed, in the given order.
+def read_urls(urls: Sequence[str]) -> Iterator[SourceRow]:
+    """Streams the rows of JSON Lines and Parquet files at `https://` or `hf://` URLs, in the given order.
 
     Raises:
-        UserError: an address cannot be read, or its file is empty, damaged or malformed.
+        UserError: a URL cannot be read, or its file is empty, damaged or malformed.
     """
     import fsspec
 
     for url in urls:
-        _require_rows(url)
+        if not url.endswith(ROW_SUFFIXES):
+            raise UserError(f"{url}: unknown file type; supported: {', '.join(ROW_SUFFIXES)}")
         try:
             opened: Any = fsspec.open(url, "rb")
             with opened as file:
-                yield from _some(_read_rows(file, url), url)
+                yield from _require_rows(read_open_rows(file, url), url)
         except UserError:
             raise
-        except Exception as error:  # noqa: BLE001  (fsspec passes on what its HTTP libraries raise, whichever they are)
-            raise UserError(f"{url}: cannot be read: {_one_line(error.__cause__ or error)}") from None
+        except Exception as error:  # noqa: BLE001  (fsspec passes on any exception of its HTTP libraries)
+            raise UserError(f"{url}: cannot be read: {one_line(error.__cause__ or error)}") from None
 
 
-def read_hub_files(name: str, revision: str, pattern: str) -> Iterator[RawDocument]:
-    """Rows of the files of a hub data set that match `pattern`, in the order of their names, streamed.
+def read_hub_files(name: str, revision: str, pattern: str) -> Iterator[SourceRow]:
+    """Streams the rows of the files in a hub data set that match `pattern`, sorted by name.
 
-    For data sets whose loading script `datasets` no longer runs, and for files that belong to no configuration.
+    For data sets with a loading script, which `datasets` no longer runs, and for files that belong to no
+    configuration.
 
     Args:
-        name: the data set, or a folder on this machine that is laid out like one.
-        revision: commit.
-        pattern: glob below the data set's root, such as `ElitePersonas/*.jsonl`.
+        name: the data set, or a local folder with the same layout.
+        revision: the commit.
+        pattern: a glob below the data set's root, such as `ElitePersonas/*.jsonl`.
 
     Raises:
         UserError: nothing matches, the hub cannot be reached, or a file is empty, damaged or malformed.
@@ -155,17 +147,17 @@ def read_hub_files(name: str, revision: str, pattern: str) -> Iterator[RawDocume
     try:
         files = sorted(str(file) for file in HfFileSystem().glob(f"datasets/{name}@{revision}/{pattern}"))
     except Exception as error:  # noqa: BLE001  (as above)
-        raise UserError(f"{where}: cannot be read: {_one_line(error)}") from None
+        raise UserError(f"{where}: cannot be read: {one_line(error)}") from None
     if not files:
-        raise UserError(f"{where}: no file matches; look at the data set's page, under Files")
+        raise UserError(f"{where}: no file matches; see the Files tab of the data set's page")
     yield from read_urls([f"hf://{file}" for file in files])
 
 
-def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterator[RawDocument]:
-    """Rows of a data set on the Hugging Face hub, or of a local folder in the hub's layout, streamed.
+def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterator[SourceRow]:
+    """Streams the rows of a data set on the Hugging Face hub, or of a local folder with the same layout.
 
     Raises:
-        UserError: no such data set, configuration, split or revision, or the hub cannot be reached.
+        UserError: the data set, configuration, split or revision does not exist, or the hub cannot be reached.
     """
     import datasets
 
@@ -173,167 +165,86 @@ def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterat
     try:
         stream = datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
         for number, row in enumerate(stream, 1):
-            yield RawDocument(f"{name}: row {number}", dict(row))
+            yield SourceRow(f"{name}, row {number}", dict(row))
     except Exception as error:  # noqa: BLE001  (as above; a loading script is a RuntimeError)
         hint = "; it has a loading script: read its files with `hub.files`" if "script" in str(error) else ""
         raise UserError(
-            f"{name} ({split}, {revision[:8]}): cannot be read after row {number}: {_one_line(error)}{hint}"
+            f"{name} ({split}, {revision[:8]}): cannot be read after row {number}: {one_line(error)}{hint}"
         ) from None
     if number == 0:
-        raise UserError(f"{name} ({split}): holds no rows")
+        raise UserError(f"{name} ({split}): there are no rows")
 
 
 def list_files(path: Path, pattern: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """The files that `read_files` reads.
-
-    Of a folder these are the files that match, without hidden ones and without what dedup and import took out,
-    unless `pattern` asks for it; of a stage's folder, the shards that its manifest names.
+    """Lists the files that `read_files` reads: see `find_files`. Of a stage's folder, lists its finished shards.
 
     Raises:
-        UserError: there is no such path, no such file below it, its type is not known, or a stage is half-written.
+        UserError: the path does not exist, no file matches, a file type is unknown, or a stage is incomplete.
     """
-    if path.is_file():
-        if not path.name.endswith(tuple(suffixes)):
-            raise UserError(f"{path}: unknown type of file; texts are read from {', '.join(suffixes)}")
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder (paths are relative to the folder you run in: {Path.cwd()})")
     if pattern == EVERY_FILE and is_artifact(path):
         return [path / f"{shard}.parquet" for shard in open_artifact(path).shard_names]
-    endings, left_out = tuple(suffixes), tuple(end for end in LEFT_OUT_SUFFIXES if not pattern.endswith(end))
-    found = [f for f in path.glob(pattern) if f.is_file() and f.name.endswith(endings) and not f.name.startswith(".")]
-    files = [file for file in found if not file.name.endswith(left_out)]
-    if not files:
-        but = f" but {' and '.join(f'*{end}' for end in left_out)}, which are passed over" if found else ""
-        matches = "" if pattern == EVERY_FILE else f"matches {pattern!r} and "
-        raise UserError(f"{path}: no file here {matches}ends in {', '.join(suffixes)}{but}")
-    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+    return find_files(path, pattern, suffixes)
 
 
 def is_artifact(path: Path) -> bool:
-    """Whether the folder is a stage's, done or half-written."""
+    """Whether the folder belongs to a stage, complete or not."""
     return (path / MANIFEST).is_file() or (path / SPEC).is_file()
 
 
 def count_rows(path: Path, pattern: str) -> int:
-    """Number of rows that `read_files` will find: exact for Parquet, lines for JSON Lines.
+    """Counts the rows that `read_files` will yield: exact for Parquet, non-blank lines for JSON Lines.
 
     Raises:
         UserError: see `list_files`; a file is damaged.
     """
-    total = 0
-    for file in list_files(path, pattern):
-        with _damage_named(str(file)):
-            if file.name.endswith(TEXT_SUFFIXES):
-                total += 1
-            elif file.suffix == ".parquet":
-                total += pq.read_metadata(file).num_rows
-            else:
-                with file.open("rb") as stream:
-                    total += sum(1 for line in _lines(stream, file.name) if line.strip())
-    return total
+    return sum(_count_file(file) for file in list_files(path, pattern))
 
 
-def _read_file(file: Path, text_field: str) -> Iterator[RawDocument]:
-    if file.suffix == ".txt":
-        yield from _read_text(file, text_field)
-    elif file.name.endswith(TEXT_SUFFIXES):
-        yield RawDocument(str(file), {"source": file.name, **_page_row(file.read_bytes(), text_field)})
-    else:
-        with file.open("rb") as stream:
-            yield from _read_rows(stream, str(file))
+def _count_file(file: Path) -> int:
+    if file.name.endswith(TEXT_SUFFIXES):
+        return 1
+    if file.suffix == ".parquet":
+        return open_parquet(file, str(file)).metadata.num_rows
+    return sum(1 for _ in read_lines(file))
 
 
-def _read_rows(file: IO[bytes], where: str) -> Iterator[RawDocument]:
-    """Rows of an open file whose type its name tells."""
-    with _damage_named(where):
-        yield from _read_parquet(file, where) if where.endswith(".parquet") else _read_json_lines(file, where)
-
-
-def _some(rows: Iterator[RawDocument], where: str) -> Iterator[RawDocument]:
-    number = 0
-    for number, document in enumerate(rows, 1):  # noqa: B007  (counts the rows)
-        yield document
-    if number == 0:
-        raise UserError(f"{where}: holds no rows; remove it or name another file")
-
-
-def _require_rows(url: str) -> None:
-    if not url.endswith(ROW_SUFFIXES):
-        raise UserError(f"{url}: unknown type of file; rows are read from {', '.join(ROW_SUFFIXES)}")
-
-
-@contextlib.contextmanager
-def _damage_named(where: str) -> Iterator[None]:
-    """Errors of decompression and of Parquet as one line that names the file."""
+def _read_file(file: Path, text_field: str) -> Iterator[SourceRow]:
+    if not file.name.endswith(TEXT_SUFFIXES):
+        yield from read_rows(file)
+        return
+    with open_file(file) as stream:
+        content = stream.read()
+    if file.suffix != ".txt":
+        yield SourceRow(str(file), {"source": file.name, **_page_columns(content, text_field)})
+        return
     try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{where}: damaged gzip file ({error}); fetch it again") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        kind = "Parquet file" if where.endswith(".parquet") else "file"
-        raise UserError(f"{where}: not a readable {kind} ({_one_line(error)}); fetch it again") from None
-
-
-def _lines(file: IO[bytes], name: str) -> IO[bytes]:
-    return gzip.open(file, "rb") if name.endswith(".gz") else file  # pyright: ignore[reportReturnType]
-
-
-def _read_json_lines(file: IO[bytes], where: str) -> Iterator[RawDocument]:
-    for number, line in enumerate(_lines(file, where), 1):
-        if line.strip():
-            yield RawDocument(f"{where}:{number}", _parse_line(line, f"{where}:{number}"))
-
-
-def _parse_line(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        at = f"{error.msg} at column {error.pos + 1}"
-        raise UserError(f"{where}: not valid JSON: {at}; each line is a JSON object of its own") from None
-    except (ValueError, RecursionError) as error:  # a number of more digits than Python reads; `[[[[...`
-        raise UserError(f"{where}: not valid JSON: {_one_line(error)}") from None
-    if not isinstance(row, dict):
-        raise UserError(f'{where}: a row is a JSON object, as in {{"text": ...}} (got {type(row).__name__})')
-    return row
-
-
-def _read_parquet(file: IO[bytes], where: str) -> Iterator[RawDocument]:
-    number = 0
-    # A file that carries checksums is checked: a flipped bit would otherwise only change the text.
-    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-            for row in batch.to_pylist():
-                number += 1
-                yield RawDocument(f"{where}: row {number}", row)
-
-
-def _read_text(file: Path, text_field: str) -> Iterator[RawDocument]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8: {error.reason} at byte {error.start}") from None
     if text.strip():
-        yield RawDocument(str(file), {text_field: text, "source": file.name})
+        yield SourceRow(str(file), {text_field: text, "source": file.name})
 
 
-def _page_row(html: bytes | str, text_field: str) -> Row:
-    """The columns that a page fills; what it does not tell is left to the row and the config."""
+def _require_rows(rows: Iterator[SourceRow], name: str) -> Iterator[SourceRow]:
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise UserError(f"{name}: there are no rows; remove the file or name another one")
+
+
+def _page_columns(html: bytes | str, text_field: str) -> Row:
+    """The columns that a page provides. What it does not declare comes from the row or the config."""
     page = read_page(html)
-    told: dict[str, Any] = {"source": page.address, "licence": page.licence}
-    return {text_field: page.text, **{name: value for name, value in told.items() if value}}
+    declared = {"source": page.address, "licence": page.licence}
+    return {text_field: page.text, **{name: value for name, value in declared.items() if value}}
 
 
-def extract_pages(documents: Iterator[RawDocument], text_field: str) -> Iterator[RawDocument]:
-    """Rows whose column `text_field` holds HTML, with the page's main text in its place."""
-    for where, row in documents:
+def extract_pages(rows: Iterator[SourceRow], text_field: str) -> Iterator[SourceRow]:
+    """Replaces the HTML in column `text_field` with the main text of the page."""
+    for where, row in rows:
         html = row.get(text_field)
-        known = {name: value for name, value in row.items() if value not in (None, "")}
-        page = _page_row(html, text_field) if isinstance(html, (str, bytes)) else {}
-        yield RawDocument(where, {**page, **known, text_field: page[text_field]} if page else row)
-
-
-def _one_line(error: BaseException, characters: int = 300) -> str:
-    return " ".join(str(error).split())[:characters] or type(error).__name__
+        filled = {name: value for name, value in row.items() if value not in (None, "")}
+        page = _page_columns(html, text_field) if isinstance(html, (str, bytes)) else {}
+        yield SourceRow(where, {**page, **filled, text_field: page[text_field]} if page else row)

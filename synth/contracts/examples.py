@@ -26,7 +26,6 @@ the rules and defaults of `synth.decontaminate`. A match stops the stage before 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +38,7 @@ from personahub.core.artifact import Artifact
 from personahub.core.config import CONTENT_PATH, EngineName, StageConfig
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id, derive_seed
+from personahub.core.texts.rows import SourceRow, read_rows
 from synth.overlap.index import BenchmarkIndex, read_items
 from synth.prompts import PROMPTS
 
@@ -130,26 +130,13 @@ def check_examples(config: PromptingConfig, inputs: Mapping[str, Artifact]) -> N
 _LABEL = re.compile(r"^[^\n:：]{1,40}[:：]\s*")
 
 
-def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8") as file:  # not `splitlines`, which parts texts at U+2028 too
-            lines = list(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the examples cannot be read: {error}") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON: {error.msg}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
-            raise UserError(f"{where}: an example is an object with a non-empty string `text`")
+def _read(path: Path) -> list[SourceRow]:
+    rows = list(read_rows(path))
+    for where, row in rows:
+        if not isinstance(row.get("text"), str) or not row["text"].strip():
+            raise UserError(f"{where}: an example needs a non-empty string `text`")
         if not isinstance(row.get("persona", ""), str | None):
-            raise UserError(f"{where}: `persona` is a string")
-        rows.append((where, row))
+            raise UserError(f"{where}: `persona` must be a string")
     if not rows:
         raise UserError(f"{path}: there are no examples in it")
     return rows

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from personahub.core.duplicates import minhash, word_sets
 from personahub.core.duplicates.minhash import bands, deduplicate
-from personahub.core.duplicates.surface import words_of
 from personahub.core.errors import UserError
+from personahub.core.texts.words import words_of
 
 words = st.sampled_from([f"w{i}" for i in range(8)] + ["Straße", "STRASSE", "naïve", "北京"])
 texts = st.lists(st.lists(words, max_size=12).map(" ".join), max_size=20)

@@ -78,11 +78,11 @@ def test_built_in_examples_are_in_no_benchmark(test_data: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"problem": "1 + 1?", "solution": "2"}\n', "holds 1 examples, fewer than few_shot.count: 2"),
-        ('{"problem": "1 + 1?", "solution": "2"}\n{"problem": "2"}\n', "example 2: an example is one line"),
-        ('{"problem": "1 + 1?", "solution": "2"}\nnot json\n', "example 2: an example is one line"),
-        ('{"problem": "1 + 1?", "solution": "2"}\n["a"]\n', "example 2: an example is one line"),
-        ("\xff", "holds 1 examples"),
+        ('{"problem": "1 + 1?", "solution": "2"}\n', "has 1 examples, fewer than few_shot.count: 2"),
+        ('{"problem": "1 + 1?", "solution": "2"}\n{"problem": "2"}\n', "line 2: an example must look like"),
+        ('{"problem": "1 + 1?", "solution": "2"}\nnot json\n', r"mine\.jsonl, line 2: not JSON"),
+        ('{"problem": "1 + 1?", "solution": "2"}\n["a"]\n', "line 2: a row must be a JSON object"),
+        ("\xff", "line 1: not JSON"),
     ],
 )
 def test_bad_example_files_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -93,7 +93,7 @@ def test_bad_example_files_are_named(tmp_path: Path, text: str, message: str) ->
 
 
 def test_a_missing_example_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mine\.jsonl: cannot be read"):
+    with pytest.raises(UserError, match=r"mine\.jsonl: no such file"):
         load_examples(FewShot(path=str(tmp_path / "mine.jsonl")))
 
 

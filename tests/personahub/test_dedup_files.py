@@ -236,7 +236,7 @@ def test_what_the_user_can_mend_is_one_clear_line_and_leaves_nothing(tmp_path: P
         ("absent.jsonl", "out.jsonl", [], "no such file"),
         ("nothing", "out.jsonl", [], "nothing: no file here ends in .jsonl"),
         ("cut.parquet", "out.parquet", [], "cut.parquet: not a readable Parquet file"),
-        ("shards", "out.parquet", [], "1.parquet: cannot be read to its end"),
+        ("shards", "out.parquet", [], "1.parquet: not a readable Parquet file"),
         ("good.jsonl", "out.parquet", [], "must end in .jsonl"),
         ("good.jsonl", "out.jsonl", ["--text-field", "person"], "no row has a field 'person'. Did you mean 'persona'"),
         ("good.parquet", "out.parquet", ["--text-field", "person"], "no column 'person'. Did you mean 'persona'"),

@@ -132,9 +132,9 @@ def test_addresses_that_cannot_be_read_are_named(tmp_path: Path, server: str) ->
     for name, message in (
         ("missing.jsonl", r"missing\.jsonl: cannot be read: .*"),
         ("torn.jsonl.gz", r"torn\.jsonl\.gz: damaged gzip file"),
-        ("bad.jsonl", r"bad\.jsonl:2: not valid JSON"),
-        ("empty.jsonl", r"empty\.jsonl: holds no rows"),
-        ("page.pdf", r"page\.pdf: unknown type of file"),
+        ("bad.jsonl", r"bad\.jsonl, line 2: not JSON"),
+        ("empty.jsonl", r"empty\.jsonl: there are no rows"),
+        ("page.pdf", r"page\.pdf: unknown file type"),
     ):
         with pytest.raises(UserError, match=message) as error:
             list(read_urls([f"{server}/{name}"]))

@@ -28,7 +28,7 @@ def test_personas_are_read_once_each(tmp_path: Path, run) -> None:
 @pytest.mark.parametrize(
     ("line", "config", "message"),
     [
-        ('{"text": "A miller"}', {}, r"personas\.jsonl:1: no field 'persona'; there are 'text'"),
+        ('{"text": "A miller"}', {}, r"personas\.jsonl, line 1: no field 'persona'; there are 'text'"),
         ('{"persona": ""}', {}, "none of the rows holds a usable persona"),
     ],
 )

@@ -81,16 +81,16 @@ def test_import_keeps_what_it_rejects_beside(tmp_path: Path, personas: Command) 
     assert "3 rejected" in out
     rejected = [json.loads(line) for line in (tmp_path / "out.rejected.jsonl").read_text().splitlines()]
     assert Counter(row["reason"] for row in rejected) == {"no_persona": 1, "duplicate_persona": 1, "duplicate_id": 1}
-    assert rejected[0]["where"].endswith("in.jsonl:2")
+    assert rejected[0]["where"].endswith("in.jsonl, line 2")
     assert pq.read_table(target).to_pylist()[0]["source"] == "in.jsonl#1"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"persona": "A nurse"}\n{"persona": "torn', "in.jsonl:2: not valid JSON"),
-        ('{"persona": "A nurse"}\n{"text": "A baker"}\n', "in.jsonl:2: no field 'persona'; there are 'text'"),
-        ("", "in.jsonl: holds no rows"),
+        ('{"persona": "A nurse"}\n{"persona": "torn', "in.jsonl, line 2: not JSON"),
+        ('{"persona": "A nurse"}\n{"text": "A baker"}\n', "in.jsonl, line 2: no field 'persona'; there are 'text'"),
+        ("", "in.jsonl: there are no rows"),
         ('{"persona": 5}\n', "none of the 1 rows has a usable persona (no_persona 1)"),
     ],
 )
@@ -295,7 +295,7 @@ def test_other_columns_and_unusable_rows(tmp_path: Path, personas: Command) -> N
     assert sorted(personas("sample", tmp_path / "p.jsonl", "--field", "who")[1].splitlines()) == ["A baker", "A nurse"]
     code, _, error = personas("search", tmp_path / "p.jsonl", "nurse")
     assert code == 2
-    assert "p.jsonl:1: no field 'persona'; there are 'who'" in error
+    assert "p.jsonl, line 1: no field 'persona'; there are 'who'" in error
     assert "no such file" in personas("stats", tmp_path / "nowhere.jsonl")[2]
 
 

@@ -92,7 +92,7 @@ def test_of_a_folder_what_dedup_and_import_took_out_is_passed_over(tmp_path: Pat
     ):
         assert [text[:4] for text in texts(named)] == ["gone"]
         assert forecast(named, {}).rows_out == 1
-    with pytest.raises(UserError, match=r"no file here ends in .*but \*\.dropped\.jsonl and .* passed over"):
+    with pytest.raises(UserError, match=r"no file here ends in .*except \*\.dropped\.jsonl and .* skipped"):
         texts(Config(path=str(tmp_path / "t/sub")))
 
 
@@ -122,14 +122,14 @@ def test_columns_are_mapped_and_defaults_fill_what_rows_lack(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "fine"}\n{"text": "torn', r"t\.jsonl:2: not valid JSON: "),
-        (b'{"text": "fine"}\n\n[1, 2]\n', r"t\.jsonl:3: a row is a JSON object.*got list"),
-        (b'{"body": "fine", "n": 1}\n', r"t\.jsonl:1: no field 'text'; there are 'body', 'n'\..*text_field"),
-        (b"{}\n", r"t\.jsonl:1: no field 'text'; there are none"),
-        (b'{"text": "caf\xe9"}\n', r"t\.jsonl:1: not UTF-8: .*byte 13"),
-        (b'{"text": ' + b"[" * 100_000 + b"\n", r"t\.jsonl:1: not valid JSON"),
-        (b"", r"t\.jsonl: holds no rows"),
-        (b"\n \n", r"t\.jsonl: holds no rows"),
+        (b'{"text": "fine"}\n{"text": "torn', r"t\.jsonl, line 2: not JSON: "),
+        (b'{"text": "fine"}\n\n[1, 2]\n', r"t\.jsonl, line 3: a row must be a JSON object.*got list"),
+        (b'{"body": "fine", "n": 1}\n', r"t\.jsonl, line 1: no field 'text'; there are 'body', 'n'\..*text_field"),
+        (b"{}\n", r"t\.jsonl, line 1: no field 'text'; there are none"),
+        (b'{"text": "caf\xe9"}\n', r"t\.jsonl, line 1: not UTF-8: .*byte 13"),
+        (b'{"text": ' + b"[" * 100_000 + b"\n", r"t\.jsonl, line 1: not JSON"),
+        (b"", r"t\.jsonl: there are no rows"),
+        (b"\n \n", r"t\.jsonl: there are no rows"),
     ],
 )
 def test_malformed_json_lines_are_named_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -146,8 +146,8 @@ def test_malformed_json_lines_are_named_in_one_line(tmp_path: Path, content: byt
         ("t.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 9000)[:-20], "damaged gzip file"),
         ("t.parquet", b"PAR1 and nothing else", "not a readable Parquet file"),
         ("t.txt", b"caf\xe9", "not UTF-8"),
-        ("t.txt", b" \n", "holds no rows"),
-        ("t.csv", b"text\nhello\n", r"unknown type of file; texts are read from \.jsonl"),
+        ("t.txt", b" \n", "there are no rows"),
+        ("t.csv", b"text\nhello\n", r"unknown file type; supported: \.jsonl"),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -10,15 +10,16 @@ import contextlib
 import json
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.pool import CheckerPool
 from personahub.core.answers.verdict import LABELS, Verdict
 from personahub.core.errors import UserError
 from personahub.core.files import replacing
+from personahub.core.texts.rows import InvalidRow, open_file, parse_row, read_open_lines
 
 Row = dict[str, Any]
 STANDARD = "-"  # instead of a path: standard input or output
@@ -66,8 +67,8 @@ def check_file(
     counts: Counter[str] = Counter(dict.fromkeys(LABELS, 0))
     faults: list[str] = []
     try:
-        with _lines(source) as lines, CheckerPool(workers, deadline_s, policy) as pool, _output(target) as out:
-            for row, verdict, fault in _checked(lines, _name(source), gold_field, pred_field, pool):
+        with _open(source) as file, CheckerPool(workers, deadline_s, policy) as pool, _output(target) as out:
+            for row, verdict, fault in _checked(file, _name(source), gold_field, pred_field, pool):
                 counts[verdict.label] += 1
                 faults += [fault] if fault and not faults else []
                 out.write(json.dumps({**row, **_fields(verdict)}, ensure_ascii=True) + "\n")
@@ -84,10 +85,8 @@ def _name(source: str | Path) -> str:
     return "stdin" if str(source) == STANDARD else str(source)
 
 
-def _lines(source: str | Path) -> contextlib.AbstractContextManager[TextIO]:
-    if str(source) == STANDARD:
-        return open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    return Path(source).open(encoding="utf-8", errors="surrogateescape")
+def _open(source: str | Path) -> IO[bytes]:
+    return open(0, "rb", closefd=False) if str(source) == STANDARD else open_file(Path(source))
 
 
 @contextlib.contextmanager
@@ -102,16 +101,14 @@ def _output(target: str | Path) -> Iterator[TextIO]:
 
 
 def _checked(
-    lines: Iterable[str], source: str, gold_field: str, pred_field: str, pool: CheckerPool
+    file: IO[bytes], source: str, gold_field: str, pred_field: str, pool: CheckerPool
 ) -> Iterator[tuple[Row, Verdict, str | None]]:
     """Yields rows with their verdicts and faults, in order; `rows` holds the rows in flight."""
     rows: deque[tuple[Row, str | None]] = deque()
 
     def pairs() -> Iterator[tuple[str, str]]:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            row, fault = _parsed(line, f"{source}:{number}", gold_field, pred_field)
+        for number, line in read_open_lines(file, source):
+            row, fault = _parsed(line, f"{source}, line {number}", gold_field, pred_field)
             rows.append((row, fault))
             yield ("", "") if fault else (str(row[gold_field]), str(row[pred_field]))
 
@@ -120,18 +117,16 @@ def _checked(
         yield row, Verdict("error", None, "none", fault, 0.0) if fault else verdict, fault
 
 
-def _parsed(line: str, place: str, gold_field: str, pred_field: str) -> tuple[Row, str | None]:
+def _parsed(line: bytes, place: str, gold_field: str, pred_field: str) -> tuple[Row, str | None]:
     """Parses a line into a row and a fault; an unreadable line becomes a row with its location."""
     try:
-        row = json.loads(line.removeprefix("\ufeff"))  # some editors start a file with a byte order mark
-    except (ValueError, RecursionError) as error:
-        return {"line": place}, f"{place} is not JSON: {error}"
-    if not isinstance(row, dict):
-        return {"line": place}, f"{place} is not a JSON object"
+        row = parse_row(line)
+    except InvalidRow as error:
+        return {"line": place}, f"{place}: {error}"
     for field in (gold_field, pred_field):
         value = row.get(field)
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            return row, f"{place} has no text in {field!r}" + (f"; it has {', '.join(row)}" if field not in row else "")
+            return row, f"{place}: no text in {field!r}" + (f"; it has {', '.join(row)}" if field not in row else "")
     return row, None
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 from personahub.core.errors import UserError
 from personahub.core.executors.threads import in_threads
 from personahub.core.kernels import compiled
-from personahub.core.texts.words import _WORD, _normalize, squeeze, words_of
+from personahub.core.texts.words import WORD, fold, squeeze, words_of
 
 Texts = Sequence[str] | pa.Array | pa.ChunkedArray | Iterator[pa.Array]
 
@@ -154,10 +154,10 @@ def _folding() -> np.ndarray:
     table = np.zeros(_FOLDED, np.int32)
     for code in range(_FOLDED):
         character = chr(code)
-        folded = _normalize(character)
+        folded = fold(character)
         if len(folded) != 1 or unicodedata.category(character)[0] == "M" or 0x1100 <= code < 0x1200:
             table[code] = -1
-        elif _WORD.match(folded):
+        elif WORD.match(folded):
             table[code] = ord(folded)
     return table
 

@@ -1,10 +1,10 @@
-"""Numbers and durations as a person reads them."""
+"""Formats numbers and durations for people."""
 
 from __future__ import annotations
 
 
 def format_seconds(seconds: float) -> str:
-    """`75` -> `1m15s`, `9000` -> `2h30m`."""
+    """Formats a duration: `75` -> `1m15s`, `9000` -> `2h30m`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"
@@ -16,7 +16,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_number(number: float) -> str:
-    """`1234` -> `1.23k`."""
+    """Formats a number with a suffix: `1234` -> `1.23k`."""
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= limit:
             return f"{number / limit:.2f}{suffix}"

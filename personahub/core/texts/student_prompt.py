@@ -1,18 +1,18 @@
-"""The prompt under which the student is trained and evaluated: one file for both, so they cannot drift apart.
+"""The prompt for training and evaluating the student. Both use the same file, so they cannot drift apart.
 
 template: StudentTemplate = "solve"                   # in a stage's Config
 ask = student_prompt(config.template, config.system_prompt)
-ask("What is 2 + 2?")                                 # messages, ending with the user's
+ask("What is 2 + 2?")                                 # messages; the last one is the user's
 
 Templates in `personahub/core/prompts`: `solve` (zero-shot, boxed answer; the default), `few_shot`
 (worked examples first), `base` (zero-shot for a model that only continues text) and `simple_evals`
-(zero-shot, answer on a last line of its own).
+(zero-shot, the answer on its own last line).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -22,78 +22,73 @@ from personahub.core.config import ContentPath, FrozenModel, TemplateFolder
 from personahub.core.errors import UserError
 from personahub.core.prompts import PROMPTS
 from personahub.core.template import Message, load_template
+from personahub.core.texts.rows import SourceRow, read_rows
 
 StudentTemplate = Annotated[str, TemplateFolder(PROMPTS)]
 
 
 class Example(FrozenModel):
-    """A worked example as a template shows it."""
+    """A worked example, as templates show it."""
 
     problem: str
     solution: str
 
 
 class FewShot(FrozenModel):
-    """Worked examples in front of the problem."""
+    """Worked examples before the problem."""
 
-    count: int = Field(default=4, gt=0, description="The first so many of the file.")
+    count: int = Field(default=4, gt=0, description="How many examples to show, from the start of the file.")
     path: ContentPath = Field(
         default=str(PROMPTS / "few_shot.jsonl"),
-        description="JSONL with `problem` and `solution`; by default eight of our own invention, in no benchmark.",
+        description="JSON Lines with `problem` and `solution`. The default has eight examples written for this "
+        "project; none is in a benchmark.",
     )
 
 
 def student_prompt(
     template: str, system: str | None = None, examples: Sequence[Example] = ()
 ) -> Callable[[str], tuple[Message, ...]]:
-    """Renderer of a problem into the messages that the student answers.
+    """Returns a function that renders a problem into messages for the student.
 
     Args:
-        template: name of a file in `personahub/core/prompts`, or path of the user's own.
-        system: system message; without one, a chat template may put in its own default.
-        examples: for a template that shows worked examples.
+        template: name of a file in `personahub/core/prompts`, or path of a user's file.
+        system: system message. Without one, a chat template may insert its own default.
+        examples: worked examples, for templates that show them.
 
     Raises:
-        UserError: no such template.
+        UserError: the template does not exist.
     """
     loaded = load_template(template, PROMPTS)
     return lambda problem: loaded.render(problem=problem, system=system, examples=examples)
 
 
 def stop_strings(template: str) -> tuple[str, ...]:
-    """Where a model that only continues text has gone past its answer, as the template's head says."""
+    """Strings at which a model that only continues text is stopped, from the template's head."""
     return load_template(template, PROMPTS).stop
 
 
 def shows_examples(template: str) -> bool:
-    """Whether worked examples change the prompt."""
+    """Whether the template uses worked examples."""
     example = Example(problem="EXAMPLE", solution="EXAMPLE")
     return student_prompt(template, None, (example,))("") != student_prompt(template)("")
 
 
 def load_examples(few_shot: FewShot | None) -> tuple[Example, ...]:
-    """The first `count` examples of the file; none without `few_shot`.
+    """Reads the first `count` examples of the file; without `few_shot`, returns none.
 
     Raises:
         UserError: the file is missing, malformed or too short.
     """
     if few_shot is None:
         return ()
-    path = Path(few_shot.path)
-    try:
-        with path.open(encoding="utf-8") as file:  # not `splitlines`, which parts texts at U+2028 too
-            lines = [line for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if len(lines) < few_shot.count:
-        raise UserError(f"{path}: holds {len(lines)} examples, fewer than few_shot.count: {few_shot.count}")
-    return tuple(_example(line, f"{path}, example {i}") for i, line in enumerate(lines[: few_shot.count], 1))
+    rows = list(islice(read_rows(Path(few_shot.path)), few_shot.count))
+    if len(rows) < few_shot.count:
+        raise UserError(f"{few_shot.path}: has {len(rows)} examples, fewer than few_shot.count: {few_shot.count}")
+    return tuple(map(_parse_example, rows))
 
 
-def _example(line: str, where: str) -> Example:
-    try:
-        row = json.loads(line)
-        problem, solution = row["problem"].strip(), row["solution"].strip()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f'{where}: an example is one line {{"problem": "...", "solution": "..."}}') from None
-    return Example(problem=problem, solution=solution)
+def _parse_example(source: SourceRow) -> Example:
+    problem, solution = (source.row.get(name) for name in ("problem", "solution"))
+    if not isinstance(problem, str) or not isinstance(solution, str):
+        raise UserError(f'{source.where}: an example must look like {{"problem": "...", "solution": "..."}}')
+    return Example(problem=problem.strip(), solution=solution.strip())

@@ -1,21 +1,23 @@
-"""Words of a text, for duplicates and overlap."""
+"""Splits text into words, for comparing texts."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-_WORD = re.compile(r"\w+")
+WORD = re.compile(r"\w+")
 
 
 def words_of(text: str) -> list[str]:
-    """The words that count: runs of letters, digits and underscores after NFKC and case folding."""
-    return _WORD.findall(_normalize(text))
+    """Returns the words of `fold(text)`: runs of letters, digits and underscores."""
+    return WORD.findall(fold(text))
 
 
-def _normalize(text: str) -> str:
+def fold(text: str) -> str:
+    """Applies NFKC normalization and case folding."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def squeeze(text: str) -> str:
-    return " ".join(_normalize(text).split())
+    """Returns `fold(text)` with every run of whitespace replaced by one space."""
+    return " ".join(fold(text).split())
