@@ -21,7 +21,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from eval.grading.problem_sets import ProblemSetConfig, known_rows, load_problems
+from eval.grading.problem_sets import ProblemSetConfig, expected_rows, load_problems
 from personahub.core.config import StageConfig
 from personahub.core.errors import UserError
 from personahub.core.forecast import Forecast
@@ -77,5 +77,5 @@ def run(stage: Stage[Config]) -> None:
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
     """Known sets have a known size."""
-    rows = known_rows(config) or 0
+    rows = expected_rows(config) or 0
     return Forecast(rows_out=min(rows, config.limit or rows), disk_bytes=rows * 500)

@@ -1,40 +1,41 @@
-"""Benchmark problems with their reference answers, from the Hugging Face hub by name or from files.
+"""Benchmark problems with reference answers: known ones by name, others from the hub or from files.
 
 Evaluation grades against them and decontamination searches them (both through `eval.datasets`):
 
-    load_problems(ProblemSetConfig(name="math"))                        # the hub, at a pinned commit
+    load_problems(ProblemSetConfig(name="math"))                          # the hub, at a pinned commit
     load_problems(ProblemSetConfig(name="math", path="math/test.jsonl"))  # a local copy
-    load_problems(ProblemSetConfig(name="mine", path="exam.parquet", problem_field="task"))
+    load_problems(ProblemSetConfig(name="my_benchmarks/exam.yaml"))       # described in a file of your own
+    load_problems(ProblemSetConfig(name="exam", path="exam.parquet", problem_field="task"))
 
-Known by name, all three under the MIT licence:
-
-* `math`: the 5,000 test problems of MATH (Hendrycks et al. 2021, https://arxiv.org/abs/2103.03874).
-* `math500`: the 500 of them that Lightman et al. 2023 (https://arxiv.org/abs/2305.20050) test on.
-* `gsm8k`: the 1,319 test problems of GSM8K (Cobbe et al. 2021, https://arxiv.org/abs/2110.14168).
+A benchmark is data: `benchmarks.yaml` lists the known ones, and a user's YAML file describes one more with the
+same keys.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from personahub.core.config import CONTENT_PATH, FrozenModel
+from personahub.core.config import CONTENT_PATH, EXECUTION, FrozenModel, parse_config, suggest
 from personahub.core.errors import UserError
+from personahub.core.experiments.yaml_file import load_yaml
 from personahub.core.records import Row
+from personahub.core.texts.rows import find_files, one_line, read_rows
+
+_KNOWN_FILE = Path(__file__).with_name("benchmarks.yaml")
 
 
 @dataclass(frozen=True)
 class ReferenceProblem:
-    """A benchmark problem. `id` is unique in its set: the file's own id, else the row's number from 0.
+    """A benchmark problem.
 
-    `answer` is the reference answer as written, LaTeX included; `level` is MATH's 1 to 5 as text.
+    `id` is unique within its set: the file's own id, or else the row's number from 0. `answer` is the reference
+    answer as written, LaTeX included. `level` is MATH's level as text, 1 to 5.
     """
 
     id: str
@@ -44,70 +45,106 @@ class ReferenceProblem:
     level: str | None = None
 
 
-@dataclass(frozen=True)
-class _HubSet:
-    hub: str
-    subset: str
-    split: str
-    revision: str
-    rows: int
-
-
-# Commits, not branches: a benchmark that changes under its name makes results incomparable.
-# Of the copies of MATH on the hub this one keeps the original split; several hold 500 test rows.
-_KNOWN = {
-    "math": _HubSet(
-        "DigitalLearningGmbH/MATH-lighteval", "default", "test", "0530c78699ea5e8eb5530600900e1f328b48acad", 5000
-    ),
-    "math500": _HubSet("HuggingFaceH4/MATH-500", "default", "test", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be", 500),
-    "gsm8k": _HubSet("openai/gsm8k", "main", "test", "740312add88f781978c0658806c59bc2815b9866", 1319),
-}
-
-
 class ProblemSetConfig(FrozenModel):
-    """Where a problem set is. `name` alone suffices for math, math500 and gsm8k."""
+    """Where a problem set is. For a known benchmark, `name` is enough."""
 
-    name: str = Field(min_length=1, description="Name in results; math, math500 and gsm8k are known on the hub.")
-    path: Annotated[str | None, CONTENT_PATH] = Field(
-        default=None, description="A .jsonl or .parquet file, or a folder of them; then the hub is not asked."
+    name: str = Field(
+        min_length=1,
+        description="Name in results. math, math500 and gsm8k are known; a path that ends in .yaml describes a "
+        "benchmark of your own, named after the file.",
     )
-    hub: str | None = Field(default=None, description="Hub data set (owner/name), for sets not known by name.")
+    path: Annotated[str | None, CONTENT_PATH] = Field(
+        default=None, description="A .jsonl or .parquet file, or a folder of them. The hub is then not used."
+    )
+    hub: str | None = Field(default=None, description="Hub data set (owner/name), for benchmarks not known by name.")
     subset: str | None = Field(default=None, description="The hub data set's configuration.")
     split: str | None = Field(default=None, description="The hub data set's split.")
     revision: str | None = Field(default=None, description="Commit of the hub data set, so that it cannot change.")
     problem_field: str | None = Field(default=None, description="Default: `problem`, else `question`.")
     answer_field: str | None = Field(default=None, description="Default: `answer`, else the last box of `solution`.")
+    rows: Annotated[int | None, EXECUTION] = Field(
+        default=None, gt=0, description="The published number of problems; any other number is an error."
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _name_the_source(cls, values: Any) -> Any:
-        """Write the pinned hub source into the config, so that manifests and fingerprints hold it."""
-        if not isinstance(values, dict) or values.get("path"):
+    def _fill_in_source(cls, values: Any) -> Any:
+        """Write the benchmark's source into the config, so that manifests and fingerprints contain it."""
+        if not isinstance(values, dict) or not isinstance(values.get("name"), str):
             return values
-        known = _KNOWN.get(str(values.get("name"))) if not values.get("hub") else None
-        if known is not None:
-            source = {"hub": known.hub, "subset": known.subset, "split": known.split, "revision": known.revision}
-            return source | {key: value for key, value in values.items() if value is not None}
-        if not values.get("hub"):
-            raise ValueError(f"give `path`, or `hub` with `revision`; known by name alone: {', '.join(_KNOWN)}")
-        if not values.get("revision"):
+        given = {key: value for key, value in values.items() if value is not None}
+        if given["name"].endswith((".yaml", ".yml")):
+            benchmark = _read_benchmark(Path(given["name"]))
+            given["name"] = benchmark.name
+        else:
+            benchmark = known_benchmarks().get(given["name"])
+        if benchmark is not None:
+            given = _source_of(benchmark, given) | given
+        elif not given.get("path") and not given.get("hub"):
+            known = known_benchmarks()
+            raise ValueError(
+                f"no benchmark named {given['name']!r} (known: {', '.join(known)}). {suggest(given['name'], known)} "
+                "For one of your own give `path`, or `hub` with `revision`, or name a .yaml file"
+            )
+        if not given.get("path") and not given.get("revision"):
             raise ValueError("a hub data set needs `revision`, the commit to read, so that results stay comparable")
-        return values
+        return given
+
+
+class Benchmark(ProblemSetConfig):
+    """A benchmark as a YAML file describes it."""
+
+    licence: str | None = None
+    source: str | None = Field(default=None, description="The paper or page that published it.")
+
+
+@functools.cache
+def known_benchmarks() -> Mapping[str, Benchmark]:
+    """Benchmarks known by name, from benchmarks.yaml."""
+    # `hub` is set for each, so that validating one does not look its name up here
+    return {name: Benchmark(**{"name": name, **values}) for name, values in load_yaml(_KNOWN_FILE).items()}
+
+
+def _read_benchmark(file: Path) -> Benchmark:
+    """Reads a user's benchmark file. A `path` in it is relative to the file.
+
+    Raises:
+        ValueError: the file is missing or malformed.
+    """
+    try:
+        values = {"name": file.stem, **load_yaml(file)}
+        if isinstance(values.get("path"), str):
+            values["path"] = str(file.parent / values["path"])
+        return parse_config(Benchmark, values, str(file))
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _source_of(benchmark: Benchmark, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields to take from a benchmark. If the config names another `path` or `hub`, only the columns' names."""
+    fields = ["problem_field", "answer_field"]
+    if not given.keys() & {"path", "hub"}:
+        fields += ["path", "hub", "subset", "split", "revision"]
+        fields += [] if given.keys() & {"subset", "split"} else ["rows"]
+    return {field: value for field in fields if (value := getattr(benchmark, field)) is not None}
 
 
 def load_problems(config: ProblemSetConfig) -> list[ReferenceProblem]:
-    """All problems of a set, in its own order.
+    """Reads all problems of a set, in its own order.
 
     Raises:
-        UserError: the file is missing or malformed (with file and row), a row lacks its problem or
-            answer, or the hub cannot be reached.
+        UserError: a file is missing or malformed (with file and row), a row has no problem or no answer, the
+            hub cannot be reached, or the number of problems is not `rows`.
     """
     if config.path is not None:
-        where, rows = config.path, list(_read_path(Path(config.path)))
+        where = config.path
+        rows = [row for file in find_files(Path(config.path), "*") for _, row in read_rows(file)]
     else:
         where, rows = f"{config.hub}@{config.revision}", _read_hub(config)
     if not rows:
-        raise UserError(f"{where}: holds no problems")
+        raise UserError(f"{where}: there are no problems")
+    if config.rows is not None and len(rows) != config.rows:
+        raise UserError(f"problem set {config.name}: {where} has {len(rows)} rows, not {config.rows}")
     problems = [_reference(row, config, f"{where}, row {index + 1}") for index, row in enumerate(rows)]
     ids = _ids(rows)
     return [ReferenceProblem(id_, *fields) for id_, fields in zip(ids, problems, strict=True)]
@@ -144,58 +181,15 @@ def _reference(row: Row, config: ProblemSetConfig, where: str) -> tuple[str, str
 def _answer(row: Row, field: str | None) -> str:
     value = row.get(field or "answer")
     if value is not None:
-        # GSM8K keeps the worked solution in `answer`; the result stands behind the last "####"
+        # GSM8K has the worked solution in `answer`; the result follows the last "####"
         return str(value).rpartition("####")[2].strip()
     solution = row.get("solution")
     if field is not None or not isinstance(solution, str):
         return ""
-    from personahub.core.answers import extract  # a third of a second to import, and seldom needed
+    from personahub.core.answers import extract  # takes 0.3 s to import and is rarely needed
 
     found = extract(solution)
     return found.answer if found.answer and found.rule == "boxed" else ""
-
-
-def _read_path(path: Path) -> Iterator[Row]:
-    files = sorted(p for p in path.glob("*") if p.suffix in (".jsonl", ".parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path}: holds no .jsonl or .parquet file")
-    for file in files:
-        if file.suffix == ".parquet":
-            yield from _read_parquet(file)
-        elif file.suffix == ".jsonl":
-            yield from _read_jsonl(file)
-        else:
-            raise UserError(f"{file}: problems are read from .jsonl or .parquet files")
-
-
-def _read_parquet(file: Path) -> list[Row]:
-    try:
-        return pq.read_table(file).to_pylist()
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: not a readable Parquet file ({error})") from None
-
-
-def _read_jsonl(file: Path) -> Iterator[Row]:
-    try:
-        with file.open("rb") as lines:
-            yield from _parse_lines(file, lines)
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-
-
-def _parse_lines(file: Path, lines: Iterable[bytes]) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}:{number}: not valid JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{file}:{number}: a row is a JSON object (got {type(row).__name__})")
-        yield row
 
 
 def _read_hub(config: ProblemSetConfig) -> list[Row]:
@@ -205,22 +199,19 @@ def _read_hub(config: ProblemSetConfig) -> list[Row]:
     source, split = str(config.hub), config.split or "test"
     try:
         if not constants.HF_HUB_OFFLINE:
-            HfApi().dataset_info(source, revision=config.revision, timeout=10)  # fails at once, not after five retries
+            HfApi().dataset_info(
+                source, revision=config.revision, timeout=10
+            )  # fails at once instead of after five retries
         loaded = datasets.load_dataset(source, config.subset, split=split, revision=config.revision)
-    except Exception as error:  # noqa: BLE001  (the hub's client passes on what its HTTP library raises, whichever that is)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # noqa: BLE001  (the hub's client passes on any exception of its HTTP library)
         raise UserError(
-            f"problem set {config.name}: {source} cannot be read from the hub ({reason}); give `path:` with a local"
+            f"problem set {config.name}: {source} cannot be read from the hub ({one_line(error)}); give `path:` with a local"
             " .jsonl or .parquet copy, or set HF_HUB_OFFLINE=1 if it is in your cache"
         ) from None
-    rows = [dict(row) for row in loaded]
-    known = _KNOWN.get(config.name)
-    if known is not None and (known.hub, known.split) == (config.hub, config.split) and len(rows) != known.rows:
-        raise UserError(f"problem set {config.name}: {config.hub} gave {len(rows)} rows, not {known.rows}")
-    return rows
+    return [dict(row) for row in loaded]
 
 
-def known_rows(config: ProblemSetConfig) -> int | None:
-    """Number of problems of a set that is known by name; None for any other."""
-    known = _KNOWN.get(config.name)
-    return known.rows if known else None
+def expected_rows(config: ProblemSetConfig) -> int | None:
+    """The number of problems in a set whose size is known, else None."""
+    known = known_benchmarks().get(config.name)
+    return config.rows or (known.rows if known else None)

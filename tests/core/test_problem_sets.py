@@ -9,7 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eval.grading.problem_sets import ProblemSetConfig, ReferenceProblem, load_problems
+from eval.grading.problem_sets import (
+    ProblemSetConfig,
+    ReferenceProblem,
+    expected_rows,
+    known_benchmarks,
+    load_problems,
+)
 from personahub.core.config import identity_of, parse_config
 from personahub.core.errors import UserError
 
@@ -63,13 +69,13 @@ def test_a_folder_is_one_set_and_repeated_ids_are_replaced(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (['{"problem": "1?", "answer": "1"}', '{"problem": '], r"set.jsonl:2: not valid JSON"),
-        (["[1, 2]"], r"set.jsonl:1: a row is a JSON object"),
+        (['{"problem": "1?", "answer": "1"}', '{"problem": '], r"set.jsonl, line 2: not JSON"),
+        (["[1, 2]"], r"set.jsonl, line 1: a row must be a JSON object"),
         ([{"text": "1?", "answer": "1"}], "row 1: no text in problem or question; its fields are text, answer"),
         ([{"problem": "  ", "answer": "1"}], "row 1: no text"),
         ([{"problem": "1?"}], "row 1: no reference answer"),
         ([{"problem": "1?", "solution": "none boxed"}], "row 1: no reference answer"),
-        ([], "holds no problems"),
+        ([], "set.jsonl: there are no problems"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, rows: list, message: str) -> None:
@@ -85,10 +91,10 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     for name, message in (
         ("gone.jsonl", "gone.jsonl: no such file"),
         ("gone.parquet", "gone.parquet: no such file"),
-        ("bytes.jsonl", "bytes.jsonl:1: not valid JSON"),
+        ("bytes.jsonl", "bytes.jsonl, line 1: not UTF-8"),
         ("fake.parquet", "fake.parquet: not a readable Parquet file"),
-        ("set.txt", "read from .jsonl or .parquet"),
-        ("empty", "holds no .jsonl or .parquet"),
+        ("set.txt", "set.txt: unknown file type; supported: .jsonl"),
+        ("empty", "empty: no file here ends in .jsonl"),
     ):
         with pytest.raises(UserError, match=message):
             load(path=str(tmp_path / name))
@@ -98,13 +104,85 @@ def test_a_known_name_stands_for_a_pinned_commit_and_others_need_one() -> None:
     identity = identity_of(parse_config(ProblemSetConfig, {"name": "math"}, "test"))
     assert len(identity["revision"]) == 40
     assert identity["split"] == "test"
-    with pytest.raises(UserError, match="known by name alone: math, math500, gsm8k"):
+    with pytest.raises(
+        UserError, match=r"no benchmark named 'maths' \(known: math, math500, gsm8k\)\. Did you mean 'math\'\?"
+    ):
         load(name="maths")
     with pytest.raises(UserError, match="needs `revision`"):
         load(hub="someone/some-set")
     # a worker reads back the config that was written to stage.json
     config = parse_config(ProblemSetConfig, {"name": "gsm8k"}, "test")
     assert parse_config(ProblemSetConfig, config.model_dump(mode="json"), "test") == config
+
+
+def describe(folder: Path, text: str, name: str = "exam.yaml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_benchmark_of_ones_own_is_a_yaml_file_next_to_its_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "my_benchmarks"
+    folder.mkdir()
+    write_lines(folder / "exam.jsonl", {"task": "1 + 1?", "key": 2}, {"task": "2 + 2?", "key": 4})
+    file = describe(folder, "{path: exam.jsonl, problem_field: task, answer_field: key, rows: 2, licence: CC0}")
+    config = parse_config(ProblemSetConfig, {"name": file}, "test")
+    assert (config.name, config.path) == ("exam", str(folder / "exam.jsonl"))
+    assert [(problem.problem, problem.answer) for problem in load_problems(config)] == [
+        ("1 + 1?", "2"),
+        ("2 + 2?", "4"),
+    ]
+    assert expected_rows(config) == 2
+    # a worker reads back what was written to stage.json; the number of rows is not part of the identity
+    assert parse_config(ProblemSetConfig, config.model_dump(mode="json"), "test") == config
+    by_hand = {"name": "exam", "path": config.path, "problem_field": "task", "answer_field": "key"}
+    assert identity_of(config) == identity_of(parse_config(ProblemSetConfig, by_hand, "test"))
+    # keys of the config come first, and another source has rows of its own
+    write_lines(tmp_path / "more.jsonl", *({"task": f"{i}?", "key": i} for i in range(3)))
+    assert len(load(name=file, path=str(tmp_path / "more.jsonl"))) == 3
+    with pytest.raises(UserError, match=r"problem set exam: .*exam\.jsonl has 2 rows, not 3"):
+        load(name=file, rows=3)
+
+
+def test_a_benchmark_file_can_name_a_hub_data_set(tmp_path: Path) -> None:
+    revision = "0" * 40
+    file = describe(
+        tmp_path, f"{{name: cup, hub: someone/cup, subset: de, split: test, revision: {revision}, rows: 7}}"
+    )
+    config = parse_config(ProblemSetConfig, {"name": file}, "test")
+    assert (config.name, config.hub, config.subset, config.rows) == ("cup", "someone/cup", "de", 7)
+    other = parse_config(ProblemSetConfig, {"name": file, "split": "train"}, "test")
+    assert (other.subset, other.split, other.rows) == ("de", "train", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{path: exam.jsonl, problem_feild: task}", r"problem_feild: unknown key\. Did you mean 'problem_field'\?"),
+        ("{hub: someone/cup}", "needs `revision`"),
+        ("{licence: CC0}", r"no benchmark named 'exam' \(known: "),
+        ("{path: gone.jsonl}", r"gone\.jsonl: no such file"),
+        ("{path: [", "not valid YAML"),
+        ("[1, 2]", "a mapping"),
+    ],
+)
+def test_bad_benchmark_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    file = describe(tmp_path, text)
+    with pytest.raises(UserError, match=message) as error:
+        load(name=file)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_missing_benchmark_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"gone/exam\.yaml: no such"):
+        load(name="gone/exam.yaml")
+
+
+def test_known_benchmarks_are_complete() -> None:
+    for name, benchmark in known_benchmarks().items():
+        assert all(
+            getattr(benchmark, key) for key in ("hub", "subset", "split", "revision", "rows", "licence", "source")
+        )
+        assert benchmark.name == name
 
 
 def test_identity_is_the_content_of_the_file_not_its_path(tmp_path: Path) -> None:
