@@ -17,7 +17,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -45,8 +45,8 @@ class ReferenceProblem:
     level: str | None = None
 
 
-class ProblemSetConfig(FrozenModel):
-    """Where a problem set is. For a known benchmark, `name` is enough."""
+class ProblemSource(FrozenModel):
+    """Where a set of problems is and how to read it."""
 
     name: str = Field(
         min_length=1,
@@ -66,6 +66,25 @@ class ProblemSetConfig(FrozenModel):
         default=None, gt=0, description="The published number of problems; any other number is an error."
     )
 
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.path is None and self.hub is None:
+            raise ValueError("give `path`, or `hub` with `revision`")
+        if self.path is None and self.revision is None:
+            raise ValueError("a hub data set needs `revision`, the commit to read, so that results stay comparable")
+        return self
+
+
+class Benchmark(ProblemSource):
+    """A benchmark as a YAML file describes it."""
+
+    licence: str | None = None
+    source: str | None = Field(default=None, description="The paper or page that published it.")
+
+
+class ProblemSetConfig(ProblemSource):
+    """A problem set to load. For a known benchmark, `name` is enough."""
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_source(cls, values: Any) -> Any:
@@ -79,30 +98,20 @@ class ProblemSetConfig(FrozenModel):
         else:
             benchmark = known_benchmarks().get(given["name"])
         if benchmark is not None:
-            given = _source_of(benchmark, given) | given
-        elif not given.get("path") and not given.get("hub"):
+            return _source_of(benchmark, given) | given
+        if not given.get("path") and not given.get("hub"):
             known = known_benchmarks()
             raise ValueError(
                 f"no benchmark named {given['name']!r} (known: {', '.join(known)}). {suggest(given['name'], known)} "
                 "For one of your own give `path`, or `hub` with `revision`, or name a .yaml file"
             )
-        if not given.get("path") and not given.get("revision"):
-            raise ValueError("a hub data set needs `revision`, the commit to read, so that results stay comparable")
         return given
-
-
-class Benchmark(ProblemSetConfig):
-    """A benchmark as a YAML file describes it."""
-
-    licence: str | None = None
-    source: str | None = Field(default=None, description="The paper or page that published it.")
 
 
 @functools.cache
 def known_benchmarks() -> Mapping[str, Benchmark]:
     """Benchmarks known by name, from benchmarks.yaml."""
-    # `hub` is set for each, so that validating one does not look its name up here
-    return {name: Benchmark(**{"name": name, **values}) for name, values in load_yaml(_KNOWN_FILE).items()}
+    return {name: Benchmark(name=name, **values) for name, values in load_yaml(_KNOWN_FILE).items()}
 
 
 def _read_benchmark(file: Path) -> Benchmark:
@@ -113,11 +122,14 @@ def _read_benchmark(file: Path) -> Benchmark:
     """
     try:
         values = {"name": file.stem, **load_yaml(file)}
-        if isinstance(values.get("path"), str):
-            values["path"] = str(file.parent / values["path"])
-        return parse_config(Benchmark, values, str(file))
     except UserError as error:
         raise ValueError(str(error)) from None
+    if isinstance(values.get("path"), str):
+        values["path"] = str(file.parent / values["path"])
+    try:
+        return parse_config(Benchmark, values, "")
+    except UserError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _source_of(benchmark: Benchmark, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_a_benchmark_of_ones_own_is_a_yaml_file_next_to_its_rows(tmp_path: Path)
 
 
 def test_a_benchmark_file_can_name_a_hub_data_set(tmp_path: Path) -> None:
-    revision = "0" * 40
+    revision = "a" * 40
     file = describe(
         tmp_path, f"{{name: cup, hub: someone/cup, subset: de, split: test, revision: {revision}, rows: 7}}"
     )
@@ -159,7 +159,7 @@ def test_a_benchmark_file_can_name_a_hub_data_set(tmp_path: Path) -> None:
     [
         ("{path: exam.jsonl, problem_feild: task}", r"problem_feild: unknown key\. Did you mean 'problem_field'\?"),
         ("{hub: someone/cup}", "needs `revision`"),
-        ("{licence: CC0}", r"no benchmark named 'exam' \(known: "),
+        ("{licence: CC0}", "give `path`, or `hub` with `revision`"),
         ("{path: gone.jsonl}", r"gone\.jsonl: no such file"),
         ("{path: [", "not valid YAML"),
         ("[1, 2]", "a mapping"),

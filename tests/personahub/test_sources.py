@@ -74,7 +74,7 @@ def test_pattern_selects_files_of_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["", ".", "/tmp/*", "**.jsonl"])
 def test_what_is_no_pattern_is_said_when_the_config_is_read(pattern: str, load: Any) -> None:
-    with pytest.raises(UserError, match=r"stages\.texts\.config\.pattern: no pattern of files") as error:
+    with pytest.raises(UserError, match=r"stages\.texts\.config\.pattern: not a pattern for files") as error:
         load(stage(path="texts", pattern=pattern))
     assert "\n" not in str(error.value)
 

@@ -150,7 +150,7 @@ def test_examples_of_a_users_own_are_part_of_the_identity(tmp_path: Path) -> Non
         ("{", "line 1: not JSON"),
         ('{"persona": "x"}', "non-empty string `text`"),
         ('\n{"text": 3}', "line 2"),
-        ('{"text": "a", "persona": 3}', "`persona` is a string"),
+        ('{"text": "a", "persona": 3}', "`persona` must be a string"),
         ("\n", "there are no examples"),
     ],
 )

@@ -209,7 +209,7 @@ def find_files(path: Path, pattern: str = EVERY_FILE, suffixes: Sequence[str] = 
     files = [file for file in found if not file.name.endswith(removed)]
     if not files:
         skipped = f" except {' and '.join(f'*{end}' for end in removed)}, which are skipped" if found else ""
-        matches = "" if pattern == EVERY_FILE else f"matches {pattern!r} and "
+        matches = "" if pattern in ("*", EVERY_FILE) else f"matches {pattern!r} and "
         raise UserError(f"{path}: no file here {matches}ends in {', '.join(suffixes)}{skipped}")
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
 
