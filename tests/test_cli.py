@@ -36,7 +36,8 @@ def test_check_grades_row_by_row_and_survives_bad_rows(tmp_path: Path) -> None:
 def test_check_names_what_is_missing_and_leaves_nothing_behind(tmp_path: Path) -> None:
     result = personahub(tmp_path, "check", "gone.jsonl", "out.jsonl")
     assert result.returncode == 2
-    assert result.stderr == "error: gone.jsonl: No such file or directory\n"
+    where = f"paths are relative to the folder you run in: {tmp_path}"
+    assert result.stderr == f"error: gone.jsonl: no such file ({where})\n"
     assert not list(tmp_path.iterdir())
 
 
