@@ -33,7 +33,8 @@ from personahub.core.answers import CheckerPool
 from personahub.core.config import EngineName
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import UserError
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast
+from personahub.core.generation.llm_stage import estimate_tokens, forecast_requests
 from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import GRADED, Row
@@ -51,7 +52,6 @@ from personahub.core.texts.student_prompt import (
 VERSION = "3"
 INPUTS = ("data?", "model?", "*")
 
-_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PROBLEM_TOKENS = 70  # MATH's problems average 200 characters, with dense LaTeX
 _TEST_PROBLEMS = 12_000  # the size of the paper's synthetic test; that of `data` is not known before it is made
 _COMPLETION_TOKENS = 400  # zero-shot CoT of instruct models on MATH
@@ -165,12 +165,12 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """`samples` requests per problem."""
     problems = count_questions(config.limit, rows_in, _TEST_PROBLEMS)
     count = problems * config.samples
-    prompt = _PROBLEM_TOKENS + sum(len(message["content"]) for message in config.ask()("")) // _CHARS_PER_TOKEN
+    prompt = _PROBLEM_TOKENS + estimate_tokens(config.ask()(""))
     completion = min(_COMPLETION_TOKENS, config.sampling.max_tokens)
     judge_note = ("the judge's requests are not counted: at most one per answer",) if config.judge else ()
     return Forecast(
         rows_out=count,
-        requests={config.engine: Requests(count, count * prompt, count * completion)},
+        requests=forecast_requests((config.engine, count, prompt, completion)),
         disk_bytes=count * 2000,
         notes=(
             f"assumes {prompt} tokens in and {completion} out per request, at most {_TEST_PROBLEMS:,} tests in `data`",

@@ -63,7 +63,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     partitions = forecast_partitions(config, rows)
     methods = [method.forecast(rows, partitioned=partitions is not None) for method in config.methods]
     if partitions is None:
-        expected = WORK.of(rows, Forecast(rows_out=rows))
+        expected = WORK.add_to(rows, Forecast(rows_out=rows))
         memory = expected.memory_bytes + max((method.memory_bytes for method in methods), default=0)
         expected = replace(expected, memory_bytes=memory)
     else:

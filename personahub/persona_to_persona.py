@@ -37,7 +37,8 @@ from personahub.core.config import TemplateFolder
 from personahub.core.duplicates import surface
 from personahub.core.engines import Completion, Request
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests, Work
+from personahub.core.forecast import Forecast, Work
+from personahub.core.generation.llm_stage import PERSONA_TOKENS, estimate_tokens, forecast_requests
 from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import content_id, derive_seed, digest
 from personahub.core.records import PERSONA, Row
@@ -52,8 +53,6 @@ VERSION = "3"
 INPUTS = ("personas",)
 WORK = Work(cpu_seconds=0.00017, memory_bytes=1400, measured_by="benchmarks.million")
 
-_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
-_PERSONA_TOKENS = 25
 _PAIR_TOKENS: dict[Form, int] = {"plain": 45, "structured": 115}  # a relation and a persona with what is around
 _ROOTS_AT_ONCE = 4096  # of a shard; bounds what a wide tree holds in memory
 
@@ -322,11 +321,11 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
         base, rest = _shares(config, roots)
         count = rest * sum(requests_per_hop(config, base + 1)) + (roots - rest) * sum(requests_per_hop(config, base))
     messages = load_template(config.template, PROMPTS).render(persona="", count=config.breadth)
-    prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN + _PERSONA_TOKENS
+    prompt, answer = estimate_tokens(messages) + PERSONA_TOKENS, config.breadth * _PAIR_TOKENS[config.form]
     new = count * config.breadth
     return Forecast(
         rows_out=roots + new,
-        requests={config.engine: Requests(count, count * prompt, new * _PAIR_TOKENS[config.form])},
+        requests=forecast_requests((config.engine, count, prompt, answer)),
         disk_bytes=(roots + new) * 350,
-        notes=(f"assumes {prompt} tokens in and {_PAIR_TOKENS[config.form] * config.breadth} out per persona asked",),
+        notes=(f"assumes {prompt} tokens in and {answer} out per persona asked",),
     )

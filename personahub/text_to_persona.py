@@ -27,8 +27,9 @@ from pydantic import Field, model_validator
 from personahub.core.config import TemplateFolder
 from personahub.core.engines import Completion, Request
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generation.loop import CompletionShard, Failure, map_completions
+from personahub.core.forecast import Forecast, Work
+from personahub.core.generation.llm_stage import estimate_tokens, forecast_requests, usable_results
+from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
@@ -53,7 +54,6 @@ WORK = Work(cpu_seconds=0.00047, measured_by="benchmarks.million")
 Mode = Literal["read", "write", "like", "dislike"]
 Granularity = Literal["coarse", "medium", "fine"]
 
-_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _TEXT_TOKENS = 500  # web pages of C4 and Common Crawl, cut at 6,000 characters, average 470 to 510
 _PERSONA_TOKENS: dict[Form, int] = {"plain": 35, "structured": 110}  # a sentence of 10 to 30 words, and what is around
 
@@ -104,18 +104,20 @@ def run(stage: Stage[Config]) -> None:
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
     asking = prompts(config, load_template(config.template, PROMPTS))
-    async for document, results in shard.generate(shard.rows(), asking, parse(config), config.attempts):
-        for (mode, granularity), result in zip(asked_of(config, document["id"]), results, strict=True):
-            if isinstance(result, Failure):
-                shard.reject({**document, "mode": mode, "granularity": granularity}, result.error, result.raw)
-                continue
-            profiles, model = result
-            for profile in profiles:
-                profile, guessed = split_by_evidence(profile, document["text"])
-                record = _record(config, document, mode, granularity, profile, model)
-                shard.write(record)
-                for guess in guessed:
-                    shard.reject(record, _unsupported(guess))
+
+    def rejected_row(document: Row, number: int) -> Row:
+        mode, granularity = asked_of(config, document["id"])[number]
+        return {**document, "mode": mode, "granularity": granularity}
+
+    replies = usable_results(shard, shard.rows(), asking, parse(config), config.attempts, rejected_row)
+    async for document, number, (profiles, model) in replies:
+        mode, granularity = asked_of(config, document["id"])[number]
+        for profile in profiles:
+            profile, guessed = split_by_evidence(profile, document["text"])
+            record = _record(config, document, mode, granularity, profile, model)
+            shard.write(record)
+            for guess in guessed:
+                shard.reject(record, _unsupported(guess))
 
 
 def _unsupported(guess: Demographic) -> Rejected:
@@ -222,12 +224,12 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
         text="", mode=config.modes[0], granularity=granularity, count=config.personas_per_text
     )
     tokens = _PERSONA_TOKENS[config.form]
-    prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN + _TEXT_TOKENS
+    prompt = estimate_tokens(messages) + _TEXT_TOKENS
     count = rows_in["documents"] * (config.modes_per_text or len(config.modes))
     rows_out = count * config.personas_per_text
     return Forecast(
         rows_out=rows_out,
-        requests={config.engine: Requests(count, count * prompt, rows_out * tokens)},
+        requests=forecast_requests((config.engine, count, prompt, config.personas_per_text * tokens)),
         disk_bytes=rows_out * 300,
         notes=(f"assumes {prompt} tokens in per text and {tokens} out per persona",),
     )

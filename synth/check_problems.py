@@ -23,7 +23,8 @@ from pydantic import Field, model_validator
 from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests
+from personahub.core.forecast import Forecast
+from personahub.core.generation.llm_stage import PROBLEM_TOKENS, estimate_tokens, forecast_requests
 from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import PROBLEM, Row
@@ -43,8 +44,6 @@ FLAWS = {
     "multiple": "multi_part",
 }
 
-_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
-_PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
 _VERDICT_TOKENS = 150  # a few sentences
 
 
@@ -140,12 +139,11 @@ def decide(config: Config, verdicts: Sequence[str | Failure]) -> None:
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per problem and judge; the paper's experts called 3.5% of its problems invalid (section 4.1.2)."""
-    messages = load_template(config.template, PROMPTS).render(problem="")
-    prompt = sum(len(m["content"]) for m in messages) // _CHARS_PER_TOKEN + _PROBLEM_TOKENS
+    prompt = estimate_tokens(load_template(config.template, PROMPTS).render(problem="")) + PROBLEM_TOKENS
     count = rows_in["problems"] * config.judges
     return Forecast(
         rows_out=round(rows_in["problems"] * 0.965),
-        requests={config.engine: Requests(count, count * prompt, count * _VERDICT_TOKENS)},
+        requests=forecast_requests((config.engine, count, prompt, _VERDICT_TOKENS)),
         disk_bytes=rows_in["problems"] * 1000,
         notes=(f"assumes {_VERDICT_TOKENS} tokens out per verdict",),
     )

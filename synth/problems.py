@@ -6,34 +6,47 @@
       config: {engine: teacher, template: math, problems_per_persona: 1}
 
 The no-persona arm of an ablation is the same stage with `persona: false`: the same persona ids and
-the same seed for each of them, the template rendered with `persona=None`. The two arms differ in
-nothing but the persona's text. Two more arms put something else in its place, drawn for each persona
-from a file with one entry a line:
+the same seed for each of them, with the template rendered with `persona=None`. The two arms differ in
+nothing but the persona's text. Other arms put something else in its place: entries drawn for each
+persona from a file with one entry per line. The math template knows two such lists:
 
       config: {engine: teacher, persona: false, key_points: {path: configs/data/key_points.txt, count: 2}}
       config: {engine: teacher, persona: false, words: {path: configs/data/words.txt, count: 4}}
+
+A new arm is a template, a list and a config. The template sees the drawn entries under the name of the list:
+
+      config:
+        engine: teacher
+        persona: false
+        template: my/places.md
+        insert: {places: {path: my/places.txt, count: 2}}      # {% for place in places %} in the template
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from personahub.core.config import ContentPath, FrozenModel, TemplateFolder
+from personahub.core.config import UNLESS_DEFAULT, ContentPath, FrozenModel, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast, Requests, Work
-from personahub.core.generation.loop import CompletionShard, Failure, map_completions
+from personahub.core.forecast import Forecast, Work
+from personahub.core.generation.llm_stage import (
+    PERSONA_TOKENS,
+    PROBLEM_TOKENS,
+    estimate_tokens,
+    forecast_requests,
+    generate_records,
+)
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
-from personahub.core.template import Template, load_template
+from personahub.core.template import Message, Template, load_template
 from personahub.core.texts.replies import find_refusal, labelled_parts
 from synth.contracts.contract import SOLUTION, without_markdown
 from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
@@ -44,15 +57,13 @@ VERSION = "3"
 INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from
 WORK = Work(cpu_seconds=0.00025, memory_bytes=70, measured_by="benchmarks.million")
 
-_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
-_PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30
-_PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
+_NAMES = {"persona", "examples", "key_points", "words", "persona_kind", "focus", "difficulty"}  # known to templates
 
 
 class Drawn(FrozenModel):
-    """Entries drawn for each persona from a list of ours or yours."""
+    """Entries drawn for each persona from a list."""
 
-    path: ContentPath = Field(description="A text file with one entry a line; lines that begin with # are none.")
+    path: ContentPath = Field(description="A text file with one entry per line; lines that begin with # are comments.")
     count: int = Field(default=2, gt=0, description="Entries per prompt.")
 
 
@@ -66,64 +77,79 @@ class Config(PromptingConfig):
         default=3, gt=0, description="How often one problem is asked for, when replies do not qualify."
     )
     persona_kind: str | None = Field(default=None, description="`general` or `professional` in the math template.")
-    key_points: Drawn | None = Field(default=None, description="Mathematics that the problem shall need.")
-    words: Drawn | None = Field(default=None, description="Words that the problem shall have to do with.")
+    key_points: Drawn | None = Field(default=None, description="Mathematics that the problem should need.")
+    words: Drawn | None = Field(default=None, description="Words that the problem should have to do with.")
+    insert: Annotated[dict[str, Drawn], UNLESS_DEFAULT] = Field(
+        default={}, description="More lists to draw from, by the name under which `template` uses the drawn entries."
+    )
     focus: str | None = Field(default=None, description="Field of mathematics, such as `geometry`.")
     difficulty: str | None = Field(default=None, description="Such as `Olympiad-level`.")
     min_chars: int = Field(default=20, gt=0)
     max_chars: int = Field(default=4000, gt=0)
 
+    @field_validator("insert")
+    @classmethod
+    def _new_names(cls, insert: dict[str, Drawn]) -> dict[str, Drawn]:
+        for name in insert:
+            if name in _NAMES or not name.isidentifier():
+                raise ValueError(f"{name!r} is not a new name; choose a word other than {', '.join(sorted(_NAMES))}")
+        return insert
+
+    @property
+    def lists(self) -> dict[str, Drawn | None]:
+        """What prompts draw from in addition to the persona, by the name under which the template uses it."""
+        return {"key_points": self.key_points, "words": self.words, **dict(sorted(self.insert.items()))}
+
 
 def run(stage: Stage[Config]) -> None:
     """Write problems from the personas of `personas`."""
-    check_examples(stage.config, stage.inputs)
-    map_completions(stage, _process, stage.input("personas"), PROBLEM)
-
-
-async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
-    examples = load_examples(config, stage.inputs)
-    lists = Lists.read(config)
-    asking = prompts(config, load_template(config.template, PROMPTS), examples, lists)
-    parsing = parse(config)
-    async for persona, results in shard.generate(shard.rows(), asking, parsing, config.attempts):
-        for sample, result in enumerate(results):
-            if isinstance(result, Failure):
-                shard.reject({**persona, "sample": sample}, result.error, result.raw)
-            else:
-                problem, model = result
-                shard.write(_record(config, persona, sample, problem, model, lists))
+    check_examples(config, stage.inputs)
+    template = load_template(config.template, PROMPTS)
+    draw = draws(config, template)
+    asking = prompts(config, template, load_examples(config, stage.inputs), draw)
+    personas = stage.input("personas")
+    generate_records(stage, personas, PROBLEM, asking, parse(config), record(config, draw), config.attempts)
 
 
-@dataclass(frozen=True)
-class Lists:
-    """What prompts draw from beside the persona; empty where the config names no file."""
+Draw = Callable[[str], dict[str, list[str]]]
 
-    key_points: Sequence[str] = ()
-    words: Sequence[str] = ()
 
-    @classmethod
-    def read(cls, config: Config) -> Lists:
-        """The lists of `config`.
+def draws(config: Config, template: Template) -> Draw:
+    """Function of a persona's id that returns the entries for its prompt, by the name of the list.
 
-        Raises:
-            UserError: a file cannot be read, or holds fewer entries than a prompt takes.
-        """
-        return cls(*(_entries(drawn) if drawn else () for drawn in (config.key_points, config.words)))
+    Raises:
+        UserError: see `_entries`.
+    """
+    lists = _entries(config, template)
 
-    def draw(self, config: Config, persona_id: str) -> dict[str, list[str]]:
-        """The entries shown for one persona, by the name that templates know them under."""
-        found = {}
-        for name, entries, drawn in (
-            ("key_points", self.key_points, config.key_points),
-            ("words", self.words, config.words),
-        ):
+    def draw(persona_id: str) -> dict[str, list[str]]:
+        drawn = {}
+        for name, (entries, count) in lists.items():
             chance = Random(derive_seed(config.seed, name, persona_id))  # noqa: S311 - not for secrets
-            found[name] = chance.sample(entries, drawn.count) if drawn else []
-        return found
+            drawn[name] = chance.sample(entries, count)
+        return drawn
+
+    return draw
 
 
-def _entries(drawn: Drawn) -> list[str]:
+def _entries(config: Config, template: Template) -> dict[str, tuple[list[str], int]]:
+    """All entries of each list, and how many of them a prompt takes.
+
+    Raises:
+        UserError: a file cannot be read or holds fewer entries than a prompt takes, or the template uses no such list.
+    """
+    lists = {}
+    for name, drawn in config.lists.items():
+        if drawn is not None and name not in template.names:
+            raise UserError(
+                f"{name}: the template {config.template!r} does not use it; set `template` to one that does"
+            )
+        lists[name] = (_read_entries(drawn), drawn.count) if drawn is not None else ([], 0)
+    return lists
+
+
+def _read_entries(drawn: Drawn) -> list[str]:
     try:
         lines = Path(drawn.path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -135,26 +161,32 @@ def _entries(drawn: Drawn) -> list[str]:
 
 
 def prompts(
-    config: Config, template: Template, examples: Sequence[Example] = (), lists: Lists | None = None
+    config: Config, template: Template, examples: Sequence[Example], draw: Draw
 ) -> Callable[[Row], list[Request]]:
     """The requests of one persona, one per sample."""
-    drawn_from = lists or Lists.read(config)
 
     def of_persona(row: Row) -> list[Request]:
-        messages = template.render(
-            persona=row["persona"] if config.persona else None,
-            examples=draw_examples(config, examples, row["id"]),
-            **drawn_from.draw(config, row["id"]),
-            persona_kind=config.persona_kind,
-            focus=config.focus,
-            difficulty=config.difficulty,
-        )
+        shown = draw_examples(config, examples, row["id"])
+        messages = _render(config, template, row["persona"], shown, draw(row["id"]))
         return [
             Request(messages, config.sampling, _seed(config, row["id"], sample), sample, engine=config.engine)
             for sample in range(config.problems_per_persona)
         ]
 
     return of_persona
+
+
+def _render(
+    config: Config, template: Template, persona: str, examples: Sequence[Example], drawn: Mapping[str, Sequence[str]]
+) -> tuple[Message, ...]:
+    return template.render(
+        persona=persona if config.persona else None,
+        examples=examples,
+        **drawn,
+        persona_kind=config.persona_kind,
+        focus=config.focus,
+        difficulty=config.difficulty,
+    )
 
 
 def _seed(config: Config, persona_id: str, sample: int) -> int:
@@ -203,41 +235,44 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
     return problem
 
 
-def _record(config: Config, persona: Row, sample: int, problem: str, model: str, lists: Lists) -> Row:
-    drawn = [entry for entries in lists.draw(config, persona["id"]).values() for entry in entries]
-    return {
-        "id": content_id("problem", problem, persona["id"], sample),
-        "problem": problem,
-        "persona_id": persona["id"],
-        "persona": persona["persona"] if config.persona else None,
-        "drawn": drawn or None,
-        "document_id": persona.get("document_id"),
-        "template": Path(config.template).stem,
-        "sample": sample,
-        "seed": _seed(config, persona["id"], sample),
-        "licence": persona.get("licence"),
-        "model": model,
-        "machine_generated": True,
-    }
+def record(config: Config, draw: Draw) -> Callable[[Row, int, tuple[str, str]], Row]:
+    """Output record of a persona, a sample index and a (problem, model)."""
+
+    def of_reply(persona: Row, sample: int, reply: tuple[str, str]) -> Row:
+        problem, model = reply
+        drawn = [entry for entries in draw(persona["id"]).values() for entry in entries]
+        return {
+            "id": content_id("problem", problem, persona["id"], sample),
+            "problem": problem,
+            "persona_id": persona["id"],
+            "persona": persona["persona"] if config.persona else None,
+            "drawn": drawn or None,
+            "document_id": persona.get("document_id"),
+            "template": Path(config.template).stem,
+            "sample": sample,
+            "seed": _seed(config, persona["id"], sample),
+            "licence": persona.get("licence"),
+            "model": model,
+            "machine_generated": True,
+        }
+
+    return of_reply
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per problem; replies that have to be asked for again are not foreseen."""
-    messages = load_template(config.template, PROMPTS).render(
-        persona="x" if config.persona else None,  # an empty one would render as the other arm
-        examples=[] if config.prompting == "zero_shot" else [Example(text="x" * 400, persona="x" * 100)] * config.shots,
-        key_points=["x" * 30] * config.key_points.count if config.key_points else [],
-        words=["x" * 7] * config.words.count if config.words else [],
-        persona_kind=config.persona_kind,
-        focus=config.focus,
-        difficulty=config.difficulty,
-    )
-    prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN
-    prompt += _PERSONA_TOKENS if config.persona else 0
+    template = load_template(config.template, PROMPTS)
+    examples = [] if config.prompting == "zero_shot" else [Example(text="x" * 400, persona="x" * 100)] * config.shots
+    drawn = {  # entries of average length
+        name: ["x" * round(sum(map(len, entries)) / len(entries))] * count if entries else []
+        for name, (entries, count) in _entries(config, template).items()
+    }
+    prompt = estimate_tokens(_render(config, template, "x", examples, drawn))
+    prompt += PERSONA_TOKENS if config.persona else 0
     count = rows_in["personas"] * config.problems_per_persona
     return Forecast(
         rows_out=count,
-        requests={config.engine: Requests(count, count * prompt, count * _PROBLEM_TOKENS)},
+        requests=forecast_requests((config.engine, count, prompt, PROBLEM_TOKENS)),
         disk_bytes=count * 1000,
-        notes=(f"assumes {prompt} tokens in and {_PROBLEM_TOKENS} out per problem",),
+        notes=(f"assumes {prompt} tokens in and {PROBLEM_TOKENS} out per problem",),
     )

@@ -17,7 +17,7 @@ left. Nothing is judged here: truncated samples and samples without an answer st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -25,7 +25,8 @@ from pydantic import Field, model_validator
 from personahub.core.config import EngineName, FrozenModel, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests, Work
+from personahub.core.forecast import Forecast, Work
+from personahub.core.generation.llm_stage import PROBLEM_TOKENS, estimate_tokens, forecast_requests
 from personahub.core.generation.loop import CompletionShard, Failure, map_completions
 from personahub.core.identity import derive_seed
 from personahub.core.records import SOLUTIONS, Row
@@ -38,8 +39,6 @@ VERSION = "1"
 INPUTS = ("problems",)
 WORK = Work(cpu_seconds=0.00047, memory_bytes=90, measured_by="benchmarks.million")
 
-_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
-_PROBLEM_TOKENS = 130  # one word problem with its quantities and LaTeX
 _COMPLETION_TOKENS = {"cot": 550, "pot": 250}  # GPT-4-class chat models on problems of this length
 
 
@@ -124,25 +123,13 @@ def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     """One request per problem and sample."""
     problems = rows_in["problems"]
-    by_engine: dict[str, list[Requests]] = {}
+    groups = []
     for group in config.samples:
-        messages = load_template(group.template, PROMPTS).render(problem="")
-        prompt = sum(len(m["content"]) for m in messages) // _CHARS_PER_TOKEN + _PROBLEM_TOKENS
-        count = problems * group.n
-        by_engine.setdefault(group.engine, []).append(
-            Requests(count, count * prompt, count * _COMPLETION_TOKENS[group.kind])
-        )
+        prompt = estimate_tokens(load_template(group.template, PROMPTS).render(problem="")) + PROBLEM_TOKENS
+        groups.append((group.engine, problems * group.n, prompt, _COMPLETION_TOKENS[group.kind]))
     return Forecast(
         rows_out=problems,
-        requests={engine: _sum(requests) for engine, requests in by_engine.items()},
+        requests=forecast_requests(*groups),
         disk_bytes=problems * sum(group.n for group in config.samples) * 2000,
         notes=("assumes {cot} tokens out per CoT sample and {pot} per PoT program".format(**_COMPLETION_TOKENS),),
-    )
-
-
-def _sum(requests: Sequence[Requests]) -> Requests:
-    return Requests(
-        sum(r.count for r in requests),
-        sum(r.prompt_tokens for r in requests),
-        sum(r.completion_tokens for r in requests),
     )

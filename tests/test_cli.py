@@ -100,4 +100,4 @@ def test_a_deadline_is_a_number_of_seconds(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_artifact_says_so_and_what_is_below(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert personahub(tmp_path, "show", "mine").stderr == "error: mine: no artifact: it has no manifest.json\n"
+    assert personahub(tmp_path, "show", "mine").stderr == "error: mine: not an artifact: it has no manifest.json\n"

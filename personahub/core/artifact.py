@@ -3,11 +3,11 @@
 runs/<experiment>/<stage>/
     00000.parquet ...      records, one file per shard, written whole or not at all
     rejected/00000.parquet dropped records with their reason
-    truth/00000.parquet    what a simulated teacher knows; never read by a stage
-    journal/00000.jsonl    completions as they arrived
+    truth/00000.parquet    what the simulated teacher knows; no stage reads it
+    journal/00000.jsonl    completions in the order in which they arrived
     metrics.jsonl          one line per logged step
-    stage.json             what was asked for; written first
-    manifest.json          what came out; written last
+    stage.json             what the stage was asked to make; written first
+    manifest.json          what it made; written last
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from personahub.core.records import Row
 MANIFEST = "manifest.json"
 _PACKAGE = "persona-hub-harness"
 SPEC = "stage.json"
-FORMAT = 1  # of the run folder; raised when an older one can no longer be read
+FORMAT = 1  # of the run folder; increased when older folders can no longer be read
 
 
 class Usage(FrozenModel):
-    """What a stage asked of its engines."""
+    """Requests, tokens and cost of a stage."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -41,19 +41,19 @@ class Usage(FrozenModel):
     cost_usd: float = 0.0
 
     def plus(self, other: Usage) -> Usage:
-        """The sum of two usages."""
+        """Return the sum of two usages."""
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
 
 
 class Counts(FrozenModel):
-    """Records in, out, and rejected by reason. A stage may turn one record into several."""
+    """Numbers of input, output and rejected records. A stage may make several records from one."""
 
     rows_in: int = 0
     rows_out: int = 0
     rejected: dict[str, int] = Field(default_factory=dict)
 
     def plus(self, other: Counts) -> Counts:
-        """The sum of two counts."""
+        """Return the sum of two counts."""
         reasons = sorted({*self.rejected, *other.rejected})
         return Counts(
             rows_in=self.rows_in + other.rows_in,
@@ -63,7 +63,7 @@ class Counts(FrozenModel):
 
 
 class InputReference(FrozenModel):
-    """An upstream artifact as it was when it was read."""
+    """An upstream artifact, with its fingerprint at the time it was read."""
 
     path: str
     fingerprint: str
@@ -80,7 +80,7 @@ class Source(FrozenModel):
 
 
 class Manifest(FrozenModel):
-    """What an artifact is and how it came to be. Holds no key and no machine-local secret."""
+    """Describes an artifact and how it was made. Contains no API key or other secret."""
 
     format: int = 1
     experiment: str
@@ -96,18 +96,18 @@ class Manifest(FrozenModel):
     usage: Usage
     summary: dict[str, Any]  # the stage's own results
     seconds: float
-    cpu_seconds: float = 0.0  # of all processes of the stage, those that it started and that ended included
+    cpu_seconds: float = 0.0  # of all processes of the stage, including child processes that have ended
     peak_bytes: int = 0  # resident memory of the largest of these processes
     created: str  # UTC, ISO 8601
     versions: dict[str, str]
     source: Source | None = None  # None if the harness did not run from a git checkout
     command: str
-    forgotten: int = 0  # rows that `personahub forget` took out since
+    forgotten: int = 0  # rows that `personahub forget` has removed since
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A complete artifact, for reading."""
+    """A complete artifact to read from."""
 
     path: Path
     manifest: Manifest
@@ -129,57 +129,57 @@ class Artifact:
         return list(self.manifest.shards)
 
     def read_shard(self, shard: str, columns: Sequence[str] | None = None, batch_rows: int = 1024) -> Iterator[Row]:
-        """Rows of one shard as dicts, read in batches so that memory stays bounded."""
+        """Yield the rows of one shard as dicts. Memory is bounded by one batch."""
         return read_rows(self.path / f"{shard}.parquet", columns, batch_rows)
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
-        """All rows in order. Memory is bounded by one batch."""
+        """Yield all rows in order. Memory is bounded by one batch."""
         for shard in self.shard_names:
             yield from self.read_shard(shard, columns)
 
     def table(self, columns: Sequence[str] | None = None, shards: Sequence[str] | None = None) -> pa.Table:
-        """All rows, or those of some shards, as one Arrow table in memory."""
+        """Read all rows, or the rows of some shards, into one Arrow table."""
         files = [self.path / f"{shard}.parquet" for shard in (self.shard_names if shards is None else shards)]
         return pa.concat_tables([_read_table(file, columns) for file in files])
 
     def rejected(self) -> Iterator[Row]:
-        """Dropped records with their reason, in order."""
-        return self._beside("rejected")
+        """Yield the rejected records with their reasons, in order."""
+        return self._rows_in("rejected")
 
     def truth(self) -> Iterator[Row]:
-        """What the simulated teacher knew; empty with any other engine. For measuring only."""
-        return self._beside("truth")
+        """Yield what the simulated teacher knew, for benchmarks. Empty for any other engine."""
+        return self._rows_in("truth")
 
-    def _beside(self, folder: str) -> Iterator[Row]:
+    def _rows_in(self, folder: str) -> Iterator[Row]:
         for file in sorted((self.path / folder).glob("*.parquet")):
             yield from read_rows(file)
 
 
 def read_rows(file: Path, columns: Sequence[str] | None = None, batch_rows: int = 1024) -> Iterator[Row]:
-    """Rows of a Parquet file as dicts.
+    """Yield the rows of a Parquet file as dicts.
 
     Raises:
-        UserError: the file is missing or is no Parquet file.
+        UserError: the file is missing or is not a Parquet file.
     """
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             for batch in parquet.iter_batches(batch_size=batch_rows, columns=list(columns) if columns else None):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says some damage as OSError
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow reports some damage as OSError
         raise _unreadable(file, error) from None
 
 
 def _read_table(file: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
         return pq.read_table(file, columns=list(columns) if columns else None, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says some damage as OSError
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow reports some damage as OSError
         raise _unreadable(file, error) from None
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
     stage = file.parent.parent.name if file.parent.name in ("rejected", "truth") else file.parent.name
     missing = isinstance(error, FileNotFoundError)
-    what = "shard is missing though the manifest lists it" if missing else f"not a readable Parquet file ({error})"
+    what = "the manifest lists this shard, but it is missing" if missing else f"not a readable Parquet file ({error})"
     return UserError(f"{file}: {what}; rebuild it with run --redo {stage}")
 
 
@@ -187,29 +187,29 @@ def open_artifact(path: str | Path) -> Artifact:
     """Open a complete artifact.
 
     Raises:
-        UserError: there is none, it is half-written, or its manifest is damaged.
+        UserError: there is no artifact, it is incomplete, or its manifest is damaged.
     """
     path = Path(path)
     manifest = read_manifest(path)
     if manifest is None:
         if (path / SPEC).exists() or any(path.glob("[0-9]*.parquet")):
             raise UserError(f"{path}: half-written (it has no manifest yet): run its experiment again to finish it")
-        what = f"no artifact: it has no {MANIFEST}" if path.is_dir() else "no such artifact"
+        what = f"not an artifact: it has no {MANIFEST}" if path.is_dir() else "no such artifact"
         raise UserError(f"{path}: {what}{_artifacts_below(path)}")
     return Artifact(path, manifest)
 
 
 def _artifacts_below(path: Path) -> str:
-    """For whoever names a run's folder instead of a stage's."""
+    """Return a hint for a user who named a run's folder instead of a stage's folder."""
     names = sorted(file.parent.name for file in path.glob(f"*/{MANIFEST}"))
-    return f". Below it are {', '.join(names)}: name one, as in {path / names[0]}" if names else ""
+    return f". It contains {', '.join(names)}: name one of them, such as {path / names[0]}" if names else ""
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest of the artifact at `path`, or None when there is none.
+    """Read the manifest of the artifact at `path`. Return None if there is none.
 
     Raises:
-        UserError: it is damaged, or of another version of this package.
+        UserError: the manifest is damaged, or was written by an incompatible version of this package.
     """
     file = path / MANIFEST
     try:
@@ -220,7 +220,7 @@ def read_manifest(path: Path) -> Manifest | None:
         raise UserError(f"{file}: damaged manifest ({error}); rebuild it with run --redo {path.name}") from None
     try:
         if isinstance(content, dict) and content.get("format", 1) != FORMAT:
-            raise UserError(_other_version(path, content, f"it has format {content['format']}, read is {FORMAT}"))
+            raise UserError(_other_version(path, content, f"its format is {content['format']}, expected {FORMAT}"))
         return Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
@@ -232,7 +232,7 @@ def _other_version(path: Path, content: Any, what: str) -> str:
     versions = content.get("versions") if isinstance(content, dict) else None
     made_by = versions.get(_PACKAGE) if isinstance(versions, dict) else None
     return (
-        f"{path / MANIFEST}: not a manifest of this version ({what}). Go on with the version of {_PACKAGE} that made it"
+        f"{path / MANIFEST}: not a manifest of this version ({what}). Use the version of {_PACKAGE} that made it"
         f"{f', {made_by}' if made_by else ''}; or keep it and choose another name (experiment=NAME); "
         f"or replace it with run --redo {path.name}"
     )

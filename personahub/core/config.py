@@ -1,11 +1,13 @@
-"""Configuration: frozen pydantic models. Unknown keys are errors that suggest the nearest valid one.
+"""Configuration as frozen pydantic models. An unknown key is an error that suggests the nearest valid one.
 
 Field markers tell the fingerprint what a value stands for:
 
-* `Annotated[..., EXECUTION]`: says how fast or where, not what. Left out of the fingerprint.
-* `EngineName`: replaced by the identity of the engine it names.
-* `ContentPath`: replaced by a hash of the bytes found there.
-* `ModelName`: a name as it is; a folder on this machine stands for its content.
+* `Annotated[..., EXECUTION]`: changes how fast or where a stage runs, not its records. Left out of the fingerprint.
+* `Annotated[..., UNLESS_DEFAULT]`: left out of the fingerprint while it has its default, so that a new option does
+  not make finished runs stale. The default must give the same records as the stage gave without the option.
+* `EngineName`: replaced by the identity of the engine.
+* `ContentPath`: replaced by a hash of the file or folder's content.
+* `ModelName`: kept as a name, or replaced by a hash of the content if it is a local folder.
 * `Annotated[str, TemplateFolder(folder)]`: replaced by the hash of the template file it names.
 """
 
@@ -36,12 +38,13 @@ class _Marker:
 
 @dataclass(frozen=True)
 class TemplateFolder:
-    """Marks a field that names a prompt template in `folder` (or the path of a user's own file)."""
+    """Marks a field that names a prompt template in `folder`, or holds the path of a user's own template."""
 
     folder: Path
 
 
 EXECUTION = _Marker("execution")
+UNLESS_DEFAULT = _Marker("unless default")
 ENGINE_NAME = _Marker("engine name")
 CONTENT_PATH = _Marker("content path")
 MODEL_NAME = _Marker("model name")
@@ -54,30 +57,30 @@ ModelName = Annotated[str, MODEL_NAME]
 
 
 class FrozenModel(BaseModel):
-    """Base of everything read from YAML: immutable, unknown keys refused."""
+    """Base class of everything read from YAML. Immutable; rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod
-    def _no_number_is_true(cls, values: Any) -> Any:
-        """YAML's `on`, `yes` and `true` would be read as 1, and `off` as 0: a limit or a threshold nobody meant."""
+    def _reject_booleans_for_numbers(cls, values: Any) -> Any:
+        """Reject YAML's `on`, `yes`, `true` and `off` for a number: pydantic would read them as 1 and 0."""
         for name, value in values.items() if isinstance(values, Mapping) else ():
             if isinstance(value, bool) and name in cls.model_fields and _is_number(cls.model_fields[name].annotation):
-                raise ValueError(f"{name}: a number, not {str(value).lower()}")
+                raise ValueError(f"{name}: must be a number, not {str(value).lower()}")
         return values
 
 
 class StageConfig(FrozenModel):
-    """Base of every stage's `Config`. `seed` defaults to the experiment's top-level `seed`."""
+    """Base class of every stage's `Config`. `seed` defaults to the experiment's top-level `seed`."""
 
     seed: int = Field(
-        default=0, ge=0, description="Every random choice of the stage derives from it and the record's id."
+        default=0, ge=0, description="Source of every random choice of the stage, together with the record's id."
     )
 
 
 class EngineConfig(FrozenModel):
-    """Base of every engine's `Config`; `kind` chooses the engine's module."""
+    """Base class of every engine's `Config`. `kind` selects the engine's module."""
 
     kind: str
     model: ModelName
@@ -85,14 +88,14 @@ class EngineConfig(FrozenModel):
 
 
 def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The part of a config that determines results, as plain JSON values.
+    """Return the part of a config that determines results, as plain JSON values.
 
     Args:
         config: a stage's or an engine's config.
         engines: identity by engine name, for fields marked `EngineName`.
 
     Raises:
-        UserError: an engine name that is not in the experiment, or a path that does not exist.
+        UserError: an engine is not in the experiment, or a path does not exist.
     """
 
     def replace(value: str, marker: Any, where: str) -> Any:
@@ -113,7 +116,7 @@ def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> 
 
 
 def engine_names(config: BaseModel) -> set[str]:
-    """Names of all engines that a stage's config refers to, at any depth."""
+    """Return the names of all engines that a stage's config refers to, at any depth."""
     names: set[str] = set()
 
     def collect(value: str, marker: Any, _: str) -> str:
@@ -131,13 +134,16 @@ _Replace = Callable[[str, Any, str], Any]
 def _transform_model(config: BaseModel, replace: _Replace) -> dict[str, Any]:
     values = {}
     for name, field in type(config).model_fields.items():
-        if EXECUTION not in field.metadata:
-            values[name] = _transform(getattr(config, name), field.annotation, field.metadata, replace, name)
+        if EXECUTION in field.metadata:
+            continue
+        value = getattr(config, name)
+        if UNLESS_DEFAULT not in field.metadata or value != field.get_default(call_default_factory=True):
+            values[name] = _transform(value, field.annotation, field.metadata, replace, name)
     return values
 
 
 def _transform(value: Any, annotation: Any, metadata: Sequence[Any], replace: _Replace, where: str) -> Any:
-    """Plain values of `value`, with marked strings replaced. Markers may sit anywhere in the annotation."""
+    """Convert `value` to plain values and replaces marked strings. Markers may be anywhere in the annotation."""
     if isinstance(value, str):
         marker = next(filter(_is_marker, (*metadata, *_markers_of_strings(annotation))), None)
         return value if marker is None else replace(value, marker, where)
@@ -157,7 +163,7 @@ def _is_marker(marker: Any) -> bool:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The alternatives of a union, or the annotation itself."""
+    """Yield the alternatives of a union, or the annotation itself."""
     if get_origin(annotation) in (Union, types.UnionType):
         for member in get_args(annotation):
             yield from _members(member)
@@ -166,9 +172,9 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def _is_number(annotation: Any) -> bool:
-    """Whether numbers are taken, and neither booleans nor everything."""
-    taken = {get_args(member)[0] if get_origin(member) is Annotated else member for member in _members(annotation)}
-    return bool(taken & {int, float}) and not taken & {bool, Any}
+    """Whether the annotation accepts numbers but not booleans."""
+    accepted = {get_args(member)[0] if get_origin(member) is Annotated else member for member in _members(annotation)}
+    return bool(accepted & {int, float}) and not accepted & {bool, Any}
 
 
 def _markers_of_strings(annotation: Any) -> Iterator[Any]:
@@ -187,7 +193,7 @@ def _item_annotation(annotation: Any, kind: type) -> Any:
 
 
 def suggest(word: str, choices: Any) -> str:
-    """'Did you mean ...?' for a misspelt key, or the list of valid ones."""
+    """Return 'Did you mean ...?' for a misspelled key, or the list of valid keys."""
     names = sorted(str(choice) for choice in choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
@@ -199,7 +205,7 @@ def parse_config(model: type[Model], values: Any, where: str) -> Model:
     """Validate `values` as `model`.
 
     Raises:
-        UserError: one line for each problem, with the key's full path below `where`.
+        UserError: the message has one part per problem, each with the key's full path below `where`.
     """
     try:
         return model.model_validate(values)
@@ -215,7 +221,7 @@ def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
     if problem["type"] == "missing":
         return f"{path}: required key is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    # Of a whole mapping the message says what is wrong; its values would only hide it.
+    # For a mapping, the message says what is wrong; printing all its values would hide that.
     given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r:.80})"
     return ": ".join(filter(None, [path, message])) + given
 
@@ -224,7 +230,7 @@ def _fields_at(model: Any, location: Sequence[str]) -> list[str]:
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:
-            continue  # a list index, or the tag of a union: the model stays
+            continue  # a list index or the tag of a union: the model is the same
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
         if model is None:
@@ -233,10 +239,10 @@ def _fields_at(model: Any, location: Sequence[str]) -> list[str]:
 
 
 def read_secret(variable: str, purpose: str) -> str:
-    """A key from the environment; it is never part of a config, so it cannot reach a file.
+    """Read an API key from the environment. Keys are never part of a config, so they cannot end up in a file.
 
     Raises:
-        UserError: the variable is unset or empty.
+        UserError: the variable is not set, or is empty.
     """
     value = os.environ.get(variable, "").strip()
     if not value:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, appended line by line, locked, and their errors in one line."""
+"""Atomic writes, files of lines, file locks, and one-line messages for disk errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from personahub.core.errors import UserError
 
 
 def temporary_name(path: Path) -> Path:
-    """Where a file is written before it is renamed to `path`; unique across the nodes of a cluster."""
+    """Return the path to write before renaming to `path`. Unique across the nodes of a cluster."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def remove_temporary_files(path: Path) -> None:
-    """What a killed process left half-written below `path`. To be called when nobody else is writing there."""
+    """Remove files that a killed process left half-written below `path`. Nothing else may be writing there."""
     for file in path.rglob(".*.tmp"):
         if "wandb" not in file.parts:
             file.unlink()
@@ -29,10 +29,10 @@ def remove_temporary_files(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A full disk, or one that takes no writes, is the user's to mend: one line instead of a traceback.
+    """Turn errors such as a full or read-only disk into one line, because the user can fix them.
 
     Raises:
-        UserError: for every OSError inside.
+        UserError: an OSError occurred inside the context.
     """
     try:
         yield
@@ -40,7 +40,7 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-_OF_THE_DISK = {
+_DISK_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -53,28 +53,33 @@ _OF_THE_DISK = {
 
 
 def disk_error(error: OSError, folder: Path) -> str | None:
-    """One line for an error that is the disk's below `folder` or the permissions', and no bug of ours; else None."""
+    """Return a one-line message for a disk or permission error, or None for an error that may be a bug.
+
+    Args:
+        error: the error to explain.
+        folder: the folder that the stage works in; the message says so if it no longer exists.
+    """
     if not folder.is_dir():
-        return f"{folder}: vanished while the stage ran ({error.strerror or error}); bring it back, or run again to begin anew"
-    if error.errno in _OF_THE_DISK:
+        return f"{folder}: disappeared while the stage ran ({error.strerror or error}); restore it, or run again to start over"
+    if error.errno in _DISK_ERRORS:
         return f"{error.filename or folder}: {error.strerror or error}"
     return None
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give a written file its name. After a power failure it is whole, and so is all that was published before it."""
+    """Rename a written file to `path`. It survives a power failure, as does everything published before it."""
     sync(temporary)
     temporary.replace(path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file, or a folder's names."""
+    """Flush a file, or the list of a folder's files, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
-        if not path.is_dir():  # not every file system can sync a folder
+        if not path.is_dir():  # some file systems cannot sync a folder
             raise
     finally:
         os.close(descriptor)
@@ -82,13 +87,13 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that becomes `path` if all goes well, and is removed if not.
+    """Yield a temporary path that becomes `path` on success and is removed on error.
 
     Raises:
-        UserError: `path` is a device or a pipe, such as /dev/null, whose place the file would take.
+        UserError: `path` is a device or a pipe, such as /dev/null, which the file would replace.
     """
     if path.exists() and (not path.is_file() or path.absolute().is_relative_to("/dev")):
-        raise UserError(f"{path}: is no ordinary file; name one to write to")
+        raise UserError(f"{path}: is not a regular file; choose another path")
     temporary = temporary_name(path)
     try:
         yield temporary
@@ -101,10 +106,10 @@ _LONGEST_LINE = 1 << 24  # bytes
 
 
 def append_to_lines(path: Path) -> IO[str]:
-    """A file of lines, opened to add more; a last line that a kill or a full disk has cut short is taken off.
+    """Open a file to append lines. Removes a last line that a kill or a full disk has cut short.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,10 +122,10 @@ def append_to_lines(path: Path) -> IO[str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all.
+    """Write a JSON file atomically.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     with writing(path), replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -128,14 +133,14 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def locked(file: Path, taken: str) -> Iterator[int]:
-    """Hold `file`; its descriptor, which keeps the lock in every process that inherits it.
+    """Lock `file` and yields its descriptor. Every process that inherits the descriptor keeps the lock.
 
     Args:
-        file: made if it is not there, with its folder.
-        taken: the message where another process holds it.
+        file: created if it does not exist, with its folder.
+        taken: error message if another process holds the lock.
 
     Raises:
-        UserError: another process holds it, or it cannot be made.
+        UserError: another process holds the lock, or the file cannot be created.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +152,7 @@ def locked(file: Path, taken: str) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(taken) from None
-        except OSError as error:  # such as a network file system without locks
+        except OSError as error:  # for example on a network file system without locks
             raise UserError(f"{file}: cannot be locked: {error.strerror}") from None
         yield descriptor
     finally:

@@ -1,8 +1,8 @@
-"""What a stage will still cost, for `personahub plan`. Computing a forecast spends nothing.
+"""Expected output and cost of a stage, for `personahub plan`. Computing a forecast is free.
 
 A stage module may define `forecast(config, rows_in) -> Forecast`, where `rows_in` holds the
-expected number of records by input name. Expected token counts are averages that the module
-states with their source; `plan` multiplies and adds, and names the sums as estimates.
+expected number of records by input name. Expected token counts are averages, which the module
+states with their source. `plan` multiplies and adds them, and labels the sums as estimates.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ class Requests:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage itself takes of a machine, models apart. A stage module may have one, named `WORK`.
+    """Resources that a stage itself uses, without models. A stage module may define one as `WORK`.
 
-    A row is one of those that come in or of those that go out, whichever are more.
+    The number of rows is that of the input or of the output, whichever is larger.
     """
 
     cpu_seconds: float  # per row
-    measured_by: str  # the module of benchmarks that prints the coefficients
-    memory_bytes: float = 0.0  # per row, of the largest process, besides what an empty stage takes
+    measured_by: str  # the benchmark module that prints these coefficients
+    memory_bytes: float = 0.0  # per row, in the largest process, in addition to an empty stage's memory
     disk_bytes: float = 0.0  # per row
 
-    def of(self, rows_in: int, forecast: Forecast) -> Forecast:
-        """The forecast with this work in it; what the stage forecasts itself stays."""
+    def add_to(self, rows_in: int, forecast: Forecast) -> Forecast:
+        """Add this work to a forecast. Values that the stage forecasts itself are kept."""
         rows = max(rows_in, forecast.rows_out)
         return replace(
             forecast,
@@ -49,15 +49,15 @@ class Work:
 class Forecast:
     """Expected output and cost of one stage.
 
-    `requests` is keyed by the engine's name; `gpu_hours` covers what no engine is charged for,
-    such as training; `notes` are lines that `plan` prints below the stage.
+    `requests` is keyed by engine name. `gpu_hours` covers work that no engine does, such as training.
+    `notes` are lines that `plan` prints below the table.
     """
 
     rows_out: int
     requests: Mapping[str, Requests] = field(default_factory=dict)
     gpu_hours: float = 0.0
     disk_bytes: int = 0
-    seconds: float | None = None  # on the clock of this machine; known from a pilot only
-    cpu_seconds: float = 0.0  # of the harness itself, models apart
-    memory_bytes: int = 0  # resident, of the stage's largest process
+    seconds: float | None = None  # wall-clock time on this machine; only known from a pilot run
+    cpu_seconds: float = 0.0  # of the harness itself, without models
+    memory_bytes: int = 0  # resident memory of the stage's largest process
     notes: tuple[str, ...] = ()

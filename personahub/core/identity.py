@@ -1,7 +1,7 @@
-"""What makes two things the same: content ids, seeds and fingerprints.
+"""Content ids, seeds and fingerprints.
 
-All three are BLAKE2b over a canonical JSON text, so they do not depend on the process, the
-platform, `PYTHONHASHSEED`, sharding or order.
+All three are BLAKE2b hashes of canonical JSON, so they do not depend on the process, the platform,
+`PYTHONHASHSEED`, sharding or order.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from personahub.core.errors import UserError
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _PARTS = frozenset({str, int})
 _SCALARS = frozenset({str, int, bool, type(None)})
-_ID_BYTES = 16  # 128 bits: at 1e9 records a collision is expected with probability 1.5e-21
+_ID_BYTES = 16  # 128 bits: the probability of a collision among 1e9 records is 1.5e-21
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; raises `TypeError` for what has no stable form."""
+    """Return JSON with sorted keys and no spaces. Raises `TypeError` for values without a stable form."""
     if type(value) is list and set(map(type, value)) <= _PARTS:
-        # The parts of seeds and most ids, of which a run makes millions: the same text, in a third of the time.
+        # Seeds and most ids, of which a run makes millions, are hashes of such lists. Same text in a third of the time.
         return f"[{','.join([encode_basestring(item) if type(item) is str else str(item) for item in value])}]"
     return _ENCODER.encode(_plain(value))
 
@@ -43,33 +43,31 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    raise TypeError(
-        f"{type(value).__name__} has no stable serialization: identity is made of numbers, strings, lists and mappings"
-    )
+    raise TypeError(f"{type(value).__name__} has no stable serialization: use numbers, strings, lists and mappings")
 
 
 def digest(*parts: Any, size: int = _ID_BYTES) -> str:
-    """Hex BLAKE2b digest of `size` bytes over the canonical JSON of `parts`."""
+    """Return the hex BLAKE2b digest, `size` bytes long, of the canonical JSON of `parts`."""
     return hashlib.blake2b(canonical_json(list(parts)).encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def content_id(kind: str, *parts: Any) -> str:
-    """The id of a record: 32 hex characters that depend on its kind and defining content only."""
+    """Return the id of a record: 32 hex characters that depend only on its kind and defining content."""
     return digest(kind, *parts)
 
 
 def derive_seed(seed: int, *parts: Any) -> int:
-    """A seed in [0, 2**31) for one request of one record, the same under any sharding or order.
+    """Return a seed in [0, 2**31) for one request of one record, independent of sharding and order.
 
-    31 bits, because servers and `transformers.set_seed` reject wider or negative ones.
+    Seeds have 31 bits because servers and `transformers.set_seed` reject larger or negative ones.
     """
     return int(digest("seed", seed, *parts, size=8), 16) & 0x7FFFFFFF
 
 
 def hash_path(path: str | Path) -> str:
-    """Identity of a source file or folder: its content, not its name.
+    """Hash the content of a file or folder. Its own name does not matter.
 
-    A folder's identity covers the relative names and the bytes of all files below it.
+    The hash of a folder covers the relative names and the bytes of all files below it.
 
     Raises:
         UserError: the path does not exist.

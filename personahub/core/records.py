@@ -1,8 +1,8 @@
 """Arrow schemas of the records that stages exchange. Every `id` is a content hash.
 
-Lineage is columns, not a metadata dict: a solution names its problem, a problem its persona, a
-persona its parent persona or web text, so any record can be followed back to the text it came
-from. Text that a model wrote carries the model's name.
+Lineage is stored in columns, not in a metadata dict. A solution names its problem, a problem its
+persona, and a persona its parent persona or web text, so any record can be traced back to the text it
+came from. Text that a model wrote carries the model's name.
 """
 
 from __future__ import annotations
@@ -26,11 +26,8 @@ PERSONA = pa.schema(
         ("relation", _TEXT),  # null at hop 0
         ("hop", pa.int32()),  # 0 = Text-to-Persona, 1..6 = Persona-to-Persona
         ("mode", _TEXT),  # read, write, like or dislike
-        ("granularity", _TEXT),  # coarse, medium or fine; null where none was asked for
-        (
-            "profile",
-            _TEXT,
-        ),  # occupation, expertise, interests, ... as JSON; null where only a description was asked for
+        ("granularity", _TEXT),  # coarse, medium or fine; null if none was requested
+        ("profile", _TEXT),  # occupation, expertise, interests, ... as JSON; null if only a description was requested
         ("source", _TEXT),
         ("licence", _TEXT),
         ("model", _TEXT),
@@ -42,9 +39,12 @@ PROBLEM = pa.schema(
     [
         ("id", _TEXT),
         ("problem", _TEXT),
-        ("persona_id", _TEXT),  # also in the no-persona arm: the same ids, the text unused
+        ("persona_id", _TEXT),  # also set in the no-persona arm, which uses the same ids without the text
         ("persona", _TEXT),  # as shown to the model; null in the no-persona arm
-        ("drawn", pa.list_(_TEXT)),  # key points or words shown to the model; null without
+        (
+            "drawn",
+            pa.list_(_TEXT),
+        ),  # entries of other lists shown to the model, such as key points or words; null if none
         ("document_id", _TEXT),
         ("template", _TEXT),
         ("sample", pa.int32()),
@@ -71,10 +71,10 @@ VOTE = pa.struct(
     [
         ("kind", _TEXT),
         ("model", _TEXT),
-        ("answer", _TEXT),  # null when none could be extracted
-        ("cluster", pa.int32()),  # votes of one cluster are equivalent; -1 without an answer
+        ("answer", _TEXT),  # null if none could be extracted
+        ("cluster", pa.int32()),  # equivalent answers share a cluster; -1 without an answer
         ("status", _TEXT),  # answered, judged, no_answer, timeout, error or truncated
-        ("flaw", _TEXT),  # why a program that answered is no evidence; null otherwise
+        ("flaw", _TEXT),  # why the answer of a program does not count as evidence; null otherwise
     ]
 )
 
@@ -86,7 +86,7 @@ VERIFIED = pa.schema(
         ("solution_model", _TEXT),
         ("votes", pa.list_(VOTE)),
         ("vote_share", pa.float64()),  # winning cluster / all samples: the solve rate without a reference
-        ("difficulty", _TEXT),  # easy, medium or hard, by vote_share; null where nothing was compared
+        ("difficulty", _TEXT),  # easy, medium or hard, by vote_share; null if nothing was compared
         ("policy", _TEXT),
         ("reason", _TEXT),  # why it was kept
     ]
@@ -96,9 +96,9 @@ SYNTHETIC = pa.schema(
     [
         ("id", _TEXT),
         ("use_case", _TEXT),
-        ("text", _TEXT),  # all that the reply holds, without labels where there is only one part
-        ("fields", _TEXT),  # its parts by name, as JSON
-        ("persona_id", _TEXT),  # also in the no-persona arm
+        ("text", _TEXT),  # the whole reply; without its label if it has only one part
+        ("fields", _TEXT),  # the reply's parts by name, as JSON
+        ("persona_id", _TEXT),  # also set in the no-persona arm
         ("persona", _TEXT),  # as shown to the model; null in the no-persona arm
         ("document_id", _TEXT),
         ("template", _TEXT),
@@ -125,7 +125,7 @@ TOOL = pa.schema(
         ("template", _TEXT),
         ("seed", pa.int64()),
         ("licence", _TEXT),
-        ("model", _TEXT),  # that wrote the code
+        ("model", _TEXT),  # the model that wrote the code
         ("machine_generated", pa.bool_()),
     ]
 )
@@ -135,9 +135,9 @@ MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
 CONVERSATION = pa.schema(
     [
         ("id", _TEXT),
-        ("opening_id", _TEXT),  # the instruction, or the persona, that it began with
+        ("opening_id", _TEXT),  # id of the instruction or persona that it started with
         ("kind", _TEXT),  # assistant or two_personas
-        ("messages", MESSAGES),  # of two personas the first has the role `user`
+        ("messages", MESSAGES),  # in a dialogue of two personas, the first has the role `user`
         ("persona_id", _TEXT),
         ("persona", _TEXT),
         ("partner_id", _TEXT),  # the other persona; null with an assistant
@@ -145,7 +145,7 @@ CONVERSATION = pa.schema(
         ("document_id", _TEXT),
         ("seed", pa.int64()),
         ("licence", _TEXT),
-        ("model", _TEXT),  # that wrote the last message
+        ("model", _TEXT),  # the model that wrote the last message
         ("machine_generated", pa.bool_()),
     ]
 )
@@ -153,7 +153,7 @@ CONVERSATION = pa.schema(
 SFT = pa.schema(
     [
         ("id", _TEXT),  # the problem's id
-        ("split", _TEXT),  # train or test; a problem is in one of them only
+        ("split", _TEXT),  # train or test; a problem is in only one of them
         ("prompt", MESSAGES),
         ("completion", MESSAGES),
         ("problem", _TEXT),
@@ -161,7 +161,7 @@ SFT = pa.schema(
         ("persona_id", _TEXT),
         ("document_id", _TEXT),
         ("licence", _TEXT),
-        ("model", _TEXT),  # that wrote the solution
+        ("model", _TEXT),  # the model that wrote the solution
         ("machine_generated", pa.bool_()),
     ]
 )
@@ -170,7 +170,7 @@ REFERENCE = pa.schema(
     [
         ("id", _TEXT),  # content hash over the benchmark's name and the problem's text
         ("benchmark", _TEXT),
-        ("item", _TEXT),  # the benchmark's own id, or the row's number from 0
+        ("item", _TEXT),  # the benchmark's own id, or the row number, starting at 0
         ("problem", _TEXT),
         ("answer", _TEXT),
         ("subject", _TEXT),
@@ -178,7 +178,7 @@ REFERENCE = pa.schema(
     ]
 )
 
-GRADED = pa.schema(  # one row per sample; the samples of a problem stand together
+GRADED = pa.schema(  # one row per sample; the samples of a problem are consecutive
     [
         ("id", _TEXT),  # the problem's id
         ("sample", pa.int32()),  # 0 with one completion per problem
@@ -187,9 +187,9 @@ GRADED = pa.schema(  # one row per sample; the samples of a problem stand togeth
         ("reference", _TEXT),
         ("predicted", _TEXT),
         ("verdict", _TEXT),  # correct, wrong, no_answer, timeout or error
-        ("rule", _TEXT),  # of extraction and of equivalence
-        ("cluster", pa.int32()),  # equivalent answers to a problem share one; -1 without an answer; null: one sample
-        ("judged", _TEXT),  # the LLM judge's word: correct, wrong or unread; null where it was not asked
+        ("rule", _TEXT),  # the rules of extraction and of equivalence that applied
+        ("cluster", pa.int32()),  # equivalent answers share a cluster; -1 without an answer; null with one sample
+        ("judged", _TEXT),  # the LLM judge's verdict: correct, wrong or unread; null if it was not asked
         ("judgement", _TEXT),  # the judge's reply in full
         ("completion", _TEXT),
         ("finish_reason", _TEXT),
@@ -199,7 +199,7 @@ GRADED = pa.schema(  # one row per sample; the samples of a problem stand togeth
     ]
 )
 
-DISCORDANT = pa.schema(  # a problem that two models do not solve equally well
+DISCORDANT = pa.schema(  # problems that two models do not solve equally well
     [
         ("id", _TEXT),  # the problem's id
         ("benchmark", _TEXT),
@@ -209,7 +209,7 @@ DISCORDANT = pa.schema(  # a problem that two models do not solve equally well
         ("reference", _TEXT),
         ("subject", _TEXT),
         ("level", _TEXT),
-        ("answer_a", _TEXT),  # with several samples, the answer that most of them give
+        ("answer_a", _TEXT),  # with several samples, the most frequent answer
         ("answer_b", _TEXT),
         ("score_a", pa.float64()),  # share of correct samples
         ("score_b", pa.float64()),
@@ -222,7 +222,7 @@ REJECTED = pa.schema(
         ("reason", _TEXT),
         ("detail", _TEXT),
         ("record", _TEXT),  # the rejected record as JSON
-        ("raw", _TEXT),  # the model's text that did not qualify, if it was one
+        ("raw", _TEXT),  # the model's text that did not qualify, if a model wrote it
     ]
 )
 

@@ -1,8 +1,8 @@
-"""Writing one shard: records, rejected records and truth, all of it or nothing.
+"""Write one shard atomically: records, rejected records and truth.
 
-A shard is written to temporary names and renamed when whole; the records' file comes last, so a
-shard that exists is done. Its counts and usage travel in the Parquet file's own metadata, so a
-resumed run adds up the same totals as an undisturbed one.
+A shard is written under temporary names and renamed when it is complete. The file of the records is
+renamed last, so a shard that exists is done. Its counts and usage are stored in the Parquet metadata,
+so a resumed run adds up to the same totals as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BUFFER_ROWS = 2048
 
 
 class _ParquetFile:
-    """Rows buffered into a temporary Parquet file; `commit` gives it its name."""
+    """A temporary Parquet file with buffered rows. `commit` renames it to its final name."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
@@ -71,20 +71,20 @@ class _ParquetFile:
             publish(self._temporary, self.path)
 
     def remove(self) -> None:
-        """Take away what an earlier try, which ended before it was whole, has left under this name."""
+        """Remove a file that an earlier, interrupted attempt left under this name."""
         with writing(self.path):
             self.path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Leave nothing of what was not committed."""
+        """Remove everything that was not committed."""
         if self._writer is not None:
-            with suppress(OSError):  # on a full disk closing fails too
+            with suppress(OSError):  # on a full disk, closing fails too
                 self._writer.close()
         self._temporary.unlink(missing_ok=True)
 
 
 def _to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Rows as a table, by way of JSON: `from_pylist` imports pandas, 50 MB that a client of engines has no use for."""
+    """Convert rows to a table by way of JSON, because `from_pylist` imports pandas, which takes 50 MB."""
     try:
         text = "\n".join(map(json.dumps, rows)).encode()
         return pyarrow.json.read_json(
@@ -92,16 +92,16 @@ def _to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
             read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
             parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
-    except (TypeError, pa.ArrowException):  # values that JSON does not have, or that have to be converted
+    except (TypeError, pa.ArrowException):  # values that JSON cannot represent, or that need a conversion
         return pa.Table.from_pylist(rows, schema=schema)
 
 
 class ShardWriter:
-    """Collects the output of one shard. Use as a context manager: it commits, or leaves nothing.
+    """Collects the output of one shard. Use it as a context manager, which commits everything or nothing.
 
     Args:
-        folder: the artifact's directory.
-        name: the shard's name, as in `00003`.
+        folder: the artifact's folder.
+        name: the shard's name, such as `00003`.
         schema: of the records.
     """
 
@@ -130,10 +130,10 @@ class ShardWriter:
         self._records.write(row)
 
     def reject(self, row: Row, error: Rejected, raw: str | None = None) -> None:
-        """Keep a record that was dropped, with its reason.
+        """Add a rejected record with its reason.
 
         Args:
-            row: the record; its `id` is kept as a column, the whole of it as JSON.
+            row: the record. Its `id` is stored as a column, and the whole record as JSON.
             error: reason and detail.
             raw: the model's text that did not qualify.
         """
@@ -149,7 +149,7 @@ class ShardWriter:
         self._truth.write({"record_id": record_id, "sample": sample, "attempt": attempt, "truth": text})
 
     def commit(self) -> None:
-        """Publish the shard; the records' file last."""
+        """Publish the shard. The file of the records is published last."""
         for file in (self._truth, self._rejected):
             if file.rows:
                 file.commit()
@@ -160,7 +160,7 @@ class ShardWriter:
 
 
 def shard_totals(file: Path) -> tuple[Counts, Usage] | None:
-    """Counts and usage of a committed shard; None when it is not there yet."""
+    """Return counts and usage of a committed shard, or None if the shard does not exist."""
     try:
         metadata = pq.read_metadata(file).metadata
     except FileNotFoundError:
@@ -170,5 +170,5 @@ def shard_totals(file: Path) -> tuple[Counts, Usage] | None:
 
 
 def shard_name(index: int) -> str:
-    """Shards sort by name: `00000`, `00001`, ..."""
+    """Return the name of a shard: `00000`, `00001`, ... Names sort in the order of the shards."""
     return f"{index:05d}"

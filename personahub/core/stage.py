@@ -1,6 +1,6 @@
 """A stage: a module with `VERSION`, `INPUTS`, `class Config(StageConfig)` and `run(stage)`.
 
-    VERSION = "1"                    # raise it when the same config gives other records
+    VERSION = "1"                    # increase it when the same config gives different records
     INPUTS = ("personas",)           # names of upstream artifacts; "truth?" is optional
 
     class Config(StageConfig): ...
@@ -13,9 +13,9 @@
             ...
             shard.write(row)         # or shard.reject(row, Rejected("too_short"))
 
-A stage that asks an engine maps an `async` function with `map_completions` of `personahub.core.generation.loop`
-instead. A module may also define `forecast(config, rows_in) -> Forecast`, for
-`personahub plan`.
+A stage that asks an engine is built from `prompts`, `parse` and `record`; see
+`personahub.core.generation.llm_stage`. A module may also define `forecast(config, rows_in) -> Forecast`,
+for `personahub plan`.
 """
 
 from __future__ import annotations
@@ -51,32 +51,32 @@ if TYPE_CHECKING:
     from personahub.core.config import EngineConfig
 
 C = TypeVar("C", bound=StageConfig)
-_SEEN_WITHIN_S = 90.0
+_NETWORK_DELAY_S = 90.0  # until a file that another node wrote is visible here
 
 
 class Execution(FrozenModel):
-    """How a stage runs; never part of a fingerprint."""
+    """How a stage runs. Never part of a fingerprint."""
 
     executor: Executor = Field(
         default="serial",
-        description="Of stages that work shard by shard. Those that ask engines have one process, which is enough for "
-        "thousands of requests a second; what multiplies there are the engine's `replicas`.",
+        description="Where shards are processed. Stages that ask engines always use one process, which is enough for "
+        "thousands of requests per second; to scale them, raise the engine's `replicas`.",
     )
-    workers: int = Field(default=1, gt=0, description="Shards under way at once, under `process` and `ray`.")
+    workers: int = Field(default=1, gt=0, description="Shards processed in parallel with `process` and `ray`.")
     shards_in_flight: int = Field(default=2, gt=0, description="Shards whose requests share one engine at a time.")
     quiet_s: float = Field(
-        default=300, gt=0, description="Without a finished row, until a line says so and names the shards under way."
+        default=300, gt=0, description="Seconds without a finished row until a line reports it and names the shards."
     )
     shard_timeout_s: float | None = Field(
-        default=None, gt=0, description="That one shard may take under `process`; then the stage ends and names it."
+        default=None, gt=0, description="Time limit for a shard with `process`; a slower shard ends the stage."
     )
     launcher: tuple[str, ...] = Field(
-        default=(), description="Command in front of the stage, such as [accelerate, launch]."
+        default=(), description="Command that starts the stage, such as [accelerate, launch]."
     )
 
 
 class StageSpec(FrozenModel):
-    """All that a stage's process needs, as written to `stage.json`."""
+    """Everything a stage's process needs, as written to `stage.json`."""
 
     experiment: str
     stage: str
@@ -99,27 +99,27 @@ class Shard:
     def __init__(self, source: Path, writer: ShardWriter, progress: Callable[[int], None]) -> None:
         self.name = writer.name
         self.writer = writer
-        self.at: str | None = None  # id of the row in work, for the error that it may cause
+        self.current_id: str | None = None  # of the row being processed, for error messages
         self._source = source
         self._progress = progress
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
-        """Input rows, counted as they are taken."""
+        """Yield the input rows and count them."""
         for row in read_rows(self._source, columns):
             self.writer.rows_in += 1
-            self.at = row.get("id")
+            self.current_id = row.get("id")
             yield row
-            self.at = None
+            self.current_id = None
             self._progress(1)
 
-    def lacks(self, column: Any) -> str | None:
-        """If records have this column and the input has not: that another stage was meant."""
-        there = pq.read_schema(self._source).names
-        if column in there or not any(column in schema.names for schema in (DOCUMENT, PERSONA, VERIFIED)):
+    def wrong_input_hint(self, column: Any) -> str | None:
+        """Return a hint if the input lacks a column of the standard records, so that it comes from the wrong stage."""
+        columns = pq.read_schema(self._source).names
+        if column in columns or not any(column in schema.names for schema in (DOCUMENT, PERSONA, VERIFIED)):
             return None
         return (
-            f"{self._source.parent}: its records have no {column!r} but {', '.join(there)}; "
-            "name the stage that makes them below `inputs`"
+            f"{self._source.parent}: the records have no column {column!r}, only {', '.join(columns)}; "
+            "under `inputs`, name the stage that makes records with this column"
         )
 
     def write(self, row: Row) -> None:
@@ -127,13 +127,13 @@ class Shard:
         self.writer.write(row)
 
     def reject(self, row: Row, error: Rejected, raw: str | None = None) -> None:
-        """Keep a dropped record with its reason."""
+        """Add a rejected record with its reason."""
         self.writer.reject(row, error, raw)
 
 
 @dataclass
 class Stage(Generic[C]):
-    """What a running stage has: its config, inputs, engines, output folder and tracker."""
+    """A running stage: its config, inputs, engines, output folder and tracker."""
 
     spec: StageSpec
     path: Path
@@ -148,36 +148,36 @@ class Stage(Generic[C]):
         return self.spec.stage
 
     def input(self, name: str) -> Artifact:
-        """The upstream artifact called `name` in the YAML's `inputs:`."""
+        """Return the upstream artifact called `name` in the YAML's `inputs:`."""
         return self.inputs[name]
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers of one step to metrics.jsonl and W&B."""
+        """Log the metrics of one step to metrics.jsonl and W&B."""
         if self.tracker is not None:
             self.tracker.log(metrics, step)
 
     def report(self, **results: Any) -> None:
-        """Results of the stage (JSON values): they go into the manifest's `summary`."""
+        """Add results of the stage (JSON values) to the manifest's `summary`."""
         self.summary.update(results)
 
     def writer(self, shard: str, schema: pa.Schema) -> ShardWriter:
-        """Writer of one output shard, for stages that are no map over input shards."""
+        """Return the writer of one output shard, for stages that do not map over input shards."""
         return ShardWriter(self.path, shard, schema)
 
     def progress(self, total: int | None, unit: str = "rows", done: int = 0) -> Progress:
-        """A progress bar in the stage's name."""
+        """Return a progress bar labeled with the stage's name."""
         return Progress(self.name, total, unit, done, self.spec.execution.quiet_s)
 
     def pending(self, source: Artifact) -> list[str]:
-        """Names of the source's shards whose output is not there yet."""
+        """Return the names of the source's shards that have no output yet."""
         return [name for name in source.shard_names if not (self.path / f"{name}.parquet").exists()]
 
     def map_shards(self, process: Callable[[Stage[C], Shard], None], source: Artifact, schema: pa.Schema) -> None:
-        """Make one output shard from each input shard; shards that exist are left alone.
+        """Make one output shard from each input shard, except for those that exist already.
 
         Args:
             process: a module-level function that reads `shard.rows()` and writes or rejects.
-            source: the artifact mapped over.
+            source: the artifact to map over.
             schema: of the output records.
         """
         pending = self.pending(source)
@@ -188,7 +188,7 @@ class Stage(Generic[C]):
                 for name in pending:
                     _map_shard(self, process, source, name, schema, progress.update)
                 return
-            tracker, self.tracker = self.tracker, None  # open files do not travel
+            tracker, self.tracker = self.tracker, None  # open files cannot be pickled
             jobs = [(name, (self, process, source, name, schema, _no_progress)) for name in pending]
 
             def on_done(name: str) -> None:
@@ -201,28 +201,28 @@ class Stage(Generic[C]):
             finally:
                 self.tracker = tracker
             if execution.executor == "ray":
-                self._wait_to_see(pending)
+                self._wait_for_shards(pending)
             elif left := self.pending(source):
-                raise RuntimeError(f"shards that were begun and never made: {', '.join(left)}")
-            remove_temporary_files(self.path)  # of workers that were lost
+                raise RuntimeError(f"shards were started but not written: {', '.join(left)}")
+            remove_temporary_files(self.path)  # left by workers that were lost
 
-    def _wait_to_see(self, shards: Sequence[str]) -> None:
-        """On a network file system, what other nodes wrote may be seen here a minute later.
+    def _wait_for_shards(self, shards: Sequence[str]) -> None:
+        """Wait until shards are visible. A network file system may show another node's files a minute late.
 
         Raises:
-            UserError: it is not seen at all.
+            UserError: a shard does not appear.
         """
-        last = time.monotonic() + _SEEN_WITHIN_S
+        last = time.monotonic() + _NETWORK_DELAY_S
         while missing := set(shards) - {file.stem for file in self.path.glob("[0-9]*.parquet")}:
             if time.monotonic() > last:
                 raise UserError(
-                    f"{self.path}: {len(missing)} shards that workers wrote are not here, such as {min(missing)}: "
-                    "is this the same folder on all nodes?"
+                    f"{self.path}: {len(missing)} shards that workers wrote are missing, such as {min(missing)}; "
+                    "make sure that this is the same folder on all nodes"
                 )
             time.sleep(0.5)
 
     def totals(self) -> tuple[dict[str, int], Counts, Usage]:
-        """Rows by shard, counts and usage over all committed shards."""
+        """Return the rows by shard, and counts and usage of all committed shards."""
         rows: dict[str, int] = {}
         counts, usage = Counts(), Usage()
         for file in sorted(self.path.glob("[0-9]*.parquet")):
@@ -234,7 +234,7 @@ class Stage(Generic[C]):
 
 
 def _no_progress(_: int) -> None:
-    """Workers report by finishing."""
+    """Ignore progress within a shard. Workers only report finished shards."""
 
 
 def _map_shard(
@@ -242,21 +242,21 @@ def _map_shard(
 ) -> None:
     with stage.writer(name, schema) as writer:
         shard = Shard(source.path / f"{name}.parquet", writer, progress)
-        with naming(shard):
+        with error_context(shard):
             process(stage, shard)
 
 
 @contextmanager
-def naming(shard: Shard, record: str | None = None) -> Iterator[None]:
-    """An error of ours says at the end of its traceback which shard and record it came of."""
+def error_context(shard: Shard, record: str | None = None) -> Iterator[None]:
+    """Add the shard name and record id to an error as a note."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, KeyError) and (missing := shard.lacks(error.args[0])):
-            raise UserError(missing) from None
-        at = record or shard.at
+        if isinstance(error, KeyError) and (hint := shard.wrong_input_hint(error.args[0])):
+            raise UserError(hint) from None
+        record = record or shard.current_id
         if not isinstance(error, UserError) and not hasattr(error, "__notes__"):
-            error.add_note(f"in shard {shard.name}{f', record {at}' if at else ''}")
+            error.add_note(f"in shard {shard.name}{f', record {record}' if record else ''}")
         raise
 
 
@@ -264,22 +264,22 @@ def load_stage_module(name: str, where: str) -> types.ModuleType:
     """Import a stage's module by its dotted path.
 
     Raises:
-        UserError: there is no such module, or it is no stage.
+        UserError: the module does not exist, or is not a stage.
     """
     if not re.fullmatch(r"\w+(\.\w+)*", name):
-        raise UserError(f"{where}.run: {name!r} is no dotted path of a module, such as personahub.sources")
+        raise UserError(f"{where}.run: {name!r} is not the dotted path of a module, such as personahub.sources")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise UserError(f"{where}.run: no module {name!r}; it is the dotted path of the file to run") from None
+            raise UserError(f"{where}.run: no module {name!r}; give the dotted path of the file to run") from None
         raise UserError(f"{where}.run: {name} needs the package {error.name!r}, which is not installed") from None
-    lacking = [part for part in ("VERSION", "INPUTS", "Config", "run") if not hasattr(module, part)]
-    if lacking:
-        raise UserError(f"{where}.run: {name} is no stage: it lacks {', '.join(lacking)}")
+    missing = [part for part in ("VERSION", "INPUTS", "Config", "run") if not hasattr(module, part)]
+    if missing:
+        raise UserError(f"{where}.run: {name} is not a stage: it does not define {', '.join(missing)}")
     return module
 
 
 def open_engines(spec: StageSpec) -> dict[str, EngineConfig]:
-    """The engine configs of a spec, validated again in the stage's own process."""
+    """Return the engine configs of a spec, validated again in the stage's own process."""
     return {name: engine_config(values, f"engines.{name}") for name, values in spec.engines.items()}

@@ -1,4 +1,4 @@
-"""Prompt templates: one Markdown file each, with a YAML head and Jinja in the body.
+"""Prompt templates: Markdown files with a YAML head and a Jinja body.
 
     ---
     version: 1
@@ -9,10 +9,10 @@
     ## user
     Create a math problem{% if persona %} for this person: {{ persona }}{% endif %}.
 
-A `## system` / `## user` / `## assistant` line starts a message. Rendering runs in Jinja's
-sandbox, undefined names are errors, and inserted values are never rendered again: braces or
-`## user` lines inside a persona stay text. The no-persona twin of a prompt is the same file
-rendered with `persona=None`, so the two differ in nothing but the persona.
+A `## system`, `## user` or `## assistant` line starts a message. Rendering runs in Jinja's
+sandbox, and undefined names are errors. Inserted values are not rendered again, so braces or
+`## user` lines in a persona stay text. The no-persona twin of a prompt is the same file rendered with
+`persona=None`, so that the two differ only in the persona.
 """
 
 from __future__ import annotations
@@ -45,20 +45,21 @@ _HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 @dataclass(frozen=True)
 class Template:
-    """A parsed prompt file. `fingerprint` covers its whole text: an edited prompt is another one."""
+    """A parsed prompt file. `fingerprint` is a hash of its whole text, so it changes with every edit."""
 
     name: str
     version: int
     description: str
     fingerprint: str
     parts: tuple[tuple[str, jinja2.Template], ...]  # role and compiled text
-    stop: tuple[str, ...] = ()  # strings at which a model that only continues text is past the answer
+    stop: tuple[str, ...] = ()  # strings after which a base model has gone past the answer
+    names: frozenset[str] = frozenset()  # of the values that the text uses
 
     def render(self, **values: Any) -> tuple[Message, ...]:
-        """Messages in order; a part that renders to nothing is left out.
+        """Render the messages in order. A part that renders to an empty text is left out.
 
         Raises:
-            UserError: the template uses a name that `values` lacks.
+            UserError: the template uses a name that is not in `values`.
         """
         messages = []
         for role, part in self.parts:
@@ -72,10 +73,10 @@ class Template:
 
 
 def load_template(name: str, folder: Path) -> Template:
-    """Load `folder/name.md`, or `name` itself when it is a path to a `.md` file of the user's.
+    """Load `folder/name.md`, or the user's own template if `name` is the path of a `.md` file.
 
     Raises:
-        UserError: no such template (the message lists those there are), or a malformed one.
+        UserError: the template does not exist (the message lists the available ones) or is malformed.
     """
     path = Path(name) if name.endswith(".md") else folder / f"{name}.md"
     try:
@@ -84,28 +85,30 @@ def load_template(name: str, folder: Path) -> Template:
         if name.endswith(".md"):
             raise UserError(f"{path}: no such template; paths are relative to the folder you run in") from None
         known = ", ".join(sorted(p.stem for p in folder.glob("*.md")))
-        raise UserError(
-            f"{name!r}: no such template. Here are: {known}; or give the path of a .md file of yours"
-        ) from None
+        raise UserError(f"{name!r}: no such template. Use one of {known}, or the path of your own .md file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the template cannot be read: {getattr(error, 'strerror', None) or error}") from None
     head = _HEAD.match(text)
     if not head:
-        raise UserError(f"{path}: a template starts with a YAML head between two lines '---'")
+        raise UserError(f"{path}: a template must start with a YAML head between two '---' lines")
     fields = _read_head(head.group(1), path)
     pieces = _ROLE.split(text[head.end() :])
     if pieces[0].strip() or len(pieces) < 3:
         raise UserError(
-            f"{path}: after its head a template has parts that start with '## system', '## user' or '## assistant'"
+            f"{path}: the text after the head must start with a line '## system', '## user' or '## assistant'"
         )
+    sources = pieces[2::2]
     try:
-        parts = tuple(
-            (role, _ENVIRONMENT.from_string(source)) for role, source in zip(pieces[1::2], pieces[2::2], strict=True)
-        )
+        parts = tuple(zip(pieces[1::2], map(_ENVIRONMENT.from_string, sources), strict=True))
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"{path}: {error.message} (line {error.lineno} of its part)") from None
+    names = frozenset().union(
+        *(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) for source in sources)
+    )
     description = str(fields.get("description", ""))
-    return Template(path.stem, fields["version"], description, digest(text), parts, tuple(fields.get("stop", ())))
+    return Template(
+        path.stem, fields["version"], description, digest(text), parts, tuple(fields.get("stop", ())), names
+    )
 
 
 def _read_head(text: str, path: Path) -> dict[str, Any]:
@@ -114,8 +117,8 @@ def _read_head(text: str, path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: the head is not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(fields, dict) or type(fields.get("version")) is not int:
-        raise UserError(f"{path}: the head has a line 'version: N' with a whole number")
+        raise UserError(f"{path}: the head must have a line 'version: N' with a whole number")
     stop = fields.get("stop", [])
     if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
-        raise UserError(f'{path}: `stop` in the head is a list of strings, as in ["\\nProblem:"]')
+        raise UserError(f'{path}: `stop` in the head must be a list of strings, such as ["\\nProblem:"]')
     return fields

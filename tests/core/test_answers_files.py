@@ -124,7 +124,7 @@ def test_what_is_no_file_of_rows_is_one_line_and_leaves_no_output(tmp_path):
             check_file(tmp_path / name, tmp_path / "out.jsonl")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "in.jsonl").write_text('{"gold": "1", "pred": "1"}\n')
-    with pytest.raises(UserError, match="pipe: is no ordinary file"):
+    with pytest.raises(UserError, match="pipe: is not a regular file"):
         check_file(tmp_path / "in.jsonl", tmp_path / "pipe")
     with pytest.raises(UserError, match="workers 0"):
         check_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", workers=0)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from personahub.core.config import (
     EXECUTION,
+    UNLESS_DEFAULT,
     ContentPath,
     EngineName,
     FrozenModel,
@@ -50,8 +51,8 @@ def write(path: Path, text: str) -> Path:
         ({"inner": {"zzz": 1}}, "Valid: count, engine"),
         ({"temperature": "hot"}, "here.temperature: .*number.*hot"),
         ({"seed": -1}, "here.seed: .*greater than or equal to 0"),
-        ({"seed": True}, "here: seed: a number, not true$"),
-        ({"temperature": False}, "here: temperature: a number, not false$"),
+        ({"seed": True}, "here: seed: must be a number, not true$"),
+        ({"temperature": False}, "here: temperature: must be a number, not false$"),
     ],
 )
 def test_bad_keys_name_their_path_and_the_nearest_valid_one(values: dict, message: str) -> None:
@@ -75,6 +76,25 @@ def test_identity_is_content_and_engines_but_not_execution(tmp_path: Path) -> No
     assert identity_of(Config(files=(str(one),)), engines)["files"] == [base["path"]]
     with pytest.raises(UserError, match="no engine named 'teacher'"):
         identity_of(Config(), {})
+
+
+def test_a_new_option_does_not_change_the_identity_until_it_is_used(tmp_path: Path) -> None:
+    class Extended(Config):
+        insert: Annotated[dict[str, Config], UNLESS_DEFAULT] = Field(default_factory=dict)
+        limit: Annotated[int | None, UNLESS_DEFAULT] = None
+        judge: Annotated[EngineName | None, UNLESS_DEFAULT] = None
+
+    engines = {"teacher": {"model": "m"}, "judge": {"model": "j"}}
+    before = identity_of(Config(), engines)
+    assert identity_of(Extended(), engines) == identity_of(Extended(insert={}, limit=None), engines) == before
+    assert identity_of(Extended(limit=0), engines) == {**before, "limit": 0}
+    assert identity_of(Extended(judge="judge"), engines) == {**before, "judge": {"model": "j"}}
+    assert engine_names(Extended(judge="judge")) == {"teacher", "judge"}
+    path = write(tmp_path / "one.txt", "one")
+    first = identity_of(Extended(insert={"places": Config(path=str(path))}), engines)
+    assert first["insert"].keys() == {"places"}
+    write(path, "two")
+    assert identity_of(Extended(insert={"places": Config(path=str(path))}), engines) != first
 
 
 def test_an_edited_template_is_another_identity(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_missing_example_file_is_named(tmp_path: Path) -> None:
 def test_a_template_with_a_bad_stop_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.md"
     file.write_text("---\nversion: 1\nstop: Problem\n---\n## user\n{{ problem }}\n")
-    with pytest.raises(UserError, match=r"mine.md: `stop` in the head is a list of strings"):
+    with pytest.raises(UserError, match=r"mine.md: `stop` in the head must be a list of strings"):
         student_prompt(str(file))
 
 

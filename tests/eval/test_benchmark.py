@@ -246,7 +246,7 @@ def test_greedy_samples_are_refused() -> None:
     [
         ({"template": "few_shot"}, "add few_shot"),
         ({"few_shot": {"count": 2}}, "template solve shows no examples"),
-        ({"template": "fewshot"}, "no such template. Here are: base, few_shot"),
+        ({"template": "fewshot"}, "no such template. Use one of base, few_shot"),
     ],
 )
 def test_prompts_that_do_not_fit_together_are_refused(values: dict[str, Any], message: str) -> None:

@@ -353,6 +353,6 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path, 
     assert "cannot be written: File exists" in refused(capsys, source, source / "x.jsonl")
     assert "/proc/x.jsonl: cannot be written: " in refused(capsys, source, "/proc/x.jsonl")
     os.mkfifo(tmp_path / "pipe.jsonl")
-    assert "pipe.jsonl: is no ordinary file" in refused(capsys, source, tmp_path / "pipe.jsonl")
+    assert "pipe.jsonl: is not a regular file" in refused(capsys, source, tmp_path / "pipe.jsonl")
     assert (tmp_path / "pipe.jsonl").is_fifo()
     assert "(got nan)" in refused(capsys, source, tmp_path / "out.jsonl", "--threshold", "nan")

@@ -348,5 +348,7 @@ def test_a_stage_that_is_given_another_stages_records_says_which_column_it_misse
             "config": {"engine": "teacher"},
         },
     }
-    with pytest.raises(UserError, match=r"people: its records have no 'text' but id, persona, .* below `inputs`"):
+    with pytest.raises(
+        UserError, match=r"people: the records have no column 'text', only id, persona, .*under `inputs`"
+    ):
         run(stages)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from personahub.core.config import identity_of, parse_config
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA
-from synth.problems import Config, forecast, parse_problem
+from personahub.core.template import load_template
+from synth.problems import Config, draws, forecast, parse_problem, prompts
+from synth.prompts import PROMPTS
 
 TEXT = "A tank holds 40 litres and loses 3 litres an hour. How many litres are left after 6 hours?"
 PERSONAS = [
@@ -167,3 +172,63 @@ def test_key_points_and_words_take_the_personas_place(make_artifact, run_module,
     wanted = {**config, "key_points": {"path": str(points), "count": 4}}
     with pytest.raises(UserError, match=r"points\.txt: 3 entries, but `count` asks for 4"):
         run_module("synth.problems", wanted, "too_few", personas=personas)
+
+
+PLACES = """---
+version: 1
+description: Two places instead of a persona.
+---
+## user
+Create one math problem{{ " for " ~ persona if persona }}.
+{% for place in places %}
+It has to do with {{ place }}.
+{% endfor %}
+Reply with the problem alone, starting with "Math problem:".
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, Any]:
+    """The config of an arm that is a template and a list, neither of them in the package."""
+    (tmp_path / "places.md").write_text(PLACES)
+    (tmp_path / "places.txt").write_text("# one a line\na harbour\na bakery\nan airfield\na quarry\n")
+    insert = {"places": {"path": str(tmp_path / "places.txt"), "count": 2}}
+    return {"engine": "teacher", "persona": False, "template": str(tmp_path / "places.md"), "insert": insert}
+
+
+def test_an_arm_is_a_template_and_a_list(make_artifact, run_module, places) -> None:
+    personas = make_artifact("personas", PERSONA, PERSONAS)
+    problems = run_module("synth.problems", places, personas=personas)
+    rows = list(problems.rows())
+    assert {row["persona_id"] for row in rows} == {persona["id"] for persona in PERSONAS}
+    assert all(len(set(row["drawn"])) == 2 for row in rows)
+    assert len({tuple(row["drawn"]) for row in rows}) > 1
+    assert {row["template"] for row in rows} == {"places"}
+
+    config = Config(**places)
+    template = load_template(config.template, PROMPTS)
+    for row in rows:
+        (request,) = prompts(config, template, [], draws(config, template))({"id": row["persona_id"], "persona": "x"})
+        assert all(f"It has to do with {place}." in request.messages[0]["content"] for place in row["drawn"])
+    expected = forecast(config, {"personas": len(PERSONAS)}).requests["teacher"].prompt_tokens
+    assert expected == pytest.approx(problems.manifest.usage.prompt_tokens, rel=0.1)
+
+
+def test_an_arm_of_its_own_is_part_of_the_identity(places, tmp_path) -> None:
+    def identity(**values: Any) -> dict[str, Any]:
+        return identity_of(Config(**values), {"teacher": {}})
+
+    before = identity(**places)
+    assert "insert" not in identity(**{**places, "insert": {}})
+    (tmp_path / "places.txt").write_text("a harbour\na bakery\n")
+    assert identity(**places)["insert"] != before["insert"]
+
+
+def test_mistakes_in_an_arm_are_one_line(make_artifact, run_module, places) -> None:
+    personas = make_artifact("personas", PERSONA, PERSONAS)
+    with pytest.raises(UserError, match="places: the template 'math' does not use it; set `template`"):
+        run_module("synth.problems", {**places, "template": "math"}, personas=personas)
+    (drawn,) = places["insert"].values()
+    for name in ("words", "persona", "two words"):
+        with pytest.raises(UserError, match=f"here.insert: '{name}' is not a new name"):
+            parse_config(Config, {**places, "insert": {name: drawn}}, "here")

@@ -65,7 +65,7 @@ def _plan_stage(
         forecast = correction.apply(forecast, rows_in)
     work: Work | None = getattr(load_stage_module(stage.spec.module, stage.name), "WORK", None) if stage.spec else None
     if work is not None:
-        forecast = work.of(rows_in, forecast)
+        forecast = work.add_to(rows_in, forecast)
     measured_by = work.measured_by if work else None
     forecast = replace(forecast, gpu_hours=forecast.gpu_hours + _gpu_hours_of_engines(forecast, experiment))
     return StagePlan(

@@ -1,22 +1,26 @@
 """The generation loop: records in, completions out, in the order of the records.
 
-An LLM stage is a pure `prompts(record) -> requests` and a pure `parse(request, completion)`,
-which returns a value or raises `Rejected`. The loop does the rest: it keeps the engines busy over
-all shards, replays the journal before it asks, asks again with another seed when a completion does
-not parse, and keeps what finally failed with its raw text.
+An LLM stage has a pure `prompts(record) -> requests` and a pure `parse(request, completion)`, which
+returns a value or raises `Rejected`. The loop does the rest. It keeps the engines busy over all
+shards, replays the journal before it asks, asks again with another seed when a completion does not
+parse, and returns what finally failed with its raw text.
+
+Most stages write one record per reply and need `personahub.core.generation.llm_stage` only:
 
     def run(stage):
-        map_completions(stage, process, stage.input("personas"), records.PROBLEM)
+        generate_records(stage, stage.input("personas"), records.PROBLEM, prompts, parse, record, attempts=3)
+
+A stage with another shape writes its own `process`. It gets every row with all results, in order:
+
+    def run(stage):
+        map_completions(stage, process, stage.input("problems"), records.PROBLEM)
 
     async def process(stage, shard):
-        async for record, results in shard.generate(shard.rows(), prompts, parse, attempts=3):
-            for result in results:
-                if isinstance(result, Failure):
-                    shard.reject(record, result.error, result.raw)
-                else:
-                    shard.write(...)
+        async for row, results in shard.generate(shard.rows(), prompts, parse, attempts=3):
+            failures = [result for result in results if isinstance(result, Failure)]
+            ...                                          # shard.write(...) or shard.reject(...)
 
-Records are taken as late as possible and memory does not grow with their number; see
+Records are taken as late as possible, and memory does not grow with their number; see
 `personahub.core.generation.window`.
 """
 
@@ -45,7 +49,7 @@ from personahub.core.generation.window import Job, Window, Workers
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter
-from personahub.core.stage import Shard, Stage, naming
+from personahub.core.stage import Shard, Stage, error_context
 
 T = TypeVar("T")
 
@@ -159,9 +163,9 @@ class CompletionShard(Shard):
 
         window: Window[Row, T | Failure] = Window((c.workers for c in self._clients.values()), self._moved)
         async for record, results in window.in_order(records, jobs):
-            self.at = record.get("id")
+            self.current_id = record.get("id")
             yield record, results
-            self.at = None
+            self.current_id = None
 
     def usage(self) -> Usage:
         """What the engines were asked for, replayed completions and wasted replies included."""
@@ -197,7 +201,7 @@ class CompletionShard(Shard):
         except RequestRefused as refused:
             return [Failure(Rejected(refused.reason, refused.detail), None)] * len(requests)
         pairs = zip(requests, completions, strict=True)
-        with naming(self, record.get("id")):
+        with error_context(self, record.get("id")):
             return [await self._parse(record, request, completion, parse, attempts) for request, completion in pairs]
 
     async def _parse(
@@ -332,7 +336,7 @@ async def _map_completions(
             journals.append(journal)
             with stage.writer(name, schema) as writer:
                 shard = CompletionShard(source.path / f"{name}.parquet", writer, journal, clients, moved, bar)
-                with naming(shard):
+                with error_context(shard):
                     await process(stage, shard)
                 writer.usage = shard.usage()
                 journal.flush()  # nothing is published before it is on record
