@@ -34,7 +34,8 @@ from personahub.core.records import PERSONA
 from personahub.core.stage import Shard, Stage
 from personahub.core.template import load_template
 from personahub.core.texts.replies import find_refusal
-from personahub.personas.lexicon import LANGUAGES, detect_language, person_word, words
+from personahub.core.texts.words import read_words
+from personahub.personas.lexicon import LANGUAGES, WORDS, detect_language, person_word
 from personahub.personas.names import introduced_name, mentioned_name
 from personahub.prompts import PROMPTS
 
@@ -161,13 +162,7 @@ def too_short(persona: str, config: Config) -> str | None:
     return f"{count} words" if count < config.min_words else None
 
 
-_GENERIC = words(
-    """
-    a an the who is are has with and in of various many different some general diverse certain interest interests
-    interested hobby hobbies experience experiences background person people persona someone somebody individual human
-    man woman male female adult reader writer author user student
-    """
-)
+_GENERIC = read_words(WORDS / "generic_words.txt")
 
 
 def vague(persona: str, _config: Config | None = None) -> str | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from personahub.personas.lexicon import person_word, words
+from personahub.core.texts.words import read_words
+from personahub.personas.lexicon import WORDS, person_word
 
 _NAME = r"[A-ZÀ-ÖØ-ÞŁŚŻČŠŽ][\w'’-]*[a-zß-öø-ÿłśżčšžćńğışă]"
 _PARTICLE = r"(?:[A-Z]\.|de|da|di|van|von|der|den|bin|ibn|al|el|del|la|le)"
@@ -46,40 +47,9 @@ _MENTIONS = (
     re.compile(rf"\b(?P<name>{_FULL})\s(?:fan|superfan|supporter|admirer|stan)\b"),
 )
 
-# Title-case occupations look like names; surnames such as Baker or Smith are left out on purpose.
-_TITLES = words(
-    """
-    accountant administrator agent ambassador analyst annoyed aspiring assistant attendant attorney author banker buyer captain
-    cashier chef chief clerk coach colonel commander conductor consultant contractor controller coordinator
-    counsellor counselor critic curator dealer designer detective developer director doctor driver editor employee
-    engineer enthusiast executive expert fan farmer father firefighter former founder guard hacker head inspector
-    instructor investigator judge junior justice lawyer lead leader learner lecturer lieutenant listener manager
-    mayor mechanic member mentor minister mother nurse officer operator organizer owner parent partner pastor
-    patient photographer physician pilot planner player poet practitioner president producer professional professor programmer
-    reader reporter representative researcher resident retired reviewer sailor sales scholar secretary senior
-    sergeant singer soldier specialist student supervisor surgeon surveyor teacher teller tester trader trainer
-    translator traveler traveller tutor user vendor veteran volunteer voter waiter warden worker worried writer
-    """
-)
+_TITLES = read_words(WORDS / "titles.txt")
 _TITLE_FORM = re.compile(r".{3,}(?:ologist|grapher|ician|eer|[^v]ist|yst|maker|worker|keeper|master|person)s?$")
-_NOT_IN_NAMES = words(
-    """
-    Academy Association Authority Board Book Books Brothers Bureau Business Center Centre Church City Clinic Club College
-    Commission Committee Company Computer Corporation Council County Court Day Department Design Development District
-    East Education Emeritus Empire Engineering Festival Foundation Games Group Health High History Hospital Hotel House
-    Industries Institute Intelligence International Island Islands Lake League Learning Library Management Mathematics
-    Ministry Mountain Museum National Network North Office Olympic Olympics Orchestra Organization Park Party Power
-    Province Railway Region Republic River School Science Sciences Security Server Service Services Software South
-    State States Street Studies Studio Studios System Systems Team Technology The Trust Union United University
-    Valley Village War Web West World
-    Affairs Agency Aires Arts Athletics Awards Bay Borough Boroughs Boys Cavaliers Channel Chemistry Cloud Clubs
-    Community Conservation Cup Disease Drive Engine Fantasy Federation Forest Functions Gas Girl Heights Hotels
-    Identification Initiative Kong Lanka Municipality Networks Parliament Physics Platform Policy Publishing Racing
-    Rapid Ridge Secondary Society Subdistrict Tigers Titles Transit Wars Zealand
-    Apache Auto Bahn Beef Deutsche Grand Process Processes Real Theorem
-    An Das Der Die Een Ein Eine El Los Um Uma Un Una Une
-    """
-)
+_NOT_IN_NAMES = read_words(WORDS / "not_in_names.txt")
 _FIELD = re.compile(r".+(?:ology|onomy|ography|istry|osophy|ics)$")
 _NATIONAL = re.compile(r".+(?:ian|ean|ese|ish|[rx]ican)s?$")
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
+from personahub.core.texts.words import read_words
 from synth.simulated.grammar import seeded
+from synth.simulated.vocabulary import WORDS
 
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"  # problems are in English: words of other scripts would not read well in them
 _TOKEN = re.compile(rf"([{_LETTERS}]+(?:['’-][{_LETTERS}]+)*)|\S")
@@ -25,44 +27,10 @@ _PREAMBLE = re.compile(
 )
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_ARTICLES = _words("a an the my our his her their one another")
-
-# Where the noun phrase that names the persona ends.
-_BOUNDARY = _words(
-    """who whom whose that which where when with without from for in into at on to of by about as and or but than is are
-    was has have had having having's can could will would who's through during within after before since over under
-    looking seeking working studying living specializing specialising majoring trying running providing offering using
-    overseeing attending developing struggling planning advocating implementing preparing writing sharing researching
-    managing creating learning teaching pursuing exploring focusing hoping wanting needing aiming dealing serving
-    interested fascinated known devoted dedicated based passionate fond responsible eager keen skeptical concerned
-    familiar obsessed focused involved tasked committed inspired knowledgeable enthusiastic curious proud born
-    being skilled new also currently recently now"""
-)
-
-# Words too common among personas to say what one is about.
-_STOP = _BOUNDARY | _words(
-    """the and for are has have her his him its our their them they this these those been being both does doing done not
-    she you your was were will would what when why how who all any each few more most much many other others some such
-    only own same very just also too never always often now new old young person people persona individual someone user
-    loves love likes like enjoys enjoy believes believe values value wants want needs need seeks seek relies rely
-    appreciates provides provide offers offer works work worked uses use used helps help makes make gets get shares share
-    interest interests interesting passion passions knowledge experience experiences experienced expertise insights
-    insight various different deep deeply strong great good best better high low big small large long time times years
-    year day days life first last due well able aware between against among around across because while until upon out
-    off per via etc role skills skill advice guidance importance impact potential particularly especially recently
-    highly constantly frequently regularly actively several numerous another every even still yet way ways things thing
-    one two three four five six seven eight nine ten don doesn isn can't aspects related understanding support"""
-)
-
-_ING_NOUNS = _words(
-    """accounting advertising banking boxing broadcasting building clothing cycling engineering fishing gaming housing
-    learning manufacturing marketing mining nursing printing processing programming publishing racing riding swimming
-    testing training wedding wrestling"""
-)
+_ARTICLES = frozenset(["a", "an", "the", "my", "our", "his", "her", "their", "one", "another"])
+_BOUNDARY = read_words(WORDS / "phrase_ends.txt")  # where the noun phrase that names the persona ends
+_STOP = _BOUNDARY | read_words(WORDS / "persona_stop_words.txt")  # too common to say what a persona is about
+_ING_NOUNS = read_words(WORDS / "ing_nouns.txt")
 _PLURALS = (
     (re.compile(r"(?<=..)ies$"), "y"),
     (re.compile(r"(?<=ss|sh|ch|.x)es$"), ""),
