@@ -1,4 +1,4 @@
-"""docs/prompts.md: every prompt of synth/prompts as a model sees it, with the reasons for its wording.
+"""Writes docs/prompts.md: every prompt of synth/prompts as a model sees it, with the reasons for its wording.
 
 python docs/make_prompts.py > docs/prompts.md
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import yaml
+
 from personahub.core.template import load_template
-from synth.contracts.contract import TOOL_FIELDS
+from synth.contracts.contract import load_use_case
 from synth.contracts.examples import load_examples
 from synth.problems import Config as MathConfig
 from synth.prompts import PROMPTS
@@ -19,49 +21,49 @@ PARTNER = "A bookbinder who repairs parish registers"
 
 HEAD = """# Prompts
 
-Each prompt is one Markdown file in `synth/prompts` with a version in its head; its text is part of the fingerprint of the stage that uses it. A prompt of your own is a file of the same form, named by its path: `template: my/prompt.md`. It has to keep the output contract of its use case (`synth/contracts/contract.py`), which is the last paragraph of each prompt. Text-to-Persona and Persona-to-Persona are in `personahub/prompts`, and what a student is asked in an evaluation in `personahub/core/prompts`.
+Each prompt is one Markdown file in `synth/prompts` with a version in its head. Its text is part of the fingerprint of the stage that uses it. A prompt of your own is a file of the same form, named by its path: `template: my/prompt.md`. The last paragraph of each prompt asks for its output contract, and a prompt of your own must ask for the same. The contract of a use case is the key `contract` in its head; a prompt with a contract of its own is a new use case ([add one](use_case.md)). The prompts for Text-to-Persona and Persona-to-Persona are in `personahub/prompts`, and those for a student in an evaluation are in `personahub/core/prompts`.
 
-Below, each is rendered zero-shot for the persona "{persona}". This page is made by `python docs/make_prompts.py`.
+Below, each prompt is rendered zero-shot for the persona "{persona}". `python docs/make_prompts.py` writes this page.
 
-## What all of them share
+## What all prompts share
 
-- **The persona decides what it is about, not who is addressed.** Prompts say to take situation, objects and knowledge from the persona's world and not to describe the person. Otherwise models open with "As a lighthouse keeper, ...", which is worth nothing to a reader and gives the persona's text away.
-- **The no-persona twin is the same file** rendered with `persona=None`. Words are only taken out, none are put in, and the requirements stay as they are (`tests/synth/test_prompts.py` compares all of them in all modes), so that an ablation measures the persona and not another prompt.
-- **The input comes between tags, and it is material**: where it may hold requests of its own (a world, a conversation), the prompt says not to follow them.
-- **One label at the start of a line** tells the reply from chat around it. Parsers tolerate Markdown and a greeting; what breaks the contract is asked for again and finally kept in `rejected/` with reason and raw text.
-- **No solution in a problem.** A model that solves what it poses makes easy problems and leaks answers; solutions come from `synth.solutions`, several and independent.
+- **The persona decides the subject, not the addressee.** Prompts say to take situation, objects and knowledge from the persona's world and not to describe the person. Otherwise models open with "As a lighthouse keeper, ...", which is useless to a reader and gives the persona's text away.
+- **The no-persona twin is the same file** rendered with `persona=None`. This only removes words, and the requirements stay the same (`tests/synth/test_prompts.py` compares all prompts in all modes), so an ablation measures the persona and not another prompt.
+- **The input stands between tags, and it is material**: where it may contain requests (a world, a conversation), the prompt says not to follow them.
+- **A label at the start of a line** separates the reply from chat around it. Parsers accept Markdown and a greeting. A reply that breaks the contract is requested again, and finally kept in `rejected/` with its reason and raw text.
+- **No solution in a problem.** A model that solves the problem it poses writes easy problems and leaks answers. Solutions come from `synth.solutions`, several and independent.
 
 ## Prompting modes
 
-`prompting: few_shot` puts examples in front of the persona, `persona_few_shot` gives each its persona. They come from a file of yours (`examples: FILE.jsonl`, lines with `text` and maybe `persona`) or from a few of our own in `synth/prompts/examples`; `shots` of them are drawn for each persona. A missing persona is inferred by Text-to-Persona (see `synth/contracts/examples.py`). Examples show the form; the prompt says to take neither subject nor wording from them, because models copy both. Benchmarks named as further inputs of the stage (`inputs: {{personas: personas, math: math}}`) are compared with the examples before anything is asked; one that matches stops the stage. This is what `persona_few_shot` adds to the math prompt:
+`prompting: few_shot` puts examples in front of the persona, `persona_few_shot` gives each its persona. They come from a file of yours (`examples: FILE.jsonl`, lines with `text` and optionally `persona`) or from `examples/NAME.jsonl` next to the prompt; `shots` of them are drawn for each persona. Text-to-Persona can infer missing personas (see `synth/contracts/examples.py`). Examples show the form. The prompt says to take neither subject nor wording from them, because models copy both. Benchmarks named as further inputs of the stage (`inputs: {{personas: personas, math: math}}`) are compared with the examples before the first request; a match stops the stage. This is what `persona_few_shot` adds to the math prompt:
 
 {modes}
 """
 
-# Why each is worded as it is.
+# Why each prompt has its wording.
 REASONS = {
-    "math": "Solvable from the text alone and with one answer that a program can compare: verification and grading have nothing else. `focus`, `difficulty` and `persona_kind: professional` are those of the paper's section 4.1; a professional's specialty makes harder problems than any adjective does. `key_points` and `words` are for the other arms of an ablation ([experiments](experiments.md)): each puts its list where the persona was.",
-    "logic_general": "Counting is the most calculation that is allowed, else models fall back on word problems. One answer that is a word or a short list keeps votes comparable.",
-    "logic_spatial": "Who looks in which direction is what such problems forget most often, so it is asked for by name.",
-    "logic_ruozhiba": "The style is defined in the prompt, as few models know it by its name: six kinds of wrong step, one of them per question, and nothing that points at it. The Chinese terms are there because the tricks are tricks of Chinese. The parser wants Chinese characters.",
-    "instruction": "The message has to be answerable, so what it refers to is in it. People do not introduce themselves to an assistant; models that play a persona do, unless told not to.",
-    "followup": "The user goes on from the assistant's last reply: without that, models write a second opening or a thank-you.",
-    "dialogue": "Each side knows only what its persona knows; one reply per request, so that either may come from another model.",
-    "assistant": "What the assistant is told in a conversation. It does not see the persona.",
-    "article": "The title is the question, as on Quora. Facts, figures and cases are asked for because the persona is there to reach the knowledge that goes with it; invented sources are what such texts get wrong.",
-    "reading": "The other way round: not what the persona knows, but what it would want to learn, one step beyond.",
-    "npc": "The world is an input and no commercial game's. The persona is translated into it, else one meets a software engineer in a harbour tavern. The last part says how players come into it.",
-    "tool_interface": "The paper's six keys, with typed arguments and a seventh: an example call, by which the code is tried. Tools that need network or files cannot be tried in a sandbox, so they are left out.",
-    "tool_code": "The function has to match the interface by name and parameters. It is loaded, compared and run on the interface's example in the sandbox (`synth/tools.py`).",
-    "solve_cot": "The answer alone in the last box, exact unless the problem says otherwise: that is what is compared.",
-    "solve_pot": "The program computes instead of printing a number worked out in the head; the last line that it prints is its vote.",
-    "check_problem": "A judge that is asked to solve first believes its solution. This one looks for what would make a student raise a hand, and names one of four flaws.",
-    "same_problem": "What counts as a rewrite is said by what it would cost: with one solution in hand, the other is written down. Topic and method alone are shared by most problems of a field, so they do not count. Both texts are material, and a label of the judge's in one of them is defused.",
+    "math": "A problem must be solvable from its text alone and have one answer that a program can compare, because verification and grading have nothing else. `focus`, `difficulty` and `persona_kind: professional` follow the paper's section 4.1; a professional's specialty leads to harder problems than any adjective. `key_points` and `words` are for the other arms of an ablation ([experiments](experiments.md)): each shows its list in place of the persona.",
+    "logic_general": "No calculation beyond counting is allowed; otherwise models fall back on word problems. An answer that is one word or a short list keeps votes comparable.",
+    "logic_spatial": "Such problems most often forget who looks in which direction, so the prompt asks for it explicitly.",
+    "logic_ruozhiba": "Few models know the style by name, so the prompt defines it: six kinds of wrong step, one per question, and nothing that points at it. The Chinese terms are there because the tricks depend on Chinese. The parser requires Chinese characters.",
+    "instruction": "The message must be answerable, so it contains whatever it refers to. People do not introduce themselves to an assistant; models that play a persona do, unless the prompt forbids it.",
+    "followup": "The user continues from the assistant's last reply. Without that requirement, models write a second opening or a thank-you.",
+    "dialogue": "Each side knows only what its persona knows. One reply per request, so the two sides can come from different models.",
+    "assistant": "The system prompt of the assistant in a conversation. It does not see the persona.",
+    "article": "The title is the question, as on Quora. The prompt asks for facts, figures and cases because the persona is there to reach the knowledge that goes with it. It forbids invented sources, the most common fault of such texts.",
+    "reading": "The opposite of an article: not what the persona knows, but what it would want to learn, one step beyond.",
+    "npc": "The world is an input and does not come from a commercial game. The persona is translated into the world; otherwise players meet a software engineer in a harbor tavern. The last part says how players get involved.",
+    "tool_interface": "The paper's six keys, with typed arguments, and a seventh: an example call that tests the code. Tools that need the network or files cannot be tested in a sandbox, so they are excluded.",
+    "tool_code": "The function must match the interface in name and parameters. The sandbox loads it, compares it and runs it on the interface's example (`synth/tools.py`).",
+    "solve_cot": "The last box contains only the answer, exact unless the problem says otherwise, because this is what is compared.",
+    "solve_pot": "The program must compute, not print a number worked out beforehand. The last line that it prints is its vote.",
+    "check_problem": "A judge that solves the problem first believes its own solution. This one looks for what would make a student raise a hand, and names one of four flaws.",
+    "same_problem": "A candidate counts as a rewrite if the solution of one problem yields the solution of the other. Most problems of a field share topic and method, so these alone do not count. Both texts are material, and the judge's label is escaped in them.",
 }
 
 
 def main() -> None:
-    """Print the page."""
+    """Prints the page."""
     sys.stdout.write(page())
 
 
@@ -75,12 +77,17 @@ def page() -> str:
         template = load_template(name, PROMPTS)
         messages = render(name)
         text = messages[0][1] if len(messages) == 1 else "\n\n".join(f"[{role}]\n{text}" for role, text in messages)
-        parts.append(f"## {name} (version {template.version})\n\n{reason}\n\n{_fenced(text)}\n")
+        keys = {"contract": template.head["contract"]} if "contract" in template.head else None
+        contract = f"```yaml\n{yaml.safe_dump(keys, allow_unicode=True, sort_keys=False)}```" if keys else ""
+        parts.append(
+            "\n\n".join(filter(None, (f"## {name} (version {template.version})", reason, contract, _fenced(text))))
+            + "\n"
+        )
     return "\n".join(parts)
 
 
 def render(name: str, **more: Any) -> list[tuple[str, str]]:
-    """Role and text of each message, for the persona of this page."""
+    """Renders a prompt for the persona of this page, as role and text of each message."""
     values = {
         "persona": PERSONA,
         "partner": PARTNER,
@@ -94,7 +101,7 @@ def render(name: str, **more: Any) -> list[tuple[str, str]]:
         "speaker": "Person A",
         "other": "Person B",
         "background": "(the text of the world)",
-        "fields": TOOL_FIELDS,
+        "fields": load_use_case("tool_interface").contract.fields(),
         "interface": "(the JSON object)",
         "problem": "(the problem)",
         "item": "(the benchmark's problem)",
@@ -108,7 +115,7 @@ def render(name: str, **more: Any) -> list[tuple[str, str]]:
 
 
 def _fenced(text: str) -> str:
-    """Four backticks: prompts speak of fences with three."""
+    """Uses four backticks, because prompts mention fences with three."""
     return f"````text\n{text}\n````"
 
 

@@ -35,7 +35,7 @@ from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import CONVERSATION, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Message, Template, load_template
-from personahub.core.texts.replies import find_refusal
+from personahub.core.texts.replies import escape_tags, find_refusal
 from synth.contracts.contract import Contract, parse_parts
 from synth.prompts import PROMPTS
 
@@ -43,8 +43,8 @@ VERSION = "2"
 INPUTS = ("openings",)
 
 _ROWS_AT_A_TIME = 512  # conversations whose turns are asked for together
-_FOLLOWUP = Contract(("Follow-up",), 2, 6000)
-_SAYS = Contract(("Says",), 2, 2000)
+_FOLLOWUP = Contract(labels=("Follow-up",), min_chars=2)
+_SAYS = Contract(labels=("Says",), min_chars=2, max_chars=2000)
 _TURN_TOKENS = {"assistant": 250, "two_personas": 60}
 _SPEAKERS = ("Person A", "Person B")
 
@@ -156,7 +156,10 @@ def prompts(config: Config, template: Template, system: Template) -> Callable[[R
         if config.kind == "two_personas":
             messages = _as_partner(template, talk)
         elif _next_role(talk) == "user":
-            turns = [{"speaker": m["role"].capitalize(), "text": m["content"]} for m in talk["messages"]]
+            turns = [
+                {"speaker": m["role"].capitalize(), "text": escape_tags(m["content"], "conversation")}
+                for m in talk["messages"]
+            ]
             messages = template.render(persona=talk["persona"], examples=[], turns=turns)
         else:
             messages, engine = (*system.render(), *talk["messages"]), config.assistant or config.speaker
@@ -173,7 +176,10 @@ def _as_partner(template: Template, talk: Row) -> tuple[Message, ...]:
         persona=speaking,
         partner=other,
         examples=[],
-        turns=[{"speaker": _SPEAKERS[i % 2], "text": m["content"]} for i, m in enumerate(talk["messages"])],
+        turns=[
+            {"speaker": _SPEAKERS[i % 2], "text": escape_tags(m["content"], "conversation")}
+            for i, m in enumerate(talk["messages"])
+        ],
         speaker=_SPEAKERS[number % 2],
         other=_SPEAKERS[(number + 1) % 2],
     )

@@ -30,7 +30,7 @@ from personahub.core.records import TOOL, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
 from personahub.core.texts.replies import find_refusal
-from synth.contracts.contract import fits
+from synth.contracts.tool_interface import has_type
 from synth.prompts import PROMPTS
 from synth.sandbox.programs import Limits, ProgramResult, Sandbox
 from synth.voting.votes import program_of
@@ -130,8 +130,8 @@ def check_tool(sandbox: Sandbox, code: str, interface: Mapping[str, Any]) -> Any
         raise Rejected(result.status, f"at step {told['step']}")
     if told["step"] != "ok":
         raise Rejected(told["step"], result.detail or str(told.get("found", "")))
-    if not fits(told["result"], interface["return"]["type"]):
-        raise Rejected("wrong_return_type", f"{told['result']!r:.80} is no {interface['return']['type']}")
+    if not has_type(told["result"], interface["return"]["type"]):
+        raise Rejected("wrong_return_type", f"{told['result']!r:.80} is not of type {interface['return']['type']}")
     return told["result"]
 
 

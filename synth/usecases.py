@@ -1,14 +1,19 @@
-"""The use cases beside math: logic, instructions, knowledge-rich text, game characters, interfaces of tools.
+"""Use cases other than math: logic, instructions, knowledge-rich text, game characters, tool interfaces, yours.
 
     npcs:
       run: synth.usecases
       inputs: {personas: personas}
       config: {engine: teacher, use_case: npc, background: configs/data/world_of_sallow_reach.txt}
+    recipes:
+      run: synth.usecases
+      inputs: {personas: personas}
+      config: {engine: teacher, use_case: my/recipe.md}
 
-One request per persona and sample. Each use case has a prompt in synth/prompts and a contract in
-`synth.contracts.contract`; a template of one's own, named by its path, has to keep the contract of the use case.
-`synth.conversations` and `synth.tools` go on from instructions and interfaces. With `persona: false`
-the stage is the no-persona arm: the same ids and seeds, the persona's text unused.
+A use case is a prompt with a `contract` in its head, which says what a reply must look like
+(`synth.contracts.contract`, docs/use_case.md). The stage sends one request per persona and sample.
+`template` replaces the prompt and keeps the contract. `synth.conversations` continues instructions,
+and `synth.tools` implements tool interfaces. `persona: false` is the no-persona arm: the same ids and
+seeds, but the persona's text is not shown.
 """
 
 from __future__ import annotations
@@ -17,9 +22,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from personahub.core.config import CONTENT_PATH, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
@@ -31,51 +36,67 @@ from personahub.core.records import SYNTHETIC, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
 from personahub.core.texts.replies import escape_tags
-from synth.contracts.contract import CONTRACTS, TOOL_FIELDS, TOOL_SCHEMA, Output, parser_of
+from synth.contracts.contract import Output, load_use_case, parse_reply
 from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
 from synth.prompts import PROMPTS
 
 VERSION = "1"
-INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from
-
-UseCase = Literal[
-    "logic_general", "logic_spatial", "logic_ruozhiba", "instruction", "article", "reading", "npc", "tool_interface"
-]
+INPUTS = ("personas", "example_personas?", "*")  # others: benchmarks that must not contain the examples
 
 _CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
 _PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30
-_LONG = ("article", "reading")  # 300 to 600 words are asked for
 
 
 class Config(PromptingConfig):
-    """Which use case, in which mode, and what it needs."""
+    """Configuration for a use case."""
 
-    use_case: UseCase
-    template: Annotated[str, TemplateFolder(PROMPTS)] = Field(default="", description="Default: that of the use case.")
-    background: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="The game's world, for `npc`.")
-    per_persona: int = Field(default=1, gt=0)
-    structured: bool = Field(default=False, description="Send the JSON schema of a tool's interface to the engine.")
+    use_case: Annotated[str, TemplateFolder(PROMPTS)] = Field(
+        description="Name of a prompt in `synth/prompts` that has a contract, or path of your own prompt."
+    )
+    template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
+        default="", description="Another prompt that keeps the contract of the use case; by default its own."
+    )
+    background: Annotated[str | None, CONTENT_PATH] = Field(
+        default=None, description="Path of a text that the prompt shows, such as the world of a game for `npc`."
+    )
+    per_persona: int = Field(default=1, gt=0, description="Requests per persona.")
+    structured: bool = Field(
+        default=False, description="Send the JSON schema of the reply to the engine. For contracts with a `json_model`."
+    )
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=2048)
-    attempts: int = Field(default=3, gt=0, description="How often a reply is asked for, when it does not qualify.")
+    attempts: int = Field(default=3, gt=0, description="Attempts per reply until one keeps the contract.")
 
     @model_validator(mode="before")
     @classmethod
-    def _template_of_use_case(cls, values: Any) -> Any:
+    def _default_template(cls, values: Any) -> Any:
         if isinstance(values, dict) and not values.get("template") and "use_case" in values:
             return {**values, "template": values["use_case"]}
         return values
 
+    @field_validator("use_case")
+    @classmethod
+    def _check_use_case(cls, name: str) -> str:
+        try:
+            load_use_case(name)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return name
+
     @model_validator(mode="after")
-    def _background_where_needed(self) -> Config:
-        if (self.use_case == "npc") != (self.background is not None):
-            raise ValueError("`background` (the path of a text about the game's world) belongs to `use_case: npc`")
-        if self.structured and self.use_case != "tool_interface":
-            raise ValueError("`structured` belongs to `use_case: tool_interface`")
+    def _check_contract(self) -> Config:
+        contract = load_use_case(self.use_case).contract
+        if ("background" in contract.needs) != (self.background is not None):
+            verb = "does not need" if self.background else "needs"
+            raise ValueError(
+                f"the use case {self.use_case} {verb} `background`, the path of a text (`needs` in its contract)"
+            )
+        if self.structured and contract.json_model is None:
+            raise ValueError(f"`structured` needs a `json_model` in the contract, which {self.use_case} does not have")
         return self
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write what the personas of `personas` lead to."""
+    """Writes one text per persona of `personas` and sample."""
     check_examples(stage.config, stage.inputs)
     map_completions(stage, _process, stage.input("personas"), SYNTHETIC)
 
@@ -96,14 +117,16 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 def prompts(config: Config, template: Template, examples: Sequence[Example]) -> Callable[[Row], list[Request]]:
     """The requests of one persona, one per sample."""
     background = read_background(config.background) if config.background else None
-    schema = TOOL_SCHEMA if config.structured else None
+    contract = load_use_case(config.use_case).contract
+    fields, model = contract.fields(), contract.model()
+    schema = model.model_json_schema(by_alias=True) if model and config.structured else None
 
     def of_persona(row: Row) -> list[Request]:
         messages = template.render(
             persona=row["persona"] if config.persona else None,
             examples=draw_examples(config, examples, row["id"]),
             background=background,
-            fields=TOOL_FIELDS,
+            fields=fields,
         )
         seed = partial(derive_seed, config.seed, row["id"])
         return [
@@ -115,10 +138,10 @@ def prompts(config: Config, template: Template, examples: Sequence[Example]) -> 
 
 
 def read_background(path: str) -> str:
-    """The text about a game's world.
+    """Reads the text that a prompt shows between `<background>` tags.
 
     Raises:
-        UserError: it cannot be read, or is empty.
+        UserError: the file cannot be read or is empty.
     """
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
@@ -130,19 +153,20 @@ def read_background(path: str) -> str:
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[Output, str]]:
-    """Parser of a reply into (output, model); see `synth.contracts.contract` for the reasons to reject."""
-    parser, contract = parser_of(config.use_case), CONTRACTS[config.use_case]
+    """Returns a parser of replies into (output, model); see `synth.contracts.contract` for the reasons to reject."""
+    contract = load_use_case(config.use_case).contract
 
     def reply(_: Request, completion: Completion) -> tuple[Output, str]:
-        return parser(completion, contract), completion.model
+        return parse_reply(completion, contract), completion.model
 
     return reply
 
 
 def _record(config: Config, persona: Row, sample: int, output: Output, model: str) -> Row:
+    use_case = Path(config.use_case).stem
     return {
-        "id": content_id(config.use_case, output.text, persona["id"], sample),
-        "use_case": config.use_case,
+        "id": content_id(use_case, output.text, persona["id"], sample),
+        "use_case": use_case,
         "text": output.text,
         "fields": json.dumps(output.fields, ensure_ascii=False),
         "persona_id": persona["id"],
@@ -159,17 +183,17 @@ def _record(config: Config, persona: Row, sample: int, output: Output, model: st
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per record; replies that have to be asked for again are not foreseen."""
+    """One request per record; repeated requests after rejected replies are not counted."""
+    contract = load_use_case(config.use_case).contract
     examples = [] if config.prompting == "zero_shot" else [Example(text="x" * 800, persona="x" * 100)] * config.shots
     messages = load_template(config.template, PROMPTS).render(
         persona="x" if config.persona else None,
         examples=examples,
         background=read_background(config.background) if config.background else None,
-        fields=TOOL_FIELDS,
+        fields=contract.fields(),
     )
     prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN + _PERSONA_TOKENS
-    tokens = 650 if config.use_case in _LONG else 200
-    count = rows_in["personas"] * config.per_persona
+    count, tokens = rows_in["personas"] * config.per_persona, contract.tokens
     return Forecast(
         rows_out=count,
         requests={config.engine: Requests(count, count * prompt, count * tokens)},

@@ -115,6 +115,9 @@ FILLED = {
 }
 
 ELSEWHERE = {
+    "python -m pytest my/test_recipe.py": "tests/test_use_case_page.py",
+    "personahub run recipes.yaml": "tests/test_use_case_page.py",
+    "personahub show runs/recipes/recipes -n 3": "tests/test_use_case_page.py",
     "make quickstart": "tests/test_wandb.py",
     "make ablation": "tests/test_wandb.py",
     "make notebooks": "tests/test_notebooks.py",

@@ -39,13 +39,20 @@ def example_template() -> str:
     return page.partition("```markdown\n")[2].partition("```")[0]
 
 
+def use_case_files() -> dict[str, str]:
+    """The files of the guide's use case outside of the package, by path."""
+    page = (ROOT / "docs" / "use_case.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^`([\w/.]+)`[^\n]*:\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+
+
 @pytest.mark.parametrize("words", EXPERIMENTS, ids=" ".join)
 def test_experiments_can_be_planned(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for name, field in (("my_texts", "text"), ("documents", "text"), ("PERSONAS", "persona")):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({field: "A text of mine."}) + "\n")
-    (tmp_path / "my").mkdir()
-    (tmp_path / "my" / "geometry.md").write_text(example_template())
+    for name, text in {"my/geometry.md": example_template(), **use_case_files()}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     plan = [word for word, before in zip(words[2:], words[1:], strict=False) if not {word, before} & STAGE_OPTIONS]
     called = [sys.executable, "-m", "personahub", "plan", *plan]
     result = subprocess.run(called, cwd=tmp_path, capture_output=True, text=True, timeout=120)

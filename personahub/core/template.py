@@ -18,7 +18,8 @@ sandbox, and undefined names are errors. Inserted values are not rendered again,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -54,6 +55,7 @@ class Template:
     parts: tuple[tuple[str, jinja2.Template], ...]  # role and compiled text
     stop: tuple[str, ...] = ()  # strings after which a base model has gone past the answer
     names: frozenset[str] = frozenset()  # of the values that the text uses
+    head: Mapping[str, Any] = field(default_factory=dict)  # all keys of the YAML head
 
     def render(self, **values: Any) -> tuple[Message, ...]:
         """Render the messages in order. A part that renders to an empty text is left out.
@@ -106,9 +108,8 @@ def load_template(name: str, folder: Path) -> Template:
         *(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) for source in sources)
     )
     description = str(fields.get("description", ""))
-    return Template(
-        path.stem, fields["version"], description, digest(text), parts, tuple(fields.get("stop", ())), names
-    )
+    stop = tuple(fields.get("stop", ()))
+    return Template(path.stem, fields["version"], description, digest(text), parts, stop, names, fields)
 
 
 def _read_head(text: str, path: Path) -> dict[str, Any]:

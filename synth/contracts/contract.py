@@ -1,76 +1,181 @@
-"""What a reply of each use case has to look like, and the parser that holds it to that.
+"""Use cases as data: a prompt with a contract in its head, and the parser that holds replies to it.
 
-A reply is one or several parts, each starting on a line of its own with its label; a tool's interface is
-one JSON object. What models add without harm is tolerated: a line of chat in front, Markdown around
-a label, a code fence around JSON.
+    ---
+    version: 1
+    description: A recipe.
+    contract: {labels: [Title, Recipe], min_chars: 200}
+    ---
+    ## user
+    ...
+
+    use_case = load_use_case("my/recipe.md")           # or the name of a prompt in synth/prompts
+    output = parse_reply(completion, use_case.contract)
+
+A reply is one or several parts, each of which starts with its label on a new line, or one JSON object.
+Harmless additions by the model are accepted: a line of chat in front, Markdown around a label, a code
+fence around JSON.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
-import keyword
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from personahub.core.config import FrozenModel, parse_config, suggest
 from personahub.core.engines import Completion
-from personahub.core.errors import Rejected
+from personahub.core.errors import Rejected, UserError
+from personahub.core.template import Template, load_template
 from personahub.core.texts.replies import find_refusal, labelled_parts
 from synth.contracts.validity import MOST_PARTS, count_parts
+from synth.prompts import PROMPTS
 
-Language = Literal["latin", "chinese"]
+
+class Contract(FrozenModel):
+    """What replies to a prompt must look like: the key `contract` in the prompt's head."""
+
+    labels: tuple[str, ...] = Field(default=(), description="Labels of the parts, in order, without colon.")
+    json_model: str | None = Field(
+        default=None, description="Instead of labels: dotted path of a pydantic model; the reply is one JSON object."
+    )
+    min_chars: int = Field(default=1, ge=1, description="Shortest last part.")
+    max_chars: int = Field(default=6000, ge=1, description="Longest last part, or longest JSON object.")
+    language: Literal["latin", "chinese", "any"] = Field(
+        default="latin", description="Script of at least half of the letters in the last part."
+    )
+    problem: bool = Field(
+        default=False, description=f"Reject solutions and problems with more than {MOST_PARTS} sub-problems."
+    )
+    needs: tuple[Literal["background"], ...] = Field(
+        default=(), description="Config keys that the prompt needs in addition to a persona."
+    )
+    tokens: int = Field(default=200, gt=0, description="Expected length of a reply, for `personahub plan`.")
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Contract:
+        if bool(self.labels) == (self.json_model is not None):
+            raise ValueError("needs either `labels` or `json_model`")
+        keys = [_key(label) for label in self.labels]
+        if not all(keys) or len(set(keys)) < len(keys):
+            raise ValueError("`labels` are distinct and not empty")
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars is {self.min_chars}, above max_chars ({self.max_chars})")
+        return self
+
+    def model(self) -> type[BaseModel] | None:
+        """The class that `json_model` names.
+
+        Raises:
+            UserError: there is no such class, or it is not a pydantic model.
+        """
+        return None if self.json_model is None else _load_model(self.json_model)
+
+    def fields(self) -> list[dict[str, str]]:
+        """Name and meaning of each key of the JSON object, as prompts show them."""
+        model = self.model()
+        fields = model.model_fields.items() if model else ()
+        return [{"name": field.alias or name, "meaning": field.description or ""} for name, field in fields]
+
+
+@cache
+def _load_model(path: str) -> type[BaseModel]:
+    module, _, name = path.rpartition(".")
+    try:
+        model = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"json_model: {path} cannot be imported: {error}") from None
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise UserError(f"json_model: {path} is not a pydantic model")
+    return model
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """A prompt with its contract. `name` is the stem of the prompt's file."""
+
+    name: str
+    template: Template
+    contract: Contract
+
+
+def load_use_case(name: str) -> UseCase:
+    """Loads the use case of a prompt in `synth/prompts`, or of a `.md` file of the user's.
+
+    Raises:
+        UserError: there is no such prompt, or its head has no valid contract.
+    """
+    if not name.endswith(".md") and name not in built_in():
+        raise UserError(
+            f"no use case {name!r}. {suggest(name, built_in())} Built in: {', '.join(built_in())}; or give the path of"
+            " a .md file with a `contract` in its head (docs/use_case.md)"
+        )
+    template = load_template(name, PROMPTS)
+    if "contract" not in template.head:
+        raise UserError(f"{name}: the head has no `contract`, which says what replies look like (docs/use_case.md)")
+    contract = parse_config(Contract, template.head["contract"], f"{name}: contract")
+    contract.model()
+    return UseCase(template.name, template, contract)
+
+
+@cache
+def built_in() -> tuple[str, ...]:
+    """Names of the prompts in `synth/prompts` that have a contract."""
+    names = sorted(path.stem for path in PROMPTS.glob("*.md"))
+    return tuple(name for name in names if "contract" in load_template(name, PROMPTS).head)
+
+
+def examples_file(use_case: str) -> Path:
+    """The default file of examples: `examples/NAME.jsonl` next to the prompt."""
+    prompt = Path(use_case) if use_case.endswith(".md") else PROMPTS / use_case
+    return prompt.parent / "examples" / f"{prompt.stem}.jsonl"
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a reply holds. `text` is all of it without chat; `fields` its parts by name."""
+    """The content of a reply: `text` is all of it without chat; `fields` are its parts by name."""
 
     text: str
     fields: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Contract:
-    """Labels in order; what is checked of the last part, which is the one of substance."""
-
-    labels: tuple[str, ...]
-    min_chars: int
-    max_chars: int
-    language: Language = "latin"
-    problem: bool = False  # no solution, at most two sub-problems
+def parse_reply(completion: Completion, contract: Contract) -> Output:
+    """Parses a reply; see `parse_parts` and `parse_json` for the reasons to reject it."""
+    return parse_json(completion, contract) if contract.json_model else parse_parts(completion, contract)
 
 
 def parse_parts(completion: Completion, contract: Contract) -> Output:
-    """The parts of a reply.
+    """The labelled parts of a reply.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_prefix`, `missing_part`, `empty_part`, `too_short`, `too_long`,
             `wrong_language`, `contains_solution` or `multi_part`.
     """
     reply = completion.whole_text()
-    fields = {label: without_markdown(text) for label, text in labelled_parts(reply, contract.labels)}
+    parts = {label: without_markdown(text) for label, text in labelled_parts(reply, contract.labels)}
     for label in contract.labels:
-        if label not in fields:
-            reason = "missing_part" if fields else "refusal" if find_refusal(reply) else "no_prefix"
+        if label not in parts:
+            reason = "missing_part" if parts else "refusal" if find_refusal(reply) else "no_prefix"
             raise Rejected(reason, f"no line of the reply starts with '{label}:'")
-    for label in contract.labels:
-        if not fields[label]:
+        if not parts[label]:
             raise Rejected("empty_part", label)
-    check_text(fields[contract.labels[-1]], contract)
-    sheet = "\n".join(f"{label}: {fields[label]}" for label in contract.labels)
-    text = sheet if len(fields) > 1 else fields[contract.labels[0]]
-    return Output(text, {_key(label): fields[label] for label in contract.labels})
+    check_text(parts[contract.labels[-1]], contract)
+    sheet = "\n".join(f"{label}: {parts[label]}" for label in contract.labels)
+    text = sheet if len(parts) > 1 else parts[contract.labels[0]]
+    return Output(text, {_key(label): parts[label] for label in contract.labels})
 
 
 def _key(label: str) -> str:
-    return label.lower().replace(" ", "_")
+    return "_".join(label.lower().split())
 
 
 def without_markdown(text: str) -> str:
-    """Strip rules and an unbalanced closing `**`, which belonged to a bold label."""
+    """Removes a closing rule and an unbalanced closing `**`, which belonged to a bold label."""
     text = re.sub(r"\s*\n[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*\Z", "", text.strip())
     if text.endswith("**") and text.count("**") % 2:
         text = text[:-2]
@@ -82,108 +187,31 @@ SOLUTION = re.compile(
     r"|(?:答案|解析|解释|提示)[ \t*_]*[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
-_HAN = re.compile(r"[\u3400-\u9fff]")
-_LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
+_LETTERS = {"chinese": re.compile(r"[\u3400-\u9fff]"), "latin": re.compile(r"[A-Za-zÀ-ɏ]")}
 
 
 def check_text(text: str, contract: Contract) -> None:
-    """Length, language and, for problems, that there is no solution and not too many sub-problems."""
+    """Checks length and language and, for problems, that there is no solution and not too many sub-problems."""
     if contract.problem and (solution := SOLUTION.search(text)):
         raise Rejected("contains_solution", solution.group().strip())
     if len(text) < contract.min_chars:
-        raise Rejected("too_short", f"{len(text)} characters, at least {contract.min_chars} are asked for")
+        raise Rejected("too_short", f"{len(text)} characters; at least {contract.min_chars} are required")
     if len(text) > contract.max_chars:
-        raise Rejected("too_long", f"{len(text)} characters, at most {contract.max_chars} are allowed")
-    letters = sum(character.isalpha() for character in text)
-    wanted = len((_HAN if contract.language == "chinese" else _LATIN).findall(text))
-    if wanted * 2 < letters or wanted == 0:
-        raise Rejected("wrong_language", f"{wanted} of {letters} letters are {contract.language}")
+        raise Rejected("too_long", f"{len(text)} characters; at most {contract.max_chars} are allowed")
+    if contract.language != "any":
+        letters = sum(character.isalpha() for character in text)
+        wanted = len(_LETTERS[contract.language].findall(text))
+        if wanted * 2 < letters or wanted == 0:
+            raise Rejected("wrong_language", f"{wanted} of {letters} letters are {contract.language}")
     if contract.problem and (parts := count_parts(text)) > MOST_PARTS:
         raise Rejected("multi_part", f"{parts} sub-problems")
 
 
-JsonType = Literal["string", "integer", "number", "boolean", "array", "object"]
-
-
-class Argument(BaseModel):
-    """One parameter of a tool."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,40}$")
-    type: JsonType
-    description: str = Field(min_length=1)
-
-    @field_validator("name")
-    @classmethod
-    def _usable(cls, name: str) -> str:
-        if keyword.iskeyword(name):
-            raise ValueError(f"{name!r} is a word of the language")
-        return name
-
-
-class Returned(BaseModel):
-    """What a tool returns."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: JsonType
-    description: str = Field(min_length=1)
-
-
-class ToolInterface(BaseModel):
-    """The interface of a tool; the paper's six keys, and an example call that its code has to pass."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(min_length=3, max_length=80, description="what a person calls it")
-    description: str = Field(min_length=20, description="when to use it, what goes in, what comes out")
-    function_name: str = Field(pattern=r"^[a-z_][a-z0-9_]{0,60}$", description="its name in Python, in snake_case")
-    input_args: list[Argument] = Field(
-        min_length=1,
-        max_length=12,
-        description='the parameters in order, a list of {"name", "type", "description"}; types are string, integer,'
-        " number, boolean, array and object",
-    )
-    returns: Returned = Field(alias="return", description='what it returns, {"type", "description"}')
-    depend: list[str] = Field(description="modules of the standard library that the code needs, a list of names")
-    example: dict[str, Any] = Field(
-        description="arguments of one typical call, by name, with values of the right types"
-    )
-
-    @model_validator(mode="after")
-    def _coherent(self) -> ToolInterface:
-        names = [argument.name for argument in self.input_args]
-        if len(set(names)) < len(names):
-            raise ValueError("two parameters have the same name")
-        if keyword.iskeyword(self.function_name):
-            raise ValueError(f"function_name {self.function_name!r} is a word of the language")
-        if set(self.example) != set(names):
-            raise ValueError(f"the example gives {sorted(self.example)}, the parameters are {sorted(names)}")
-        for argument in self.input_args:
-            if not fits(self.example[argument.name], argument.type):
-                raise ValueError(f"the example's {argument.name} is no {argument.type}")
-        return self
-
-
-def fits(value: Any, kind: JsonType) -> bool:
-    """Whether a JSON value is of a JSON type. A boolean is no number."""
-    if kind == "boolean":
-        return isinstance(value, bool)
-    python = {"string": str, "integer": int, "number": (int, float), "array": list, "object": dict}[kind]
-    return isinstance(value, python) and not isinstance(value, bool)
-
-
-TOOL_FIELDS = tuple(
-    {"name": field.alias or name, "meaning": field.description} for name, field in ToolInterface.model_fields.items()
-)
-TOOL_SCHEMA = ToolInterface.model_json_schema(by_alias=True)
-
 _FENCED = re.compile(r"```(?:json)?[ \t]*\r?\n(.*?)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
 
 
-def parse_tool(completion: Completion, contract: Contract) -> Output:
-    """The interface in a reply, as JSON with sorted layout.
+def parse_json(completion: Completion, contract: Contract) -> Output:
+    """The JSON object in a reply, formatted with an indentation of 2.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_json`, `bad_json`, `schema` (with the key) or `too_long`.
@@ -192,36 +220,17 @@ def parse_tool(completion: Completion, contract: Contract) -> Output:
     fenced = _FENCED.search(reply)
     body = fenced[1] if fenced else reply[reply.find("{") : reply.rfind("}") + 1] if "{" in reply else ""
     if not body.strip().startswith("{"):
-        raise Rejected("refusal" if find_refusal(reply) else "no_json", "the reply holds no JSON object")
+        raise Rejected("refusal" if find_refusal(reply) else "no_json", "the reply has no JSON object")
     if len(body) > contract.max_chars:
-        raise Rejected("too_long", f"{len(body)} characters, at most {contract.max_chars} are allowed")
+        raise Rejected("too_long", f"{len(body)} characters; at most {contract.max_chars} are allowed")
+    model = contract.model()
+    assert model is not None, "the caller checks it"  # noqa: S101
     try:
-        value = json.loads(body)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise Rejected("bad_json", str(error)) from None
-    try:
-        interface = ToolInterface.model_validate(value)
+        value = model.model_validate(json.loads(body))
     except ValidationError as error:
         first = error.errors()[0]
         raise Rejected("schema", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    fields = interface.model_dump(by_alias=True)
+    except (ValueError, RecursionError) as error:
+        raise Rejected("bad_json", str(error)) from None
+    fields = value.model_dump(mode="json", by_alias=True)
     return Output(json.dumps(fields, indent=2, ensure_ascii=False), fields)
-
-
-CONTRACTS = {
-    "logic_general": Contract(("Logic problem",), 40, 3000, problem=True),
-    "logic_spatial": Contract(("Spatial problem",), 40, 3000, problem=True),
-    "logic_ruozhiba": Contract(("问题",), 6, 120, language="chinese", problem=True),
-    "instruction": Contract(("Instruction",), 15, 6000),
-    "article": Contract(("Title", "Article"), 400, 12000),
-    "reading": Contract(("Title", "Reading text"), 400, 12000),
-    "npc": Contract(("Name", "Role", "Appearance", "Character", "Background", "Meets players"), 40, 3000),
-    "tool_interface": Contract((), 0, 6000),
-}
-
-Parser = Callable[[Completion, Contract], Output]
-
-
-def parser_of(use_case: str) -> Parser:
-    """How the replies of a use case are read."""
-    return parse_tool if use_case == "tool_interface" else parse_parts

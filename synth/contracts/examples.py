@@ -1,12 +1,12 @@
-"""The three prompting modes of the paper (section 3), and the examples that two of them show.
+"""The paper's three prompting modes (section 3), and the examples that two of them show.
 
 * `zero_shot`: the task and the persona.
-* `few_shot`: examples in front of them.
-* `persona_few_shot`: each example with a persona of its own.
+* `few_shot`: examples before the persona.
+* `persona_few_shot`: examples, each with its own persona.
 
-Examples are JSON lines with `text` (a whole reply, its label included) and, if it is known, `persona`. There
-is a small set for each use case in synth/prompts/examples; `examples:` names another file. A persona
-that is missing is inferred by Text-to-Persona, in a stage before:
+Examples are JSON lines with `text` (a whole reply, including its label) and optionally `persona`. By default
+they come from `examples/NAME.jsonl` next to the prompt; `examples:` names another file. Text-to-Persona can
+infer missing personas in an earlier stage:
 
     example_texts:    {run: personahub.sources, config: {path: examples.jsonl, min_chars: 1}}
     example_personas:
@@ -18,10 +18,10 @@ that is missing is inferred by Text-to-Persona, in a stage before:
       inputs: {personas: personas, example_personas: example_personas}
       config: {engine: teacher, prompting: persona_few_shot, examples: examples.jsonl}
 
-What a prompt shows, a model repeats: an example that stands in a benchmark leaks it into everything that
-is made. Every other input of `synth.problems` and `synth.usecases` is a benchmark (an artifact of
-`eval.datasets`, as in `inputs: {personas: personas, math: math}`) that the examples are compared with, by
-the rules and defaults of `synth.decontaminate`. A match stops the stage before it asks anything.
+Models repeat what a prompt shows, so an example from a benchmark leaks into all generated data. Every other
+input of `synth.problems` and `synth.usecases` is a benchmark (an artifact of `eval.datasets`, as in
+`inputs: {personas: personas, math: math}`). The examples are compared with it by the rules and defaults of
+`synth.decontaminate`, and a match stops the stage before its first request.
 """
 
 from __future__ import annotations
@@ -39,57 +39,52 @@ from personahub.core.config import CONTENT_PATH, EngineName, StageConfig
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.texts.rows import SourceRow, read_rows
+from synth.contracts.contract import examples_file
 from synth.overlap.index import BenchmarkIndex, read_items
-from synth.prompts import PROMPTS
 
 Prompting = Literal["zero_shot", "few_shot", "persona_few_shot"]
 
 
 class Example(TypedDict):
-    """As templates see it; `persona` is None outside of `persona_few_shot`."""
+    """An example as templates see it; `persona` is None except in `persona_few_shot`."""
 
     text: str
     persona: str | None
 
 
 class PromptingConfig(StageConfig):
-    """What all stages that make something from a persona have in common."""
+    """Base configuration of the stages that generate something from a persona."""
 
     engine: EngineName
     persona: bool = Field(default=True, description="False: the no-persona arm.")
     prompting: Prompting = "zero_shot"
-    shots: int = Field(default=3, gt=0, description="Examples per prompt, drawn for each persona; or all there are.")
-    examples: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="JSON lines; null: our own few.")
+    shots: int = Field(default=3, gt=0, description="Examples per prompt, drawn for each persona; at most as many as the file has.")
+    examples: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="JSON lines; by default `examples/NAME.jsonl` next to the prompt.")
 
     @model_validator(mode="before")
     @classmethod
-    def _own_examples(cls, values: Any) -> Any:
-        """The path of our own examples, so that their content is part of the identity."""
+    def _default_examples(cls, values: Any) -> Any:
+        """Fills in the path of the default examples, so that their content is part of the identity."""
         if not isinstance(values, dict) or values.get("examples") is not None:
             return values
         if values.get("prompting", "zero_shot") == "zero_shot":
             return values
-        return {**values, "examples": str(PROMPTS / "examples" / f"{cls.use_case_of(values)}.jsonl")}
-
-    @classmethod
-    def use_case_of(cls, values: Mapping[str, Any]) -> str:
-        """Which of our own sets of examples belongs to a config."""
-        return str(values.get("use_case", "math"))
+        return {**values, "examples": str(examples_file(str(values.get("use_case", "math"))))}
 
 
 EXAMPLE_PERSONAS = "example_personas"
 
 
 def load_examples(config: PromptingConfig, inputs: Mapping[str, Artifact] | None = None) -> list[Example]:
-    """All examples that prompts may show, none for `zero_shot`.
+    """Loads all examples that prompts may show; none for `zero_shot`.
 
     Args:
-        config: says which file, and whether they need a persona.
-        inputs: of the stage. `example_personas` was made by Text-to-Persona from the same texts, for the
-            examples that have no persona.
+        config: names the file, and decides whether examples need a persona.
+        inputs: inputs of the stage. `example_personas` are the personas that Text-to-Persona inferred from the
+            same texts, for examples without a persona.
 
     Raises:
-        UserError: the file is missing, empty or malformed, or an example has no persona where it needs one.
+        UserError: the file is missing, empty or malformed, or an example lacks a persona that it needs.
     """
     personas = (inputs or {}).get(EXAMPLE_PERSONAS)
     if config.prompting == "zero_shot" or config.examples is None:
@@ -102,18 +97,18 @@ def load_examples(config: PromptingConfig, inputs: Mapping[str, Artifact] | None
         persona = (row.get("persona") or inferred.get(content_id("document", text))) if with_persona else None
         if with_persona and not persona:
             raise UserError(
-                f"{where}: the example has no `persona`. Add it, or run personahub.text_to_persona on the examples and name"
-                " its stage as the input `example_personas` (see synth/contracts/examples.py)"
+                f"{where}: the example has no `persona`. Add one, or run personahub.text_to_persona on the examples and"
+                " use that stage as the input `example_personas` (see synth/contracts/examples.py)"
             )
         examples.append(Example(text=text, persona=persona))
     return examples
 
 
 def check_examples(config: PromptingConfig, inputs: Mapping[str, Artifact]) -> None:
-    """Compare the examples that prompts may show with the benchmarks among the inputs of a stage.
+    """Compares the examples that prompts may show with the benchmarks among the inputs of a stage.
 
     Raises:
-        UserError: one matches; the message names the line, the benchmark, the item and the rule.
+        UserError: an example matches; the message names the line, the benchmark, the item and the rule.
     """
     benchmarks = [artifact for name, artifact in inputs.items() if name not in ("personas", EXAMPLE_PERSONAS)]
     if not benchmarks or config.prompting == "zero_shot" or config.examples is None:
@@ -121,10 +116,10 @@ def check_examples(config: PromptingConfig, inputs: Mapping[str, Artifact]) -> N
     index = BenchmarkIndex(read_items(benchmarks))
     for where, row in _read(Path(config.examples)):
         text = row["text"].strip()
-        # "Math problem: ..." and its like are of the form, not of the example
+        # a label such as "Math problem:" belongs to the form, not to the example
         match = index.find(text) or index.find(_LABEL.sub("", text))
         if match is not None:
-            raise UserError(f"{where}: the example is in a benchmark: {match}. Put another in its place")
+            raise UserError(f"{where}: the example is in a benchmark: {match}. Replace it")
 
 
 _LABEL = re.compile(r"^[^\n:：]{1,40}[:：]\s*")
@@ -138,11 +133,11 @@ def _read(path: Path) -> list[SourceRow]:
         if not isinstance(row.get("persona", ""), str | None):
             raise UserError(f"{where}: `persona` must be a string")
     if not rows:
-        raise UserError(f"{path}: there are no examples in it")
+        raise UserError(f"{path}: the file has no examples")
     return rows
 
 
 def draw_examples(config: PromptingConfig, examples: Sequence[Example], record_id: str) -> list[Example]:
-    """The examples shown for one persona, in the order shown."""
+    """Draws the examples for one persona, in the order shown."""
     draw = Random(derive_seed(config.seed, "examples", record_id))  # noqa: S311 - not for secrets
     return draw.sample(examples, min(config.shots, len(examples)))

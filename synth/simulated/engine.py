@@ -34,7 +34,7 @@ from synth.simulated.persona import Mode, persona_to_persona, text_to_persona
 from synth.simulated.persona_faults import PersonaRates
 from synth.simulated.problems import family_names, judge, make_problem, solve
 from synth.simulated.profiles import as_profiles
-from synth.simulated.usecases import WRITERS, answer_use_case
+from synth.simulated.usecases import QUOTED_LABEL, WRITERS, answer_use_case
 
 VERSION = "3"  # raise it when the same request gets another answer: it is part of the identity
 
@@ -197,7 +197,12 @@ def read_task(request: Request) -> Task:
                 source = request.messages[-1]["content"]
             shown = (blocks.get(tag) for tag in ("persona", "key_points", "words", "reference"))
             return Task(name, source, instructions, *shown)
-    return Task("unknown", None, instructions)
+    return Task(
+        "labelled" if QUOTED_LABEL.search(instructions) else "unknown",
+        instructions,
+        instructions,
+        blocks.get("persona"),
+    )
 
 
 _Answer = tuple[str, dict[str, Any]]

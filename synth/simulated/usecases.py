@@ -216,6 +216,23 @@ def _tool_interface(slots: Slots, _: str, rng: Random) -> str:
     return json.dumps(interface, indent=2, ensure_ascii=False)
 
 
+QUOTED_LABEL = re.compile(r"[\"“]([^\W\d_][^\"“”:：\n]{0,39})[:：][\"”]")
+_WORDS = re.compile(r"\b(\d{1,4})(?: to \d{1,4})? words\b")
+
+
+def _labelled(slots: Slots, source: str, rng: Random) -> str:
+    """A reply for a prompt that the teacher does not know, from the labels that its text quotes, as in `"Title:"`.
+
+    The last part has about as many words as the prompt asks for ("150 to 250 words"), else about 60.
+    """
+    labels = list(dict.fromkeys(QUOTED_LABEL.findall(source)))
+    asked = _WORDS.search(source)
+    count = min(int(asked[1]), 2000) + 5 if asked else 60
+    words = (" ".join(_text(slots, rng) for _ in range(count // 200 + 1))).split(" ")
+    heads = [f"{label}: {slots['thing']} at {slots['place']}, no. {rng.randint(2, 99)}" for label in labels[:-1]]
+    return "\n".join((*heads, f"{labels[-1]}: {' '.join(words[:count]).rstrip(',;:.')}."))
+
+
 _WRONG_CODE = ("return math.ciel(missing)", "return str(missing)")
 
 
@@ -247,4 +264,5 @@ WRITERS: dict[str, Callable[[Slots, str, Random], str]] = {
     "npc": _npc,
     "tool_interface": _tool_interface,
     "tool_code": _tool_code,
+    "labelled": _labelled,
 }

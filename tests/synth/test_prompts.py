@@ -16,7 +16,7 @@ from personahub.core.errors import UserError
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA
 from personahub.core.template import load_template
-from synth.contracts.contract import CONTRACTS, TOOL_FIELDS, parser_of
+from synth.contracts.contract import built_in, load_use_case, parse_reply
 from synth.contracts.examples import Example, load_examples
 from synth.problems import Config as MathConfig
 from synth.problems import parse_problem
@@ -27,7 +27,7 @@ from synth.simulated.faults import FaultRates
 from synth.usecases import Config
 
 PERSONA_TEXT = "A lighthouse keeper from Tromsø who breeds herring gulls"
-USE_CASES = ["math", *CONTRACTS]
+USE_CASES = ["math", *built_in()]
 FROM_PERSONAS = [*USE_CASES, "followup", "dialogue"]
 TURNS = [{"speaker": "User", "text": "How high is it?"}, {"speaker": "Assistant", "text": "Ten metres."}]
 MODES = ("zero_shot", "few_shot", "persona_few_shot")
@@ -48,7 +48,7 @@ def examples_of(use_case: str, mode: str, persona: bool = True) -> list[Example]
 def render(name: str, persona: str | None, examples: list[Example], **more: object) -> str:
     values = {
         "persona": persona, "partner": persona and "A bookbinder", "examples": examples, "turns": TURNS,
-        "speaker": "Person A", "other": "Person B", "background": "A world of tides.", "fields": TOOL_FIELDS,
+        "speaker": "Person A", "other": "Person B", "background": "A world of tides.", "fields": load_use_case("tool_interface").contract.fields(),
         "persona_kind": None, "focus": None, "difficulty": None, "key_points": [], "words": [], **more,
     }  # fmt: skip
     (message,) = load_template(name, PROMPTS).render(**values)
@@ -106,7 +106,7 @@ def test_our_own_examples_keep_the_contract_that_they_illustrate(name: str) -> N
         if name == "math":
             parse_problem(completion)
         else:
-            parser_of(name)(completion, CONTRACTS[name])
+            parse_reply(completion, load_use_case(name).contract)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -122,7 +122,7 @@ def test_the_simulated_teacher_answers_every_prompt_as_its_contract_asks(name: s
         if name == "math":
             parse_problem(completion)
         else:
-            parser_of(name)(completion, CONTRACTS[name])
+            parse_reply(completion, load_use_case(name).contract)
 
 
 def test_few_shot_prompts_do_not_lend_their_personas_to_the_answer() -> None:
@@ -151,7 +151,7 @@ def test_examples_of_a_users_own_are_part_of_the_identity(tmp_path: Path) -> Non
         ('{"persona": "x"}', "non-empty string `text`"),
         ('\n{"text": 3}', "line 2"),
         ('{"text": "a", "persona": 3}', "`persona` must be a string"),
-        ("\n", "there are no examples"),
+        ("\n", "the file has no examples"),
     ],
 )
 def test_malformed_examples_are_named(tmp_path: Path, content: str, message: str) -> None:

@@ -15,7 +15,7 @@ from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, SYNTHETIC
 from synth import conversations, usecases
-from synth.contracts.contract import CONTRACTS, parser_of
+from synth.contracts.contract import built_in, load_use_case, parse_reply
 
 LOGIC = "One of three gardeners forgot the gate. Ines says it was Otto. Otto says it was Ruth. Who was it?"
 SHEET = (
@@ -34,7 +34,7 @@ TOOL = {
 
 
 def parsed(use_case: str, text: str, finish_reason: str = "stop"):
-    return parser_of(use_case)(Completion(text, finish_reason, 1, 1, "m"), CONTRACTS[use_case])
+    return parse_reply(Completion(text, finish_reason, 1, 1, "m"), load_use_case(use_case).contract)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def persona_rows(count: int) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("use_case", list(CONTRACTS))
+@pytest.mark.parametrize("use_case", built_in())
 def test_every_use_case_from_personas_to_records(make_artifact, run_module, repository, use_case: str) -> None:
     config: dict = {
         "engine": "teacher",
