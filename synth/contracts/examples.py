@@ -58,8 +58,12 @@ class PromptingConfig(StageConfig):
     engine: EngineName
     persona: bool = Field(default=True, description="False: the no-persona arm.")
     prompting: Prompting = "zero_shot"
-    shots: int = Field(default=3, gt=0, description="Examples per prompt, drawn for each persona; at most as many as the file has.")
-    examples: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="JSON lines; by default `examples/NAME.jsonl` next to the prompt.")
+    shots: int = Field(
+        default=3, gt=0, description="Examples per prompt, drawn for each persona; at most as many as the file has."
+    )
+    examples: Annotated[str | None, CONTENT_PATH] = Field(
+        default=None, description="JSON lines; by default `examples/NAME.jsonl` next to the prompt."
+    )
 
     @model_validator(mode="before")
     @classmethod
