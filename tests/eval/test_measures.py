@@ -59,7 +59,7 @@ def test_wilson_interval_refuses_the_impossible(correct: int, n: int, confidence
 def test_quartiles_interpolate() -> None:
     found = quartiles([4, 1, 3, 2])
     assert (found.low, found.q1, found.median, found.q3, found.high, found.mean) == (1, 1.75, 2.5, 3.25, 4, 2.5)
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no values"):
         quartiles([])
 
 
@@ -77,7 +77,7 @@ def test_mean_pairwise_cosine_equals_brute_force() -> None:
     vectors = unit_vectors(50)
     expected = np.mean([float(a @ b) for a, b in itertools.combinations(vectors, 2)])
     assert mean_pairwise_cosine(vectors) == pytest.approx(expected, abs=1e-6)
-    with pytest.raises(ValueError, match="two rows"):
+    with pytest.raises(ValueError, match="two rows, got 1"):
         mean_pairwise_cosine(vectors[:1])
 
 
@@ -105,7 +105,7 @@ def test_vendi_counts_what_is_different() -> None:
     rows = np.random.default_rng(0).standard_normal((50, 20))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     assert vendi_score(rows) == pytest.approx(16.218931274152226)  # vendi_score.vendi.score_dual of vendi-score 0.0.3
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no rows"):
         vendi_score(np.empty((0, 3)))
 
 
