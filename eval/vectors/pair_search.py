@@ -1,12 +1,11 @@
-"""Search a collection for pairs of rows whose cosine lies at given levels.
+"""Search for pairs of rows whose cosine is close to given levels.
 
     search = find_pairs(vectors, levels=(0.4, 0.9), tolerance=0.01, per_level=100, seed=0)
     search.pairs[0.9]     # [(row, row, cosine), ...]
-    search.exhaustive     # False: the budget of comparisons ended the search
+    search.exhaustive     # False if the limit on comparisons ended the search
 
-Figure 10 of the paper needs 100 persona pairs at each level. Uniformly drawn pairs of a diverse
-collection almost never have cosine 0.9, so the collection is compared block by block, in a random
-order of blocks, until every level is full.
+Figure 10 of the paper needs 100 persona pairs at each level. Random pairs of a diverse collection almost never have
+a cosine of 0.9, so the collection is compared block by block, in a random order of blocks, until every level is full.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Pair = tuple[int, int, float]
 
 @dataclass(frozen=True)
 class PairSearch:
-    """What a search found. `compared` of `possible` pairs were looked at."""
+    """Pairs by level. `compared` of `possible` pairs were compared."""
 
     pairs: dict[float, list[Pair]]
     compared: int
@@ -36,7 +35,7 @@ class PairSearch:
 
 @dataclass
 class _Level:
-    """Pairs of one level. Pairs that share a row are dependent: they only fill up what is missing."""
+    """Pairs of one level. Pairs that share a row are dependent, so they are only used if others are missing."""
 
     wanted: int
     chosen: list[Pair] = field(default_factory=list)
@@ -68,19 +67,18 @@ def find_pairs(
     max_comparisons: int = 2_000_000_000,
     block: int = 1024,
 ) -> PairSearch:
-    """Up to `per_level` random pairs of different rows at each level.
+    """Finds up to `per_level` random pairs of different rows at each level.
 
-    Pairs that share no row come first; where the collection is too small for `per_level` of them,
-    pairs that share rows fill up.
+    Pairs that share no row come first. If there are fewer than `per_level` of them, pairs that share a row follow.
 
     Args:
         vectors: (rows, dimensions), unit norm.
-        levels: wanted cosines.
-        tolerance: a pair is at level L when its cosine is within L +- tolerance.
-        per_level: pairs wanted at each level.
-        seed: decides which of the pairs are found.
-        max_comparisons: the search ends after this many pairs even when a level is not full.
-        block: rows compared at a time; memory is block x block.
+        levels: the cosines to look for.
+        tolerance: a pair is at level L if its cosine is within L ± tolerance.
+        per_level: number of pairs at each level.
+        seed: determines which of the pairs are found.
+        max_comparisons: the search ends after this many pairs, even if a level is not full.
+        block: rows compared at a time. Memory grows with its square.
     """
     generator = np.random.default_rng(seed)
     rows = len(vectors)
