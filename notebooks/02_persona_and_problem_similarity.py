@@ -9,9 +9,12 @@
 import os
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from personahub.core.artifact import open_artifact
+
+try:
+    import matplotlib.pyplot as plt
+except ModuleNotFoundError:
+    raise SystemExit("This notebook draws with matplotlib: pip install 'persona-hub-harness[notebooks]'") from None
 
 run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
 if not run.is_dir():

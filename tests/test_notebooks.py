@@ -62,3 +62,15 @@ def test_both_forms_are_the_same(script: Path) -> None:
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     assert cells == [(cell.cell_type, cell.source) for cell in jupytext.read(script).cells]
     assert not any(cell.get("outputs") for cell in notebook["cells"])
+
+
+@pytest.mark.parametrize("script", [path for path in SCRIPTS if "matplotlib" in path.read_text(encoding="utf-8")])
+def test_without_matplotlib_one_line_names_the_extra(script: Path, tmp_path: Path, repository: Path) -> None:
+    code = "import runpy, sys; sys.modules['matplotlib'] = None; runpy.run_path(sys.argv[1])"
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", code, str(script)]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "This notebook draws with matplotlib: pip install 'persona-hub-harness[notebooks]'"
+    ]
