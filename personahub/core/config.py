@@ -79,14 +79,6 @@ class StageConfig(FrozenModel):
     )
 
 
-class EngineConfig(FrozenModel):
-    """Base class of every engine's `Config`. `kind` selects the engine's module."""
-
-    kind: str
-    model: ModelName
-    concurrency: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Requests in flight at once.")
-
-
 def identity_of(config: BaseModel, engines: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the part of a config that determines results, as plain JSON values.
 

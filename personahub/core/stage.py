@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +37,7 @@ from pydantic import Field
 
 from personahub.core.artifact import Artifact, Counts, InputReference, Source, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
-from personahub.core.engines import engine_config
+from personahub.core.engines import EngineConfig, engine_config
 from personahub.core.errors import Rejected, UserError
 from personahub.core.executors import Executor, process_pool, run_tasks
 from personahub.core.executors.progress import Progress
@@ -46,9 +46,6 @@ from personahub.core.files import remove_temporary_files
 from personahub.core.records import DOCUMENT, PERSONA, VERIFIED, Row
 from personahub.core.shards import ShardWriter, shard_totals
 from personahub.core.tracking.tracker import Tracker, TrackingConfig
-
-if TYPE_CHECKING:
-    from personahub.core.config import EngineConfig
 
 C = TypeVar("C", bound=StageConfig)
 _NETWORK_DELAY_S = 90.0  # until a file that another node wrote is visible here

@@ -20,12 +20,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
-from personahub.core.config import EXECUTION, EngineConfig, suggest
-from personahub.core.engines.base import Completion, Request, RequestRefused
+from personahub.core.config import EXECUTION, suggest
+from personahub.core.engines.base import Completion, Engine, EngineConfig, Request, RequestRefused
 from personahub.core.identity import digest
 from synth.simulated.faults import FaultRates
 from synth.simulated.grammar import Difficulty
@@ -36,14 +36,14 @@ from synth.simulated.problems import family_names, judge, make_problem, solve
 from synth.simulated.profiles import as_profiles
 from synth.simulated.usecases import QUOTED_LABEL, WRITERS, answer_use_case
 
-VERSION = "3"  # raise it when the same request gets another answer: it is part of the identity
-
 _CHARACTERS_PER_TOKEN = 4
 _YIELD_EVERY = 32  # answers given before the event loop gets its turn
 
 
 class Config(EngineConfig):
     """The simulated teacher. Engines with another `model` name err independently of each other."""
+
+    VERSION: ClassVar[str | None] = "3"
 
     kind: str = "simulated"
     model: str = "simulated-teacher"
@@ -72,12 +72,11 @@ def open_engine(config: Config) -> SimulatedEngine:
     return SimulatedEngine(config)
 
 
-class SimulatedEngine:
+class SimulatedEngine(Engine[Config]):
     """See the module docstring."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.concurrency = config.concurrency
+        super().__init__(config)
         self._until_yield = _YIELD_EVERY
 
     async def complete(self, request: Request) -> Completion:
@@ -94,9 +93,6 @@ class SimulatedEngine:
             self._until_yield = _YIELD_EVERY
             await asyncio.sleep(0)
         return answer(request, self.config)
-
-    async def close(self) -> None:
-        """Nothing to release."""
 
 
 def answer(request: Request, config: Config) -> Completion:

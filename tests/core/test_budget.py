@@ -13,26 +13,24 @@ from personahub.core.generation.budget import spent_by_experiment
 ENGINE = '''
 import asyncio
 from typing import Annotated
-from personahub.core.config import EXECUTION, EngineConfig
-from personahub.core.engines.base import Completion, RequestRefused
+from personahub.core.config import EXECUTION
+from personahub.core.engines.base import Completion, Engine, PricedConfig, RequestRefused
 from personahub.core.engines.price import Price
 
-class Config(EngineConfig):
+class Config(PricedConfig):
     """A completion of a million tokens costs a dollar; `merges` takes the samples of a prompt as one call."""
-    price: Annotated[Price, EXECUTION] = Price(input=0, output=1)
-    max_cost_usd: Annotated[float, EXECUTION] = 1
+    price: Annotated[Price | None, EXECUTION] = Price(input=0, output=1)
+    max_cost_usd: Annotated[float | None, EXECUTION] = 1
     merges: bool = False
     filters: bool = False
-    @property
-    def billed(self):
-        return self.price
 
 def open_engine(config):
-    return Engine(config)
+    return Toy(config)
 
-class Engine:
+class Toy(Engine):
     def __init__(self, config):
-        self.config, self.concurrency, self.merges_samples = config, config.concurrency, config.merges
+        super().__init__(config)
+        self.merges_samples = config.merges
     async def complete(self, request):
         return (await self.complete_samples([request]))[0]
     async def complete_samples(self, requests):
@@ -42,8 +40,6 @@ class Engine:
         if self.config.filters:
             raise RequestRefused("content_filter", "withheld", (0, 1_000_000))
         return [Completion("fine", "stop", 0, 1_000_000, "toy") for _ in requests]
-    async def close(self):
-        pass
 '''
 STAGE = """
 import pyarrow as pa

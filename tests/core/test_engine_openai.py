@@ -159,9 +159,7 @@ def test_an_endpoint_that_refuses_n_stops_the_run_with_the_way_out():
     async def run() -> None:
         async with TestServer(app_of(only_one)[0]) as server, engine_at(server, use_n=True) as engine:
             with pytest.raises(EngineUnavailable, match=r"only n=1 is supported \(set use_n: false"):
-                await engine.complete_samples(  # pyright: ignore[reportAttributeAccessIssue]
-                    [request(seed=seed) for seed in range(2)]
-                )
+                await engine.complete_samples([request(seed=seed) for seed in range(2)])
             with pytest.raises(RequestRefused):
                 await engine.complete(request("bad"))
 

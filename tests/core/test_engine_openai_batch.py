@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from personahub.core.artifact import open_artifact
-from personahub.core.engines import engine_config, open_engine
+from personahub.core.engines import PricedConfig, engine_config, open_engine
 from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused, Sampling
 
 FAST = {"settle_s": 0.1, "poll_s": 0.1}
@@ -35,7 +35,7 @@ def ask(base_url: str, texts: list[str], folder: Path | None = None, **config) -
     async def run() -> list:
         engine = open_engine(engine_config(values, "engines.e"))
         if folder is not None:
-            engine.keep_state_in(folder)  # pyright: ignore[reportAttributeAccessIssue]
+            engine.keep_state_in(folder)
         try:
             return await asyncio.gather(*(engine.complete(request(text)) for text in texts), return_exceptions=True)
         finally:
@@ -306,5 +306,6 @@ def test_a_kill_between_submission_and_download_submits_nothing_twice(chaos, tmp
 def test_batches_are_billed_at_half_the_price(kind: str) -> None:
     price = {"input": 4, "output": 10}
     config = engine_config({"kind": kind, "model": "m", "price": price}, "e")
-    billed = config.billed  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(config, PricedConfig)
+    assert (billed := config.billed) is not None
     assert (billed.input, billed.output) == ((4, 10) if kind == "openai" else (2, 5))

@@ -23,8 +23,7 @@ from personahub.core.generation.journal import Journal, RequestKeys
 ENGINE = '''
 import asyncio, os
 from pathlib import Path
-from personahub.core.config import EngineConfig
-from personahub.core.engines.base import Completion, EngineUnavailable, RequestRefused
+from personahub.core.engines.base import Completion, Engine, EngineConfig, EngineUnavailable, RequestRefused
 
 class Config(EngineConfig):
     latency: float = 0.0
@@ -32,9 +31,9 @@ class Config(EngineConfig):
     fail_after: int = 10**9
 
 def open_engine(config):
-    return Engine(config)
+    return Toy(config)
 
-class Engine:
+class Toy(Engine):
     """Answers `echo: <text>`, logs every call, and misbehaves on texts that ask for it."""
     def __init__(self, config):
         self.config, self.concurrency, self.calls = config, config.concurrency, 0

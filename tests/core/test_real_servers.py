@@ -152,7 +152,7 @@ def talk(url: str, requests: list[Request], together: bool = False, **config) ->
         engine = open_engine(engine_config(values, "engines.e"))
         try:
             if together:
-                return await engine.complete_samples(requests)  # pyright: ignore[reportAttributeAccessIssue]
+                return await engine.complete_samples(requests)
             return await asyncio.gather(*(engine.complete(asked) for asked in requests), return_exceptions=True)
         finally:
             await engine.close()

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from personahub.core.engines import engine_config, open_engine
-from personahub.core.engines.base import EngineUnavailable, Message, Request, Sampling
+from personahub.core.engines.base import EngineUnavailable, Message, ReplicatedConfig, Request, Sampling
 from personahub.core.engines.local import replicas
 
 ENGINE = """
 from typing import Annotated
-from personahub.core.config import EXECUTION, EngineConfig
-class Config(EngineConfig):
+from personahub.core.config import EXECUTION
+from personahub.core.engines.base import ReplicatedConfig
+class Config(ReplicatedConfig):
     replicas: Annotated[int, EXECUTION] = 2
-    gpus_per_replica: Annotated[int, EXECUTION] = 0
+    @property
+    def gpus_per_replica(self):
+        return 0
 def open_engine(config):
     raise RuntimeError("CUDA driver initialization failed")
 """
@@ -28,21 +31,19 @@ def open_engine(config):
 WHERE = """
 import os
 from typing import Annotated
-from personahub.core.config import EXECUTION, EngineConfig
-from personahub.core.engines.base import Completion
-class Config(EngineConfig):
+from personahub.core.config import EXECUTION
+from personahub.core.engines.base import Completion, Engine, ReplicatedConfig
+class Config(ReplicatedConfig):
     replicas: Annotated[int, EXECUTION] = 2
 def open_engine(config):
-    return Engine()
-class Engine:
-    concurrency = 4
-    def __init__(self):
+    return Where(config)
+class Where(Engine):
+    def __init__(self, config):
+        super().__init__(config)
         self.opened_in = os.getcwd()
     async def complete(self, request):
         import ray
         return Completion(f"GPUs {ray.get_gpu_ids()} in {self.opened_in}", "stop", 1, 1, "m")
-    async def close(self):
-        pass
 """
 
 
@@ -111,7 +112,9 @@ def test_replicas_wait_for_gpus_that_the_cluster_does_not_have_yet_and_say_so(
 
 def test_engines_say_how_many_gpus_a_replica_needs() -> None:
     def gpus(**values: Any) -> int:
-        return getattr(engine_config({"model": "m", **values}, "engines.e"), "gpus_per_replica")  # noqa: B009
+        config = engine_config({"model": "m", **values}, "engines.e")
+        assert isinstance(config, ReplicatedConfig)
+        return config.gpus_per_replica
 
     assert gpus(kind="vllm", tensor_parallel_size=4, pipeline_parallel_size=2) == 8
     assert gpus(kind="vllm", tensor_parallel_size=4, device="cpu") == 0

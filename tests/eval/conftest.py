@@ -41,16 +41,15 @@ ENGINE = '''
 """Answers "a x b + c" problems, right as often as its model's skill."""
 import asyncio, json, random, re
 from pathlib import Path
-from personahub.core.config import EngineConfig
-from personahub.core.engines import Completion, RequestRefused
+from personahub.core.engines import Completion, Engine, EngineConfig, RequestRefused
 
 class Config(EngineConfig):
     max_in_flight: int = 0
 
 def open_engine(config):
-    return Engine(config)
+    return Toy(config)
 
-class Engine:
+class Toy(Engine):
     def __init__(self, config):
         self.concurrency = config.concurrency
         file = Path(config.model) / "skill.json"
@@ -77,9 +76,6 @@ class Engine:
             answer = a * b - c
         steps = f"Multiply: ${a} \\\\times {b} = {a * b}$. Then add {c}."
         return Completion(steps + f" The answer is \\\\boxed{{{answer}}}.", "stop", 40, 30, "student")
-
-    async def close(self):
-        pass
 '''
 VERSIONS = {"python": "3.11.13", "torch": "2.13.0", "transformers": "5.19.0", "trl": "1.16.0", "math-verify": "0.9.0"}
 Build = Callable[..., Artifact]

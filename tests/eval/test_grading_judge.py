@@ -14,16 +14,15 @@ from personahub.core.identity import content_id
 ENGINES = '''
 """A writer that says what stands behind "say:", and a judge that trusts nobody but the word "seven"."""
 from pathlib import Path
-from personahub.core.config import EngineConfig
-from personahub.core.engines import Completion
+from personahub.core.engines import Completion, Engine, EngineConfig
 
 class Config(EngineConfig):
     log: str = ""
 
 def open_engine(config):
-    return Engine(config)
+    return Toy(config)
 
-class Engine:
+class Toy(Engine):
     def __init__(self, config):
         self.concurrency = config.concurrency
         self.config = config
@@ -36,9 +35,6 @@ class Engine:
             file.write(text.replace(chr(10), " ") + chr(10))
         word = "hm" if "mumble" in text else "Judgement: yes" if "seven" in text else "Judgement: no"
         return Completion(word, "stop", 10, 10, "judge")
-
-    async def close(self):
-        pass
 '''
 
 ANSWERS = [  # reference, said; what the rules say, what the judge says

@@ -15,25 +15,21 @@ from personahub.core.identity import content_id
 
 WRITER = '''
 """Answers every problem with what stands behind "say:" in it."""
-from personahub.core.config import EngineConfig
-from personahub.core.engines import Completion
+from personahub.core.engines import Completion, Engine, EngineConfig
 
 class Config(EngineConfig):
     pass
 
 def open_engine(config):
-    return Engine(config)
+    return Toy(config)
 
-class Engine:
+class Toy(Engine):
     def __init__(self, config):
         self.concurrency = config.concurrency
 
     async def complete(self, request):
         text = request.messages[-1]["content"].partition("say: ")[2].splitlines()[0]
         return Completion(text, "stop", 10, 10, "writer")
-
-    async def close(self):
-        pass
 '''
 
 

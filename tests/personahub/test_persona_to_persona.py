@@ -19,8 +19,8 @@ from personahub.persona_to_persona import Config, Pair, forecast, growth, parse_
 
 ENGINE = '''
 from typing import Annotated
-from personahub.core.config import EXECUTION, EngineConfig
-from personahub.core.engines import Completion, EngineUnavailable
+from personahub.core.config import EXECUTION
+from personahub.core.engines import Completion, Engine, EngineConfig, EngineUnavailable
 
 class Config(EngineConfig):
     walk_back: bool = False
@@ -28,9 +28,9 @@ class Config(EngineConfig):
     log: Annotated[str, EXECUTION] = ""
 
 def open_engine(config):
-    return Engine(config)
+    return Toy(config)
 
-class Engine:
+class Toy(Engine):
     """Names two people in a seed's words. With `walk_back`, the second is always the first person of all."""
     def __init__(self, config):
         self.config, self.concurrency, self.calls = config, config.concurrency, 0
@@ -51,8 +51,6 @@ class Engine:
             lines = ["Relation: colleague", f"Persona: A nurse {request.seed} via {root}"]
             lines += ["Relation: customer", f"Persona: {second}"]
         return Completion("\\n".join(lines), "stop", 10, 8, "toy-1")
-    async def close(self):
-        pass
 '''
 
 

@@ -19,16 +19,15 @@ from personahub.prompts import PROMPTS
 from personahub.text_to_persona import Config, forecast, modes_of, parse_personas, prompts
 
 ENGINE = '''
-from personahub.core.config import EngineConfig
-from personahub.core.engines import Completion
+from personahub.core.engines import Completion, Engine, EngineConfig
 
 class Config(EngineConfig):
     pass
 
 def open_engine(config):
-    return Engine(config)
+    return Toy(config)
 
-class Engine:
+class Toy(Engine):
     """Names two people; on texts that say "odd" it answers right only when asked again, on "mute" never."""
     def __init__(self, config):
         self.config, self.concurrency = config, config.concurrency
@@ -37,8 +36,6 @@ class Engine:
         if "mute" in prompt or ("odd" in prompt and request.attempt == 0):
             return Completion("Persona: only one", "stop", 10, 4, "toy-1")
         return Completion(f"Persona: one of {request.seed}\\nPersona: two of {request.seed}", "stop", 10, 8, "toy-1")
-    async def close(self):
-        pass
 '''
 TEXTS = ["plain text one", "an odd text", "a mute text", "plain text two", "plain text three"]
 

@@ -1,21 +1,24 @@
-"""Engines by kind. A kind is one of the names below or the dotted path of a user's own module.
+"""Engines by kind. A kind is one of the names below or the dotted path of your own module.
 
-An engine module holds `class Config(EngineConfig)` and `open_engine(config: Config) -> Engine`.
-Modules are imported only when used, so that the core never loads torch.
+See `personahub.core.engines.base` for what such a module contains. Modules are imported only when used, so
+that the core never loads torch.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, cast
 
-from personahub.core.config import EngineConfig, identity_of, parse_config, suggest
+from personahub.core.config import identity_of, parse_config, suggest
 from personahub.core.engines.base import (
     Completion,
     Engine,
+    EngineConfig,
     EngineUnavailable,
     Message,
+    PricedConfig,
+    ReplicatedConfig,
     Request,
     RequestRefused,
     Sampling,
@@ -34,8 +37,11 @@ __all__ = [
     "KINDS",
     "Completion",
     "Engine",
+    "EngineConfig",
     "EngineUnavailable",
     "Message",
+    "PricedConfig",
+    "ReplicatedConfig",
     "Request",
     "RequestRefused",
     "Sampling",
@@ -45,52 +51,61 @@ __all__ = [
 ]
 
 
+class EngineModule(Protocol):
+    """What an engine's module defines."""
+
+    Config: type[EngineConfig]
+
+    def open_engine(self, config: Any) -> Engine[Any]: ...
+
+
 def engine_config(values: Mapping[str, Any], where: str) -> EngineConfig:
-    """Validate one entry of the YAML's `engines:` section.
+    """Validates one entry of the YAML's `engines:` section.
 
     Raises:
-        UserError: unknown kind, or keys that its config refuses.
+        UserError: the kind is unknown, or its config rejects the keys.
     """
     kind = values.get("kind")
     if not isinstance(kind, str):
         raise UserError(f"{where}.kind: required; one of {', '.join(KINDS)}")
-    return parse_config(_module(kind, where).Config, dict(values), where)
+    return parse_config(_engine_module(kind, where).Config, dict(values), where)
 
 
 def engine_identity(config: EngineConfig) -> dict[str, Any]:
-    """What of an engine determines its answers: its config's identity and its module's `VERSION`, if it has one.
-
-    A module whose own code decides what is answered, as the simulated teacher's does, has a `VERSION`.
-    """
-    version = getattr(_module(config.kind, "engine"), "VERSION", None)
+    """What determines an engine's answers: the identity of its config and its `VERSION`, if it has one."""
     identity = identity_of(config)
-    return identity if version is None else {**identity, "version": version}
+    return identity if config.VERSION is None else {**identity, "version": config.VERSION}
 
 
-def open_engine(config: EngineConfig) -> Engine:
-    """Open the engine that `config` describes. Close it with `await engine.close()`.
+def open_engine(config: EngineConfig) -> Engine[Any]:
+    """Opens the engine that `config` describes. Close it with `await engine.close()`.
 
     Raises:
-        EngineUnavailable: the key is missing, or the model or its package is not there.
+        EngineUnavailable: the key is missing, or the model or a required package is not installed.
     """
-    replicas = getattr(config, "replicas", 1)
-    if replicas > 1:
+    if isinstance(config, ReplicatedConfig) and config.replicas > 1:
         from personahub.core.engines.local.replicas import open_replicas
 
-        single = config.model_copy(update={"replicas": 1})
-        return open_replicas(single, replicas, getattr(config, "gpus_per_replica", 1))
-    return _module(config.kind, "engine").open_engine(config)
+        return open_replicas(config)
+    engine = _engine_module(config.kind, "engine").open_engine(config)
+    if not isinstance(engine, Engine):
+        raise UserError(f"{config.kind}: open_engine returned {type(engine).__name__}, not a subclass of Engine")
+    return engine
 
 
-def _module(kind: str, where: str) -> Any:
+def _engine_module(kind: str, where: str) -> EngineModule:
     name = KINDS.get(kind, kind)
     if "." not in name:
         raise UserError(f"{where}.kind: no engine {kind!r}. {suggest(kind, KINDS)}")
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError(f"{where}.kind: no module {name!r}") from None
         raise EngineUnavailable(
             f"{where}.kind: {kind} needs the package {error.name!r}, which is not installed"
         ) from None
+    model = vars(module).get("Config")
+    if not (isinstance(model, type) and issubclass(model, EngineConfig) and "open_engine" in vars(module)):
+        raise UserError(f"{where}.kind: {name} must define `class Config(EngineConfig)` and `open_engine(config)`")
+    return cast("EngineModule", module)

@@ -1,18 +1,37 @@
 """The engine contract: a request goes in, a completion comes out, in any order.
 
-An engine is anything with an async `complete`. The generation loop (`personahub.core.generation.loop`)
-owns retries of rejected answers, the journal and concurrency; an engine owns its transport:
-connections, rate limits and retries of failures that never produced an answer.
+An engine is one module with `class Config(EngineConfig)` and `open_engine(config)`, which returns an `Engine`:
+
+    class Config(EngineConfig):
+        shout: bool = False
+
+    class Echo(Engine[Config]):
+        async def complete(self, request: Request) -> Completion:
+            text = request.messages[-1]["content"]
+            return Completion(text.upper() if self.config.shout else text, "stop", 10, 10, self.config.model)
+
+    def open_engine(config: Config) -> Echo:
+        return Echo(config)
+
+The generation loop (`personahub.core.generation.loop`) handles retries of rejected answers, the journal and
+concurrency. The engine handles its transport: connections, rate limits and retries of failures that never
+produced an answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from personahub.core.config import EXECUTION, FrozenModel, ModelName
+from personahub.core.engines.price import Price
 from personahub.core.errors import Rejected, UserError
 from personahub.core.template import Message
 from personahub.core.texts.replies import without_thinking
@@ -20,9 +39,12 @@ from personahub.core.texts.replies import without_thinking
 __all__ = [
     "Completion",
     "Engine",
+    "EngineConfig",
     "EngineDied",
     "EngineUnavailable",
     "Message",
+    "PricedConfig",
+    "ReplicatedConfig",
     "Request",
     "RequestRefused",
     "Sampling",
@@ -30,9 +52,9 @@ __all__ = [
 
 
 class Sampling(BaseModel):
-    """Sampling parameters, named as in the OpenAI API. All of them are identity.
+    """Sampling parameters, named as in the OpenAI API. All of them are part of the identity.
 
-    `extra` goes into the request body as is (`top_k`, `min_p`, `repetition_penalty`, ...).
+    `extra` is merged into the request body unchanged (`top_k`, `min_p`, `repetition_penalty`, ...).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,9 +68,9 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to ask for. `seed` already accounts for the sample index and the attempt.
+    """A request for one completion. `seed` already accounts for the sample index and the attempt.
 
-    `engine` is the name that the experiment gives the engine; it is routing, not identity.
+    `engine` is the engine's name in the experiment. It routes the request and is not part of its identity.
     """
 
     messages: tuple[Message, ...]
@@ -62,7 +84,7 @@ class Request:
 
     @property
     def messages_json(self) -> str:
-        """The messages as JSON, made once: both the journal's key and the request's body hold them."""
+        """The messages as JSON, cached because both the journal's key and the request's body contain them."""
         text = self._messages_json
         if text is None:
             text = json.dumps(self.messages)
@@ -72,7 +94,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `truth` is what only a simulated teacher knows: no stage ever sees it."""
+    """One answer. `truth` is what only a simulated teacher knows; stages never see it."""
 
     text: str
     finish_reason: str  # "stop" or "length", as in the OpenAI API
@@ -80,8 +102,8 @@ class Completion:
     completion_tokens: int
     model: str
     truth: dict[str, Any] | None = field(default=None, repr=False)
-    logprobs: list[tuple[str, float]] | None = field(default=None, repr=False)  # where `sampling.extra` asks for them
-    wasted: tuple[int, int] = (0, 0)  # prompt and completion tokens of replies before it, paid for but unreadable
+    logprobs: list[tuple[str, float]] | None = field(default=None, repr=False)  # if `sampling.extra` asks for them
+    wasted: tuple[int, int] = (0, 0)  # prompt and completion tokens of earlier replies, paid for but unreadable
 
     @property
     def truncated(self) -> bool:
@@ -98,7 +120,7 @@ class Completion:
         return without_thinking(self.text)
 
     def after_waste(self, tokens: tuple[int, int]) -> Completion:
-        """The same after replies that were paid for in vain."""
+        """Returns a copy that also accounts for the tokens of earlier unreadable replies."""
         return replace(self, wasted=(self.wasted[0] + tokens[0], self.wasted[1] + tokens[1]))
 
 
@@ -109,7 +131,7 @@ class RequestRefused(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-        self.wasted = wasted  # prompt and completion tokens that were paid for nevertheless
+        self.wasted = wasted  # prompt and completion tokens that were paid for anyway
 
 
 class EngineUnavailable(UserError):
@@ -117,23 +139,100 @@ class EngineUnavailable(UserError):
 
 
 class EngineDied(EngineUnavailable):
-    """The process or device behind the engine is gone; another one could go on."""
+    """The process or device behind the engine is gone; another replica could continue."""
 
 
-class Engine(Protocol):
-    """See the module docstring. `concurrency` is how many calls of `complete` it wants to have at once."""
+class EngineConfig(FrozenModel):
+    """Base of every engine's `Config`; `kind` selects the engine's module.
 
-    concurrency: int
+    `VERSION` is part of the engine's identity. An engine whose own code decides what it answers sets it, and
+    raises it whenever the same request gets another answer.
+    """
 
+    VERSION: ClassVar[str | None] = None
+
+    kind: str
+    model: ModelName
+    concurrency: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Requests in flight at once.")
+
+    def gpu_hours(self, completion_tokens: int) -> float | None:  # noqa: ARG002 - subclasses need it
+        """Estimates the GPU-hours that `completion_tokens` take, for `plan`. None: not known."""
+        return 0.0
+
+
+class PricedConfig(EngineConfig):
+    """Base of the `Config` of an engine whose tokens cost money."""
+
+    price: Annotated[Price | None, EXECUTION] = Field(default=None, description="USD per million tokens.")
+    max_cost_usd: Annotated[float | None, EXECUTION] = Field(
+        default=None,
+        gt=0,
+        description="Limit on what one experiment spends on this engine, over all its stages; needs `price`.",
+    )
+
+    @model_validator(mode="after")
+    def _limit_has_a_price(self) -> Self:
+        if self.max_cost_usd is not None and self.price is None:
+            raise ValueError("max_cost_usd needs a price: {input: ..., output: ...} in USD per million tokens")
+        return self
+
+    @property
+    def billed(self) -> Price | None:
+        """The price that is actually charged. None: not known."""
+        return self.price
+
+    @property
+    def batch_price(self) -> Price | None:
+        """The price of the same tokens through the provider's Batch API. None: there is no such API."""
+        return None
+
+
+class ReplicatedConfig(EngineConfig):
+    """Base of the `Config` of an engine that can run as several replicas on a Ray cluster."""
+
+    replicas: Annotated[int, EXECUTION] = Field(
+        default=1, gt=0, description="Whole engines over the nodes of a Ray cluster, each on one node."
+    )
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs that each replica reserves, whether or not the cluster has them yet."""
+        return 1
+
+
+ConfigT = TypeVar("ConfigT", bound=EngineConfig)
+
+
+class Engine(ABC, Generic[ConfigT]):
+    """Base class of all engines. Only `complete` must be implemented.
+
+    Attributes:
+        config: the engine's configuration.
+        concurrency: how many calls the generation loop keeps in flight.
+        merges_samples: whether the samples of one prompt are passed together to `complete_samples`.
+    """
+
+    merges_samples = False
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+        self.concurrency = config.concurrency
+
+    @abstractmethod
     async def complete(self, request: Request) -> Completion:
-        """Answer one request.
+        """Answers one request.
 
         Raises:
-            RequestRefused: this request can never be answered; the run goes on without it.
+            RequestRefused: this request can never be answered; the run continues without it.
             EngineUnavailable: no request can be answered; the run stops and can be resumed.
         """
-        ...
+
+    async def complete_samples(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answers requests that differ only in sample index and seed, in order. Raises as `complete` does."""
+        return list(await asyncio.gather(*map(self.complete, requests)))
+
+    def keep_state_in(self, folder: Path) -> None:
+        """Called once before the first request, with a folder in which the engine may keep state between runs."""
 
     async def close(self) -> None:
-        """Release connections, processes or GPU memory."""
-        ...
+        """Releases connections, processes or GPU memory."""

@@ -1,4 +1,4 @@
-"""What tokens cost."""
+"""The price of tokens."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ class Price(FrozenModel):
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
-    as_of: str | None = Field(default=None, description="Where and when this price was read; `plan` prints it.")
+    as_of: str | None = Field(default=None, description="Source and date of this price; `plan` prints it.")
+
+    def halved(self) -> Price:
+        """Half the price, as Batch APIs charge."""
+        return self.model_copy(update={"input": self.input / 2, "output": self.output / 2})
 
 
 def usd(price: Price | None, prompt_tokens: int, completion_tokens: int) -> float:
-    """The cost of tokens; 0 where there is no price."""
+    """The cost of tokens in USD; 0 without a price."""
     if price is None:
         return 0.0
     return (prompt_tokens * price.input + completion_tokens * price.output) / 1e6

@@ -32,7 +32,6 @@ from pydantic import Field, field_validator, model_validator
 
 from personahub.core.artifact import FORMAT, SPEC, InputReference, Manifest, open_artifact, read_manifest
 from personahub.core.config import (
-    EngineConfig,
     FrozenModel,
     StageConfig,
     engine_names,
@@ -40,7 +39,7 @@ from personahub.core.config import (
     parse_config,
     suggest,
 )
-from personahub.core.engines import engine_config, engine_identity
+from personahub.core.engines import EngineConfig, engine_config, engine_identity
 from personahub.core.errors import StaleArtifactError, UserError
 from personahub.core.experiments.matrix import expand_matrix
 from personahub.core.experiments.yaml_file import load_yaml

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from personahub.core.artifact import read_manifest
+from personahub.core.engines import PricedConfig
 from personahub.core.engines.price import usd
 from personahub.core.experiments.experiment import Experiment, PlannedStage
 from personahub.core.experiments.pilot import Correction
@@ -94,19 +95,14 @@ def _cost(forecast: Forecast, experiment: Experiment) -> float | None:
     total = 0.0
     for name, requests in forecast.requests.items():
         engine = experiment.engines[name]
-        price = getattr(engine, "billed", None)
-        if price is None and hasattr(engine, "price"):
-            return None
-        total += usd(price, requests.prompt_tokens, requests.completion_tokens)
+        if isinstance(engine, PricedConfig):
+            if engine.billed is None:
+                return None
+            total += usd(engine.billed, requests.prompt_tokens, requests.completion_tokens)
     return total
 
 
 def _gpu_hours_of_engines(forecast: Forecast, experiment: Experiment) -> float:
-    """Of engines whose measured rate the config tells; the others' are not known."""
-    hours = 0.0
-    for name, requests in forecast.requests.items():
-        engine = experiment.engines[name]
-        rate = getattr(engine, "tokens_per_second", None)
-        if rate is not None:
-            hours += requests.completion_tokens / rate * getattr(engine, "gpus_per_replica", 1) / 3600
-    return hours
+    """GPU-hours of the engines whose rate is configured; the others are not known."""
+    requests = forecast.requests.items()
+    return sum(experiment.engines[name].gpu_hours(asked.completion_tokens) or 0.0 for name, asked in requests)

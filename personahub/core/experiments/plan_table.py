@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from personahub.core.config import EngineConfig
-from personahub.core.engines.price import Price, usd
+from personahub.core.engines import EngineConfig, PricedConfig
+from personahub.core.engines.price import usd
 from personahub.core.experiments.plan import StagePlan
 from personahub.core.forecast import Requests
 from personahub.core.texts.figures import format_number, format_seconds
@@ -15,7 +15,6 @@ _HEADER = (
     "GB memory",
 )  # fmt: skip
 _TEXT_COLUMNS = 3
-_HAS_BATCHES = "https://api.openai.com/v1"
 
 
 def format_plan(plans: Sequence[StagePlan], engines: Mapping[str, EngineConfig]) -> str:
@@ -101,14 +100,13 @@ def _engines(plans: Sequence[StagePlan], engines: Mapping[str, EngineConfig]) ->
             continue
         line = f"{name} ({engine.model}): {count:,} requests, {format_number(tokens_in)} tokens in, "
         line += f"{format_number(tokens_out)} out"
-        price: Price | None = getattr(engine, "billed", None)
-        if price is not None:
-            bill = usd(price, tokens_in, tokens_out)
-            line += f", ${bill:,.2f} at ${price.input:g} and ${price.output:g} per million"
+        if isinstance(engine, PricedConfig) and (price := engine.billed) is not None:
+            line += f", ${usd(price, tokens_in, tokens_out):,.2f} at ${price.input:g} and ${price.output:g} per million"
             line += f" ({price.as_of})" if price.as_of else ""
-            if engine.kind == "openai" and getattr(engine, "base_url", None) == _HAS_BATCHES:
-                line += f", ${bill / 2:,.2f} within a day with kind: openai_batch"
-        elif hasattr(engine, "tokens_per_second") and getattr(engine, "tokens_per_second", None) is None:
+            if engine.batch_price is not None:
+                bill = usd(engine.batch_price, tokens_in, tokens_out)
+                line += f", ${bill:,.2f} within a day with kind: openai_batch"
+        elif engine.gpu_hours(tokens_out) is None:
             line += "; its GPU-hours are not known: set tokens_per_second as measured"
         lines.append(line)
     return lines

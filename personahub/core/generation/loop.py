@@ -37,9 +37,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from personahub.core.artifact import Artifact, Usage
-from personahub.core.config import EngineConfig, engine_names
+from personahub.core.config import engine_names
 from personahub.core.engines import engine_identity, open_engine
-from personahub.core.engines.base import Completion, Engine, Request, RequestRefused
+from personahub.core.engines.base import Completion, Engine, EngineConfig, PricedConfig, Request, RequestRefused
 from personahub.core.engines.price import Price, usd
 from personahub.core.errors import Rejected
 from personahub.core.executors.progress import Progress
@@ -74,7 +74,6 @@ class Client:
         self.price = price
         self.budget = budget
         self.workers = workers
-        self.merges_samples: bool = getattr(engine, "merges_samples", False)
 
     async def ask(self, requests: Sequence[Request]) -> list[Completion]:
         """Complete requests that differ in their sample only.
@@ -86,7 +85,7 @@ class Client:
         with nullcontext() if self.budget is None else self.budget.reserve(len(requests)):
             if len(requests) == 1:
                 return [_storable(await self.engine.complete(requests[0]))]
-            completions = await self.engine.complete_samples(requests)  # pyright: ignore[reportAttributeAccessIssue]
+            completions = await self.engine.complete_samples(requests)
             return [_storable(completion) for completion in completions]
 
     def pay(self, prompt_tokens: int, completion_tokens: int) -> float:
@@ -184,7 +183,7 @@ class CompletionShard(Shard):
             first = requests[groups[-1][0]] if groups else None
             if (
                 first is not None
-                and self._clients[request.engine].merges_samples
+                and self._clients[request.engine].engine.merges_samples
                 and (request.engine, request.messages, request.sampling, request.json_schema)
                 == (first.engine, first.messages, first.sampling, first.json_schema)
             ):
@@ -374,10 +373,10 @@ def _open_client(stage: Stage[Any], name: str, model: Artifact | None, moved: as
         config = config.model_copy(update={"model": str(model.path / "model")})
         identity["model"] = model.fingerprint
     keys = RequestKeys([[stage.spec.module, stage.spec.version], identity])
-    price = getattr(config, "billed", None)
-    limit = getattr(config, "max_cost_usd", None)
-    budget = None if limit is None else Budget.of_experiment(stage.path.parent, name, limit, price)
+    price = budget = None
+    if isinstance(config, PricedConfig):
+        price, limit = config.billed, config.max_cost_usd
+        budget = None if limit is None else Budget.of_experiment(stage.path.parent, name, limit, price)
     engine = open_engine(config)
-    if hasattr(engine, "keep_state_in"):  # it has more to remember than completions
-        engine.keep_state_in(stage.path / "journal")  # pyright: ignore[reportAttributeAccessIssue]
+    engine.keep_state_in(stage.path / "journal")
     return Client(name, engine, keys, price, budget, Workers(engine.concurrency, moved))

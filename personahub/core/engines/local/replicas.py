@@ -22,8 +22,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from personahub.core.config import EngineConfig
-from personahub.core.engines.base import Completion, EngineDied, EngineUnavailable, Request, RequestRefused
+from personahub.core.engines.base import (
+    Completion,
+    Engine,
+    EngineDied,
+    EngineUnavailable,
+    ReplicatedConfig,
+    Request,
+    RequestRefused,
+)
 from personahub.core.errors import UserError
 from personahub.core.executors import ray_cluster
 
@@ -32,28 +39,29 @@ _OPENINGS = 4  # of one replica that Ray calls dead for good: the node it was pu
 _WAIT_NOTE_S = 60.0
 
 
-def open_replicas(config: EngineConfig, replicas: int, gpus: int) -> ReplicatedEngine:
-    """Start the actors; needs a running event loop.
-
-    Args:
-        config: of the engine that each replica opens.
-        replicas: how many.
-        gpus: of each replica.
+def open_replicas(config: ReplicatedConfig) -> ReplicatedEngine:
+    """Starts `config.replicas` actors, each with a whole engine. Needs a running event loop.
 
     Raises:
-        UserError: there is no Ray, or no cluster.
+        UserError: Ray is not installed, or there is no cluster.
     """
     ray = ray_cluster.connect()
     # Nothing else is limited by these actors' CPUs: they wait for GPUs, or use all threads on their own.
-    options = {"num_gpus": gpus, "num_cpus": 1, "max_restarts": -1, "max_concurrency": config.concurrency + 8}
+    options: dict[str, Any] = {
+        "num_gpus": config.gpus_per_replica,
+        "num_cpus": 1,
+        "max_restarts": -1,
+        "max_concurrency": config.concurrency + 8,
+    }
     actor = ray.remote(**options)(_Replica)
-    return ReplicatedEngine(config, [actor.remote(config, Path.cwd()) for _ in range(replicas)], gpus)
+    single = config.model_copy(update={"replicas": 1})
+    return ReplicatedEngine(config, [actor.remote(single, Path.cwd()) for _ in range(config.replicas)])
 
 
 class _Replica:
     """The actor: an engine opened at the first request, because its constructor has no event loop yet."""
 
-    def __init__(self, config: EngineConfig, folder: Path) -> None:
+    def __init__(self, config: ReplicatedConfig, folder: Path) -> None:
         self._config = config
         self._folder = folder  # where the run was started: the model may be named by a relative path
         self._engine: Any = None
@@ -90,12 +98,12 @@ class _Replica:
             await self._engine.close()
 
 
-class ReplicatedEngine:
+class ReplicatedEngine(Engine[ReplicatedConfig]):
     """See the module docstring."""
 
-    def __init__(self, config: EngineConfig, actors: list[Any], gpus: int) -> None:
-        self.config = config
-        self._gpus = gpus
+    def __init__(self, config: ReplicatedConfig, actors: list[Any]) -> None:
+        super().__init__(config)
+        self._gpus = config.gpus_per_replica
         self.concurrency = config.concurrency * len(actors)
         self._name = f"{config.model}: a replica"
         self._actors = actors

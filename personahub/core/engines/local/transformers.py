@@ -23,8 +23,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import jinja2
 from pydantic import Field
 
-from personahub.core.config import EXECUTION, EngineConfig
-from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
+from personahub.core.config import EXECUTION
+from personahub.core.engines.base import (
+    Completion,
+    Engine,
+    EngineUnavailable,
+    ReplicatedConfig,
+    Request,
+    RequestRefused,
+)
 
 if TYPE_CHECKING:
     from personahub.core.engines.local.decoding import Row
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 _STEPS_AT_ONCE = 32  # between two looks at new and cancelled requests
 
 
-class Config(EngineConfig):
+class Config(ReplicatedConfig):
     """A model folder or hub name. How fast it runs is not identity; the precision is."""
 
     kind: str = "transformers"
@@ -45,11 +52,6 @@ class Config(EngineConfig):
     )
     max_model_len: int | None = Field(default=None, gt=0, description="Prompt and completion; null: what it can do.")
     device: Annotated[str, EXECUTION] = Field(default="auto", description="cuda, cuda:1, cpu; auto: a GPU if any.")
-    replicas: Annotated[int, EXECUTION] = Field(
-        default=1,
-        gt=0,
-        description="Whole engines over the nodes of a Ray cluster, one GPU each; none only with `device: cpu`.",
-    )
     batch_size: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Sequences decoded together.")
     concurrency: Annotated[int, EXECUTION] = Field(
         default=512, gt=0, description="Requests in flight; more than batch_size lets prompts of like length meet."
@@ -57,7 +59,7 @@ class Config(EngineConfig):
 
     @property
     def gpus_per_replica(self) -> int:
-        """That a replica asks a cluster for; one that grows may have none yet."""
+        """One, or none with `device: cpu`."""
         return 0 if self.device == "cpu" else 1
 
 
@@ -115,14 +117,13 @@ def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-class TransformersEngine:
+class TransformersEngine(Engine[Config]):
     """See the module docstring."""
 
     def __init__(self, config: Config, model: Any, tokenizer: Any) -> None:
         from personahub.core.engines.local.decoding import DecodeBatch
 
-        self.config = config
-        self.concurrency = config.concurrency
+        super().__init__(config)
         self._tokenizer = tokenizer
         self._max_len = config.max_model_len or _longest(model, tokenizer)
         ends = model.generation_config.eos_token_id

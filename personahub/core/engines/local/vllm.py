@@ -24,11 +24,19 @@ from typing import Annotated, Any, Literal
 import jinja2
 from pydantic import Field, model_validator
 
-from personahub.core.config import EXECUTION, EngineConfig
-from personahub.core.engines.base import Completion, EngineDied, EngineUnavailable, Request, RequestRefused
+from personahub.core.config import EXECUTION
+from personahub.core.engines.base import (
+    Completion,
+    Engine,
+    EngineDied,
+    EngineUnavailable,
+    ReplicatedConfig,
+    Request,
+    RequestRefused,
+)
 
 
-class Config(EngineConfig):
+class Config(ReplicatedConfig):
     """A model folder or hub name. How fast it runs is not identity; precision and quantization are."""
 
     kind: str = "vllm"
@@ -43,9 +51,6 @@ class Config(EngineConfig):
     pipeline_parallel_size: Annotated[int, EXECUTION] = Field(default=1, gt=0, description="Groups of layers.")
     executor: Annotated[Literal["auto", "mp", "ray"], EXECUTION] = Field(
         default="auto", description="ray: over the nodes of a Ray cluster."
-    )
-    replicas: Annotated[int, EXECUTION] = Field(
-        default=1, gt=0, description="Whole engines over the nodes of a Ray cluster, each on one node."
     )
     device: Annotated[Literal["gpu", "cpu"], EXECUTION] = Field(
         default="gpu",
@@ -67,6 +72,12 @@ class Config(EngineConfig):
     def gpus_per_replica(self) -> int:
         """GPUs of one whole engine."""
         return 0 if self.device == "cpu" else self.tensor_parallel_size * self.pipeline_parallel_size
+
+    def gpu_hours(self, completion_tokens: int) -> float | None:
+        """See `EngineConfig`; not known until `tokens_per_second` has been measured."""
+        if self.tokens_per_second is None:
+            return None
+        return completion_tokens / self.tokens_per_second * self.gpus_per_replica / 3600
 
     @model_validator(mode="after")
     def _replicas_stay_on_a_node(self) -> Config:
@@ -125,12 +136,11 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-class VllmEngine:
+class VllmEngine(Engine[Config]):
     """See the module docstring."""
 
     def __init__(self, config: Config, engine: Any) -> None:
-        self.config = config
-        self.concurrency = config.concurrency
+        super().__init__(config)
         self._engine = engine
         self._tokenizer = engine.get_tokenizer()
         self._max_len: int = engine.model_config.max_model_len

@@ -35,7 +35,7 @@ import yarl
 from pydantic import BaseModel, Field, ValidationError
 
 from personahub.core.config import EXECUTION
-from personahub.core.engines.base import Completion, EngineUnavailable, Request, RequestRefused
+from personahub.core.engines.base import Completion, Engine, EngineUnavailable, Request, RequestRefused
 from personahub.core.engines.price import Price
 from personahub.core.engines.remote.chat import Bodies, Probes
 from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
@@ -61,10 +61,8 @@ class Config(EndpointConfig):
 
     @property
     def billed(self) -> Price | None:
-        """Half the price."""
-        return self.price and self.price.model_copy(
-            update={"input": self.price.input / 2, "output": self.price.output / 2}
-        )
+        """Half the price of single requests."""
+        return self.price and self.price.halved()
 
 
 def open_engine(config: Config) -> OpenAIBatchEngine:
@@ -115,12 +113,11 @@ class _Batch:
     work: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
-class OpenAIBatchEngine:
+class OpenAIBatchEngine(Engine[Config]):
     """See the module docstring."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.concurrency = config.concurrency
+        super().__init__(config)
         self._endpoint = Endpoint(config)
         self._bodies = Bodies(config)
         self._probes = Probes(self._endpoint, self._bodies)

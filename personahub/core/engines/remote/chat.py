@@ -23,10 +23,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from personahub.core.engines.base import Completion, EngineUnavailable, Message, Request, Sampling
+from personahub.core.engines.base import Completion, Engine, EngineUnavailable, Message, Request, Sampling
+from personahub.core.engines.price import Price
 from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.remote.responses import Retry, read_completions, read_error, status_within
 
+_OPENAI = "https://api.openai.com/v1"
 _NOT_EXTRA = frozenset({"model", "messages", "n", "stream"})
 
 
@@ -35,6 +37,11 @@ class Config(EndpointConfig):
 
     kind: str = "openai"
     use_n: bool = Field(default=False, description="Ask for all samples of a prompt in one request.")
+
+    @property
+    def batch_price(self) -> Price | None:
+        """Half the price, at OpenAI itself: `kind: openai_batch`."""
+        return self.price.halved() if self.price and self.base_url == _OPENAI else None
 
 
 def open_engine(config: Config) -> OpenAIEngine:
@@ -46,11 +53,11 @@ def open_engine(config: Config) -> OpenAIEngine:
     return OpenAIEngine(config)
 
 
-class OpenAIEngine:
+class OpenAIEngine(Engine[Config]):
     """See the module docstring."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        super().__init__(config)
         # Half of the calls may be waiting for another try; the endpoint keeps to the config's `concurrency`.
         self.concurrency = 2 * config.concurrency
         self.merges_samples = config.use_n

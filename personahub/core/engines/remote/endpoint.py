@@ -20,15 +20,14 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, TypeVar
 
 import aiohttp
 import yarl
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from personahub.core.config import EXECUTION, EngineConfig
-from personahub.core.engines.base import EngineUnavailable, RequestRefused
-from personahub.core.engines.price import Price
+from personahub.core.config import EXECUTION
+from personahub.core.engines.base import EngineUnavailable, PricedConfig, RequestRefused
 from personahub.core.engines.remote.address import one_spelling, proxy_of, read_key
 from personahub.core.engines.remote.pacing import Pacer, Pause, Places, retry_wait
 from personahub.core.engines.remote.responses import Retry, classify_error, one_line, retry_after, status_within
@@ -44,7 +43,7 @@ _SECRET_CHARACTERS = 16  # that a key has at least; shorter ones stand for none 
 _OUTAGE_SAID_S = 5.0  # without an answer until a line says so; then after twice as long, and so on
 
 
-class EndpointConfig(EngineConfig):
+class EndpointConfig(PricedConfig):
     """An endpoint and a model on it. Identity is `model` and `base_url`; the rest says how to get there."""
 
     base_url: str = Field(default="https://api.openai.com/v1", description="Up to, not including, /chat/completions.")
@@ -61,26 +60,11 @@ class EndpointConfig(EngineConfig):
     )  # fmt: skip
     rpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Requests per minute.")
     tpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Tokens per minute, both ways.")
-    price: Annotated[Price | None, EXECUTION] = Field(default=None, description="USD per million tokens.")
-    max_cost_usd: Annotated[float | None, EXECUTION] = Field(
-        default=None, gt=0, description="Spent by one experiment on this engine, over all its stages; needs `price`."
-    )
 
     @field_validator("base_url")
     @classmethod
     def _one_spelling(cls, value: str) -> str:
         return one_spelling(value)
-
-    @model_validator(mode="after")
-    def _limit_has_a_price(self) -> Self:
-        if self.max_cost_usd is not None and self.price is None:
-            raise ValueError("max_cost_usd needs a price: {input: ..., output: ...} in USD per million tokens")
-        return self
-
-    @property
-    def billed(self) -> Price | None:
-        """What a million tokens really cost."""
-        return self.price
 
 
 @dataclass
