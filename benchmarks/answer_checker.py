@@ -362,7 +362,7 @@ def _cost(pairs: list[Pair], options: argparse.Namespace) -> str:
     """CPU of a check through the pool, this process's share and the pipes included, and in math-verify's own process."""
     with CheckerPool(1, deadline_s=options.deadline) as pool:
         pool.check("\\int_0^1 x dx", "\\int_0^2 x dx")  # whatever is imported late is imported now
-        (worker,) = (p for p in psutil.Process().children() if "personahub.core.answers.worker" in p.cmdline())
+        (worker,) = (p for p in psutil.Process().children() if "personahub.core.answers.checker_process" in p.cmdline())
         before = time.process_time() + sum(worker.cpu_times()[:2])
         for _ in pool.check_many((pair.gold, pair.pred) for pair in pairs):
             pass

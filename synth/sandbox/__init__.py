@@ -1,1 +1,1 @@
-"""The sandbox that runs model-written programs."""
+"""The sandbox for model-written programs."""

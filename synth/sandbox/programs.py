@@ -1,73 +1,67 @@
-"""Model-written programs, run where they can do no harm. There is no way to run them anywhere else.
+"""Runs model-written programs in a sandbox. The harness never runs them anywhere else.
 
     with Sandbox(Limits(timeout_s=10), workers=2) as sandbox:
         for result in sandbox.run(["print(6 * 7)", ...]):       # in order
             result.status, result.output                        # "ok", "42\\n"
 
-A program finds Python's standard library, sympy and mpmath, and no other file: bubblewrap
-(https://github.com/containers/bubblewrap) gives it a read-only root of its own without /home, /proc,
-/dev or /tmp, as an ordinary user without network. `synth.sandbox.server`, which runs in there, adds
-namespaces, limits and a system call filter per program. A program cannot start processes or threads.
+A program can read Python's standard library, sympy and mpmath, and no other file: bubblewrap
+(https://github.com/containers/bubblewrap) gives it a read-only root without /home, /proc, /dev or /tmp, an
+unprivileged user and no network. Inside, `synth.sandbox.server` adds namespaces, limits and a system call
+filter for each program. A program cannot start processes or threads.
 
-The package `bubblewrap` of the system is needed (not the one on PyPI, which is something else), and
-a kernel that lets ordinary users make namespaces. Where bubblewrap is not installed, the PyPI package
-sandlock takes its place (Linux 6.12 or newer): the same server confines itself with Landlock instead of
-getting a root of its own. Programs then have no namespaces: they can tell whether a file exists outside,
-and the filter alone keeps them from other processes. Without either, `Sandbox` refuses.
+This needs the system package `bubblewrap` (the PyPI package of that name is unrelated) and a kernel that lets
+unprivileged users create namespaces. Without bubblewrap, the PyPI package sandlock is used (Linux 6.12 or
+newer): the same server confines itself with Landlock instead of getting its own root. Programs then have no
+namespaces: they can find out whether a file exists outside, and only the filter keeps them away from other
+processes. Without either package, `Sandbox` raises an error.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import json
 import os
 import queue
-import select
 import shutil
-import struct
-import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from personahub.core.config import FrozenModel
 from personahub.core.errors import UserError
+from personahub.core.executors.killable import KillableProcess
 
 _SERVER = Path(__file__).with_name("server.py")
 _PACKAGES = ("sympy", "mpmath")
 _START_S = 60.0  # importing sympy on a busy machine
-_GRACE_S = 10.0  # beyond a program's own time, for a guard that does not answer
-_LENGTH = struct.Struct(">I")
+_GRACE_S = 10.0  # beyond a program's own time limit; then the server itself does not respond
 
 Status = Literal["ok", "error", "timeout", "output_limit"]
 
 
 class Limits(FrozenModel):
-    """What one program may use."""
+    """Limits on one program."""
 
     timeout_s: float = Field(default=10.0, gt=0, le=3600, description="Wall seconds.")
-    memory_mb: int = Field(default=1024, ge=256, description="Address space; sympy alone takes some 200 MB.")
-    output_kb: int = Field(default=64, gt=0, le=16384, description="What it may print.")
+    memory_mb: int = Field(default=1024, ge=256, description="Address space; sympy alone takes about 200 MB.")
+    output_kb: int = Field(default=64, gt=0, le=16384, description="Limit on what it prints.")
 
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """How a program ended.
+    """The result of one program.
 
     Attributes:
-        status: `ok` (ended with code 0), `error`, `timeout`, or `output_limit`.
+        status: `ok` (exit code 0), `error`, `timeout`, or `output_limit`.
         output: what it printed, cut off at the limit.
-        detail: the last line it wrote to stderr, such as `ZeroDivisionError: division by zero`.
+        detail: the last line that it wrote to stderr, such as `ZeroDivisionError: division by zero`.
         seconds: wall time.
     """
 
@@ -78,14 +72,14 @@ class ProgramResult:
 
 
 class Sandbox:
-    """Worker processes that run programs. Use as a context manager, from any thread.
+    """A pool of sandboxed servers that run programs. Use it as a context manager, from any thread.
 
     Args:
-        limits: for each program.
-        workers: programs at a time.
+        limits: limits on each program.
+        workers: number of programs that run at the same time.
 
     Raises:
-        UserError: this machine has no sandbox; the message says what to install or allow.
+        UserError: this machine has no sandbox. The message says what to install or allow.
     """
 
     def __init__(self, limits: Limits | None = None, workers: int = 1) -> None:
@@ -95,10 +89,10 @@ class Sandbox:
         self._servers = [_Server(_command(), self._limits) for _ in range(workers)]
         for server in self._servers:
             self._idle.put(server)
-        # Servers die with the thread that started them (see _command), so these threads live on between calls.
+        # Servers die with the thread that started them (see _command), so these threads outlive each call.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         try:
-            self._threads.submit(self._run, "").result()  # where programs cannot run, say so before any other work
+            self._threads.submit(self._run, "").result()  # fail before any other work if programs cannot run
         except BaseException:
             self.close()
             raise
@@ -110,7 +104,7 @@ class Sandbox:
         self.close()
 
     def run(self, programs: Iterable[str]) -> Iterator[ProgramResult]:
-        """Run programs, read ahead by a bounded number, and yield their results in order."""
+        """Run programs and yield their results in order, reading ahead by a bounded number of programs."""
         waiting: deque[Future[ProgramResult]] = deque()
         for program in programs:
             waiting.append(self._threads.submit(self._run, program))
@@ -120,7 +114,7 @@ class Sandbox:
             yield waiting.popleft().result()
 
     def close(self) -> None:
-        """End all workers; programs that have not started do not run."""
+        """End all servers. Programs that have not started yet do not run."""
         self._threads.shutdown(cancel_futures=True)
         for server in self._servers:
             server.stop()
@@ -134,116 +128,68 @@ class Sandbox:
 
 
 class _Server:
-    """One fork-server behind bubblewrap, used by one thread at a time, started when first needed."""
+    """One fork-server in a sandbox, used by one thread at a time and started when first needed."""
 
     def __init__(self, command: list[str], limits: Limits) -> None:
         self._command = command
         self._limits = limits
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: KillableProcess | None = None
 
     def run(self, program: str) -> ProgramResult:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
         request = {
             "code": program,
             "timeout_s": self._limits.timeout_s,
             "memory_bytes": self._limits.memory_mb << 20,
             "output_bytes": self._limits.output_kb << 10,
         }
-        reply = self._ask(request, self._limits.timeout_s + _GRACE_S)
-        if reply is None:  # killed for want of memory or stopped by somebody, most likely, and not by the program
-            self._start()
-            reply = self._ask(request, self._limits.timeout_s + _GRACE_S)
-        if reply is None:
+        for _ in range(2):  # a lost server was most likely killed for lack of memory or by a user, not by the program
+            if self._process is None or not self._process.alive:
+                self._process = self._start()
+            reply = self._process.receive(self._limits.timeout_s + _GRACE_S) if self._process.send(request) else None
+            if reply is not None:
+                if reply["status"] == "refused":
+                    raise UserError(_unusable(reply["detail"]))
+                return ProgramResult(**reply)
             self.stop()
-            return ProgramResult("error", "", "the sandbox was lost twice", self._limits.timeout_s)
-        if reply["status"] == "refused":
-            raise UserError(_unusable(reply["detail"]))
-        return ProgramResult(**reply)
+        return ProgramResult("error", "", "the sandbox server was lost twice", self._limits.timeout_s)
 
     def stop(self) -> None:
-        """Kill and reap; safe to call twice."""
+        """Kill the server and wait for it. Safe to call twice."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()  # type: ignore[union-attr]
+            self._process.stop()
             self._process = None
 
-    def _start(self) -> None:
+    def _start(self) -> KillableProcess:
         self.stop()
         with tempfile.TemporaryFile() as errors:
-            self._process = subprocess.Popen(  # noqa: S603  (fixed arguments; the programs travel over the pipe)
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                bufsize=0,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
-            if self._read_reply(time.monotonic() + _START_S) != {"status": "ready"}:
-                self.stop()
+            process = KillableProcess(self._command, stderr=errors, env={}, cwd="/", start_new_session=True)
+            if process.receive(_START_S) != {"status": "ready"}:
+                process.stop()
                 errors.seek(0)
                 raise UserError(_unusable(errors.read().decode("utf-8", "replace").strip().rpartition("\n")[2]))
-
-    def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-        """The reply, or None when the server has ended or does not answer."""
-        assert self._process is not None  # noqa: S101
-        assert self._process.stdin is not None  # noqa: S101
-        body = json.dumps(request).encode()
-        data = memoryview(_LENGTH.pack(len(body)) + body)
-        try:
-            while data:
-                data = data[self._process.stdin.write(data) or 0 :]
-        except BrokenPipeError:
-            return None
-        return self._read_reply(time.monotonic() + timeout_s)
-
-    def _read_reply(self, deadline: float) -> dict[str, Any] | None:
-        header = self._read(_LENGTH.size, deadline)
-        body = self._read(_LENGTH.unpack(header)[0], deadline) if header else b""
-        return json.loads(body) if body else None
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        assert self._process is not None  # noqa: S101
-        assert self._process.stdout is not None  # noqa: S101
-        pipe = self._process.stdout.fileno()
-        ready = select.poll()  # `select.select` takes no descriptor above 1023, and connections may have those below
-        ready.register(pipe, select.POLLIN)
-        data = b""
-        while len(data) < size:
-            if not ready.poll(1000 * max(deadline - time.monotonic(), 0)):
-                return b""
-            piece = os.read(pipe, size - len(data))
-            if not piece:
-                return b""
-            data += piece
-        return data
+        return process
 
 
 def _unusable(reason: str) -> str:
     return (
-        f"programs cannot run in the sandbox here ({reason or 'it ended without a word'}): allow ordinary users to make"
-        " namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0,"
-        " kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp profile that lets unshare pass),"
-        " or verify without PoT samples. They never run outside of a sandbox"
+        f"programs cannot run in the sandbox on this machine ({reason or 'it exited without a message'}). Allow"
+        " unprivileged users to create namespaces (sysctl kernel.unprivileged_userns_clone=1,"
+        " user.max_user_namespaces > 0, kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp"
+        " profile that permits unshare), or verify without PoT samples. Programs never run outside of a sandbox"
     )
 
 
 def _command() -> list[str]:
-    """The command line of a server, which ends when the *thread* that started it does."""
+    """The command line of a server. The server ends when the *thread* that started it ends."""
     bwrap = shutil.which("bwrap")
     if bwrap is not None:
         return _in_bubblewrap(bwrap)
     if importlib.util.find_spec("sandlock") is not None:
         return _in_sandlock()
     raise UserError(
-        "model-written programs run in a sandbox only, and there is none: install your system's package `bubblewrap`"
-        " (apt-get install bubblewrap) or, on Linux 6.12 or newer, the Python package `sandlock` (pip install"
-        " sandlock), or verify without PoT samples"
+        "model-written programs run only in a sandbox, and none is installed. Install the system package"
+        " `bubblewrap` (apt-get install bubblewrap) or, on Linux 6.12 or newer, the Python package `sandlock`"
+        " (pip install sandlock), or verify without PoT samples"
     )
 
 
@@ -266,7 +212,7 @@ def _in_bubblewrap(bwrap: str) -> list[str]:
 
 
 def _in_sandlock() -> list[str]:
-    """What may be read is the library of Python, that of the system and the packages; sandlock's are read before."""
+    """Programs may read the Python library, the system libraries and the packages; sandlock is imported earlier."""
     python = os.path.realpath(sys.executable)
     sites = dict.fromkeys(str(Path(location).parent) for location in _locations("sandlock", *_PACKAGES))
     readable = [*_locations(*_PACKAGES), sysconfig.get_path("stdlib"), "/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"]
@@ -274,6 +220,6 @@ def _in_sandlock() -> list[str]:
 
 
 def _locations(*packages: str) -> list[str]:
-    """Folders of those `packages` that are installed."""
+    """Folders of the `packages` that are installed."""
     specs = [importlib.util.find_spec(package) for package in packages]
     return [location for spec in specs if spec for location in spec.submodule_search_locations or []]

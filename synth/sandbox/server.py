@@ -1,16 +1,16 @@
-"""The inside of the sandbox: a fork-server that runs one program after another. Standard library only.
+"""The server inside the sandbox: forks one process per program. Uses only the standard library.
 
-Started by `synth.sandbox.programs` inside bubblewrap, as `python -I -S sandbox_server.py PACKAGES`, or without it as
-`... sandbox_server.py PACKAGES READABLE ...`: then it confines itself to the files below READABLE with
-sandlock (https://github.com/multikernel/sandlock), which has to be among the packages. Requests and
-replies are JSON behind a 4-byte length on stdin and stdout: {"code", "timeout_s", "memory_bytes",
-"output_bytes"} in, {"status", "output", "detail", "seconds"} out.
+`synth.sandbox.programs` starts it inside bubblewrap, as `python -I -S sandbox_server.py PACKAGES`, or without
+bubblewrap as `... sandbox_server.py PACKAGES READABLE ...`. In the second case it confines itself to the files
+below READABLE with sandlock (https://github.com/multikernel/sandlock), which must be among the packages.
+Requests arrive on stdin and replies go to stdout, as JSON behind a 4-byte length: {"code", "timeout_s",
+"memory_bytes", "output_bytes"} in, {"status", "output", "detail", "seconds"} out.
 
-sympy is imported once and shared by copy-on-write. Every program is forked, inside bubblewrap into a user
-and a PID namespace of its own, where it is process 1: nothing it leaves behind outlives it. Before the
-program's first line it loses its file descriptors and whatever privilege it has, its limits are lowered,
-and a seccomp filter takes away what a computation has no use for: new processes and threads, sockets,
-signals, tracing, mounts, namespaces, shared memory, keys, BPF.
+sympy is imported once and shared by copy-on-write. Every program is forked. Inside bubblewrap it gets a user
+namespace and a PID namespace of its own, in which it is process 1, so nothing that it starts outlives it.
+Before its first line runs, the program loses all file descriptors and privileges, its limits are lowered,
+and a seccomp filter denies what a computation does not need: new processes and threads, sockets, signals,
+tracing, mounts, namespaces, shared memory, keys, BPF.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _DETAIL_BYTES = 2000
 _NOBODY = 65534
 _LENGTH = struct.Struct(">I")
 
-_libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL: a fork must not release the interpreter's lock
+_libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL: a fork must not release the GIL
 
-# Denied system calls with their numbers on (x86_64, aarch64); None where the platform has no such call.
+# Denied system calls with their numbers on (x86_64, aarch64). None: the platform has no such call.
 _DENIED: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220), "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
@@ -75,11 +75,11 @@ def main(packages: str, *readable: str) -> None:
         _confine(readable, packages.split(os.pathsep))
     program_filter = seccomp_filter()
     gc.collect()
-    gc.freeze()  # the collector of a forked program shall not touch, and so copy, the pages of sympy
+    gc.freeze()  # the garbage collector of a forked program must not touch, and so copy, the pages of sympy
     requests, replies = os.dup(0), os.dup(1)
-    nothing, nothing_in = os.pipe()
-    os.close(nothing_in)
-    os.dup2(nothing, 0)  # programs that read find the end of the file
+    empty, empty_in = os.pipe()
+    os.close(empty_in)
+    os.dup2(empty, 0)  # programs that read stdin find the end of the file
     os.dup2(2, 1)
     _send(replies, {"status": "ready"})
     while (request := _receive(requests)) is not None:
@@ -87,7 +87,7 @@ def main(packages: str, *readable: str) -> None:
 
 
 def _warm_up() -> None:
-    """Import what programs use, and make sympy import what it imports late."""
+    """Import what programs use, and make sympy do its lazy imports."""
     import collections  # noqa: F401
     import fractions  # noqa: F401
     import itertools  # noqa: F401
@@ -107,25 +107,25 @@ def _warm_up() -> None:
 
 
 def _confine(readable: tuple[str, ...], packages: list[str]) -> None:
-    """Take from this process and all that it starts every file but `readable`, for good.
+    """Permanently restrict this process and its children to the files in `readable`.
 
-    Landlock also keeps signals and abstract sockets inside of what is confined.
+    Landlock also keeps them from sending signals and using abstract sockets outside.
     """
     import sandlock  # type: ignore[import-not-found]  # an optional package
 
     if sandlock.landlock_abi_version() < sandlock.min_landlock_abi():
         raise RuntimeError(f"this kernel's Landlock is too old for sandlock {sandlock.__version__}")
-    # What can be imported has been; finders that remember these folders would stumble over what cannot be read.
+    # All imports are done. Finders that still knew these folders would fail on files that cannot be read.
     sys.path[:] = [path for path in sys.path if path not in packages]
     sys.path_importer_cache.clear()
     sandlock.confine(sandlock.Sandbox(fs_readable=[path for path in readable if os.path.exists(path)]))  # noqa: PTH110
 
 
 def seccomp_filter() -> bytes:
-    """The filter as classic BPF: foreign architectures are killed, denied calls fail with EPERM.
+    """The filter as classic BPF. Calls of a foreign architecture kill the process; denied calls fail with EPERM.
 
     Raises:
-        RuntimeError: the call numbers of this platform are not known.
+        RuntimeError: the system call numbers of this platform are not known.
     """
     machine = platform.machine()
     if machine not in _AUDIT_ARCHITECTURES:
@@ -151,7 +151,7 @@ def seccomp_filter() -> bytes:
 
 
 def _run(request: dict[str, Any], program_filter: bytes, *, namespaces: bool) -> dict[str, Any]:
-    """Start one program, in namespaces of its own where there are any, and watch it to its end."""
+    """Start one program, in its own namespaces if `namespaces`, and watch it until it ends."""
     started = time.monotonic()
     output, output_in = os.pipe()
     errors, errors_in = os.pipe()
@@ -170,9 +170,9 @@ def _run(request: dict[str, Any], program_filter: bytes, *, namespaces: bool) ->
 
 
 def _fork_into_namespaces() -> int:
-    """`os.fork`, but the child is in a new user namespace and is process 1 of a new PID namespace.
+    """Like `os.fork`, but the child is in a new user namespace and is process 1 of a new PID namespace.
 
-    `os.fork` and then `unshare` would take a second fork, for only children enter the PID namespace.
+    `os.fork` followed by `unshare` would need a second fork, because only children enter the PID namespace.
     """
     ctypes.pythonapi.PyOS_BeforeFork()
     flags = _CLONE_NEWUSER | _CLONE_NEWPID | signal.SIGCHLD
@@ -194,7 +194,7 @@ def _clone_number() -> int:
 
 
 def _watch(request: dict[str, Any], program: int, output: int, errors: int) -> dict[str, Any]:
-    """Collect what the program writes until it ends, writes too much, or its time is up; then kill it."""
+    """Collect what the program writes until it ends, writes too much, or runs out of time; then kill it."""
     deadline = time.monotonic() + request["timeout_s"]
     limit = request["output_bytes"]
     received = {output: b"", errors: b""}
@@ -214,16 +214,16 @@ def _watch(request: dict[str, Any], program: int, output: int, errors: int) -> d
             if len(received[descriptor]) > limit:
                 status = "output_limit"
     os.close(ended)
-    os.kill(program, signal.SIGKILL)  # if it has ended it is a zombie still, and does not mind
+    os.kill(program, signal.SIGKILL)  # harmless if it has ended: it is still a zombie
     code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
-    said = received[errors][-_DETAIL_BYTES:].decode("utf-8", "replace").strip().rpartition("\n")[2]
-    detail = said or (f"exit code {code}" if code and status is None else "")
+    last_line = received[errors][-_DETAIL_BYTES:].decode("utf-8", "replace").strip().rpartition("\n")[2]
+    detail = last_line or (f"exit code {code}" if code and status is None else "")
     text = received[output][:limit].decode("utf-8", "replace")
     return {"status": status or ("error" if code else "ok"), "output": text, "detail": detail}
 
 
 def _program(request: dict[str, Any], program_filter: bytes, output: int, errors: int) -> NoReturn:
-    """Give everything up that the program may not have, then become it."""
+    """Give up everything that the program must not have, then run it in this process."""
     code = 1
     try:
         os.dup2(output, 1)
@@ -238,13 +238,13 @@ def _program(request: dict[str, Any], program_filter: bytes, output: int, errors
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BaseException:  # noqa: BLE001  (whatever a program raises is its result)
+    except BaseException:  # noqa: BLE001  (anything that a program raises is its result)
         with contextlib.suppress(BaseException):
             traceback.print_exc(limit=1)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:  # noqa: BLE001  (such as a closed stdout, or one that the program replaced)
+    except BaseException:  # noqa: BLE001  (for example, the program closed or replaced stdout)
         code = code or 1
     os._exit(code & 0xFF)
 
@@ -257,7 +257,7 @@ def _set_limits(request: dict[str, Any]) -> None:
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 16,
-        resource.RLIMIT_NPROC: 0,  # root is not held to it, the filter holds everyone
+        resource.RLIMIT_NPROC: 0,  # does not apply to root; the filter applies to all
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
@@ -266,7 +266,7 @@ def _set_limits(request: dict[str, Any]) -> None:
 
 
 def _become_nobody() -> None:
-    """Root gives up being root. Inside bubblewrap it is not root in the first place."""
+    """Drop root. Inside bubblewrap the process is never root."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
@@ -274,13 +274,13 @@ def _become_nobody() -> None:
 
 
 def _drop_capabilities() -> None:
-    """A process that enters a new user namespace has all of that namespace's capabilities."""
+    """Drop the capabilities that a process gets when it enters a new user namespace."""
     version_3_of_this_process = (ctypes.c_uint32 * 2)(0x20080522, 0)
     _check(_libc.capset(version_3_of_this_process, (ctypes.c_uint32 * 6)()), "capset")
 
 
 def _install(program_filter: bytes) -> None:
-    """No way back from here: the filter can neither be removed nor escaped by exec."""
+    """Install the filter. It can neither be removed nor escaped by exec."""
     buffer = ctypes.create_string_buffer(program_filter, len(program_filter))
     # struct sock_fprog: the number of 8-byte instructions and their address
     descriptor = struct.pack("@HP", len(program_filter) // 8, ctypes.addressof(buffer))

@@ -94,7 +94,7 @@ def test_a_worker_that_dies_is_an_error_and_is_replaced():
         time.sleep(0.3)
         worker.kill()
         verdict = asked.result()
-        assert (verdict.label, verdict.rule) == ("error", "the worker ended with code -9")
+        assert (verdict.label, verdict.rule) == ("error", "the checker process ended with code -9")
         assert pool.check("7", "7").correct
 
 

@@ -60,7 +60,7 @@ class EngineModule(Protocol):
 
 
 def engine_config(values: Mapping[str, Any], where: str) -> EngineConfig:
-    """Validates one entry of the YAML's `engines:` section.
+    """Validate one entry of the YAML's `engines:` section.
 
     Raises:
         UserError: the kind is unknown, or its config rejects the keys.
@@ -78,7 +78,7 @@ def engine_identity(config: EngineConfig) -> dict[str, Any]:
 
 
 def open_engine(config: EngineConfig) -> Engine[Any]:
-    """Opens the engine that `config` describes. Close it with `await engine.close()`.
+    """Open the engine that `config` describes. Close it with `await engine.close()`.
 
     Raises:
         EngineUnavailable: the key is missing, or the model or a required package is not installed.

@@ -120,7 +120,7 @@ class Completion:
         return without_thinking(self.text)
 
     def after_waste(self, tokens: tuple[int, int]) -> Completion:
-        """Returns a copy that also accounts for the tokens of earlier unreadable replies."""
+        """Return a copy that also accounts for the tokens of earlier unreadable replies."""
         return replace(self, wasted=(self.wasted[0] + tokens[0], self.wasted[1] + tokens[1]))
 
 
@@ -156,7 +156,7 @@ class EngineConfig(FrozenModel):
     concurrency: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Requests in flight at once.")
 
     def gpu_hours(self, completion_tokens: int) -> float | None:  # noqa: ARG002 - subclasses need it
-        """Estimates the GPU-hours that `completion_tokens` take, for `plan`. None: not known."""
+        """Estimate the GPU-hours that `completion_tokens` take, for `plan`. None: not known."""
         return 0.0
 
 
@@ -220,7 +220,7 @@ class Engine(ABC, Generic[ConfigT]):
 
     @abstractmethod
     async def complete(self, request: Request) -> Completion:
-        """Answers one request.
+        """Answer one request.
 
         Raises:
             RequestRefused: this request can never be answered; the run continues without it.
@@ -228,11 +228,11 @@ class Engine(ABC, Generic[ConfigT]):
         """
 
     async def complete_samples(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answers requests that differ only in sample index and seed, in order. Raises as `complete` does."""
+        """Answer requests that differ only in sample index and seed, in order. Raises as `complete` does."""
         return list(await asyncio.gather(*map(self.complete, requests)))
 
     def keep_state_in(self, folder: Path) -> None:
         """Called once before the first request, with a folder in which the engine may keep state between runs."""
 
     async def close(self) -> None:
-        """Releases connections, processes or GPU memory."""
+        """Release connections, processes or GPU memory."""

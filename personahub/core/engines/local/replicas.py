@@ -40,7 +40,7 @@ _WAIT_NOTE_S = 60.0
 
 
 def open_replicas(config: ReplicatedConfig) -> ReplicatedEngine:
-    """Starts `config.replicas` actors, each with a whole engine. Needs a running event loop.
+    """Start `config.replicas` actors, each with a whole engine. Needs a running event loop.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster.
