@@ -1,7 +1,7 @@
 """Write docs/configuration.md from the pydantic models: `python docs/make_configuration.py`.
 
-Every stage and engine is imported, so the page cannot say what the code does not do. A test compares it with
-the file in the repository.
+Every stage and engine is imported, so the page always matches the code. A test compares it with the file in the
+repository.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ PAGE = Path(__file__).with_name("configuration.md")
 PACKAGES = ("personahub", "synth", "train", "eval")
 HEAD = """# Configuration
 
-Every key of every stage and engine, written from the code by `python docs/make_configuration.py`. An unknown key is an error that suggests the nearest one. Keys marked *execution* say where and how fast, not what: they are no part of a fingerprint, and may change between two runs of the same stage.
+Every key of every stage and engine, generated from the code by `python docs/make_configuration.py`. An unknown key is an error that suggests the nearest known key. Keys marked *execution* set where and how fast a stage runs, not what it computes. They are not part of a fingerprint and may change between two runs of the same stage.
 
 ```yaml
 extends: other.yaml            # optional; mappings merge key by key
 experiment: my_run             # the folder below runs/
-seed: 0                        # of every stage that does not set its own
+seed: 0                        # for every stage that does not set its own
 engines:
   teacher: {kind: openai, model: MODEL, ...}          # the keys of the kind, below
 stages:
   problems:
-    run: synth.problems        # the module = the file to open
+    run: synth.problems        # the module, and so the file to open
     inputs: {personas: personas}
     config: {engine: teacher, ...}                    # the keys of the stage, below
     execution: {executor: process, workers: 4}
 tracking: {wandb: offline}
 ```
 
-On the command line, `stages.problems.config.seed=1` sets any of them.
+On the command line, override any key, as in `stages.problems.config.seed=1`.
 """
 
 
 def stage_modules() -> Iterator[Any]:
-    """Every module of ours that is a stage, by name."""
+    """Yield every stage module of this project, by name."""
     for package in PACKAGES:
         folder = importlib.import_module(package).__path__
         for found in sorted(pkgutil.iter_modules(folder, package + "."), key=lambda module: module.name):
@@ -61,7 +61,7 @@ def stage_modules() -> Iterator[Any]:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page as Markdown."""
     parts = [HEAD, "## Execution and tracking\n", _table("execution", Execution), _table("tracking", TrackingConfig)]
     parts.append("## Stages\n")
     for module in stage_modules():
@@ -82,7 +82,7 @@ def _first_sentence(module: Any) -> str:
 
 
 def _tables(title: str, model: type[BaseModel]) -> Iterator[str]:
-    """The model's table, then those of the models inside it, each once."""
+    """Yield the table of a model, then those of the models inside it, each once."""
     waiting, seen = [(title, model)], set()
     while waiting:
         name, current = waiting.pop(0)
@@ -115,7 +115,7 @@ def _default(field: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     text = str(list(value)) if isinstance(value, tuple) else repr(value) if value == "" else str(value)
-    return f"`{_cell(text.replace(f'{PAGE.parents[1]}/', ''))}`"  # files of ours, wherever the checkout is
+    return f"`{_cell(text.replace(f'{PAGE.parents[1]}/', ''))}`"  # independent of where the checkout is
 
 
 def _type(annotation: Any) -> str:

@@ -1,4 +1,4 @@
-"""docs/persona_prompts.md: the prompts of the persona stages as a model sees them, with the reasons for their wording.
+"""Write docs/persona_prompts.md: the prompts of the persona stages, with the reasons for their wording.
 
 python docs/make_persona_prompts.py > docs/persona_prompts.md
 """
@@ -15,44 +15,44 @@ PERSONA = "A lighthouse keeper who breeds herring gulls"
 
 HEAD = """# Prompts of the persona stages
 
-The paper names two prompts, "Who is likely to [read/write/like/dislike] this text?" and "Who is in close relationship with the given persona?", and shows neither in full. These are ours: the files of `personahub/prompts`, rendered. A prompt of your own is a file of the same form, named by its path (`template: my/prompt.md`); it keeps the output contract, which is the last paragraph. This page is made by `python docs/make_persona_prompts.py`.
+The paper names two prompts, "Who is likely to [read/write/like/dislike] this text?" and "Who is in close relationship with the given persona?", and shows neither in full. This page shows our versions: the rendered files of `personahub/prompts`. Your own prompt is a file of the same form, named by its path (`template: my/prompt.md`). It must keep the output contract, which is the last paragraph. `python docs/make_persona_prompts.py` writes this page.
 
-What all of them share:
+All of them follow these rules:
 
-- **The input is material**: it comes between tags, its own copies of these tags are defused, and the prompt says not to follow requests inside it. Web pages hold plenty of them.
-- **Kinds of people, not people**: no names of private persons, no contact details. Models name people all the same; `personahub.quality` drops those.
-- **A description that stands on its own**: without "the author of this article" and the like, which mean nothing once the text is gone.
-- **Strict contract, lenient reading**: one line (or one JSON object) per reply, so that a broken reply is told from a whole one; greetings, numbering, bold type, code fences and thinking are read over. What breaks the contract is asked for again, then kept in `rejected/` with reason and raw text.
+- **The input is material**: it is between tags, copies of these tags inside the input are escaped, and the prompt says not to follow requests inside it. Web pages contain many of them.
+- **Kinds of people, not people**: no names of private persons, no contact details. Models sometimes name people anyway; `personahub.quality` drops those personas.
+- **A description that stands on its own**: without phrases like "the author of this article", which mean nothing without the text.
+- **Strict contract, lenient parsing**: one line (or one JSON object) per reply, so that a broken reply differs from a complete one. Greetings, numbering, bold type, code fences and thinking are ignored. A reply that breaks the contract is requested again, then kept in `rejected/` with the reason and the raw text.
 """
 
-# Why each is worded as it is, and the values for which it is shown.
+# Why each prompt is worded as it is, and the values with which it is shown.
 SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "text_to_persona": (
         "The mode decides the question and one sentence of guidance: readers are whoever needs the text, writers whoever "
-        'has "the knowledge, the motive and the voice". Several personas in one request are asked to differ clearly; '
-        "asked one by one, models give the same person again. Shown: mode `read`, granularity `fine`, two personas.",
+        'has "the knowledge, the motive and the voice". If one request asks for several personas, they must differ '
+        "clearly; asked one by one, models give the same person again. Shown: mode `read`, granularity `fine`, two personas.",
         {"text": TEXT, "mode": "read", "granularity": "fine", "count": 2},
     ),
     "text_to_persona_structured": (
-        "The same question, with a profile. Demographics are where models guess most, and guess by stereotype: an entry "
-        "needs a quotation from the text, which is looked up there; what is not found is taken out of the profile and "
+        "The same question with a profile. Demographics are where models guess most, and guess by stereotype. So each entry "
+        "needs a quotation, which the stage looks up in the text; entries without one are removed from the profile and "
         "counted (`unsupported_demographic`). Shown: mode `write`, granularity `medium`, two personas.",
         {"text": TEXT, "mode": "write", "granularity": "medium", "count": 2},
     ),
     "persona_to_persona": (
-        "Kinds of relationship are listed, because models that are asked for anybody close name colleagues only; people "
-        "who do not write on the web are preferred, because reaching them is what the expansion is for. Shown: two.",
+        "The prompt lists kinds of relationships, because models that are asked for anyone close name only colleagues. It "
+        "prefers people who do not write on the web, because the expansion is meant to reach them. Shown: two personas.",
         {"persona": PERSONA, "count": 2},
     ),
     "persona_to_persona_structured": (
-        "The same with a profile, without demographics: one sentence about somebody else supports none. Shown: two.",
+        "The same with a profile, without demographics: one sentence about somebody else supports none. Shown: two personas.",
         {"persona": PERSONA, "count": 2},
     ),
 }
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     parts = [HEAD]
     for name, (reason, values) in SHOWN.items():
         template = load_template(name, PROMPTS)
@@ -63,7 +63,7 @@ def page() -> str:
 
 
 def _variants() -> str:
-    """The lines that mode and granularity change, one each."""
+    """List the lines that mode and granularity change."""
     template = load_template("text_to_persona", PROMPTS)
     shown = {"text": TEXT, "mode": "read", "granularity": "fine", "count": 2}
     (base,) = template.render(**shown)
