@@ -1,10 +1,10 @@
-"""Pictures of a report: `python docs/screenshot.py runs/quickstart/report/index.html docs/report.png`.
+"""Take screenshots of a report: `python docs/screenshot.py runs/quickstart/report/index.html docs/report.png`.
 
 --phone           at the width of a phone
---section NAME    from the section with this id on (accuracy, ablation, similarity, diversity, ...)
---height PIXELS   how much of the page; 0: all of it
---dark            in the dark scheme
---walk STEPS      from dot to dot in the section's first map, so that a text is shown
+--section NAME    start at the section with this id (accuracy, ablation, similarity, diversity, ...)
+--height PIXELS   height of the picture; 0 for the whole page
+--dark            in the dark color scheme
+--walk STEPS      move from dot to dot in the section's first map, so that a text is shown
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HEIGHT = 1255  # at desktop width: the head, the cards and the accuracy section
 
 
 def main() -> None:
-    """Photograph a page with a Chromium that is installed."""
+    """Take a screenshot of a page with the installed Chromium."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("page")
     parser.add_argument("picture")

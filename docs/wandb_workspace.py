@@ -1,7 +1,7 @@
-"""A workspace for the runs of an experiment in Weights & Biases: `python docs/wandb_workspace.py TEAM ablation_persona`.
+"""Save a Weights & Biases workspace for an experiment: `python docs/wandb_workspace.py TEAM ablation_persona`.
 
-Saves it as a view of the project and prints its address; needs an account (`wandb login`) and
-`pip install wandb-workspaces`. docs/experiments.md says what is in it, to be laid out by hand.
+It becomes a view of the project, and its address is printed. Needs an account (`wandb login`) and
+`pip install wandb-workspaces`. docs/experiments.md lists its charts, so that you can also build it by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import wandb_workspaces.workspaces as workspaces
 
 ARM = panels.Config("matrix.arm")
 ACCURACY = "benchmarks.synthetic_test.accuracy"
-# Title of each section, and its charts as (title, keys, how).
+# Title of each section, and its charts as (title, keys, kind).
 SECTIONS: tuple[tuple[str, tuple[tuple[str, tuple[str, ...], str], ...]], ...] = (
     (
         "Accuracy",
@@ -43,7 +43,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, tuple[str, ...], str], ...]], ...] =
 
 
 def workspace(entity: str, project: str, experiment: str) -> workspaces.Workspace:
-    """The view, not saved yet: runs of the experiment alone, charts grouped by arm."""
+    """Return the unsaved view: only runs of the experiment, charts grouped by arm."""
     return workspaces.Workspace(
         entity=entity,
         project=project,
