@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One task per node under srun: its words after the script's name are the stage's own command.
+# One task per node under srun. The arguments are the stage's own command.
 set -euo pipefail
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 exec accelerate launch --config_file "$(dirname "$0")/fsdp2_nodes.yaml" \
