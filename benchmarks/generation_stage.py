@@ -1,13 +1,15 @@
-"""The stage that the generation benchmark runs: without an input it makes prompts, with one it has them answered."""
+"""The stage that the generation benchmark runs. Without an input it makes prompts; with one it has them answered."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pyarrow as pa
 
 from personahub.core.config import EngineName, StageConfig
 from personahub.core.engines import Completion, Message, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.generation.loop import CompletionShard, Failure, map_completions
+from personahub.core.generation.llm_stage import generate_records
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.shards import shard_name
@@ -30,7 +32,7 @@ class Config(StageConfig):
 def run(stage: Stage[Config]) -> None:
     """Write `count` prompts, or the answers to those of the input."""
     if "prompts" in stage.inputs:
-        map_completions(stage, _process, stage.input("prompts"), _ANSWERS)
+        generate_records(stage, stage.input("prompts"), _ANSWERS, prompts(stage.config), parse, record, attempts=3)
         return
     for shard, start in enumerate(range(0, stage.config.count, ROWS_PER_SHARD)):
         with stage.writer(shard_name(shard), _PROMPTS) as writer:
@@ -43,22 +45,25 @@ def prompt(number: int) -> str:
     return PROMPT.format(persona=f"harbour pilot number {number}")
 
 
-async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
+def prompts(config: Config) -> Callable[[Row], list[Request]]:
+    """The one request of a row."""
     sampling = Sampling(max_tokens=512)
 
-    def prompts(row: Row) -> list[Request]:
+    def of_row(row: Row) -> list[Request]:
         messages = (Message(role="user", content=row["prompt"]),)
-        seed = derive_seed(stage.config.seed, row["id"])
-        return [Request(messages, sampling, seed, engine=stage.config.engine or "")]
+        return [Request(messages, sampling, derive_seed(config.seed, row["id"]), engine=config.engine or "")]
 
-    def parse(request: Request, completion: Completion) -> tuple[str, int]:
-        text = completion.text.strip()
-        if not text.startswith("reply"):
-            raise Rejected("no_reply")
-        return text, request.seed
+    return of_row
 
-    async for row, (result,) in shard.generate(shard.rows(), prompts, parse):
-        if isinstance(result, Failure):
-            shard.reject(row, result.error, result.raw)
-        else:
-            shard.write({"id": row["id"], "answer": result[0], "seed": result[1]})
+
+def parse(request: Request, completion: Completion) -> tuple[str, int]:
+    """Text and seed of a reply. Raises `Rejected` if it does not start as it should."""
+    text = completion.text.strip()
+    if not text.startswith("reply"):
+        raise Rejected("no_reply")
+    return text, request.seed
+
+
+def record(row: Row, _: int, answer: tuple[str, int]) -> Row:
+    """The output record of a row."""
+    return {"id": row["id"], "answer": answer[0], "seed": answer[1]}

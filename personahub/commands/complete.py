@@ -37,7 +37,7 @@ from personahub.core.executors.progress import Progress
 from personahub.core.files import locked, publish
 from personahub.core.generation.budget import Budget, Spent, spent_by_engine
 from personahub.core.generation.journal import Journal
-from personahub.core.generation.window import Job, Window, Workers
+from personahub.core.generation.window import Job, OrderedWindow, WorkerPool
 
 _PATH = "/chat/completions"
 _MOST_FAULTS = 5  # that one message lists
@@ -219,18 +219,16 @@ async def _complete(
     endpoint = Endpoint(config)
     moved = asyncio.Event()
     # Half of the workers may be waiting for another try; the endpoint keeps to `concurrency`.
-    workers = Workers(2 * config.concurrency, moved)
+    pool = WorkerPool(2 * config.concurrency, moved)
     limit = config.max_cost_usd
     budget = Budget("--max-cost-usd", limit, config.billed, earlier) if limit else None
     try:
         with Progress("complete", rows, "requests") as bar, output.open("w", encoding="utf-8") as file:
             work = partial(_reply, endpoint, journal, budget, bar)
             requests = _checked_requests(requests_file, overrides, source)
-            window: Window[Asked, dict[str, Any]] = Window([workers], moved)
+            window: OrderedWindow[Asked, dict[str, Any]] = OrderedWindow([pool], moved)
             result, answered, prompt_tokens, completion_tokens = Result(), 0, 0, 0
-            async for asked, (entry,) in window.in_order(
-                requests, lambda asked: [Job(workers, [0], partial(work, asked))]
-            ):
+            async for asked, (entry,) in window.run(requests, lambda asked: [Job(pool, [0], partial(work, asked))]):
                 file.write(json.dumps(_output(asked, entry)) + "\n")
                 result.replies += "reply" in entry
                 result.errors.update([entry["refused"]] if "refused" in entry else [])
@@ -239,7 +237,7 @@ async def _complete(
                 answered += 1
                 bar.update(1)
     finally:
-        await workers.close()
+        await pool.close()
         await endpoint.close()
         journal.close()
     if answered != rows:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
-from personahub.core.generation.window import Job, Window, Workers
+from personahub.core.generation.window import Job, OrderedWindow, WorkerPool
 
 
 def test_records_behind_a_slow_answer_are_bounded_and_go_on_after_it() -> None:
@@ -34,17 +34,17 @@ def test_records_behind_a_slow_answer_are_bounded_and_go_on_after_it() -> None:
 
     async def run() -> list[tuple[int, list[str]]]:
         moved = asyncio.Event()
-        workers = Workers(4, moved)
+        pool = WorkerPool(4, moved)
         others: list[int] = []
-        window: Window[int, str] = Window([workers], moved)
+        window: OrderedWindow[int, str] = OrderedWindow([pool], moved)
 
         def jobs(number: int) -> list[Job[str]]:
-            return [Job(workers, [0], partial(other, others, number) if number else partial(head, others))]
+            return [Job(pool, [0], partial(other, others, number) if number else partial(head, others))]
 
         try:
-            return [pair async for pair in window.in_order(records(), jobs)]
+            return [pair async for pair in window.run(records(), jobs)]
         finally:
-            await workers.close()
+            await pool.close()
 
     (_, first), *rest = asyncio.run(asyncio.wait_for(run(), 60))
     assert first == ["4095 answered, 4096 taken"]

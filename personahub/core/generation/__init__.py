@@ -1,1 +1,1 @@
-"""Generation: the loop that asks engines, its journal, its budget and its prices."""
+"""The generation loop, its journal and its budget, and the functions that LLM stages share."""

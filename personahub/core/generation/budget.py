@@ -1,4 +1,4 @@
-"""A limit on money that stops a run without losing anything."""
+"""A cost limit that stops a run without losing completions that are already paid for."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from personahub.core.errors import UserError
 from personahub.core.generation.journal import read_entries
 from personahub.core.generation.window import Drain
 
-SPENT = "spent.json"  # beside pruned journals: tokens by engine that they had on record
+SPENT = "spent.json"  # next to pruned journals: the tokens by engine that they recorded
 
 
 class BudgetSpentError(UserError, Drain):
-    """The next request might cost more than is left."""
+    """The next request might exceed the budget."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """Answers and what they took, replies that were paid for in vain included."""
+    """Completions and their tokens, including replies that were paid for but not usable."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
     def plus(self, other: Spent) -> Spent:
-        """The sum of both."""
+        """Return the sum of both."""
         return Spent(
             self.answers + other.answers,
             self.prompt_tokens + other.prompt_tokens,
@@ -38,15 +38,16 @@ class Spent:
 
 
 class Budget:
-    """Keeps the cost below `limit`: what is spent, and what the answers under way will cost on average.
+    """Keeps the cost below `limit`.
 
-    The first requests of all go out before any cost is known.
+    Counts the money that is spent, and estimates the requests in flight at the average cost of an answer.
+    The first requests are sent before any cost is known.
 
     Args:
-        where: the key that the user raises, for the message.
+        where: the config key to raise, for the error message.
         limit: in USD.
-        price: of tokens.
-        earlier: what earlier runs took.
+        price: price of tokens.
+        earlier: tokens used by earlier runs.
     """
 
     def __init__(self, where: str, limit: float, price: Price | None, earlier: Spent) -> None:
@@ -54,40 +55,40 @@ class Budget:
         self._limit = limit
         self._spent = usd(price, earlier.prompt_tokens, earlier.completion_tokens)
         self._answers = earlier.answers
-        self._under_way = 0
+        self._in_flight = 0
 
     @staticmethod
     def of_experiment(folder: Path, engine: str, limit: float, price: Price | None) -> Budget:
-        """The budget of an engine over all stages of the experiment in `folder`."""
+        """Return the budget of an engine over all stages of the experiment in `folder`."""
         return Budget(f"engines.{engine}.max_cost_usd", limit, price, spent_by_experiment(folder, engine))
 
     @contextmanager
     def reserve(self, answers: int = 1) -> Iterator[None]:
-        """Around one request for `answers` completions.
+        """Reserve money during one request for `answers` completions.
 
         Raises:
-            BudgetSpentError: there is no money for it.
+            BudgetSpentError: the request might exceed the budget.
         """
         mean = self._spent / self._answers if self._answers else 0.0
-        if self._spent + (self._under_way + answers) * mean > self._limit:
+        if self._spent + (self._in_flight + answers) * mean > self._limit:
             raise BudgetSpentError(
-                f"{self._where} is reached: ${self._spent:.4g} of ${self._limit:g} are spent, and what is under way "
-                "will be kept. To go on, raise it and give the same command"
+                f"{self._where} is reached: ${self._spent:.4g} of ${self._limit:g} are spent, and completions in flight "
+                "will be kept. To continue, raise it and run the same command again"
             )
-        self._under_way += answers
+        self._in_flight += answers
         try:
             yield
         finally:
-            self._under_way -= answers
+            self._in_flight -= answers
 
     def spend(self, cost: float) -> None:
-        """Count what was paid for one answer, or for a request in vain."""
+        """Add the cost of one answer, or of a request that failed."""
         self._spent += cost
         self._answers += 1
 
 
 def spent_by_experiment(folder: Path, engine: str) -> Spent:
-    """What all stages below `folder` have on record for an engine."""
+    """Return what all stages below `folder` have recorded for an engine."""
     total = Spent()
     for file in folder.glob(f"*/journal/{SPENT}"):
         recorded = json.loads(file.read_text(encoding="utf-8"))
@@ -98,7 +99,7 @@ def spent_by_experiment(folder: Path, engine: str) -> Spent:
 
 
 def spent_by_engine(file: Path) -> dict[str, Spent]:
-    """What one journal has on record, by engine."""
+    """Return what one journal has recorded, by engine."""
     spent: dict[str, Spent] = {}
     for _, _, _, entry in read_entries(file):
         prompt, completion = entry.get("wasted", (0, 0))

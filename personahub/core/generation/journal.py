@@ -1,15 +1,15 @@
-"""The journal of a shard: every completion, on its way to disk the moment it arrives.
+"""The journal of a shard: every completion, written as soon as it arrives.
 
-One JSON line per completion, keyed by all that determines it. Lines are handed to the operating
-system in groups, at the end of the event loop's turn in which they arrived, that is within
-milliseconds and before any shard that uses them is published. After `kill -9` nothing that was
-handed over is paid for twice. It is synced to disk when the shard is done: after a power failure
-the completions of shards in progress may have to be asked for again.
+The journal has one JSON line per completion, keyed by everything that determines it. Lines are handed
+to the operating system in groups, at the end of the turn of the event loop in which they arrived. That
+is within milliseconds, and before any shard that uses them is published. After `kill -9`, nothing that
+was handed over is paid for twice. The journal is synced to disk when the shard is done, so after a power
+failure the completions of unfinished shards may have to be requested again.
 
-A line begins with a checksum of the rest of it, so that a flipped bit is not taken for a model's word.
+Each line starts with a checksum of the rest, so that a flipped bit is not mistaken for a model's output.
 
-Memory holds an index of what earlier runs left, not the completions. A torn last line, left by a
-crash inside a write, is cut off on opening: that one completion is asked for again.
+Memory holds an index of the completions of earlier runs, not the completions. A torn last line, left by a
+crash during a write, is cut off on opening, and that one completion is requested again.
 """
 
 from __future__ import annotations
@@ -27,26 +27,28 @@ from personahub.core.engines.base import Request, Sampling
 from personahub.core.errors import UserError
 from personahub.core.files import writing
 
-_CRC = len('{"crc": "xxxxxxxx", ')  # of a line, what is not under its checksum
+_CRC = len('{"crc": "xxxxxxxx", ')  # the part of a line that its checksum does not cover
 
 
 class RequestKeys:
-    """Keys of completions: the request in full and `scope`, the stage's version and the engine's identity.
+    """Computes the keys of completions from the request and `scope`.
 
-    Two requests that differ in a message, the model, the endpoint, any sampling parameter, the
-    schema, the seed, the sample index or the attempt never share a key.
+    `scope` is the stage's version and the engine's identity. Two requests that differ in a message, the
+    model, the endpoint, any sampling parameter, the schema, the seed, the sample index or the attempt
+    never share a key.
     """
 
     def __init__(self, scope: Any) -> None:
         self._scope = scope
-        # Requests share their sampling and schema objects, which are hashed once; keeping them keeps their ids unique.
+        # Requests share their sampling and schema objects, so these are hashed once. Keeping a reference to them
+        # keeps their ids unique.
         self._begun: dict[tuple[int, int], tuple[Any, Sampling, Any]] = {}
 
     def __call__(self, request: Request) -> str:
         shared = (id(request.sampling), id(request.json_schema))
         found = self._begun.get(shared)
         if found is None:
-            if len(self._begun) > 1000:  # a stage that makes a new one for every request
+            if len(self._begun) > 1000:  # the stage makes new objects for every request
                 self._begun.clear()
             found = self._begun[shared] = (self._begin(request), request.sampling, request.json_schema)
         key = found[0].copy()
@@ -59,7 +61,7 @@ class RequestKeys:
 
 
 class Journal:
-    """Entries (JSON objects) by key. Not safe for two processes at once: a shard has one worker."""
+    """Entries (JSON objects) by key. Not safe for concurrent processes: only one process works on a shard."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,11 +75,11 @@ class Journal:
         self._error: UserError | None = None
 
     def __len__(self) -> int:
-        """Number of entries that earlier runs left."""
+        """Return the number of entries of earlier runs."""
         return len(self._offsets)
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """What an earlier run recorded under `key`."""
+        """Return the entry that an earlier run recorded under `key`, or None."""
         offset = self._offsets.get(key)
         if offset is None:
             return None
@@ -85,10 +87,10 @@ class Journal:
         return json.loads(self._earlier.readline())["entry"]
 
     def append(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Record an entry with the next group; see the module docstring.
+        """Add an entry to the next group; see the module docstring.
 
         Raises:
-            UserError: an earlier group could not be written, as on a full disk.
+            UserError: an earlier group could not be written, for example because the disk is full.
         """
         if self._error is not None:
             raise self._error
@@ -100,25 +102,26 @@ class Journal:
     def _flush_group(self) -> None:
         try:
             self.flush()
-        except UserError as error:  # there is nobody to raise it to: who appends next gets it
+        except UserError as error:  # raised by the next `append`, because nothing awaits this callback
             self._error = error
 
     def flush(self) -> None:
-        """Hand everything to the operating system.
+        """Hand all entries to the operating system.
 
         Raises:
-            UserError: it cannot be written. What is left is kept for another try.
+            UserError: an entry cannot be written. Unwritten entries are kept for another attempt.
         """
         self._flush_is_due = False
         try:
             while self._buffer:
-                del self._buffer[: os.write(self._file, self._buffer)]  # a full disk takes a part, then raises
+                del self._buffer[: os.write(self._file, self._buffer)]  # a full disk writes a part, then raises
         except OSError as error:
             raise UserError(f"{self._path}: cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """Sync to disk and close."""
-        self._error = self._error or UserError(f"{self._path}: is closed")  # its descriptor may be another file's soon
+        # The descriptor may soon belong to another file.
+        self._error = self._error or UserError(f"{self._path}: is closed")
         try:
             self.flush()
             with writing(self._path):
@@ -129,7 +132,7 @@ class Journal:
 
 
 def journal_line(key: str, entry: Mapping[str, Any]) -> bytes:
-    """A line of a journal: a JSON object whose `crc` is the CRC-32 of all that follows it, the newline included."""
+    """Return a line of the journal: a JSON object whose `crc` is the CRC-32 of the rest, including the newline."""
     rest = f'"key": "{key}", "entry": {json.dumps(entry)}}}\n'.encode()
     return _checksum(rest) + rest
 
@@ -139,10 +142,10 @@ def _checksum(rest: bytes) -> bytes:
 
 
 def read_entries(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
-    """Where each whole line begins and ends, its key and its entry.
+    """Yield start, end, key and entry of each complete line.
 
     Raises:
-        UserError: a line that is whole but damaged.
+        UserError: a complete line is damaged.
     """
     begin = 0
     with path.open("rb") as file:
@@ -151,13 +154,13 @@ def read_entries(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
                 return
             if line.startswith(b'{"key": '):
                 raise UserError(
-                    f"{path}: was written before journals had checksums; remove {path.parent}, or go on with the version "
-                    "that wrote it"
+                    f"{path}: was written before journals had checksums; remove {path.parent}, or use the version that "
+                    "wrote it"
                 )
             if line[:_CRC] != _checksum(line[_CRC:]):
                 raise UserError(
-                    f"{path}:{number}: damaged journal line; `sed -i {number}d {path}` takes it out, and that "
-                    "completion is asked for again"
+                    f"{path}:{number}: damaged journal line; remove it with `sed -i {number}d {path}`, and that "
+                    "completion will be requested again"
                 )
             content = json.loads(line)
             end = begin + len(line)
@@ -166,13 +169,13 @@ def read_entries(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
 
 
 def _index(path: Path) -> dict[str, int]:
-    """Offsets of the completions by key; cuts a torn tail off the file."""
+    """Return the offsets of the completions by key. Cuts a torn last line off the file."""
     offsets: dict[str, int] = {}
     whole = 0
     if path.exists():
         for begin, end, key, entry in read_entries(path):
             whole = end
-            if "refused" not in entry:  # what a refusal cost is on record, but it may be asked again
+            if "refused" not in entry:  # a refusal is recorded for its cost, but the request may be repeated
                 offsets[key] = begin
         os.truncate(path, whole)
     return offsets

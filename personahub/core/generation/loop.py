@@ -45,7 +45,7 @@ from personahub.core.errors import Rejected
 from personahub.core.executors.progress import Progress
 from personahub.core.generation.budget import Budget
 from personahub.core.generation.journal import Journal, RequestKeys
-from personahub.core.generation.window import Job, Window, Workers
+from personahub.core.generation.window import Job, OrderedWindow, WorkerPool
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.shards import ShardWriter
@@ -56,30 +56,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that gave nothing usable after all attempts. `raw` is the last completion's text."""
+    """A request without a usable completion after all attempts. `raw` is the last completion's text."""
 
     error: Rejected
     raw: str | None
 
 
 class Client:
-    """An open engine with the coroutines that ask it, its identity, its price and its budget."""
+    """An open engine with its worker pool, identity, price and budget."""
 
     def __init__(
-        self, name: str, engine: Engine, keys: RequestKeys, price: Price | None, budget: Budget | None, workers: Workers
+        self, name: str, engine: Engine, keys: RequestKeys, price: Price | None, budget: Budget | None, pool: WorkerPool
     ) -> None:
         self.name = name
         self.engine = engine
         self.keys = keys
         self.price = price
         self.budget = budget
-        self.workers = workers
+        self.pool = pool
 
     async def ask(self, requests: Sequence[Request]) -> list[Completion]:
-        """Complete requests that differ in their sample only.
+        """Complete requests that differ only in their sample index and seed.
 
         Raises:
-            BudgetSpentError: there is no money for them.
+            BudgetSpentError: the requests might exceed the budget.
             RequestRefused, EngineUnavailable: see `Engine`.
         """
         with nullcontext() if self.budget is None else self.budget.reserve(len(requests)):
@@ -89,7 +89,7 @@ class Client:
             return [_storable(completion) for completion in completions]
 
     def pay(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Book the tokens of one answer, or of a request in vain; what they cost, 0 where the engine has no price."""
+        """Add the tokens of an answer or a failed request to the budget. Return their cost, or 0 without a price."""
         cost = usd(self.price, prompt_tokens, completion_tokens)
         if self.budget is not None:
             self.budget.spend(cost)
@@ -97,7 +97,7 @@ class Client:
 
 
 def _storable(completion: Completion) -> Completion:
-    """Without lone surrogates, which no file can hold."""
+    """Replace lone surrogates, which cannot be written to a file."""
     if completion.text.isascii():
         return completion
     clean = completion.text.encode("utf-8", "replace").decode()
@@ -106,7 +106,7 @@ def _storable(completion: Completion) -> Completion:
 
 @dataclass
 class _Tally:
-    """Requests to one engine and the tokens they took."""
+    """Requests to one engine and their tokens."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -142,32 +142,32 @@ class CompletionShard(Shard):
         """Yield every record with one result per request, in the order of the records.
 
         Args:
-            records: rows with an `id`; taken lazily.
-            prompts: the record's requests. Their `engine` names an engine of the experiment.
-            parse: value of a completion, or raises `Rejected`; then the request is asked again
-                with another seed, unless it is greedy and would only repeat itself.
-            attempts: how often one request is asked at the most.
+            records: rows with an `id`, taken lazily.
+            prompts: returns the requests for a record. Their `engine` names an engine of the experiment.
+            parse: returns the value of a completion or raises `Rejected`. Then the request is sent again with
+                another seed, unless it is greedy and the answer would be the same.
+            attempts: how often a request is sent at most.
         """
 
         def jobs(record: Row) -> list[Job[T | Failure]]:
             requests = prompts(record)
             return [
                 Job(
-                    self._clients[requests[positions[0]].engine].workers,
+                    self._clients[requests[positions[0]].engine].pool,
                     positions,
                     partial(self._answer, record, [requests[i] for i in positions], parse, attempts),
                 )
-                for positions in self._together(requests)
+                for positions in self._group_samples(requests)
             ]
 
-        window: Window[Row, T | Failure] = Window((c.workers for c in self._clients.values()), self._moved)
-        async for record, results in window.in_order(records, jobs):
+        window: OrderedWindow[Row, T | Failure] = OrderedWindow((c.pool for c in self._clients.values()), self._moved)
+        async for record, results in window.run(records, jobs):
             self.current_id = record.get("id")
             yield record, results
             self.current_id = None
 
     def usage(self) -> Usage:
-        """What the engines were asked for, replayed completions and wasted replies included."""
+        """Return requests, tokens and cost, including replayed completions and unusable replies."""
         tallies = self._tallies.items()
         return Usage(
             requests=sum(tally.requests for _, tally in tallies),
@@ -176,8 +176,8 @@ class CompletionShard(Shard):
             cost_usd=sum(usd(self._clients[n].price, t.prompt_tokens, t.completion_tokens) for n, t in tallies),
         )
 
-    def _together(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Positions of the requests that are asked as one: samples of a prompt, where the engine merges them."""
+    def _group_samples(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Group the positions of requests sent as one: samples of a prompt, if the engine merges them."""
         groups: list[list[int]] = []
         for position, request in enumerate(requests):
             first = requests[groups[-1][0]] if groups else None
@@ -211,7 +211,7 @@ class CompletionShard(Shard):
         parse: Callable[[Request, Completion], T],
         attempts: int,
     ) -> T | Failure:
-        """The completion's value, or that of another attempt."""
+        """Return the value of the completion or of another attempt."""
         last_attempt = attempts if request.sampling.temperature > 0 else 1
         while True:
             try:
@@ -227,13 +227,13 @@ class CompletionShard(Shard):
                 return Failure(Rejected(refused.reason, refused.detail), completion.text)
 
     async def _complete(self, record: Row, requests: Sequence[Request]) -> list[Completion]:
-        """Completions from the journal or, where it has none, from the engine."""
+        """Return completions from the journal or, if they are not there, from the engine."""
         client = self._clients[requests[0].engine]
         keys = [client.keys(request) for request in requests]
         entries = [self._journal.get(key) for key in keys]
         if None not in entries:
             completions = [_from_entry(entry) for entry in entries if entry is not None]
-        elif any(entries):  # samples of which a torn journal has lost some
+        elif any(entries):  # a torn journal has lost some of the samples
             return [(await self._complete(record, [request]))[0] for request in requests]
         else:
             completions = await self._ask(client, keys, requests)
@@ -252,7 +252,7 @@ class CompletionShard(Shard):
             completions = await client.ask(requests)
         except RequestRefused as refused:
             if refused.wasted != (0, 0):
-                self._note_waste(client, keys[0], refused)
+                self._record_waste(client, keys[0], refused)
             raise
         for key, completion in zip(keys, completions, strict=True):
             self._journal.append(key, _to_entry(client.name, completion))
@@ -261,8 +261,8 @@ class CompletionShard(Shard):
             self._bar.update(0, completion.prompt_tokens + completion.completion_tokens, cost)
         return completions
 
-    def _note_waste(self, client: Client, key: str, refused: RequestRefused) -> None:
-        """What a refusal cost is paid, and on record."""
+    def _record_waste(self, client: Client, key: str, refused: RequestRefused) -> None:
+        """Add the cost of a refused request to the journal, the budget and the usage."""
         self._journal.append(key, {"engine": client.name, "refused": refused.reason, "wasted": refused.wasted})
         client.pay(*refused.wasted)
         tally = self._tallies[client.name]
@@ -304,16 +304,16 @@ def map_completions(
     schema: pa.Schema,
     models: Mapping[str, Artifact] | None = None,
 ) -> None:
-    """Make one output shard from each input shard with an async `process`; finished shards stay.
+    """Make one output shard from each input shard with an async `process`. Keeps finished shards.
 
     Args:
         stage: the running stage; every engine that its config names is opened.
-        process: reads `shard.rows()`, iterates `shard.generate(...)`, writes or rejects.
-        source: the artifact mapped over.
+        process: reads `shard.rows()`, iterates `shard.generate(...)`, and writes or rejects.
+        source: the artifact to map over.
         schema: of the output records.
-        models: engine name -> artifact with a `model/` folder that this engine shall load.
+        models: by engine name, an artifact with a `model/` folder that the engine should load.
     """
-    pa.set_memory_pool(pa.system_memory_pool())  # these tables are small; Arrow's own pool would hold on to 30 MB
+    pa.set_memory_pool(pa.system_memory_pool())  # the tables are small, and Arrow's own pool would keep 30 MB
     asyncio.run(_map_completions(stage, process, source, schema, models or {}))
 
 
@@ -324,13 +324,13 @@ async def _map_completions(
     if not pending:
         return
     done = source.num_rows - sum(source.manifest.shards[name] for name in pending)
-    places = asyncio.Semaphore(stage.spec.execution.shards_in_flight)
+    slots = asyncio.Semaphore(stage.spec.execution.shards_in_flight)
     moved = asyncio.Event()
     clients: dict[str, Client] = {}
     journals: list[Journal] = []
 
-    async def one_shard(name: str) -> None:
-        async with places:
+    async def make_shard(name: str) -> None:
+        async with slots:
             journal = Journal(stage.path / "journal" / f"{name}.jsonl")
             journals.append(journal)
             with stage.writer(name, schema) as writer:
@@ -338,25 +338,25 @@ async def _map_completions(
                 with error_context(shard):
                     await process(stage, shard)
                 writer.usage = shard.usage()
-                journal.flush()  # nothing is published before it is on record
-            journals.remove(journal)  # first: one whose closing fails is not to be closed again
+                journal.flush()  # before the shard is published
+            journals.remove(journal)  # first, so that a journal that fails to close is not closed again
             journal.close()
 
     try:
         for name in engine_names(stage.config):
             clients[name] = _open_client(stage, name, models.get(name), moved)
         with stage.progress(source.num_rows, done=done) as bar:
-            await _all_or_first_error([asyncio.create_task(one_shard(name)) for name in pending])
+            await _all_or_first_error([asyncio.create_task(make_shard(name)) for name in pending])
     finally:
         for client in clients.values():
-            await client.workers.close()
+            await client.pool.close()
             await client.engine.close()
-        for journal in journals:  # only now: what was under way has written to them
+        for journal in journals:  # only now, because running requests may still write to them
             journal.close()
 
 
 async def _all_or_first_error(tasks: list[asyncio.Task]) -> None:
-    """Wait for all; on the first error cancel the rest, wait for them to clean up, and raise it."""
+    """Wait for all tasks. On the first error, cancel the others, wait for them to clean up, and raise it."""
     try:
         await asyncio.gather(*tasks)
     except BaseException:
@@ -379,4 +379,4 @@ def _open_client(stage: Stage[Any], name: str, model: Artifact | None, moved: as
         budget = None if limit is None else Budget.of_experiment(stage.path.parent, name, limit, price)
     engine = open_engine(config)
     engine.keep_state_in(stage.path / "journal")
-    return Client(name, engine, keys, price, budget, Workers(engine.concurrency, moved))
+    return Client(name, engine, keys, price, budget, WorkerPool(engine.concurrency, moved))

@@ -1,10 +1,10 @@
-"""Coroutines that work off jobs, and the results handed on in the order of the records.
+"""Coroutines that run jobs, and a window that returns results in the order of the records.
 
-Jobs are made as late as possible: a record is taken when a worker is about to run out of jobs, no more
-jobs are open than a window allows, and no more records are held than `_HELD` says, so memory is bounded
-however many records there are. Records are held behind the first one that has no result yet, finished or
-not. The window is much wider than the number of workers, and what is held much more than the window: one
-slow answer at the head leaves the workers enough to do.
+Jobs are created as late as possible. A record is taken when a worker is about to run out of jobs, if
+neither the limit of open jobs (`_WINDOW`) nor that of held records (`_HELD`) is reached. So memory is
+bounded for any number of records. All records after the first unfinished one are held. The window is much
+larger than the number of workers, and the limit of held records is much larger than the window, so that
+one slow answer does not stop the workers.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from typing import Generic, TypeVar
 R = TypeVar("R")
 T = TypeVar("T")
 
-_WINDOW = 16  # open jobs per worker: answers that take sixteen times the usual do not stop the others
-_HELD = 256  # records per worker: one answer may take that many times the usual before the others wait for it
-_HELD_AT_LEAST = 4096  # by few workers, which cost little memory
+_WINDOW = 16  # open jobs per worker: an answer that takes 16 times as long as usual does not stop the others
+_HELD = 256  # records per worker: an answer may take 256 times as long as usual before the others wait for it
+_HELD_AT_LEAST = 4096  # for few workers; this many records take little memory
 _DRAIN_S = 120.0
 
 
 class Drain(Exception):
-    """Mixed into an error after which no job is begun, but those under way are finished: they are paid for."""
+    """Mixin for an error after which no job starts, but running jobs finish because they are paid for."""
 
 
-class Workers:
-    """`number` coroutines that run jobs first come, first served.
+class WorkerPool:
+    """A pool of `size` coroutines that run jobs in the order in which they were added.
 
     Args:
-        number: of jobs under way at once.
-        moved: set whenever a job has begun or ended.
+        size: number of jobs that run at the same time.
+        moved: set whenever a job starts or ends.
     """
 
-    def __init__(self, number: int, moved: asyncio.Event) -> None:
-        self.number = number
+    def __init__(self, size: int, moved: asyncio.Event) -> None:
+        self.size = size
         self._moved = moved
         self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
         self._idle: list[asyncio.Future[None]] = []
@@ -47,18 +47,18 @@ class Workers:
 
     @property
     def has_room(self) -> bool:
-        """Whether more jobs should be put, so that no worker will have to wait for one."""
-        return len(self._jobs) < self.number
+        """Whether more jobs should be added so that no worker has to wait for one."""
+        return len(self._jobs) < self.size
 
     def put(self, job: Callable[[], Awaitable[None]]) -> None:
-        """Queue a job. It has to handle its own errors."""
+        """Add a job to the queue. The job must handle its own errors."""
         self._jobs.append(job)
         while self._idle:
             waiter = self._idle.pop()
             if not waiter.done():
                 waiter.set_result(None)
                 return
-        if len(self._tasks) < self.number:
+        if len(self._tasks) < self.size:
             self._tasks.append(asyncio.create_task(self._work()))
 
     async def _work(self) -> None:
@@ -75,7 +75,7 @@ class Workers:
                 await waiter
 
     async def drain(self) -> None:
-        """Begin nothing more and wait for what is under way, but not without end."""
+        """Start no more jobs, and wait up to `_DRAIN_S` seconds for running jobs."""
         self._stopping = True
         for waiter in self._idle:
             waiter.cancel()
@@ -83,7 +83,7 @@ class Workers:
             await asyncio.wait(self._tasks, timeout=_DRAIN_S)
 
     async def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel running jobs."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
@@ -92,9 +92,9 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[T]):
-    """`work` gives the results at `positions` of its record's list, on one of `workers`."""
+    """Work in `pool` that returns the results at `positions` of its record's list of results."""
 
-    workers: Workers
+    pool: WorkerPool
     positions: Sequence[int]
     work: Callable[[], Awaitable[Sequence[T]]]
 
@@ -106,30 +106,30 @@ class _Open(Generic[R, T]):
     missing: int
 
 
-class Window(Generic[R, T]):
+class OrderedWindow(Generic[R, T]):
     """The open jobs of one sequence of records.
 
     Args:
-        pools: all workers that jobs may name.
-        moved: the event that they set.
+        pools: all pools that jobs may use.
+        moved: the event that the pools set.
     """
 
-    def __init__(self, pools: Iterable[Workers], moved: asyncio.Event) -> None:
+    def __init__(self, pools: Iterable[WorkerPool], moved: asyncio.Event) -> None:
         self._pools = list(pools)
         self._moved = moved
-        workers = max(pool.number for pool in self._pools)
+        workers = max(pool.size for pool in self._pools)
         self._most = _WINDOW * workers
         self._most_held = max(_HELD * workers, _HELD_AT_LEAST)
         self._jobs = 0
         self._error: BaseException | None = None
 
-    async def in_order(
-        self, records: Iterable[R], jobs_of: Callable[[R], Sequence[Job[T]]]
+    async def run(
+        self, records: Iterable[R], make_jobs: Callable[[R], Sequence[Job[T]]]
     ) -> AsyncIterator[tuple[R, list[T]]]:
-        """Every record with the results of its jobs, in the order of the records.
+        """Yield every record with the results of its jobs, in the order of the records.
 
         Raises:
-            The first error of any job, at once. Jobs under way are not cancelled by it.
+            The first error of any job, immediately. Running jobs are not cancelled.
         """
         pending: deque[_Open[R, T]] = deque()
         source = iter(records)
@@ -137,12 +137,12 @@ class Window(Generic[R, T]):
         while True:
             while pending and not pending[0].missing:
                 done = pending.popleft()
-                yield done.record, done.results  # pyright: ignore[reportReturnType] - none is missing
+                yield done.record, done.results  # pyright: ignore[reportReturnType] - no result is missing
             if self._error is not None:
                 await self._fail(self._error)
             while not exhausted and len(pending) < self._most_held and self._may_open():
                 for record in source:
-                    pending.append(self._begin(record, jobs_of(record)))
+                    pending.append(self._begin(record, make_jobs(record)))
                     break
                 else:
                     exhausted = True
@@ -160,17 +160,17 @@ class Window(Generic[R, T]):
         opened: _Open[R, T] = _Open(record, [None] * count, count)
         self._jobs += len(jobs)
         for job in jobs:
-            job.workers.put(partial(self._run, opened, job))
+            job.pool.put(partial(self._run_job, opened, job))
         return opened
 
-    async def _run(self, opened: _Open[R, T], job: Job[T]) -> None:
+    async def _run_job(self, opened: _Open[R, T], job: Job[T]) -> None:
         try:
             for position, result in zip(job.positions, await job.work(), strict=True):
                 opened.results[position] = result
             opened.missing -= len(job.positions)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - raised again where the results are waited for
+        except BaseException as error:  # noqa: BLE001 - raised again by `run`
             self._error = self._error or error
         self._jobs -= 1
 
