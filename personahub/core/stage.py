@@ -41,7 +41,7 @@ from personahub.core.engines import EngineConfig, engine_config
 from personahub.core.errors import Rejected, UserError
 from personahub.core.executors import Executor, process_pool, run_tasks
 from personahub.core.executors.progress import Progress
-from personahub.core.executors.tasks import Tasks
+from personahub.core.executors.tasks import TaskBatch
 from personahub.core.files import remove_temporary_files
 from personahub.core.records import DOCUMENT, PERSONA, VERIFIED, Row
 from personahub.core.shards import ShardWriter, shard_totals
@@ -186,15 +186,15 @@ class Stage(Generic[C]):
                     _map_shard(self, process, source, name, schema, progress.update)
                 return
             tracker, self.tracker = self.tracker, None  # open files cannot be pickled
-            jobs = [(name, (self, process, source, name, schema, _no_progress)) for name in pending]
+            tasks = [(name, (self, process, source, name, schema, _no_progress)) for name in pending]
 
             def on_done(name: str) -> None:
                 progress.update(source.manifest.shards[name])
 
-            tasks = Tasks(_map_shard, jobs, on_done, timeout_s=execution.shard_timeout_s)
-            progress.under_way = partial(process_pool.describe, tasks.under_way)
+            batch = TaskBatch(_map_shard, tasks, on_done, timeout_s=execution.shard_timeout_s)
+            progress.describe_running = partial(process_pool.describe, batch.running)
             try:
-                run_tasks(tasks, execution.executor, execution.workers)
+                run_tasks(batch, execution.executor, execution.workers)
             finally:
                 self.tracker = tracker
             if execution.executor == "ray":

@@ -19,7 +19,7 @@ import pytest
 
 from personahub.core.artifact import open_artifact
 from personahub.core.executors import run_tasks
-from personahub.core.executors.tasks import Tasks
+from personahub.core.executors.tasks import TaskBatch
 
 STAGES = """
 import os, signal, time
@@ -148,7 +148,7 @@ def test_a_stopped_worker_is_named_and_goes_on_when_it_can(folder: Path) -> None
     worker = int((folder / "faulted").read_text())
     assert "double: nothing finished for" in lines[-1]
     assert "of 40 rows" in lines[-1]
-    assert "under way: shards 00002" in lines[-1]
+    assert "in progress: shards 00002" in lines[-1]
     assert f"process {worker} stopped" in lines[-1]
     os.kill(worker, signal.SIGCONT)
     said = process.communicate(timeout=200)[1]
@@ -161,7 +161,7 @@ def test_a_shard_that_takes_too_long_ends_the_stage_if_asked(folder: Path) -> No
     process = start(folder, "sleep", "stages.double.execution.shard_timeout_s=8")
     said = process.communicate(timeout=200)[1]
     assert process.returncode == 2
-    assert "error: double: shard 00002 was under way for 8s" in said
+    assert "error: double: shard 00002 took longer than 8s" in said
     assert "execution.shard_timeout_s" in said
     assert not psutil.pid_exists(int((folder / "faulted").read_text()))
     again = start(folder, "sleep", "stages.double.execution.shard_timeout_s=8")
@@ -196,7 +196,7 @@ def test_processes_of_others_are_left_alone() -> None:
     bystander.start()
     try:
         with pytest.raises(ZeroDivisionError):
-            run_tasks(Tasks(operator.floordiv, [("a", (1, 0)), ("b", (1, 0))], print), "process", 2)
+            run_tasks(TaskBatch(operator.floordiv, [("a", (1, 0)), ("b", (1, 0))], print), "process", 2)
         bystander.join(0.5)
         assert bystander.is_alive()
     finally:

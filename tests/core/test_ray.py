@@ -57,7 +57,7 @@ def test_cluster_of_the_docs_is_one_that_ray_takes(repository: Path) -> None:
 
 def test_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(UserError, match=r"^no Ray cluster at 127\.0\.0\.1:1, which RAY_ADDRESS names"):
+    with pytest.raises(UserError, match=r"^no Ray cluster at 127\.0\.0\.1:1, the value of RAY_ADDRESS"):
         ray_cluster.connect()
 
 

@@ -95,7 +95,7 @@ def test_the_money_limit_stops_and_raising_it_goes_on(chaos, tmp_path: Path, cap
     assert main(words(source, target, server.base_url, *money, "--max-cost-usd", "30")) == 2
     said = capsys.readouterr().err
     assert "--max-cost-usd is reached" in said
-    assert "raise it and give the same command" in said
+    assert "raise it and run the same command" in said
     spent = server.stats()["requests"]
     assert 26 <= spent <= 30
     assert not target.exists()

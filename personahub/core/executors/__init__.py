@@ -1,27 +1,27 @@
-"""Tasks in this process, in processes of this machine, or on a Ray cluster."""
+"""Run tasks in this process, in processes on this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from personahub.core.executors import process_pool, ray_cluster
-from personahub.core.executors.tasks import Tasks
+from personahub.core.executors.tasks import TaskBatch
 
 Executor = Literal["serial", "process", "ray"]
 
 
-def run_tasks(tasks: Tasks, executor: Executor, workers: int) -> None:
-    """Run all jobs, `workers` of them at once except under `serial`.
+def run_tasks(batch: TaskBatch, executor: Executor, workers: int) -> None:
+    """Run all tasks of a batch, up to `workers` at a time unless the executor is `serial`.
 
     Raises:
-        What the function raised first.
+        The first error of a task.
         UserError: see `process_pool` and `ray_cluster`.
     """
     if executor == "ray":
-        ray_cluster.run_tasks(tasks, workers)
-    elif executor == "process" and len(tasks.jobs) > 1:
-        process_pool.run_tasks(tasks, workers)
+        ray_cluster.run_tasks(batch, workers)
+    elif executor == "process" and len(batch.tasks) > 1:
+        process_pool.run_tasks(batch, workers)
     else:
-        for name, arguments in tasks.jobs:
-            tasks.function(*arguments)
-            tasks.on_done(name)
+        for name, arguments in batch.tasks:
+            batch.function(*arguments)
+            batch.on_done(name)

@@ -1,10 +1,10 @@
-"""Work in processes of this machine: one task per shard, as `ray_cluster` does on a cluster.
+"""Run tasks in processes on this machine, one task per shard, as `ray_cluster` does on a cluster.
 
     stages:
       verified: {run: synth.verify, execution: {executor: process, workers: 4}, ...}
 
-A lost worker (killed for want of memory, say) costs the shards under way: they are begun again in new
-processes. Workers end with the stage's own process, however that ends.
+When a worker is lost, for example because it was killed for lack of memory, the shards in progress start
+again in new processes. Workers end with the stage's own process, however that ends.
 """
 
 from __future__ import annotations
@@ -21,92 +21,96 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from personahub.core.errors import UserError
-from personahub.core.executors.tasks import Job, Tasks, call
+from personahub.core.executors.tasks import Task, TaskBatch, call
 from personahub.core.texts.figures import format_seconds
 
-_LOSSES = 3  # of workers in a row without a finished shard between them
+_MAX_LOSSES = 3  # lost workers in a row, without a finished shard between them
 
 
-def run_tasks(tasks: Tasks, workers: int) -> None:
-    """Run all jobs, `workers` of them at once.
+def run_tasks(batch: TaskBatch, workers: int) -> None:
+    """Run all tasks, up to `workers` at a time.
 
     Raises:
-        What the function raised first, after the others are ended.
-        UserError: workers were lost again and again, or a job took longer than `timeout_s`.
+        The first error of a task, after the other workers are stopped.
+        UserError: workers were lost repeatedly, or a task took longer than `timeout_s`.
     """
-    waiting, losses = deque(tasks.jobs), 0
+    waiting, losses = deque(batch.tasks), 0
     while waiting:
-        finished, lost = _until_a_loss(tasks, waiting, workers)
+        finished, lost = _run_until_loss(batch, waiting, workers)
         losses = 1 if finished else losses + 1
-        if lost and losses >= _LOSSES:
+        if lost and losses >= _MAX_LOSSES:
             shards = ", ".join(name for name, _ in lost)
             raise UserError(
-                f"a worker process was lost {losses} times (killed, perhaps for want of memory) with shards {shards} "
-                "under way. What is finished is kept: run again, with fewer execution.workers if memory is short"
+                f"a worker process was lost {losses} times (perhaps killed for lack of memory) while working on shards "
+                f"{shards}. Finished shards are kept: run again, with fewer execution.workers if memory is low"
             )
         waiting.extendleft(reversed(lost))
 
 
-def _until_a_loss(tasks: Tasks, waiting: deque[Job], workers: int) -> tuple[int, list[Job]]:
-    """Work off `waiting` until it is empty or a worker is lost: how many jobs were finished, and which were lost."""
-    # spawn, not fork: stages may hold threads (Arrow, torch) that do not survive a fork
+def _run_until_loss(batch: TaskBatch, waiting: deque[Task], workers: int) -> tuple[int, list[Task]]:
+    """Run `waiting` tasks until none is left or a worker is lost.
+
+    Returns:
+        The number of finished tasks, and the tasks that were lost.
+    """
+    # spawn, not fork, because stages may have threads (Arrow, torch) that do not survive a fork
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    running: dict[concurrent.futures.Future[None], tuple[Job, float]] = {}
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_the_stage)
+    running: dict[concurrent.futures.Future[None], tuple[Task, float]] = {}
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_exit_with_parent)
     finished = 0
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                job = waiting[0]  # taken off only when it is submitted: a pool that has just lost a worker refuses
-                running[pool.submit(call, tasks.function, job[1])] = (job, time.monotonic())
-                tasks.under_way.add(waiting.popleft()[0])
+                task = waiting[0]  # removed only after it is submitted, because a pool that lost a worker refuses it
+                running[pool.submit(call, batch.function, task[1])] = (task, time.monotonic())
+                batch.running.add(waiting.popleft()[0])
             done, _ = concurrent.futures.wait(running, timeout=1.0, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
                 future.result()
                 name = running.pop(future)[0][0]
-                tasks.under_way.discard(name)
+                batch.running.discard(name)
                 finished += 1
-                tasks.on_done(name)
-            _check_time(running.values(), tasks.timeout_s)
+                batch.on_done(name)
+            _check_time(running.values(), batch.timeout_s)
     except BrokenProcessPool:
-        return finished, [job for job, _ in running.values()]
+        return finished, [task for task, _ in running.values()]
     finally:
-        tasks.under_way.clear()
-        if running:  # a worker that hangs, or is at work for nothing, is not waited for
+        batch.running.clear()
+        if running:  # do not wait for workers that hang or whose work is not needed any more
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
         pool.shutdown(cancel_futures=True)
     return finished, []
 
 
-def _check_time(running: Iterable[tuple[Job, float]], timeout_s: float | None) -> None:
-    for (name, _), begun in running:
-        if timeout_s is not None and time.monotonic() - begun > timeout_s:
+def _check_time(running: Iterable[tuple[Task, float]], timeout_s: float | None) -> None:
+    for (name, _), started in running:
+        if timeout_s is not None and time.monotonic() - started > timeout_s:
             raise UserError(
-                f"shard {name} was under way for {format_seconds(timeout_s)}, which is all that "
-                "execution.shard_timeout_s allows; its worker was ended. What is finished is kept: run again"
+                f"shard {name} took longer than {format_seconds(timeout_s)}, the limit set by "
+                "execution.shard_timeout_s; its worker was stopped. Finished shards are kept: run again"
             )
 
 
-def _end_with_the_stage() -> None:
-    """An interrupt is the stage's own to handle, and a stage that was killed leaves no worker behind."""
+def _exit_with_parent() -> None:
+    """Make a worker ignore interrupts, which the stage handles, and exit when the stage's process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101  (it was spawned)
 
-    def watch() -> None:
+    def exit_after_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=exit_after_parent, daemon=True).start()
 
 
-_STATES = {"T": "stopped", "t": "stopped", "D": "waits for a disk", "R": "at work", "S": "sleeps", "Z": "ended"}
+_STATES = {"T": "stopped", "t": "stopped", "D": "waiting for a disk", "R": "running", "S": "sleeping", "Z": "ended"}
 
 
 def describe(shards: set[str]) -> str:
-    """`under way: shards 00003, 00004; process 4711 stopped, process 4712 at work`, where the system tells."""
+    """Return a text like `in progress: shards 00003, 00004; process 4711 stopped, process 4712 running`."""
     parts = []
     for process in sorted(multiprocessing.active_children(), key=lambda child: child.pid or 0):
         try:
@@ -115,4 +119,4 @@ def describe(shards: set[str]) -> str:
             state = ""
         parts.append(f"process {process.pid} {_STATES.get(state, '')}".strip())
     named = ", ".join(sorted(shards.copy())[:8])
-    return "; ".join(part for part in (named and f"under way: shards {named}", ", ".join(parts)) if part)
+    return "; ".join(part for part in (named and f"in progress: shards {named}", ", ".join(parts)) if part)

@@ -1,6 +1,6 @@
-"""Progress of a stage: a bar on a terminal, a plain line now and then elsewhere.
+"""Progress of a stage: a bar on a terminal, and a plain line every 15 seconds elsewhere.
 
-Both tell the rate, the time left, tokens and money. When nothing has moved for long, a line says so.
+Both show the rate, the time left, tokens and cost. A warning is printed when nothing finishes for a long time.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _LINE_EVERY_S = 15.0
 
 
 class Progress:
-    """Counts done units of `total` (None: unknown). Use as a context manager.
+    """Counts finished units. Use it as a context manager.
 
     Args:
-        label: what is shown in front, usually the stage's name.
-        total: number of units, if known.
+        label: shown in front, usually the stage's name.
+        total: number of units, or None if it is not known.
         unit: what is counted, in the plural.
-        done: units that an earlier run finished; they do not count into the rate.
-        quiet_s: seconds without a unit until a line says so; then after twice as long, and so on.
+        done: units that an earlier run finished; they do not count toward the rate.
+        quiet_s: seconds without a finished unit until a warning; the next one follows after twice the time.
     """
 
     def __init__(
@@ -37,41 +37,41 @@ class Progress:
         self._tokens, self._cost = 0, 0.0
         self._started = self._last_line = self._moved = time.monotonic()
         self._quiet_s = quiet_s
-        self._over = threading.Event()
-        self.under_way: Callable[[], str] | None = None  # tells what was begun, for when nothing moves
+        self._closed = threading.Event()
+        self.describe_running: Callable[[], str] | None = None  # describes running work, for the warning
         self._bar: tqdm | None = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", dynamic_ncols=True, leave=False)
 
     def __enter__(self) -> Progress:
-        threading.Thread(target=self._watch, daemon=True).start()
+        threading.Thread(target=self._warn_when_stalled, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._over.set()
+        self._closed.set()
         if self._bar is not None:
             self._bar.close()
 
-    def _watch(self) -> None:
-        """Say when nothing has moved for long: a worker that hangs looks like one that works."""
+    def _warn_when_stalled(self) -> None:
+        """Print a warning when nothing finishes for long: otherwise a hanging worker looks like a busy one."""
         patience = self._quiet_s
-        while not self._over.wait(min(patience / 4, 5.0)):
+        while not self._closed.wait(min(patience / 4, 5.0)):
             quiet = time.monotonic() - self._moved
             if quiet < self._quiet_s:
                 patience = self._quiet_s
             elif quiet >= patience:
                 patience = 2 * quiet
-                tqdm.write(self._stands_still(quiet), file=sys.stderr)
+                tqdm.write(self._stalled_line(quiet), file=sys.stderr)
 
-    def _stands_still(self, quiet: float) -> str:
+    def _stalled_line(self, quiet: float) -> str:
         of = "" if self._total is None else f" of {self._total:,}"
         parts = [f"{self._label}: nothing finished for {format_seconds(quiet)}, at {self._count:,}{of} {self._unit}"]
-        if self.under_way is not None:
-            parts.append(self.under_way())
+        if self.describe_running is not None:
+            parts.append(self.describe_running())
         return "; ".join(part for part in parts if part)
 
     def update(self, count: int = 1, tokens: int = 0, cost_usd: float = 0.0) -> None:
-        """Add finished units, and the tokens and money they took."""
+        """Add finished units, and their tokens and cost."""
         self._moved = time.monotonic()
         self._count += count
         self._tokens += tokens

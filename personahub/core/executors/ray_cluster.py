@@ -1,16 +1,16 @@
-"""Work on a Ray cluster: one task per shard.
+"""Run tasks on a Ray cluster, one task per shard.
 
     stages:
       verified: {run: synth.verify, execution: {executor: ray, workers: 64}, ...}
 
-The cluster is the one that `RAY_ADDRESS` names, else one that runs on this machine, else a new one of this
-machine alone. `runs/` has to be the same directory on all its nodes, and this package installed on them.
-Ray starts processes in a directory of its own: ours go to the one in which the run was started, where a node
-has it, so that relative paths (`runs/`, files that a config names) mean the same there.
+The cluster is the one that `RAY_ADDRESS` names, or one that runs on this machine, or a new one on this
+machine only. `runs/` must be the same directory on all nodes, and this package must be installed on them.
+Ray starts processes in a directory of its own. Tasks change to the directory in which the run was started,
+if a node has it, so that relative paths (`runs/`, files in a config) mean the same there.
 
-A task writes its shard under a temporary name and renames it, so a lost worker or node costs the shards
-that it had begun: Ray gives them to others. A shard that was done twice is the same twice, because seeds
-come from the records.
+A task writes its shard under a temporary name and renames it. When a worker or node is lost, Ray gives the
+shards it had started to others. A shard that is made twice is the same both times, because seeds derive
+from the records.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from pathlib import Path
 from typing import Any
 
 from personahub.core.errors import UserError
-from personahub.core.executors.tasks import Tasks, call
+from personahub.core.executors.tasks import TaskBatch, call
 
-_NO_IMPORT = "failed to import on the worker"  # Ray's words, of a function or a class
-_RETRIES = 5  # of a shard whose worker was lost; one that takes all of a node's memory fails on each
-_connected_here = False  # and not by a program that calls this package
+_NO_IMPORT = "failed to import on the worker"  # in Ray's message about a function or class
+_RETRIES = 5  # of a shard whose worker was lost; a shard that takes all memory of a node fails on every node
+_connected_here = False  # True if this module connected to Ray, rather than a program that uses this package
 
 
 def connect() -> Any:
-    """The package `ray`, connected to a cluster.
+    """Connect to a cluster and return the package `ray`.
 
     Raises:
-        UserError: the package is missing, or no cluster answers at `RAY_ADDRESS`.
+        UserError: the package is not installed, or no cluster answers at `RAY_ADDRESS`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without GPUs are no reason to hide them
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep GPUs visible in tasks that request none
     try:
         import ray
     except ModuleNotFoundError:
@@ -48,7 +48,7 @@ def connect() -> Any:
     global _connected_here
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS", "")
-        _knock(address)
+        _check_address(address)
         try:
             ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=True)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -58,29 +58,29 @@ def connect() -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
-    """Ray itself tries for minutes where nobody listens."""
+def _check_address(address: str) -> None:
+    """Fail quickly if nothing listens at the address. Ray itself would try for minutes."""
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit():  # `auto`, `local`, or a URL of Ray Client
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise UserError(f"no Ray cluster at {address}, which RAY_ADDRESS names: {error}") from None
+        raise UserError(f"no Ray cluster at {address}, the value of RAY_ADDRESS: {error}") from None
 
 
-def run_tasks(tasks: Tasks, workers: int) -> None:
-    """Run all jobs, `workers` of them at once with one CPU each, anywhere on the cluster.
+def run_tasks(batch: TaskBatch, workers: int) -> None:
+    """Run all tasks anywhere on the cluster, up to `workers` at a time, with one CPU each.
 
     Raises:
-        What the function raised first. Where this module has connected to the cluster it leaves it then, and
-        Ray ends the others; else they are finished, and what they write is whole.
-        UserError: a job lost its worker again and again.
+        The first error of a task. If this module connected to the cluster, it then disconnects, and Ray stops
+        the other tasks. Otherwise they continue to the end, and what they write is complete.
+        UserError: a task lost its worker repeatedly.
     """
     global _connected_here
     ray = connect()
-    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_elsewhere(tasks.function, Path.cwd()))
-    waiting, running = deque(tasks.jobs), {}
+    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_run_in(Path.cwd(), batch.function))
+    waiting, running = deque(batch.tasks), {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -88,19 +88,19 @@ def run_tasks(tasks: Tasks, workers: int) -> None:
                 running[task.remote(*arguments)] = name
             (done, *_), _ = ray.wait(list(running))
             name = running[done]
-            _result(ray, done, name)
+            _raise_error(ray, done, name)
             del running[done]
-            tasks.on_done(name)
+            batch.on_done(name)
     finally:
         if running and _connected_here:
-            # Not ray.cancel: of a task that ends at that moment it aborts this whole process
+            # Not ray.cancel: if the task ends at the same moment, it aborts this whole process
             # (https://github.com/ray-project/ray/pull/54798).
             ray.shutdown()
             _connected_here = False
 
 
-def _elsewhere(function: Callable[..., object], folder: Path) -> Callable[..., None]:
-    """`function` as it is sent to nodes, which Ray names after it."""
+def _run_in(folder: Path, function: Callable[..., object]) -> Callable[..., None]:
+    """Wrap `function` so that it runs in `folder` on a node. Ray names the task after the function."""
 
     @functools.wraps(function)
     def on_node(*arguments: Any) -> None:
@@ -112,10 +112,10 @@ def _elsewhere(function: Callable[..., object], folder: Path) -> Callable[..., N
 
 @contextlib.contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Have relative paths start at `folder`.
+    """Change to `folder`, if it exists, so that relative paths start there.
 
     Raises:
-        UserError: something failed, and this node has no such folder, which may be why.
+        UserError: the body failed and this node has no such folder, which may be the reason.
     """
     if folder.is_dir():
         with contextlib.chdir(folder):
@@ -125,23 +125,24 @@ def working_in(folder: Path) -> Iterator[None]:
         yield
     except (UserError, FileNotFoundError) as error:
         raise UserError(
-            f"{error} (node {socket.gethostname()} has no folder {folder}, where the run was started and where relative "
-            "paths begin: start it in one that all nodes have, or name files and --runs by absolute paths)"
+            f"{error} (node {socket.gethostname()} does not have the folder {folder}, in which the run was started and "
+            "relative paths begin: start it in a folder that all nodes have, or use absolute paths for files and --runs)"
         ) from None
 
 
-def _result(ray: Any, reference: Any, name: str) -> None:
+def _raise_error(ray: Any, reference: Any, name: str) -> None:
+    """Raise the error of a finished task, if it has one."""
     try:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         if _NO_IMPORT in str(error):
             last = str(error).strip().splitlines()[-1]
             raise UserError(
-                f"shard {name}: a node of the Ray cluster cannot load this package: {last}; install there what is "
-                "installed here, then run again"
+                f"shard {name}: a node of the Ray cluster cannot load this package: {last}; install the same packages "
+                "there as here, then run again"
             ) from None
         if isinstance(error.cause, Exception):
-            raise error.cause from error  # which holds its traceback as text
+            raise error.cause from error  # `error` has the traceback as text
         raise
     except ray.exceptions.RayError as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

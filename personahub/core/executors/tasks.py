@@ -1,4 +1,4 @@
-"""Calls of one function on many jobs, for whichever executor makes them."""
+"""A batch of calls of one function, which any executor can run."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-Job = tuple[str, tuple[Any, ...]]  # its name, and the arguments
+Task = tuple[str, tuple[Any, ...]]  # name and arguments
 
 
 @dataclass(frozen=True)
-class Tasks:
-    """`function(*arguments)` for each named job.
+class TaskBatch:
+    """Calls of `function(*arguments)`, one for each named task.
 
     Attributes:
-        function: importable by workers in other processes; what it returns is dropped.
-        jobs: in the order in which they are begun.
-        on_done: called with the name of each finished job.
-        under_way: under `process`, kept equal to the names of the jobs that have begun and not ended.
-        timeout_s: under `process`, that one job may take; None: any time.
+        function: importable by worker processes; its return value is ignored.
+        tasks: names and arguments, in the order in which they start.
+        on_done: called with the name of each finished task.
+        running: with the `process` executor, the names of the tasks that are running.
+        timeout_s: with the `process` executor, the time limit of a task; None means no limit.
     """
 
     function: Callable[..., object]
-    jobs: Sequence[Job]
+    tasks: Sequence[Task]
     on_done: Callable[[str], object]
-    under_way: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)
     timeout_s: float | None = None
 
 
 def call(function: Callable[..., object], arguments: Sequence[Any]) -> None:
-    """`function(*arguments)` in a worker of another process.
+    """Call `function(*arguments)` in a worker process.
 
     Raises:
-        What the function raises, or a RuntimeError of the same words and notes where that would not arrive whole:
-        an exception is rebuilt from its `args`, which not every class takes.
+        The error of the function. If it cannot be pickled, a RuntimeError with the same message and notes.
+        (Unpickling creates an exception from its `args`, which not every class accepts.)
     """
     try:
         function(*arguments)
     except Exception as error:
-        if _travels(error):
+        if _can_be_pickled(error):
             raise
-        said = RuntimeError(f"{type(error).__qualname__}: {error}")
+        replacement = RuntimeError(f"{type(error).__qualname__}: {error}")
         for note in getattr(error, "__notes__", ()):
-            said.add_note(note)
-        raise said from error  # whose traceback goes along as text
+            replacement.add_note(note)
+        raise replacement from error  # includes the traceback of `error` as text
 
 
-def _travels(error: Exception) -> bool:
-    """Copying rebuilds an exception as its way to another process does."""
+def _can_be_pickled(error: Exception) -> bool:
+    """Whether an error survives pickling. Copying creates it in the same way."""
     try:
         return type(copy.deepcopy(error)) is type(error)
-    except Exception:  # noqa: BLE001 - whatever its class does when it is rebuilt
+    except Exception:  # noqa: BLE001 - its class may raise anything here
         return False

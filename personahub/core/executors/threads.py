@@ -1,4 +1,4 @@
-"""A function mapped over items in threads, results in order."""
+"""Map a function over items in threads, with results in order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-
-
 Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
-    """Results in the order of the items, of which few are taken ahead; the kernels release the GIL.
+    """Yield results in the order of the items. Takes only a few items ahead.
 
-    By default there are as many threads as processors.
+    This is faster than a loop only if `work` releases the GIL, as the kernels do.
+
+    Args:
+        work: the function to call for each item.
+        items: its arguments.
+        threads: number of threads; by default the number of processors.
     """
     threads = threads or _processors()
     waiting: deque[Future[Result]] = deque()
@@ -31,6 +34,6 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: i
 
 
 def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: those this process may use
+    if hasattr(os, "sched_getaffinity"):  # on Linux: the processors that this process may use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

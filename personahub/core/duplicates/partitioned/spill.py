@@ -34,7 +34,7 @@ import pyarrow as pa
 from personahub.core.errors import UserError
 from personahub.core.executors import Executor, run_tasks
 from personahub.core.executors.progress import Progress
-from personahub.core.executors.tasks import Tasks
+from personahub.core.executors.tasks import TaskBatch
 from personahub.core.files import temporary_name, writing
 
 _SEEN_WITHIN_S = 90.0  # a file that another node wrote: NFS may answer from its cache for a minute
@@ -71,7 +71,7 @@ class Spill:
         pending = [task for task in tasks if not self._marker(phase, task).exists()]
         with Progress(f"{self.label}: {phase}", len(tasks), "tasks", len(tasks) - len(pending)) as progress:
             jobs = [(f"{phase}-{task:05d}", (replace(self), phase, task, function, arguments)) for task in pending]
-            run_tasks(Tasks(_run_task, jobs, lambda _: progress.update()), self.executor, self.workers)
+            run_tasks(TaskBatch(_run_task, jobs, lambda _: progress.update()), self.executor, self.workers)
         markers = [self._read_marker(phase, task) for task in tasks]
         for marker in markers:
             for output, files in marker["outputs"].items():
