@@ -151,7 +151,7 @@ def test_the_money_limit_stops_cleanly_and_raising_it_goes_on(chaos, tmp_path: P
     spent = server.stats()
     assert 42 <= spent["requests"] <= 50
     assert spent["answered"] == spent["requests"], "what was under way is waited for"
-    with pytest.raises(UserError, match="raise it and give the same command"):
+    with pytest.raises(UserError, match="raise it and run the same command"):
         answer(tmp_path, server.base_url, 200, max_cost_usd=50, **money)
     assert server.stats()["requests"] <= 50, "what earlier runs spent counts"
     artifact, _ = answer(tmp_path, server.base_url, 200, max_cost_usd=500, **money)
