@@ -1,18 +1,18 @@
-"""Arms and seeds of one experiment: diversity and accuracy of every arm, and whether they differ.
+"""Compares the arms of an experiment: diversity and accuracy of each, and whether they differ.
 
     ablation:
       run: eval.ablation
       inputs: {results: after, problems: problems, data: data, model: model, exam: exam_verified, diversity: diversity}
       config: {baseline: persona}
 
-Inputs are named as `foreach` names them, `<part>-<arm>-<seed>`. `results` (of `eval.benchmark` or
-`eval.regrade`) are what is compared; the other parts add to the picture: `problems` and `data` how much
-each arm had, `model` what it was trained on, `exam-<arm>` which problems of the test were made like an arm's,
-`diversity` how diverse the problems are.
+Inputs have the names that `foreach` gives them, `<part>-<arm>-<seed>`. The arms are those of the experiment's
+`matrix`. `results` (of `eval.benchmark` or `eval.regrade`) are compared; the other parts add context: `problems`
+and `data` tell how much each arm had, `model` what it was trained on, `exam-<arm>` which test problems were made
+the way an arm's problems were, and `diversity` how diverse the problems are.
 
-Every arm is compared with the baseline, under the same seeds and on the same problems, with both taken for
-samples (`eval.stats.crossed`); `p_holm` is adjusted for all arms compared. The records are the problems, with each
-arm's share of seeds that solve them. docs/experiments.md says how to read the summary.
+Every arm is compared with the baseline under the same seeds and on the same problems. Seeds and problems both
+count as random samples (`eval.stats.crossed`); `p_holm` is adjusted for all arms. The records are the problems,
+with the share of each arm's seeds that solve them. docs/experiments.md explains how to read the summary.
 """
 
 from __future__ import annotations
@@ -42,36 +42,36 @@ VERSION = "4"
 INPUTS = ("*",)
 
 PARTS = ("results", "problems", "data", "model", "exam", "diversity")
-# Of the diversity stage's measures, those that the arms are compared by, at a common number of texts.
+# Measures of the diversity stage by which arms are compared, at a common number of texts.
 MEASURES = ("mean_cosine", "nearest_cosine", "duplicate_rate", "vendi", "distinct_2", "compression_ratio")
 SOLVED = pa.schema(
     [
         ("benchmark", pa.string()),
         ("id", pa.string()),  # the problem's id
-        ("made_by", pa.string()),  # the arm whose way of asking made it; null where that is not known
+        ("made_by", pa.string()),  # the arm that made it, by its prompts; null if unknown
         ("arm", pa.string()),
         ("score", pa.float64()),  # mean over seeds
     ]
 )
 
-Arms = dict[str, dict[str, str]]  # input name by seed, by arm
+Arms = dict[str, dict[str, str]]  # arm -> seed -> input name
 
 
 class Config(StageConfig):
-    """What is compared with what."""
+    """What to compare."""
 
-    baseline: str = Field(description="The arm that all others are compared with.")
+    baseline: str = Field(description="Compare all other arms with this one.")
     most_left_out: float = Field(
         default=0.02,
         ge=0,
         lt=1,
-        description="Share of a test's problems that need not be in all runs; they are left out.",
+        description="Share of a test's problems that may be missing from some runs; these are left out.",
     )
-    alpha: float = Field(default=0.05, gt=0, lt=1, description="Level at which a difference is called one.")
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="Significance level for differences.")
 
 
 def run(stage: Stage[Config]) -> None:
-    """Read, compare, conclude."""
+    """Reads, compares and concludes."""
     parts = _parts(stage)
     arms = parts["results"]
     scores, ids = _scores(stage, arms)
@@ -88,7 +88,7 @@ def run(stage: Stage[Config]) -> None:
     stage.report(
         baseline=stage.config.baseline,
         alpha=stage.config.alpha,
-        arms={arm: _had(stage, parts, arm, seeds) for arm in arms},
+        arms={arm: _summarize_arm(stage, parts, arm, seeds) for arm in arms},
         seeds=seeds,
         benchmarks=benchmarks,
         by_origin={name: _by_origin(scores[name], ids[name], made_by) for name in scores} if made_by else {},
@@ -98,40 +98,44 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _parts(stage: Stage[Config]) -> dict[str, Arms]:
-    """Inputs by part, arm and seed; those without a seed are left out.
+    """Groups the inputs by part, arm and seed. Inputs without a seed are left out.
 
     Raises:
-        UserError: an input's name or origin does not fit, an arm lacks a seed, or the baseline is no arm.
+        UserError: an input's name or origin is wrong, an arm lacks a seed, or the baseline is not an arm.
     """
     where = f"stages.{stage.name}"
     parts: dict[str, Arms] = {}
     for name, artifact in stage.inputs.items():
         part, *rest = name.split("-")
         if part not in PARTS:
-            raise UserError(f"{where}.inputs.{name}: {suggest(part, PARTS)} Names are <part>-<arm>-<seed>")
+            raise UserError(
+                f"{where}.inputs.{name}: {suggest(part, PARTS)} Input names have the form <part>-<arm>-<seed>"
+            )
         if part == "results" and artifact.manifest.module not in GRADERS:
-            raise UserError(f"{where}.inputs.{name}: {artifact.path} is no artifact of eval.benchmark or eval.regrade")
+            raise UserError(
+                f"{where}.inputs.{name}: {artifact.path} is not an artifact of eval.benchmark or eval.regrade"
+            )
         if len(rest) == 2:
             parts.setdefault(part, {}).setdefault(rest[0], {})[rest[1]] = name
     arms = parts.get("results", {})
     if len(arms) < 2:
         raise UserError(
-            f"{where}.inputs: two arms or more, as in {{results: after}} where `after` has foreach: [arm, seed]"
+            f"{where}.inputs: needs two or more arms, as in {{results: after}} where `after` has foreach: [arm, seed]"
         )
     if stage.config.baseline not in arms:
         raise UserError(f"{where}.config.baseline: no such arm. {suggest(stage.config.baseline, arms)}")
     seeds = {arm: set(by_seed) for arm, by_seed in arms.items()}
     for arm, found in seeds.items():
         if found != seeds[stage.config.baseline]:
-            raise UserError(f"{where}.inputs: {arm} and {stage.config.baseline} do not have the same seeds")
+            raise UserError(f"{where}.inputs: {arm} and {stage.config.baseline} have different seeds")
     return parts
 
 
 def _scores(stage: Stage[Config], arms: Arms) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, list[str]]]:
-    """Scores (seeds, problems) by benchmark and arm, and the problems' ids by benchmark."""
+    """Returns scores (seeds, problems) by benchmark and arm, and problem ids by benchmark."""
     baseline = arms[stage.config.baseline]
     first_name = next(iter(baseline.values()))
-    runs = _common(stage, {name: _read(stage.input(name)) for each in arms.values() for name in each.values()})
+    runs = _common(stage, {name: _read_run(stage.input(name)) for each in arms.values() for name in each.values()})
     for name, found in runs.items():
         refuse_different_grading(stage, first_name, name)
         refuse_different_problems(stage, runs[first_name], found, (first_name, name))
@@ -139,8 +143,8 @@ def _scores(stage: Stage[Config], arms: Arms) -> tuple[dict[str, dict[str, NDArr
     for benchmark, order in ids.items():
         if len(order) < 2:
             raise UserError(
-                f"stages.{stage.name}.inputs.results: of {benchmark} the runs have {len(order)} problem{'s' * (not order)} in"
-                " common, which leaves nothing to estimate an error from: evaluate on two or more"
+                f"stages.{stage.name}.inputs.results: the runs have {len(order)} problem{'s' * (not order)} of {benchmark} in"
+                " common, too few to estimate an error: evaluate on two or more"
             )
     scores: dict[str, dict[str, NDArray[np.float64]]] = {}
     for benchmark, order in ids.items():
@@ -154,7 +158,9 @@ def _scores(stage: Stage[Config], arms: Arms) -> tuple[dict[str, dict[str, NDArr
 
 
 def _common(stage: Stage[Config], runs: Mapping[str, Run]) -> dict[str, Run]:
-    """The runs on the problems that all of them have: dropping near duplicates can differ by one or two from seed to seed.
+    """Restricts the runs to the problems that all of them have.
+
+    Near-duplicate removal can differ by one or two problems between seeds.
 
     Raises:
         UserError: in some benchmark, more than `most_left_out` of a run's problems are not in all runs.
@@ -169,7 +175,7 @@ def _common(stage: Stage[Config], runs: Mapping[str, Run]) -> dict[str, Run]:
             if len(problems) - len(shared[benchmark]) > stage.config.most_left_out * len(problems):
                 raise UserError(
                     f"stages.{stage.name}: only {len(shared[benchmark]):,} of the {len(problems):,} problems of {benchmark}"
-                    f" in {name} are in all runs, so they are not runs on the same problems"
+                    f" in {name} are in all runs, so these are not runs on the same problems"
                 )
     return {
         name: {key: [problem for problem in found if problem.id in shared[key]] for key, found in run.items()}
@@ -177,12 +183,12 @@ def _common(stage: Stage[Config], runs: Mapping[str, Run]) -> dict[str, Run]:
     }
 
 
-def _read(artifact: Artifact) -> Run:
+def _read_run(artifact: Artifact) -> Run:
     return read_problems(artifact.path, artifact.shard_names)
 
 
 def _compare(config: Config, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Accuracy of every arm, and what sets it apart from the baseline."""
+    """Returns the accuracy of every arm and its difference from the baseline."""
     seeds, problems = next(iter(scores.values())).shape
     differences = arm_differences(scores, config.baseline)
     adjusted = holm([each.p for each in differences.values()])
@@ -190,7 +196,7 @@ def _compare(config: Config, scores: Mapping[str, NDArray[np.float64]]) -> dict[
     for (arm, estimate), p_holm in zip(differences.items(), adjusted, strict=True):
         by_problem = scores[arm].mean(axis=0) - scores[config.baseline].mean(axis=0)
         compared[arm] = {
-            **_shown(estimate),
+            **_estimate_values(estimate),
             "p_holm": p_holm,
             "detectable": _rounded(detectable(estimate, alpha=config.alpha)),
             "better": int((by_problem > 0).sum()),
@@ -204,19 +210,19 @@ def _compare(config: Config, scores: Mapping[str, NDArray[np.float64]]) -> dict[
 
 
 def _accuracy(estimate: Estimate, problems: int) -> dict[str, Any]:
-    """An arm's accuracy; where all its scores are equal, with Wilson's interval over the problems."""
-    shown = _shown(estimate)
+    """Returns an arm's accuracy. If all its scores are equal, the interval is Wilson's, over the problems."""
+    values = _estimate_values(estimate)
     if estimate.low is not None:
-        return shown | {"interval": "crossed"}
+        return values | {"interval": "crossed"}
     wilson = wilson_interval(round(estimate.mean * problems), problems)
-    return shown | {"low": round(wilson.low, 4), "high": round(wilson.high, 4), "interval": "wilson"}
+    return values | {"low": round(wilson.low, 4), "high": round(wilson.high, 4), "interval": "wilson"}
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _shown(estimate: Estimate) -> dict[str, Any]:
+def _estimate_values(estimate: Estimate) -> dict[str, Any]:
     return {
         "mean": round(estimate.mean, 4),
         "low": _rounded(estimate.low),
@@ -228,7 +234,7 @@ def _shown(estimate: Estimate) -> dict[str, Any]:
 
 
 def _made_by(stage: Stage[Config]) -> dict[str, str]:
-    """The arm that each problem of the test comes from, of the inputs `exam-<arm>`."""
+    """Maps test problems to the arm that made them, from the inputs `exam-<arm>`."""
     found = {}
     for name, artifact in stage.inputs.items():
         part, *rest = name.split("-")
@@ -240,7 +246,7 @@ def _made_by(stage: Stage[Config]) -> dict[str, str]:
 def _by_origin(
     scores: Mapping[str, NDArray[np.float64]], ids: Sequence[str], made_by: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
-    """Accuracy of every arm on the problems that were made like each arm's."""
+    """Returns the accuracy of every arm on the test problems that each arm made."""
     origins = dict.fromkeys(made_by.values())
     columns = {origin: [i for i, id_ in enumerate(ids) if made_by.get(id_) == origin] for origin in origins}
     return {
@@ -249,8 +255,8 @@ def _by_origin(
     }
 
 
-def _had(stage: Stage[Config], parts: Mapping[str, Arms], arm: str, seeds: Sequence[str]) -> dict[str, Any]:
-    """How much an arm had, on average over its seeds."""
+def _summarize_arm(stage: Stage[Config], parts: Mapping[str, Arms], arm: str, seeds: Sequence[str]) -> dict[str, Any]:
+    """Returns how many problems, tokens and steps an arm had, averaged over its seeds."""
     found: dict[str, list[float]] = {}
     for seed in seeds:
         for part in ("problems", "data", "model"):
@@ -272,15 +278,15 @@ def _had(stage: Stage[Config], parts: Mapping[str, Arms], arm: str, seeds: Seque
 
 
 def _diversity(stage: Stage[Config], arms: Arms) -> dict[str, Any]:
-    """Measures of every arm's problems at the largest number of texts that all have, compared seed by seed."""
+    """Compares the diversity of the arms' problems seed by seed, at the largest number of texts that all have."""
     if "diversity" not in stage.inputs:
         return {}
     collections = stage.input("diversity").manifest.summary.get("collections", {})
     names = {arm: {seed: f"problems-{arm}-{seed}" for seed in by_seed} for arm, by_seed in arms.items()}
     if any(name not in collections for by_seed in names.values() for name in by_seed.values()):
         raise UserError(
-            f"stages.{stage.name}.inputs.diversity: {stage.input('diversity').path} lacks collections named"
-            f" problems-<arm>-<seed>: give it the input {{problems: problems}}, repeated over the same arms and seeds"
+            f"stages.{stage.name}.inputs.diversity: {stage.input('diversity').path} has no collections named"
+            f" problems-<arm>-<seed>: give it the input {{problems: problems}} with foreach over the same arms and seeds"
         )
     chosen = [collections[name] for by_seed in names.values() for name in by_seed.values()]
     common = set.intersection(*({point[0] for point in each["curves"]["vendi"]} for each in chosen))
@@ -307,7 +313,7 @@ def _compare_measure(
         if arm != baseline:
             pairs = zip(each, values[baseline], strict=True)
             estimate = paired_by_seed([value - other for value, other in pairs])
-            one_seed = len(each) == 1  # an infinite interval
+            one_seed = len(each) == 1  # the interval is infinite
             entry["difference"] = round(estimate.mean, 4)
             entry["low"], entry["high"] = (None if one_seed else _rounded(end) for end in (estimate.low, estimate.high))
             entry["p"] = estimate.p
@@ -319,7 +325,7 @@ def _compare_measure(
 
 
 def _mean_curves(names: Arms, collections: Mapping[str, Any]) -> dict[str, dict[str, list[list[float]]]]:
-    """Curves by measure and arm: mean over seeds with the least and the largest, at sizes that all seeds have."""
+    """Returns curves by measure and arm: mean, minimum and maximum over seeds, at sizes that all seeds have."""
     curves: dict[str, dict[str, list[list[float]]]] = {}
     for measure in next(iter(collections.values()))["curves"]:
         for arm, by_seed in names.items():
@@ -336,6 +342,6 @@ def _mean_curves(names: Arms, collections: Mapping[str, Any]) -> dict[str, dict[
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """No request: a row for every problem and arm."""
-    rows = sum(rows for name, rows in rows_in.items() if name.startswith("results-") and name.endswith("-0"))
+    """Makes no requests; writes a row for every problem and arm."""
+    rows = sum({name.split("-")[1]: rows for name, rows in rows_in.items() if name.startswith("results-")}.values())
     return Forecast(rows_out=rows, disk_bytes=100 * rows)

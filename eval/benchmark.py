@@ -1,4 +1,4 @@
-"""Accuracy of a model on problems with reference answers: the synthetic test, MATH, GSM8K, any other.
+"""Measures a model's accuracy on problems with reference answers: the synthetic test, MATH, GSM8K, any other.
 
     after:
       run: eval.benchmark
@@ -8,15 +8,16 @@
       # config: {engine: base, template: few_shot, few_shot: {count: 4}}
 
 The test split of `data` is the benchmark `synthetic_test`. With an input `model`, the engine loads
-that artifact's `model/`; else the model is the engine's own. By default decoding is greedy, one
-completion per problem, asked under the same template that `synth.sft_data` trains with. With
-`samples: n` every problem is asked n times, and the summary has pass@k and maj@k.
+that artifact's `model/`; otherwise it uses its own model. The default is greedy decoding, one
+completion per problem, and the template that `synth.sft_data` trains with. With `samples: n` every
+problem is asked n times, and the summary has pass@k and maj@k.
 
-The records are the graded samples. The summary holds for every benchmark its accuracy with an
-interval, the five verdicts apart from one another, truncations, and tables by subject and level. A
-problem that the engine refuses counts as `error`, so n is always the number of problems.
-`asked_as_trained` says whether the prompts of `data` are those the model is asked with here.
-With `judge: {engine: ...}` a model judges behind the rules. docs/evaluation.md explains the protocols; `eval.regrade` grades the same completions anew.
+The records are the graded samples. For every benchmark the summary has the accuracy with an interval,
+separate counts of the five verdicts, truncations, and tables by subject and level. A problem that the
+engine refuses counts as `error`, so n is always the number of problems. `asked_as_trained` is true if
+the prompts in `data` are the ones used here. With `judge: {engine: ...}` a model gives a second
+opinion on the rules' verdicts. docs/evaluation.md explains the protocols; `eval.regrade` grades the
+same completions again.
 """
 
 from __future__ import annotations
@@ -52,49 +53,53 @@ from personahub.core.texts.student_prompt import (
 VERSION = "3"
 INPUTS = ("data?", "model?", "*")
 
-_PROBLEM_TOKENS = 70  # MATH's problems average 200 characters, with dense LaTeX
-_TEST_PROBLEMS = 12_000  # the size of the paper's synthetic test; that of `data` is not known before it is made
+_PROBLEM_TOKENS = 70  # MATH problems average 200 characters of dense LaTeX
+_TEST_PROBLEMS = 12_000  # the size of the paper's synthetic test; the size of `data` is unknown until it is made
 _COMPLETION_TOKENS = 400  # zero-shot CoT of instruct models on MATH
 
 
 class Config(GradingConfig):
-    """How the model is asked and its answers are graded."""
+    """How to ask the model and how to grade its answers."""
 
     engine: EngineName
     template: StudentTemplate = Field(default="solve", description="solve, few_shot, base, simple_evals, or a .md file")
-    few_shot: FewShot | None = Field(default=None, description="Worked examples, for a template that shows them.")
-    system_prompt: str | None = Field(default=None, description="Null: none, so a chat template may put in its own.")
+    few_shot: FewShot | None = Field(default=None, description="Worked examples, for templates that show them.")
+    system_prompt: str | None = Field(default=None, description="Null: none; a chat template may then insert its own.")
     sampling: Sampling = Sampling(temperature=0.0, max_tokens=2048)
-    samples: int = Field(default=1, gt=0, description="Completions per problem; several give pass@k and maj@k.")
-    limit: int | None = Field(default=None, gt=0, description="At most so many problems of each benchmark, by hash.")
+    samples: int = Field(
+        default=1, gt=0, description="Completions per problem; with several, the summary has pass@k and maj@k."
+    )
+    limit: int | None = Field(
+        default=None, gt=0, description="Ask at most this many problems of each benchmark, chosen by hash."
+    )
     rows_per_shard: int = Field(default=500, gt=0)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Config:
+    def _check_combination(self) -> Config:
         if self.samples > 1 and self.sampling.temperature == 0:
             raise ValueError(
-                f"samples: {self.samples} greedy completions are {self.samples} times the same one; set"
+                f"samples: {self.samples} greedy completions of a problem are all the same; set"
                 " sampling.temperature above 0, or samples to 1"
             )
         shown = shows_examples(self.template)
         if shown and self.few_shot is None:
             raise ValueError(f"template {self.template} shows worked examples: add few_shot: {{count: 4}}")
         if self.few_shot is not None and not shown:
-            raise ValueError(f"few_shot: template {self.template} shows no examples; template few_shot does")
+            raise ValueError(f"few_shot: template {self.template} shows no examples; use template few_shot")
         return self
 
     def ask(self) -> Callable[[str], tuple[Message, ...]]:
-        """Renderer of a problem into the prompt."""
+        """Returns a function that renders a problem into the prompt."""
         return student_prompt(self.template, self.system_prompt, load_examples(self.few_shot))
 
     def sampling_with_stop(self) -> Sampling:
-        """`sampling`, with the template's stop strings beside its own."""
+        """Returns `sampling` with the template's stop strings added."""
         stop = tuple(dict.fromkeys((*self.sampling.stop, *stop_strings(self.template))))
         return self.sampling.model_copy(update={"stop": stop})
 
 
 def run(stage: Stage[Config]) -> None:
-    """Ask, grade, and sum up."""
+    """Asks, grades and summarizes."""
     config = stage.config
     models = {config.engine: stage.input("model")} if "model" in stage.inputs else {}
     with config.open_pool() as pool:
@@ -112,7 +117,7 @@ async def _grade_shard(pool: CheckerPool, stage: Stage[Config], shard: Completio
     config = stage.config
     request = functools.partial(_requests, config, config.ask(), config.sampling_with_stop())
     samples: list[Row] = []
-    async for row, results in shard.generate(shard.rows(), request, _as_it_is, attempts=1):
+    async for row, results in shard.generate(shard.rows(), request, _unchanged, attempts=1):
         samples += [_sample(row, number, result) for number, result in enumerate(results)]
     _refuse_if_all_failed(stage, samples)
     for row in await grade(config, pool, shard, samples):
@@ -127,7 +132,7 @@ def _requests(config: Config, ask: Callable[[str], tuple[Message, ...]], samplin
     ]
 
 
-def _as_it_is(_: Request, completion: Completion) -> Completion:
+def _unchanged(_: Request, completion: Completion) -> Completion:
     return completion
 
 
@@ -145,16 +150,16 @@ def _sample(row: Row, number: int, result: Completion | Failure) -> Row:
 
 
 def _refuse_if_all_failed(stage: Stage[Config], samples: Sequence[Row]) -> None:
-    """A shard without a single answer is a mistake in the config, and no measurement."""
+    """Raises if a whole shard has no answer: that is a mistake in the config, not a measurement."""
     if samples and all(row["completion"] is None for row in samples):
         raise UserError(
-            f"stages.{stage.name}: the engine {stage.config.engine!r} refused all of {len(samples)} requests, the first"
-            f" with {samples[0]['rule'].removeprefix('engine: ')}; see sampling.max_tokens and the engine's own limits"
+            f"stages.{stage.name}: the engine {stage.config.engine!r} refused all {len(samples)} requests, the first"
+            f" with {samples[0]['rule'].removeprefix('engine: ')}; check sampling.max_tokens and the engine's limits"
         )
 
 
 def _asked_as_trained(stage: Stage[Config]) -> bool | None:
-    """Whether the prompts of `data` are those asked with here; None without `data`."""
+    """Whether the prompts in `data` are the ones used here; None without `data`."""
     if "data" not in stage.inputs:
         return None
     first = next(stage.input("data").rows(["problem", "prompt"]), None)
@@ -162,12 +167,12 @@ def _asked_as_trained(stage: Stage[Config]) -> bool | None:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """`samples` requests per problem."""
+    """Estimates `samples` requests per problem."""
     problems = count_questions(config.limit, rows_in, _TEST_PROBLEMS)
     count = problems * config.samples
     prompt = _PROBLEM_TOKENS + estimate_tokens(config.ask()(""))
     completion = min(_COMPLETION_TOKENS, config.sampling.max_tokens)
-    judge_note = ("the judge's requests are not counted: at most one per answer",) if config.judge else ()
+    judge_note = ("the judge's requests are not included: at most one per answer",) if config.judge else ()
     return Forecast(
         rows_out=count,
         requests=forecast_requests((config.engine, count, prompt, completion)),

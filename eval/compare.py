@@ -1,17 +1,17 @@
-"""Two or more models on the same problems: is one better, on which problems, and could it be chance?
+"""Compares models on the same problems: is one better, on which problems, and could it be chance?
 
     comparison:
       run: eval.compare
       inputs: {before: before, after: after}     # artifacts of eval.benchmark or eval.regrade
-      # config: {baseline: before}               # every other run against it, instead of every pair
+      # config: {baseline: before}               # compare only with this run, instead of every pair
 
-For every pair of runs (a, b) and every benchmark the summary holds the difference in accuracy (b - a)
-with a paired bootstrap interval, the numbers of problems that only one of them solves, and the p value
-of McNemar's exact test, alone and adjusted by Holm's method for the comparisons made beside it: over
-all pairs, and in the tables by subject and level over all groups of all pairs. The records are the
-problems that the two runs of a pair do not solve equally well, with both answers.
+For every pair of runs (a, b) and every benchmark, the summary has the difference in accuracy (b - a)
+with a paired bootstrap interval, the number of problems that only one of them solves, and the p value
+of McNemar's exact test, raw and adjusted by Holm's method. The adjustment covers all pairs; in the
+tables by subject and level it covers all groups of all pairs. The records are the problems that the
+two runs of a pair do not solve equally well, with both answers.
 
-Runs whose problems, references or grading differ are refused. With several samples per problem a
+Runs with different problems, references or grading are refused. With several samples per problem, a
 problem's score is its share of correct samples, and McNemar's test does not apply (p is null).
 """
 
@@ -42,16 +42,18 @@ Run = Mapping[str, Sequence[Problem]]  # problems by benchmark
 
 
 class Config(StageConfig):
-    """Which runs are compared, and on what."""
+    """Which runs to compare, and on what."""
 
-    baseline: str | None = Field(default=None, description="An input that all others are compared with.")
-    benchmarks: tuple[str, ...] | None = Field(default=None, description="Only these; null: all, the same in each run.")
-    bootstrap: int = Field(default=10_000, ge=100, description="Resamples of an interval.")
+    baseline: str | None = Field(default=None, description="Compare all other inputs with this one.")
+    benchmarks: tuple[str, ...] | None = Field(
+        default=None, description="Compare only these; null: all, which must be the same in each run."
+    )
+    bootstrap: int = Field(default=10_000, ge=100, description="Bootstrap resamples per interval.")
 
 
 def run(stage: Stage[Config]) -> None:
-    """Compare pair by pair."""
-    _refuse_other_artifacts(stage)
+    """Compares the runs pair by pair."""
+    _check_inputs(stage)
     runs = {name: _read_run(stage, artifact) for name, artifact in stage.inputs.items()}
     pairs = list(_pairs(stage))
     for a, b in pairs:
@@ -67,15 +69,15 @@ def run(stage: Stage[Config]) -> None:
     stage.report(comparisons=results)
 
 
-def _refuse_other_artifacts(stage: Stage[Config]) -> None:
+def _check_inputs(stage: Stage[Config]) -> None:
     where = f"stages.{stage.name}.inputs"
     if len(stage.inputs) < 2:
-        raise UserError(f"{where}: name two or more runs to compare, as in {{before: before, after: after}}")
+        raise UserError(f"{where}: name two or more runs to compare, such as {{before: before, after: after}}")
     for name, artifact in stage.inputs.items():
         if artifact.manifest.module not in GRADERS:
             raise UserError(
                 f"{where}.{name}: {artifact.path} was made by {artifact.manifest.module};"
-                " it has to be an artifact of eval.benchmark or eval.regrade"
+                " the input must be an artifact of eval.benchmark or eval.regrade"
             )
     baseline = stage.config.baseline
     if baseline is not None and baseline not in stage.inputs:
@@ -96,7 +98,7 @@ def _read_run(stage: Stage[Config], artifact: Artifact) -> Run:
 
 
 def _pairs(stage: Stage[Config]) -> Iterator[tuple[str, str]]:
-    """Names of the two runs of each comparison, the earlier in the YAML first."""
+    """Yields the names of the two runs of each comparison, the earlier one in the YAML first."""
     baseline = stage.config.baseline
     if baseline is None:
         return itertools.combinations(stage.inputs, 2)
@@ -104,34 +106,34 @@ def _pairs(stage: Stage[Config]) -> Iterator[tuple[str, str]]:
 
 
 def refuse_different_grading(stage: Stage[Any], a: str, b: str) -> None:
-    """Raise a UserError unless the inputs `a` and `b` are graded under one policy by one checker."""
+    """Raises a UserError unless inputs `a` and `b` were graded by the same policy and checker."""
     first, second = (stage.input(name).manifest.summary["grading"] for name in (a, b))
     if differences := describe_differences(first, second):
         raise UserError(
-            f"stages.{stage.name}: {a} and {b} are graded differently ({'; '.join(differences)}); bring them to one"
-            " policy and checker with eval.regrade, which asks no model"
+            f"stages.{stage.name}: {a} and {b} are graded differently ({'; '.join(differences)}); grade both with the same"
+            " policy and checker by eval.regrade, which asks no model"
         )
 
 
 def refuse_different_problems(stage: Stage[Any], first: Run, second: Run, names: tuple[str, str]) -> None:
-    """Raise a UserError unless two runs have the same benchmarks, problems and references."""
+    """Raises a UserError unless two runs have the same benchmarks, problems and references."""
     where = f"stages.{stage.name}: {names[0]} and {names[1]} are not runs on the same problems"
     for run, other, name in ((first, second, names[0]), (second, first, names[1])):
         if alone := sorted(set(run) - set(other)):
             raise UserError(
-                f"{where}: only {name} has the benchmark {', '.join(alone)}; `benchmarks:` names those to compare"
+                f"{where}: only {name} has the benchmark {', '.join(alone)}; set `benchmarks:` to those to compare"
             )
     for benchmark in first:
         a, b = ({problem.id: problem.reference for problem in run[benchmark]} for run in (first, second))
         if a.keys() != b.keys():
             raise UserError(
-                f"{where}: of {benchmark}, {len(a.keys() - b.keys()):,} are in {names[0]} only and"
+                f"{where}: in {benchmark}, {len(a.keys() - b.keys()):,} are in {names[0]} only and"
                 f" {len(b.keys() - a.keys()):,} in {names[1]} only, such as {min(a.keys() ^ b.keys())}"
             )
         if changed := sorted(id_ for id_ in a if a[id_] != b[id_]):
             id_ = changed[0]
             raise UserError(
-                f"{where}: of {benchmark}, {len(changed):,} have another reference, such as {id_}:"
+                f"{where}: in {benchmark}, {len(changed):,} have different references, such as {id_}:"
                 f" {a[id_]!r} and {b[id_]!r}"
             )
 
@@ -139,7 +141,7 @@ def refuse_different_problems(stage: Stage[Any], first: Run, second: Run, names:
 def _compare_all(
     config: Config, benchmark: str, runs: Mapping[str, Run], pairs: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Comparisons of all pairs on one benchmark, p values adjusted."""
+    """Compares all pairs on one benchmark and adjusts the p values."""
     found = []
     for a, b in pairs:
         first = runs[a][benchmark]
@@ -183,7 +185,7 @@ def _compare(config: Config, both: Both) -> dict[str, Any]:
 
 
 def _adjust(comparisons: Sequence[dict[str, Any]]) -> None:
-    """Add `p_holm` to comparisons that are made beside one another."""
+    """Adds `p_holm` to a family of comparisons."""
     tested = [comparison for comparison in comparisons if comparison["p"] is not None]
     for comparison in comparisons:
         comparison["p_holm"] = None
@@ -201,5 +203,5 @@ def _discordant(first: Sequence[Problem], second: Sequence[Problem]) -> Iterator
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """No request; how many problems are discordant is not known before."""
+    """Makes no requests; the number of discordant problems is not known in advance."""
     return Forecast(rows_out=max(rows_in.values(), default=0), disk_bytes=1_000_000)

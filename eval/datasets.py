@@ -1,17 +1,18 @@
-"""A benchmark as an artifact: MATH, GSM8K, or any file of problems with reference answers.
+"""Writes a benchmark as an artifact: MATH, GSM8K, or any file of problems with reference answers.
 
     math:
       run: eval.datasets
       config: {name: math}                 # from the hub, at a pinned commit
       # config: {name: math, path: math/test.jsonl}   # a local copy
       # config: {name: exam, path: exam.jsonl, problem_field: task}
+      # config: {name: my_benchmarks/exam.yaml}       # described in a file, see docs/evaluation.md
 
-`synth.decontaminate` searches such artifacts and `eval.benchmark` grades against them, so a
-benchmark is named once in an experiment, and the problems searched for leaks are those evaluated.
+`synth.decontaminate` searches such artifacts and `eval.benchmark` grades against them. An experiment
+therefore names each benchmark once, and the problems searched for leaks are the ones evaluated.
 
-With `on_missing: skip` a benchmark that cannot be had (no network, no local copy) gives an artifact
-without rows whose summary says why; what depends on it says so too. A later run finds it cached:
-`run --redo NAME` tries again.
+With `on_missing: skip`, a benchmark that cannot be loaded (no network, no local copy) gives an artifact
+without rows. Its summary says why, and so do the stages that depend on it. Later runs find this artifact
+cached; `run --redo NAME` tries again.
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ INPUTS = ()
 
 
 class Config(ProblemSetConfig, StageConfig):
-    """Where the problems are (`name`, `path`, `hub`, ...) and what to do when they are not there."""
+    """Where the problems are (`name`, `path`, `hub`, ...) and what to do if they cannot be loaded."""
 
     on_missing: Literal["error", "skip"] = "error"
-    limit: int | None = Field(default=None, gt=0, description="The first so many problems, by content hash.")
+    limit: int | None = Field(
+        default=None, gt=0, description="Take only this many problems, the first by content hash."
+    )
     rows_per_shard: int = Field(default=1000, gt=0)
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write the problem set's rows in its own order."""
+    """Writes the problems in their original order."""
     config = stage.config
     try:
         problems = load_problems(config)
@@ -76,6 +79,6 @@ def run(stage: Stage[Config]) -> None:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """Known sets have a known size."""
+    """Known benchmarks have a known size."""
     rows = expected_rows(config) or 0
     return Forecast(rows_out=min(rows, config.limit or rows), disk_bytes=rows * 500)

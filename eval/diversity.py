@@ -1,25 +1,25 @@
-"""Diversity of collections of texts, each measure against the number of texts, so that saturation shows.
+"""Measures the diversity of text collections at growing numbers of texts, which shows saturation.
 
     diversity:
       run: eval.diversity
       inputs: {personas: personas, problems: problems, solutions: verified}
       config: {embedder: {kind: minilm}, max_texts: 2000}
 
-What is measured of an input is told by its name up to a dash: the column `persona` of `personas`, `problem` of
-`problems` or `problems-with-0`, `solution` of `solutions`; `columns:` says otherwise. Of each collection a
-seeded sample of `max_texts` is measured, and random subsets of it at every size.
+The name of an input, up to a dash, determines the column that is measured: `persona` of `personas`, `problem` of
+`problems` or `problems-with-0`, `solution` of `solutions`. `columns:` overrides this. From each collection the stage
+measures a seeded sample of `max_texts`, and random subsets of the sample at every size.
 
-The records are the measures by collection and size, the mean over `draws` subsets with a 95% interval. The
-summary holds the same by collection, with the duplicate rate at every threshold, distinct-1 to 4, and the
-topics: clusters that all collections of one column share, named by their words. docs/experiments.md has the
-formulae. `map.parquet`, beside the records, places texts in two dimensions (`eval.vectors.embedding_map`).
-Figure 10 of the paper is `eval.similarity`.
+The records are the measures by collection and size: the mean over `draws` subsets with a 95% interval. The
+summary has the same by collection, with the duplicate rate at every threshold, distinct-1 to 4, and the
+topics: clusters shared by all collections of one column, named by their words. docs/experiments.md has the
+formulas. `map.parquet`, next to the records, places texts in two dimensions (`eval.vectors.embedding_map`).
+For figure 10 of the paper see `eval.similarity`.
 
-Intervals come from subsampling (Politis & Romano 1994, Annals of Statistics 22:2031-2050): drawing with
-replacement, as a bootstrap does, would make duplicates of what has none. The spread of a measure over random
-subsets of b texts of a sample of n, divided by sqrt(1 - b / n) for what subsets of one sample have in common,
-is its standard error at b texts; at m > n / 2 texts that of b = n / 2 serves, times sqrt(b / m). An interval
-says what another sample of as many texts of the collection might give.
+Intervals come from subsampling (Politis & Romano 1994, Annals of Statistics 22:2031-2050). A bootstrap draws with
+replacement and would create duplicates where there are none. Take the standard deviation of a measure over random
+subsets of b texts from a sample of n, and divide it by sqrt(1 - b / n), because subsets of one sample overlap: this
+is the standard error at b texts. At m > n / 2 texts, the value for b = n / 2 is used, times sqrt(b / m). An interval
+tells what another sample of the same size from the collection might give.
 """
 
 from __future__ import annotations
@@ -91,41 +91,48 @@ MAP = pa.schema(
         ("collection", pa.string()),
         ("x", pa.float64()),  # both between 0 and 1
         ("y", pa.float64()),
-        ("topic", pa.string()),  # its words; topics of the map are few, for each to have a colour
+        ("topic", pa.string()),  # its words; the map has few topics, so that each gets a color
         ("text", pa.string()),
     ]
 )
 MAP_FILE = "map.parquet"
 _MAP_TOPICS = 8
-_MAP_TEXT = 400  # characters of a text that the map shows
+_MAP_TEXT = 400  # characters of each text on the map
 _SMALLEST = 25
 
 
 class Config(StageConfig):
-    """What is measured, and on how much of it."""
+    """What to measure, and on how many texts."""
 
-    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of all texts.")
-    columns: dict[str, str] = Field(default_factory=dict, description="Column by input, where its name does not tell.")
-    max_texts: int = Field(default=2_000, gt=1, description="A seeded sample of each collection of this size.")
-    draws: int = Field(
-        default=10, gt=1, description="Random subsets measured at every size; their spread makes the intervals."
+    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Embedder for all texts.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Column to measure by input name, if the name does not determine it."
     )
-    topics: int = Field(default=50, gt=1, description="Clusters of the texts of all collections of one column.")
-    duplicate_threshold: float = Field(default=0.9, gt=0, le=1, description="Of the curve of duplicates.")
+    max_texts: int = Field(
+        default=2_000, gt=1, description="Measure a seeded sample of each collection, at most this large."
+    )
+    draws: int = Field(
+        default=10, gt=1, description="Random subsets measured at every size; their spread gives the intervals."
+    )
+    topics: int = Field(
+        default=50, gt=1, description="Number of clusters for the texts of all collections of one column."
+    )
+    duplicate_threshold: float = Field(default=0.9, gt=0, le=1, description="Cosine for the curve of duplicates.")
     duplicate_thresholds: tuple[float, ...] = Field(
-        default=(0.7, 0.8, 0.85, 0.9, 0.95, 0.99), description="Cosines to the nearest text that count as duplicate."
+        default=(0.7, 0.8, 0.85, 0.9, 0.95, 0.99),
+        description="A text is a duplicate if its cosine to the nearest text reaches the threshold.",
     )
     map_texts: int = Field(
         default=400,
         ge=0,
         le=2_000,
-        description="Texts of each column placed on the map; 0: no map. Time grows with its square.",
+        description="Texts of each column on the map; 0: no map. Time grows with the square of this number.",
     )
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The sample of one input: texts and their embeddings in the same order, and their topics."""
+    """The sample of one input: texts with their embeddings and topics, in the same order."""
 
     name: str
     column: str
@@ -137,7 +144,7 @@ class Collection:
 
 
 def run(stage: Stage[Config]) -> None:
-    """Sample, embed, cluster, measure."""
+    """Samples, embeds, clusters and measures."""
     config = stage.config
     collections, topics = _collections(stage)
     results = {}
@@ -163,7 +170,7 @@ def run(stage: Stage[Config]) -> None:
 
 def _collections(stage: Stage[Config]) -> tuple[list[Collection], dict[str, Topics]]:
     if not stage.inputs:
-        raise UserError(f"stages.{stage.name}.inputs: name what to measure, as in {{personas: personas}}")
+        raise UserError(f"stages.{stage.name}.inputs: name what to measure, such as {{personas: personas}}")
     columns = {name: _column(stage, name, artifact) for name, artifact in stage.inputs.items()}
     samples = {name: _texts(stage, artifact, columns[name]) for name, artifact in stage.inputs.items()}
     distinct = list(dict.fromkeys(text for texts in samples.values() for text in texts))
@@ -193,8 +200,8 @@ def _column(stage: Stage[Config], name: str, artifact: Artifact) -> str:
     names = pq.read_schema(artifact.path / f"{shard}.parquet").names if shard else []
     if column not in names:
         raise UserError(
-            f"stages.{stage.name}.config.columns: {artifact.path} has no column {column!r}; say which one holds the texts"
-            f" of the input {name!r}. {suggest(column, names)}"
+            f"stages.{stage.name}.config.columns: {artifact.path} has no column {column!r}; name the column with the texts"
+            f" of input {name!r}. {suggest(column, names)}"
         )
     return column
 
@@ -203,17 +210,17 @@ def _texts(stage: Stage[Config], artifact: Artifact, column: str) -> list[str]:
     with_text = (row for row in artifact.rows(["id", column]) if row[column])
     rows = sample(with_text, stage.config.max_texts, stage.config.seed)
     if len(rows) < 2:
-        raise UserError(f"{artifact.path}: diversity needs two texts at least, not {len(rows)}")
+        raise UserError(f"{artifact.path}: diversity needs at least two texts, not {len(rows)}")
     return [row[column] for row in rows]
 
 
 def sample(rows: Iterable[Row], size: int, seed: int) -> list[Row]:
-    """`size` rows chosen by their ids, so that neither order nor sharding matters; in the order of the choice."""
+    """Chooses `size` rows by id, whatever their order or sharding. The result is in hash order."""
     return heapq.nsmallest(size, rows, key=lambda row: derive_seed(seed, "sample", row["id"]))
 
 
 def sizes_up_to(total: int) -> list[int]:
-    """25, 50, 100, ... and the total."""
+    """Returns 25, 50, 100, ... and the total."""
     sizes = []
     size = _SMALLEST
     while size < total:
@@ -223,20 +230,20 @@ def sizes_up_to(total: int) -> list[int]:
 
 
 def measure_curve(collection: Collection, config: Config) -> list[Row]:
-    """Every measure at every size: mean over random subsets, and the 95% interval."""
+    """Computes every measure at every size: mean over random subsets with a 95% interval."""
     generator = np.random.default_rng(derive_seed(config.seed, "curve", collection.column))
     total = len(collection.texts)
     orders = [generator.permutation(total) for _ in range(config.draws)]
     halves = _values(collection, orders, max(total // 2, 2), config)
     rows = []
     for size in sizes_up_to(total):
-        # the whole sample is the same in any order, but for compression, which looks back a limited way
+        # order does not matter for the whole sample, except to compression, whose window is limited
         found = _values(collection, orders[:1] if size == total else orders, size, config)
         part, spread = (size, found) if size <= total // 2 else (max(total // 2, 2), halves)
         for name in MEASURES:
             value = float(np.mean(found[name]))
             error = _standard_error(spread[name], part, size, total)
-            low, high = _within(name, value, t_quantile(0.95, config.draws - 1) * error, size)
+            low, high = _interval(name, value, t_quantile(0.95, config.draws - 1) * error, size)
             rows.append({"size": size, "measure": name, "value": value, "low": low, "high": high})
     return rows
 
@@ -249,15 +256,18 @@ def _values(
 
 
 def _standard_error(values: Sequence[float], part: int, size: int, total: int) -> float:
-    """Standard error at `size` texts, from values of random subsets of `part` of the sample's `total` texts."""
-    if part >= total:  # two texts: there are no parts of them to differ
+    """Returns the standard error at `size` texts, given values for random subsets of `part` among `total` texts."""
+    if part >= total:  # two texts have no subsets that differ
         return 0.0
     return float(np.std(values, ddof=1)) * math.sqrt(part / size / (1 - part / total))
 
 
-def _within(name: str, value: float, reach: float, size: int) -> tuple[float, float]:
-    """Ends of an interval, inside what the measure can be. That no duplicate was seen does not mean that there is none."""
-    low, high = value - reach, value + reach
+def _interval(name: str, value: float, half_width: float, size: int) -> tuple[float, float]:
+    """Returns the ends of an interval, clipped to the measure's range.
+
+    The duplicate rate also gets Wilson's interval: no duplicate in the sample does not mean none in the collection.
+    """
+    low, high = value - half_width, value + half_width
     if name == "duplicate_rate":
         wilson = wilson_interval(round(value * size), size)
         low, high = min(low, wilson.low), max(high, wilson.high)
@@ -266,7 +276,7 @@ def _within(name: str, value: float, reach: float, size: int) -> tuple[float, fl
 
 
 def measure(collection: Collection, chosen: NDArray[np.int64], duplicate_threshold: float) -> dict[str, float]:
-    """All measures of the chosen texts."""
+    """Computes all measures of the chosen texts."""
     vectors = collection.vectors[chosen]
     texts = [collection.texts[int(number)] for number in chosen]
     nearest = nearest_cosine(vectors)
@@ -302,7 +312,7 @@ def _summary(collection: Collection, curve: Sequence[Row], config: Config) -> di
 
 
 def _topic_table(topics: Topics, collections: Sequence[Collection], column: str) -> list[dict[str, Any]]:
-    """Topics, most frequent first, with the number of texts that each collection has in them."""
+    """Lists topics, most frequent first, with the number of texts of each collection."""
     counts = {
         collection.name: np.bincount(collection.labels, minlength=len(topics.names))
         for collection in collections
@@ -317,7 +327,7 @@ def _topic_table(topics: Topics, collections: Sequence[Collection], column: str)
 
 
 def _places(column: str, collections: Sequence[Collection], config: Config) -> list[Row]:
-    """The map of a column: as many texts of each of its collections, placed and clustered together."""
+    """Maps a column: an equal number of texts from each collection, placed and clustered together."""
     same = [collection for collection in collections if collection.column == column]
     share = max(config.map_texts // len(same), 2)
     vectors = np.vstack([collection.vectors[:share] for collection in same])
@@ -331,7 +341,7 @@ def _places(column: str, collections: Sequence[Collection], config: Config) -> l
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Embedding runs here and is charged to no engine."""
+    """Makes no requests: embedding runs in this process."""
     texts = sum(min(rows, config.max_texts) for rows in rows_in.values())
     rows = sum(len(MEASURES) * len(sizes_up_to(min(rows, config.max_texts))) for rows in rows_in.values() if rows)
     return Forecast(rows_out=rows, disk_bytes=60 * rows, notes=(f"embeds about {texts:,} texts",))

@@ -1,13 +1,13 @@
-"""Pairs of personas at given similarities, found by search over the whole collection (figure 10 of the paper).
+"""Finds pairs of personas at given similarities in a whole collection (figure 10 of the paper).
 
     pairs:
       run: eval.persona_pairs
       inputs: {personas: personas}
       config: {levels: [0.4, 0.6, 0.8, 0.9], pairs_per_level: 100, tolerance: 0.01}
 
-The records are the personas of the pairs, so that `synth.problems` asks for no more problems than
-`eval.similarity` compares; the pairs themselves lie beside them in `pairs.parquet`. The summary says how
-many were found at each level, and whether the search went through all pairs that there are.
+The records are the personas in the pairs, so that `synth.problems` makes only the problems that
+`eval.similarity` compares. The pairs themselves are in `pairs.parquet` next to them. The summary says how
+many pairs were found at each level, and whether the search covered all possible pairs.
 """
 
 from __future__ import annotations
@@ -48,21 +48,29 @@ PAIR = pa.schema(
 
 
 class Config(StageConfig):
-    """Which pairs are wanted. The defaults are the paper's protocol."""
+    """Which pairs to find. The defaults follow the paper's protocol."""
 
-    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of the personas.")
-    levels: tuple[float, ...] = Field(default=(0.4, 0.6, 0.8, 0.9), min_length=1, description="Cosines to look at.")
-    tolerance: float = Field(default=0.01, gt=0, le=1, description="A pair is at level L within L +- tolerance.")
-    pairs_per_level: int = Field(default=100, gt=0, description="Pairs compared at each level.")
-    spare_pairs: int = Field(
-        default=25, ge=0, description="More pairs of each level, for personas whose problem the teacher fails to write."
+    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Embedder for the personas.")
+    levels: tuple[float, ...] = Field(
+        default=(0.4, 0.6, 0.8, 0.9), min_length=1, description="Cosine similarities at which to find pairs."
     )
-    max_personas: int = Field(default=50_000, gt=1, description="A seeded sample of this size is searched.")
-    max_comparisons: int = Field(default=2_000_000_000, gt=0, description="The search ends after these.")
+    tolerance: float = Field(
+        default=0.01, gt=0, le=1, description="A pair belongs to level L if its cosine is within L +- tolerance."
+    )
+    pairs_per_level: int = Field(default=100, gt=0, description="Pairs to compare at each level.")
+    spare_pairs: int = Field(
+        default=25,
+        ge=0,
+        description="Extra pairs at each level, to replace pairs for which the teacher fails to write a problem.",
+    )
+    max_personas: int = Field(default=50_000, gt=1, description="Search a seeded sample of at most this size.")
+    max_comparisons: int = Field(
+        default=2_000_000_000, gt=0, description="Stop the search after this many comparisons."
+    )
 
 
 def run(stage: Stage[Config]) -> None:
-    """Embed, search, and write whom the pairs are made of.
+    """Embeds, searches, and writes the personas of the pairs.
 
     Raises:
         UserError: there are fewer than two personas, or no pair at any level.
@@ -77,8 +85,8 @@ def run(stage: Stage[Config]) -> None:
     search = find_pairs(vectors, config.levels, config.tolerance, wanted, config.seed, config.max_comparisons)
     if not any(search.pairs.values()):
         raise UserError(
-            f"{source.path}: no pair of its personas is within {config.tolerance:g} of a level {list(config.levels)};"
-            " set `levels` or `tolerance` in the config"
+            f"{source.path}: no pair of personas is within {config.tolerance:g} of a level in {list(config.levels)};"
+            " change `levels` or `tolerance` in the config"
         )
     _write(stage, personas, search)
     stage.report(
@@ -94,7 +102,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _sample(rows: Iterable[Row], size: int, seed: int) -> list[Row]:
-    """`size` rows chosen by their ids, so that neither order nor sharding matters, in their order. Holds no others."""
+    """Chooses `size` rows by id, whatever their order or sharding, and keeps their order. Holds no other rows."""
     chosen = heapq.nsmallest(size, enumerate(rows), key=lambda row: derive_seed(seed, "sample", row[1]["id"]))
     return [row for _, row in sorted(chosen, key=lambda row: row[0])]
 
@@ -115,19 +123,19 @@ def _write(stage: Stage[Config], personas: Sequence[Row], search: PairSearch) ->
 
 
 def read_pairs(artifact: Artifact) -> list[dict[str, Any]]:
-    """The pairs beside an artifact of this stage, level by level.
+    """Reads the pairs next to an artifact of this stage, level by level.
 
     Raises:
-        UserError: there are none.
+        UserError: the artifact has no pairs.
     """
     file = Path(artifact.path) / PAIRS
     if not file.exists():
-        raise UserError(f"{artifact.path}: has no {PAIRS}; the input has to be an artifact of eval.persona_pairs")
+        raise UserError(f"{artifact.path}: has no {PAIRS}; the input must be an artifact of eval.persona_pairs")
     return pq.read_table(file).to_pylist()
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """At most two personas a pair; embedding runs here and is charged to no engine."""
+    """Estimates two personas per pair; embedding runs in this process and uses no engine."""
     personas = min(rows_in["personas"], config.max_personas)
     out = min(personas, 2 * len(config.levels) * (config.pairs_per_level + config.spare_pairs))
     return Forecast(rows_out=out, disk_bytes=400 * out, notes=(f"embeds about {personas:,} personas",))

@@ -1,13 +1,13 @@
-"""The completions of a benchmark, graded anew: another answer policy or checker, and nothing asked again.
+"""Grades the completions of a benchmark again, with another answer policy or checker. Asks no model.
 
     strict:
       run: eval.regrade
       inputs: {completions: after}         # an eval.benchmark artifact, or a regraded one
       config: {answers: {rounding_digits: null, units_optional: false}}
-      # config: {judge: {engine: judge, when: unreadable}}     # ask a second judge, and only it
+      # config: {judge: {engine: judge, when: unreadable}}     # asks only the judge
 
-Records and summary have the form of `eval.benchmark`'s. `changed` counts per benchmark how verdicts
-went over into others ("wrong -> correct"). After an update of the checker itself: `run --redo strict`.
+Records and summary have the same form as those of `eval.benchmark`. `changed` counts the changes of verdict
+per benchmark ("wrong -> correct"). After an update of the checker itself, use `run --redo strict`.
 """
 
 from __future__ import annotations
@@ -39,18 +39,20 @@ _COMPLETION = ("completion", "finish_reason", "completion_tokens", "rule")
 
 
 class Config(GradingConfig):
-    """How the answers are graded this time."""
+    """How to grade the answers this time."""
 
-    seed: int = Field(default=0, ge=0, description="Of the bootstrap intervals of several samples.")
+    seed: int = Field(
+        default=0, ge=0, description="Seed of the bootstrap intervals, which several samples per problem need."
+    )
 
 
 def run(stage: Stage[Config]) -> None:
-    """Grade shard by shard, and sum up."""
+    """Grades shard by shard and summarizes."""
     source = stage.input("completions")
     if source.manifest.module not in GRADERS:
         raise UserError(
             f"stages.{stage.name}.inputs.completions: {source.path} was made by {source.manifest.module};"
-            " it has to be an artifact of eval.benchmark"
+            " the input must be an artifact of eval.benchmark"
         )
     with stage.config.open_pool() as pool:
         references = _check_references(stage, source, pool)
@@ -92,6 +94,6 @@ def _changed(stage: Stage[Config], source: Artifact) -> dict[str, dict[str, int]
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """As many rows as there are, and no request."""
+    """Estimates one row per completion and no requests."""
     rows = rows_in["completions"]
     return Forecast(rows_out=rows, disk_bytes=rows * 2000)

@@ -1,17 +1,18 @@
-"""How problem similarity follows from persona similarity: figure 10 of the paper.
+"""Measures how problem similarity depends on persona similarity (figure 10 of the paper).
 
     similarity:
       run: eval.similarity
       inputs: {pairs: pairs, no_focus: problems, fixed_focus: focused_problems, other_teacher: others}
       config: {embedder: {kind: minilm}}
 
-`pairs` is an artifact of `eval.persona_pairs`, every other input an artifact of `synth.problems` made with
-its personas: one teacher or several, with or without a fixed focus. Each is a series of boxes: the cosine
-of the two problems, by the cosine of the two personas. A persona stands for the first of its problems. The
-paper decodes greedily, so that its problems differ by their persona alone; `greedy` says whether these do.
+`pairs` is an artifact of `eval.persona_pairs`. Every other input is an artifact of `synth.problems` made with
+its personas: one teacher or several, with or without a fixed focus. Each input is a series of boxes: the
+cosine of the two problems, by the cosine of the two personas. Only the first problem of each persona counts.
+The paper decodes greedily, so that problems differ only by their persona; `greedy` says whether the same is
+true here.
 
 The records are the pairs with both problems. Cosines of different embedding models are not comparable in
-absolute terms, so the same embedder serves personas and problems.
+absolute terms, so use the same embedder for personas and problems.
 """
 
 from __future__ import annotations
@@ -56,20 +57,20 @@ COMPARED = pa.schema(
 
 
 class Config(StageConfig):
-    """How problems are compared."""
+    """How to compare problems."""
 
-    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Of the problems.")
-    bootstrap_samples: int = Field(default=1000, gt=0, description="Resamples behind each interval of a mean.")
+    embedder: EmbedderConfig = Field(default=EmbedderConfig(kind="minilm"), description="Embedder for the problems.")
+    bootstrap_samples: int = Field(default=1000, gt=0, description="Bootstrap resamples per interval of a mean.")
 
 
 def run(stage: Stage[Config]) -> None:
-    """Embed the problems of the paired personas and compare them, series by series."""
+    """Embeds the problems of the paired personas and compares them, series by series."""
     source = stage.input("pairs")
     pairs = read_pairs(source)
     personas = {row["id"]: row["persona"] for row in source.rows(["id", "persona"])}
     names = [name for name in stage.inputs if name != "pairs"]
     if not names:
-        raise UserError(f"stages.{stage.name}.inputs: name the problems to compare beside `pairs`")
+        raise UserError(f"stages.{stage.name}.inputs: name the problems to compare, in addition to `pairs`")
     series = []
     with stage.writer("00000", COMPARED) as writer:
         for name in names:
@@ -81,14 +82,14 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _compare(stage: Stage[Config], name: str, pairs: Sequence[Row], personas: Mapping[str, str]) -> list[Row]:
-    """The pairs whose personas both have a problem, as many a level as were asked for."""
+    """Returns pairs whose personas both have a problem, at most `pairs_per_level` for each level."""
     artifact = stage.input(name)
     first: dict[str, Row] = {}
     for problem in artifact.rows(["id", "problem", "persona_id"]):
         if problem["persona_id"] in personas:
             first.setdefault(problem["persona_id"], problem)
     if not first:
-        raise UserError(f"{artifact.path}: holds no problem made with a persona of {stage.input('pairs').path}")
+        raise UserError(f"{artifact.path}: has no problem made with a persona of {stage.input('pairs').path}")
     with stage.progress(len(first), "problems") as progress:
         vectors = embed([row["problem"] for row in first.values()], stage.config.embedder, progress.update)
     vector_of = dict(zip(first, vectors, strict=True))
@@ -138,19 +139,19 @@ def _series(stage: Stage[Config], name: str, rows: Sequence[Row]) -> dict[str, A
 
 
 def _model(problems: Artifact) -> str | None:
-    """The teacher that wrote the problems."""
+    """The model that wrote the problems."""
     engine = problems.manifest.identity.get("engine")
     return str(engine.get("model")) if isinstance(engine, Mapping) else None
 
 
 def _greedy(problems: Artifact) -> bool | None:
-    """Whether the problems were decoded greedily; None when their stage has no sampling."""
+    """Whether the problems were decoded greedily; None if their stage has no sampling."""
     sampling = problems.manifest.config.get("sampling")
     return sampling.get("temperature") == 0 if isinstance(sampling, Mapping) else None
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """As many pairs a series as `pairs` holds; embedding runs here and is charged to no engine."""
+    """Estimates all pairs in each series; embedding runs in this process and uses no engine."""
     pairs = rows_in["pairs"] // 2
     series = len(rows_in) - 1
     note = f"embeds about {series * rows_in['pairs']:,} problems"

@@ -1,1 +1,1 @@
-"""Problem sets, grading and scores of benchmarks."""
+"""Problem sets, grading and scores for benchmarks."""

@@ -1,7 +1,7 @@
-"""Completions against references: a verdict each, clusters of equivalent answers, and a second judge by choice.
+"""Grades completions: a verdict each, clusters of equivalent answers, and an optional judge.
 
-`eval.benchmark` grades what it has just asked for, `eval.regrade` what an artifact holds already. The
-rules decide the verdict and nothing changes it; what a judge says stands beside, in `judged`.
+`eval.benchmark` grades new completions, `eval.regrade` those of an existing artifact. The rules alone
+decide the verdict; a judge's opinion is recorded next to it, in `judged`.
 """
 
 from __future__ import annotations
@@ -40,41 +40,46 @@ from personahub.core.template import load_template
 
 
 class Judge(FrozenModel):
-    """A model as second judge behind the rules, as in the paper."""
+    """A model that judges in addition to the rules, as in the paper."""
 
     engine: EngineName
     when: When = Field(
         default="unreadable",
-        description="unreadable: what the rules could not read; disagree: all that they do not call correct; all.",
+        description="Which answers to judge. unreadable: those that the rules cannot read; disagree: all that the rules do "
+        "not call correct; all.",
     )
     template: JudgeTemplate = "judge"
-    show_problem: bool = Field(default=False, description="The paper's judge sees the two answers only.")
+    show_problem: bool = Field(
+        default=False, description="Show the problem too. The paper's judge sees only the two answers."
+    )
     sampling: Sampling = Sampling(temperature=0.0, max_tokens=1024)
-    attempts: int = Field(default=3, gt=0, description="Replies asked for until one can be read; 1 when greedy.")
+    attempts: int = Field(default=3, gt=0, description="How often to ask for a reply that can be read; 1 if greedy.")
 
 
 class GradingConfig(StageConfig):
-    """How answers are graded."""
+    """How to grade answers."""
 
-    answers: Policy = Field(default=Policy(), description="Contested cases of answer checking.")
+    answers: Policy = Field(default=Policy(), description="How to decide contested cases.")
     judge: Judge | None = None
-    check_deadline_s: float = Field(default=5.0, gt=0, description="Wall seconds for one check; then `timeout`.")
+    check_deadline_s: float = Field(
+        default=5.0, gt=0, description="Wall-clock seconds for one check; the verdict is then `timeout`."
+    )
     check_workers: Annotated[int, EXECUTION] = Field(default=2, gt=0)
 
     def open_pool(self) -> CheckerPool:
-        """Checker processes under this policy."""
+        """Starts checker processes with this policy."""
         return CheckerPool(self.check_workers, self.check_deadline_s, self.answers)
 
 
 async def grade(config: GradingConfig, pool: CheckerPool, shard: CompletionShard, rows: Sequence[Row]) -> list[Row]:
-    """GRADED rows of the samples in `rows`, in their order.
+    """Grades samples into GRADED rows, in the same order.
 
     Args:
-        config: of the stage.
-        pool: where checks run; other tasks of the event loop go on meanwhile.
-        shard: asks the judge.
-        rows: what is known before grading; the samples of a problem stand together. A sample without a
-            `completion` is one that the engine refused: its verdict is `error`, its `rule` stays.
+        config: the stage's config.
+        pool: runs the checks; other tasks of the event loop continue meanwhile.
+        shard: sends requests to the judge.
+        rows: the samples, those of a problem next to each other. A sample without a `completion` was refused
+            by the engine: its verdict is `error` and its `rule` is kept.
     """
     graded = await asyncio.to_thread(_grade, config, pool, rows)
     if config.judge is not None:
@@ -98,7 +103,7 @@ def _grade(config: GradingConfig, pool: CheckerPool, rows: Sequence[Row]) -> lis
 
 
 def _with_clusters(rows: list[Row], pool: CheckerPool, workers: int) -> list[Row]:
-    """Number the clusters of equivalent answers of every problem that has several samples."""
+    """Numbers the clusters of equivalent answers within each problem, if problems have several samples."""
     problems = [list(samples) for _, samples in groupby(rows, key=lambda row: row["id"])]
     if all(len(samples) == 1 for samples in problems):
         return [{**row, "cluster": None} for row in rows]
@@ -113,42 +118,42 @@ def _with_clusters(rows: list[Row], pool: CheckerPool, workers: int) -> list[Row
 
 
 async def _ask_judge(judge: Judge, seed: int, shard: CompletionShard, rows: Sequence[Row]) -> None:
-    """Fill in `judged` and `judgement` of the rows that go to the judge."""
+    """Fills in `judged` and `judgement` for the rows that go to the judge."""
     asked = [row for row in rows if row["completion"] is not None and judge_is_asked(judge.when, as_verdict(row))]
 
     def request(row: Row) -> list[Request]:
-        # a check that ran out of time names no answer; the end of the completion holds it
+        # a check that timed out extracts no answer; it is near the end of the completion
         pred = row["predicted"] or row["completion"][-MAX_ANSWER:]
         problem = row["problem"] if judge.show_problem else None
         messages = judge_request(problem, row["reference"], pred, template=judge.template)
         own_seed = derive_seed(seed, "judge", row["id"], row["sample"])
         return [Request(messages, judge.sampling, own_seed, row["sample"], engine=judge.engine)]
 
-    async for row, (result,) in shard.generate(asked, request, _read, judge.attempts):
+    async for row, (result,) in shard.generate(asked, request, _parse_judgement, judge.attempts):
         if isinstance(result, Failure):
             row |= {"judged": "unread", "judgement": result.raw}
         else:
             row |= {"judged": "correct" if result[0] else "wrong", "judgement": result[1]}
 
 
-def _read(_: Request, completion: Completion) -> tuple[bool, str]:
+def _parse_judgement(_: Request, completion: Completion) -> tuple[bool, str]:
     return read_judgement(completion.text), completion.text
 
 
 def as_verdict(row: Row) -> Verdict:
-    """The rules' verdict in a GRADED row."""
+    """Returns the rules' verdict in a GRADED row."""
     extraction, _, rule = (row["rule"] or "").partition(": ")
     return Verdict(row["verdict"], row["predicted"], extraction, rule, 0.0)
 
 
 def judged(row: Row) -> Judged:
-    """The rules' verdict and the judge's word in a GRADED row."""
-    says = {"correct": True, "wrong": False}.get(row["judged"])
-    return Judged(as_verdict(row), row["judged"] is not None, says)
+    """Returns the rules' verdict and the judge's opinion in a GRADED row."""
+    opinion = {"correct": True, "wrong": False}.get(row["judged"])
+    return Judged(as_verdict(row), row["judged"] is not None, opinion)
 
 
 def grading_summary(stage: Stage[Any]) -> dict[str, Any]:
-    """What the verdicts rest on. Artifacts that differ in it are not comparable."""
+    """Describes how the verdicts were made. Artifacts that differ in this are not comparable."""
     config: GradingConfig = stage.config
     judge = None
     if config.judge is not None:
@@ -160,7 +165,7 @@ def grading_summary(stage: Stage[Any]) -> dict[str, Any]:
 
 @functools.cache
 def checker_fingerprint() -> str:
-    """Hash of the checker's own code and the version of math-verify below it."""
+    """Hashes the checker's code and the version of math-verify."""
     folder = Path(answers.__file__).parent
     sources = [(file.relative_to(folder).as_posix(), file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))]
     return digest("checker", [list(source) for source in sources], importlib.metadata.version("math-verify"), size=8)

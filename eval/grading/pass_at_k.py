@@ -1,10 +1,10 @@
-"""Estimates from n samples per problem: pass@k and maj@k for any k up to n.
+"""Estimates pass@k and maj@k from n samples per problem, for any k up to n.
 
     pass_at_k(correct=[0, 3, 8], n=8, k=4)        # one value per problem
     majority_at_k(clusters, correct, k=4, seed=0) # one value for one problem
 
 Both are means over all ways to draw k of the n samples, so they use every sample and do not depend
-on the samples' order.
+on the order of the samples.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_SUBSETS = 1000  # beyond, subsets are drawn: the standard error of one problem's value is below 0.016
+_MOST_SUBSETS = (
+    1000  # above this, subsets are drawn at random: the standard error of one problem's value is below 0.016
+)
 
 
 def pass_at_k(correct: Sequence[int] | NDArray[np.integer], n: int, k: int) -> NDArray[np.float64]:
-    """Chance that k of the n samples hold a correct one, for every problem (Chen et al. 2021, arXiv 2107.03374).
+    """Estimates the probability that k samples contain a correct one (Chen et al. 2021, arXiv 2107.03374).
 
-    1 - C(n - c, k) / C(n, k), as a product of ratios that neither overflow nor cancel.
+    1 - C(n - c, k) / C(n, k), computed as a product of ratios that neither overflow nor cancel.
 
     Args:
-        correct: correct samples of each problem.
-        n: samples of each problem.
+        correct: number of correct samples for each problem.
+        n: number of samples per problem.
         k: 1 to n.
+
+    Returns:
+        One value per problem.
 
     Raises:
         ValueError: k or a count is out of range.
@@ -36,24 +41,24 @@ def pass_at_k(correct: Sequence[int] | NDArray[np.integer], n: int, k: int) -> N
     if not 1 <= k <= n or (counts.size and not 0 <= counts.min() <= counts.max() <= n):
         raise ValueError(f"pass@{k} of {n} samples needs 1 <= k <= n and counts of 0 to n")
     values = np.ones(n + 1)
-    for c in range(n - k + 1):  # with more correct ones, every k samples hold one
+    for c in range(n - k + 1):  # with more correct samples, any k contain one
         values[c] = 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
     return values[counts]
 
 
 def majority_at_k(clusters: Sequence[int], correct: Sequence[bool], k: int, seed: int = 0) -> float:
-    """Chance that the most frequent answer among k of the samples is correct, for one problem.
+    """Estimates the probability that the most frequent answer among k samples is correct, for one problem.
 
-    Answers vote by cluster of equivalent ones. Samples without an answer (-1) have no vote, and without
-    any vote the problem is not solved. Clusters that tie share the problem equally. Should the checker
-    hold a cluster's members to differ in correctness, the cluster is as correct as its members on
-    average; so maj@1 is pass@1 of the samples with an answer.
+    Equivalent answers form a cluster and vote together. Samples without an answer (-1) do not vote; with
+    no votes at all, the problem is not solved. Tied clusters share the problem equally. If the checker
+    disagrees about the members of a cluster, the cluster counts as the mean of its members. maj@1
+    therefore equals pass@1 over the samples with an answer.
 
     Args:
-        clusters: of each sample; -1 without an answer.
-        correct: whether each sample is.
+        clusters: cluster of each sample; -1 without an answer.
+        correct: whether each sample is correct.
         k: 1 to the number of samples.
-        seed: for drawing subsets where there are more than a thousand.
+        seed: for drawing subsets, if there are more than a thousand.
 
     Raises:
         ValueError: k is out of range, or the lengths differ.
@@ -75,7 +80,7 @@ def majority_at_k(clusters: Sequence[int], correct: Sequence[bool], k: int, seed
 
 
 def _subsets(n: int, k: int, seed: int) -> NDArray[np.float64]:
-    """Indicator rows of all subsets of k among n, or of a thousand drawn ones; [subsets, n]."""
+    """Returns indicator rows [subsets, n] of all subsets of size k, or of a thousand random ones."""
     if math.comb(n, k) <= _MOST_SUBSETS:
         chosen = np.array(list(itertools.combinations(range(n), k)))
     else:
@@ -85,6 +90,6 @@ def _subsets(n: int, k: int, seed: int) -> NDArray[np.float64]:
     return rows
 
 
-def ks(n: int) -> list[int]:
-    """The k that are reported for n samples: powers of two, and n."""
+def reported_ks(n: int) -> list[int]:
+    """Returns the k to report for n samples: powers of two, and n."""
     return sorted({*(2**i for i in range(n.bit_length()) if 2**i <= n), n})

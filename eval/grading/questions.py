@@ -1,4 +1,4 @@
-"""The problems of a benchmark stage: gathered from its inputs, their references checked, kept beside its records."""
+"""Collects the problems of a benchmark stage from its inputs, checks their references and stores them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SYNTHETIC_TEST = "synthetic_test"
 
 
 def gather_questions(stage: Stage[Any], pool: CheckerPool) -> Artifact:
-    """All benchmarks' problems as one artifact in `problems/`, made once.
+    """Writes the problems of all benchmarks as one artifact in `problems/`, or reads it if it exists.
 
-    Its summary holds the benchmarks that were skipped, and how the references fare against themselves.
+    Its summary lists the skipped benchmarks and the result of checking each reference against itself.
 
     Raises:
-        UserError: an input is no benchmark, two are the same one, or there is none.
+        UserError: an input is not a benchmark, two are the same benchmark, or there are none.
     """
     folder = stage.path / "problems"
     manifest = read_manifest(folder)
@@ -38,10 +38,12 @@ def gather_questions(stage: Stage[Any], pool: CheckerPool) -> Artifact:
 
 
 def check_references(stage: Stage[Any], rows: Sequence[Row], pool: CheckerPool) -> dict[str, Any]:
-    """How many references are correct against themselves: a checker that rejects one would grade right answers wrong.
+    """Counts the references that are correct against themselves.
+
+    If the checker rejects a reference, it would grade right answers as wrong.
 
     Args:
-        rows: with `id` and `answer`.
+        rows: rows with `id` and `answer`.
     """
     failed = []
     with stage.progress(len(rows), "references") as progress:
@@ -80,7 +82,7 @@ def _write_questions(stage: Stage[Any], folder: Path, rows: Sequence[Row], summa
 
 
 def _benchmarks(stage: Stage[Any]) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Problems by benchmark, and the reasons of those that could not be had."""
+    """Returns problems by benchmark, and the reason for each benchmark that was skipped."""
     found: dict[str, list[Row]] = {}
     skipped: dict[str, str] = {}
     for name, artifact in stage.inputs.items():
@@ -88,16 +90,16 @@ def _benchmarks(stage: Stage[Any]) -> tuple[dict[str, list[Row]], dict[str, str]
             continue
         benchmark = SYNTHETIC_TEST if name == "data" else artifact.manifest.summary.get("benchmark")
         if not benchmark:
-            raise UserError(f"stages.{stage.name}.inputs.{name}: {artifact.path} is no benchmark of eval.datasets")
+            raise UserError(f"stages.{stage.name}.inputs.{name}: {artifact.path} is not a benchmark of eval.datasets")
         if benchmark in found or benchmark in skipped:
-            raise UserError(f"stages.{stage.name}.inputs.{name}: another input is the benchmark {benchmark!r} already")
+            raise UserError(f"stages.{stage.name}.inputs.{name}: another input is already the benchmark {benchmark!r}")
         rows = _synthetic_test(artifact) if name == "data" else artifact.rows()
         found[benchmark] = _limited(rows, stage.config.limit, stage.config.seed)
         if not found[benchmark]:
             del found[benchmark]
-            skipped[benchmark] = artifact.manifest.summary.get("skipped", f"{artifact.path} holds no problems for it")
+            skipped[benchmark] = artifact.manifest.summary.get("skipped", f"{artifact.path} has no problems for it")
     if not found and not skipped:
-        raise UserError(f"stages.{stage.name}.inputs: name a benchmark, as in {{data: sft_data, math: math}}")
+        raise UserError(f"stages.{stage.name}.inputs: name a benchmark, such as {{data: sft_data, math: math}}")
     return found, skipped
 
 
@@ -116,7 +118,7 @@ def _limited(rows: Iterable[Row], limit: int | None, seed: int) -> list[Row]:
 
 
 def count_questions(limit: int | None, rows_in: Mapping[str, int], most_synthetic: int) -> int:
-    """Expected problems for `personahub plan`, of inputs whose sizes may be estimates."""
+    """Estimates the number of problems for `personahub plan`; the sizes of inputs may be estimates too."""
     sizes = {name: rows for name, rows in rows_in.items() if name != "model"}
     if "data" in sizes:
         sizes["data"] = min(sizes["data"], most_synthetic)

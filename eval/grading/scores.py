@@ -1,4 +1,4 @@
-"""What graded samples amount to: accuracy with intervals, verdicts, tables by subject and level, pass@k, maj@k."""
+"""Summarizes graded samples: accuracy with intervals, verdicts, tables by subject and level, pass@k, maj@k."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from eval.grading.grade import judged
-from eval.grading.pass_at_k import ks, majority_at_k, pass_at_k
+from eval.grading.pass_at_k import majority_at_k, pass_at_k, reported_ks
 from eval.grading.questions import SYNTHETIC_TEST
 from eval.stats.measures import bootstrap_mean, bootstrap_means, wilson_interval
 from personahub.core.answers import LABELS
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem with its samples, GRADED rows of which only `_COLUMNS` are there."""
+    """A problem with its samples: GRADED rows with only `_COLUMNS`."""
 
     id: str
     subject: str | None
@@ -39,17 +39,17 @@ class Problem:
 
     @property
     def correct(self) -> int:
-        """How many samples are correct."""
+        """The number of correct samples."""
         return sum(row["verdict"] == "correct" for row in self.samples)
 
     @property
     def score(self) -> float:
-        """Share of correct samples."""
+        """The share of correct samples."""
         return self.correct / len(self.samples)
 
     @property
     def answer(self) -> str | None:
-        """The predicted answer; of several samples, the one that most agree on (the first such)."""
+        """The predicted answer. With several samples, the most frequent one; among ties, the first."""
         votes = Counter(row["cluster"] for row in self.samples if row["predicted"] is not None)
         if not votes:
             return None
@@ -58,7 +58,7 @@ class Problem:
 
 
 def read_problems(folder: Path, shards: Iterable[str]) -> dict[str, list[Problem]]:
-    """Graded problems by benchmark, in their order."""
+    """Reads graded problems by benchmark, in their original order."""
     found: dict[str, list[Problem]] = {}
     for shard in shards:
         rows = read_rows(folder / f"{shard}.parquet", _COLUMNS)
@@ -71,10 +71,10 @@ def read_problems(folder: Path, shards: Iterable[str]) -> dict[str, list[Problem
 
 
 def summarize(stage: Stage[Any], shards: Iterable[str]) -> dict[str, Any]:
-    """Results by benchmark, of a stage whose config is a `GradingConfig`.
+    """Computes results by benchmark, for a stage whose config is a `GradingConfig`.
 
-    `n` counts problems, `verdicts` samples. `accuracy` is the share of samples that the rules call
-    correct, that is pass@1; what it would be by a judge's word stands under `judge`.
+    `n` counts problems and `verdicts` counts samples. `accuracy` is the share of samples that the rules
+    call correct, that is pass@1. `judge` has the accuracy according to the judge.
     """
     problems = read_problems(stage.path, shards)
     results = {name: _result(name, rows, stage.config.seed) for name, rows in problems.items()}
@@ -85,7 +85,7 @@ def summarize(stage: Stage[Any], shards: Iterable[str]) -> dict[str, Any]:
 
 
 def _judge_result(stage: Stage[Any], problems: Sequence[Problem]) -> dict[str, Any]:
-    """How far the judge and the rules differ, and the accuracy with the judge's word where it gave one."""
+    """Compares judge and rules, and computes the accuracy with the judge's opinion where it gave one."""
     judge = stage.config.judge
     outcomes = [[judged(row) for row in problem.samples] for problem in problems]
     asked = (outcome for samples in outcomes for outcome in samples)
@@ -113,16 +113,16 @@ def _result(name: str, problems: Sequence[Problem], seed: int) -> dict[str, Any]
         "no_answer_rate": round(verdicts["no_answer"] / len(samples), 4),
         "mean_completion_tokens": round(sum(row["completion_tokens"] or 0 for row in samples) / len(samples), 1),
         **_at_k(problems, seed),
-        "by_subject": by(problems, "subject", score),
-        "by_level": by(problems, "level", score),
-        "by_subject_and_level": by(problems, "subject", lambda part: by(part, "level", score)),
+        "by_subject": group_by(problems, "subject", score),
+        "by_level": group_by(problems, "level", score),
+        "by_subject_and_level": group_by(problems, "subject", lambda part: group_by(part, "level", score)),
     }
 
 
-def by(
+def group_by(
     problems: Sequence[Problem], column: str, value: Callable[[Sequence[Problem]], dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """`value` of the problems of every subject or level, in the order of their names."""
+    """Applies `value` to the problems of each subject or level, sorted by name."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         name = getattr(problem, column)
@@ -132,10 +132,14 @@ def by(
 
 
 def _score(solved: Sequence[int], samples: int, seed: int) -> dict[str, Any]:
-    """Accuracy with a Wilson interval; with several samples a bootstrap over problems, as samples are not independent.
+    """Computes accuracy with a Wilson interval.
+
+    With several samples, the interval is a bootstrap over problems, because samples of a problem are not independent.
 
     Args:
-        solved: correct samples of each problem, of `samples`.
+        solved: number of correct samples for each problem.
+        samples: number of samples per problem.
+        seed: for the bootstrap.
     """
     n, total = len(solved), sum(solved)
     if samples == 1:
@@ -144,7 +148,7 @@ def _score(solved: Sequence[int], samples: int, seed: int) -> dict[str, Any]:
         interval = bootstrap_mean([count / samples for count in solved], seed)
     return {
         "n": n,
-        "correct": total if samples == 1 else round(total / samples, 1),  # problems solved, on average over samples
+        "correct": total if samples == 1 else round(total / samples, 1),  # problems solved, averaged over samples
         "accuracy": round(total / (n * samples), 4),
         "low": round(interval.low, 4),
         "high": round(interval.high, 4),
@@ -152,19 +156,20 @@ def _score(solved: Sequence[int], samples: int, seed: int) -> dict[str, Any]:
 
 
 def _at_k(problems: Sequence[Problem], seed: int) -> dict[str, Any]:
-    """pass@k and maj@k by k, with intervals from a bootstrap over problems; nothing for single samples."""
+    """Computes pass@k and maj@k with bootstrap intervals over problems; empty with one sample per problem."""
     n = len(problems[0].samples)
     if n == 1:
         return {}
+    ks = reported_ks(n)
     counts = [problem.correct for problem in problems]
-    columns = [pass_at_k(counts, n, k) for k in ks(n)]
-    columns += [np.array([_majority(problem, k, seed) for problem in problems]) for k in ks(n)]
+    columns = [pass_at_k(counts, n, k) for k in ks]
+    columns += [np.array([_majority(problem, k, seed) for problem in problems]) for k in ks]
     intervals = bootstrap_means(np.stack(columns, axis=1), seed)
     values = [
         {"value": round(float(column.mean()), 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
         for column, interval in zip(columns, intervals, strict=True)
     ]
-    names = [str(k) for k in ks(n)]
+    names = [str(k) for k in ks]
     return {
         "pass_at_k": dict(zip(names, values[: len(names)], strict=True)),
         "maj_at_k": dict(zip(names, values[len(names) :], strict=True)),

@@ -112,7 +112,7 @@ def test_a_refused_problem_counts_as_an_error(exam: Any, evaluate: Run) -> None:
 
 def test_an_engine_that_refuses_everything_is_no_measurement(exam: Any, evaluate: Run) -> None:
     rows = [reference(f"REFUSE {i} times 3 plus 4", "10") for i in range(3)]
-    with pytest.raises(UserError, match=r"'student' refused all of 3 requests, the first with too_long"):
+    with pytest.raises(UserError, match=r"'student' refused all 3 requests, the first with too_long"):
         evaluate({"exam": exam(rows)})
 
 
@@ -155,12 +155,12 @@ def test_a_killed_run_asks_nothing_twice(exam: Any, evaluate: Run, tmp_path: Pat
 
 
 def test_nothing_to_evaluate_is_one_clear_line(evaluate: Run, exam: Any, experiment: dict[str, Artifact]) -> None:
-    with pytest.raises(UserError, match=r"name a benchmark, as in \{data: sft_data, math: math\}"):
+    with pytest.raises(UserError, match=r"name a benchmark, such as \{data: sft_data, math: math\}"):
         evaluate({}, name="none")
-    with pytest.raises(UserError, match=r"inputs.personas: .* is no benchmark of eval.datasets"):
+    with pytest.raises(UserError, match=r"inputs.personas: .* is not a benchmark of eval.datasets"):
         evaluate({"personas": experiment["personas"]}, name="personas")
     rows = [reference("2 times 3 plus 4", "10")]
-    with pytest.raises(UserError, match="is the benchmark 'exam' already"):
+    with pytest.raises(UserError, match="is already the benchmark 'exam'"):
         evaluate({"exam": exam(rows), "again": exam(rows)}, name="twice")
 
 
@@ -171,7 +171,7 @@ def test_data_without_a_test_split_is_skipped_aloud(
     data = build(tmp_path / "train_only", "synth.sft_data", rows, records.SFT)
     summary = evaluate({"data": data}).manifest.summary
     assert summary["benchmarks"] == {}
-    assert "holds no problems" in summary["skipped"]["synthetic_test"]
+    assert "has no problems" in summary["skipped"]["synthetic_test"]
 
 
 def test_the_forecast_counts_problems_not_models() -> None:
@@ -237,7 +237,7 @@ def test_votes_are_clustered_by_equivalence_and_no_answer_has_none(exam: Any, ev
 
 
 def test_greedy_samples_are_refused() -> None:
-    with pytest.raises(UserError, match="4 greedy completions are 4 times the same one"):
+    with pytest.raises(UserError, match="4 greedy completions of a problem are all the same"):
         parse_config(Config, {"engine": "student", "samples": 4}, "stages.after.config")
 
 

@@ -171,16 +171,16 @@ def test_other_grading_is_refused_until_regraded(exam: Any, graded: Any, run: An
 def test_other_problems_are_refused_by_name(exam: Any, graded: Any, run: Any, build: Any, tmp_path: Path) -> None:
     short, long, other = exam(6), exam(9, folder="longer"), exam(3, "other")
     one = graded("one", 1.0, {"exam": short})
-    with pytest.raises(UserError, match=r"of exam, 0 are in one only and 3 in longer only, such as [0-9a-f]{32}"):
+    with pytest.raises(UserError, match=r"in exam, 0 are in one only and 3 in longer only, such as [0-9a-f]{32}"):
         run(tmp_path / "no", "eval.compare", {"one": one, "longer": graded("long_run", 1.0, {"exam": long})})
     both = graded("both_exams", 1.0, {"exam": short, "other": other})
-    with pytest.raises(UserError, match=r"only both has the benchmark other; `benchmarks:` names those to compare"):
+    with pytest.raises(UserError, match=r"only both has the benchmark other; set `benchmarks:` to those to compare"):
         run(tmp_path / "no", "eval.compare", {"one": one, "both": both})
     named = run(tmp_path / "yes", "eval.compare", {"one": one, "both": both}, {"benchmarks": ["exam"]})
     assert list(named.manifest.summary["comparisons"]) == ["exam"]
     rows = [{**row, "answer": "5"} if i == 2 else row for i, row in enumerate(short.rows())]
     edited = build(tmp_path / "edited", "eval.datasets", rows, records.REFERENCE, summary={"benchmark": "exam"})
-    with pytest.raises(UserError, match=r"of exam, 1 have another reference, such as .*: '13' and '5'"):
+    with pytest.raises(UserError, match=r"in exam, 1 have different references, such as .*: '13' and '5'"):
         run(tmp_path / "no", "eval.compare", {"one": one, "two": graded("two", 1.0, {"exam": edited})})
 
 
@@ -188,7 +188,7 @@ def test_what_is_no_run_is_refused(experiment: dict[str, Artifact], run: Any, tm
     with pytest.raises(UserError, match="two or more runs"):
         run(tmp_path / "no", "eval.compare", {"after": experiment["after"]})
     with pytest.raises(
-        UserError, match=r"inputs.data: .* was made by synth.sft_data; it has to be an artifact of eval"
+        UserError, match=r"inputs.data: .* was made by synth.sft_data; the input must be an artifact of eval"
     ):
         run(tmp_path / "no", "eval.compare", {"after": experiment["after"], "data": experiment["data"]})
     runs = {name: experiment[name] for name in ("before", "after")}

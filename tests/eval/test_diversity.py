@@ -147,7 +147,7 @@ def test_samples_do_not_depend_on_the_order_of_rows(build: Any, run: Any, tmp_pa
 
 
 def test_what_cannot_be_measured_is_one_clear_line(problems: Any, run: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="two texts at least, not 1"):
+    with pytest.raises(UserError, match="at least two texts, not 1"):
         run(tmp_path / "d1", "eval.diversity", {"problems": problems("p", ["one"])}, HASHING)
     with pytest.raises(UserError, match=r"config\.columns: .* no column 'solution'"):
         run(tmp_path / "d2", "eval.diversity", {"solutions": problems("q", ["one", "two"])}, HASHING)

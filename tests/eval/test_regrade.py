@@ -119,5 +119,5 @@ def test_a_refused_problem_stays_an_error(build: Any, run: Any, engine: str, tmp
 
 
 def test_only_graded_artifacts_are_regraded(experiment: dict[str, Artifact], run: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"problems was made by synth.problems; it has to be an artifact of eval"):
+    with pytest.raises(UserError, match=r"problems was made by synth.problems; the input must be an artifact of eval"):
         run(tmp_path / "no", "eval.regrade", {"completions": experiment["problems"]}, {})

@@ -97,7 +97,7 @@ def test_spare_pairs_stand_in_for_personas_without_a_problem(collection: Any, ru
 def test_what_cannot_be_compared_is_one_clear_line(
     collection: Any, run: Any, build: Any, experiment: dict[str, Artifact], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="no pair of its personas"):
+    with pytest.raises(UserError, match="no pair of personas"):
         collection(["a miner of coal", "somebody else entirely"], ["one", "two"], levels=[0.9])
     inputs = {"pairs": experiment["pairs"]}
     with pytest.raises(UserError, match="name the problems"):
