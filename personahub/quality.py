@@ -35,7 +35,7 @@ from personahub.core.stage import Shard, Stage
 from personahub.core.template import load_template
 from personahub.core.texts.replies import find_refusal
 from personahub.core.texts.words import read_words
-from personahub.personas.lexicon import LANGUAGES, WORDS, detect_language, person_word
+from personahub.personas.lexicon import LANGUAGES, WORDS, detect_language, names_person
 from personahub.personas.names import introduced_name, mentioned_name
 from personahub.prompts import PROMPTS
 
@@ -326,7 +326,7 @@ def not_a_person(persona: str, _config: Config | None = None) -> str | None:
     if detect_language(persona) not in ("en", None):
         return None
     start = re.findall(r"[\w'’-]+", persona)[:_FIRST_WORDS]
-    if any(person_word(word) for word in start) or _FIRST_PERSON.search(" ".join(start)):
+    if any(names_person(word) for word in start) or _FIRST_PERSON.search(" ".join(start)):
         return None
     return " ".join(start)
 

@@ -34,7 +34,7 @@ from personahub.core.texts.rows import EVERY_FILE, ROW_SUFFIXES, SourceRow, one_
 from personahub.core.texts.words import words_of
 from personahub.personas.documents import is_artifact, list_files, read_files
 from personahub.personas.labelled_replies import normalise
-from personahub.personas.lexicon import detect_language, person_word
+from personahub.personas.lexicon import detect_language, names_person
 
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _BUFFER_ROWS = 2048
@@ -263,7 +263,7 @@ def _hash(text: str) -> int:
 def _who(text: str) -> str:
     """The first word that names a person: what the persona is, in a word."""
     words = _FIRST_WORDS.findall(text[:200])[:12]
-    return next((word.lower() for word in words if person_word(word)), "(none)")
+    return next((word.lower() for word in words if names_person(word)), "(none)")
 
 
 def _percentiles(lengths: Mapping[int, int]) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""What the persona stages share: documents, pages, profiles, names and word lists."""
+"""Shared by the persona stages: documents, pages, profiles, names and word lists."""

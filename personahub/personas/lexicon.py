@@ -1,9 +1,8 @@
-"""Word lists, and the two judgements they serve: which language is this, and is it about a person?
+"""Word lists for two questions: which language is a text in, and does a word name a person?
 
-Both are meant for one-sentence descriptions, where statistical language identification is at its
-weakest and an occupation is most of the evidence. Scripts decide first; Latin text is told apart by
-its commonest words. Whom a phrase describes is read off its first words: an occupation by its form
-(-er, -ist, -ian, ...) or from the list of those that have none.
+Both are meant for one-sentence descriptions, where statistical language identification is weakest and an
+occupation is most of the evidence. The script decides first; languages in Latin script are told apart by
+their most common words. A word names a person by its form (-er, -ist, -ian, ...) or because it is listed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _WORDS_BY_LANGUAGE = {
     for language, words in yaml.safe_load((WORDS / "language_words.yaml").read_text(encoding="utf-8")).items()
 }
 
-# Names of Unicode letters start with their script. Han alone is read as Chinese; kana decide for Japanese.
+# Unicode names of letters start with their script. Han alone counts as Chinese; any kana make it Japanese.
 _SCRIPTS = {
     "CJK": "zh",
     "HIRAGANA": "ja",
@@ -41,34 +40,34 @@ _SCRIPTS = {
 }
 LANGUAGES = (*_WORDS_BY_LANGUAGE, *sorted(set(_SCRIPTS.values())))
 
-_FOREIGN_SHARE = 0.3  # of the letters: names and terms in another script are less, sentences more
+_FOREIGN_SHARE = 0.3  # of the letters: single names and terms stay below this, sentences exceed it
 
-# Spanish, Portuguese, Italian, French and Dutch names are no evidence of the language they come from.
+# Spanish, Portuguese, Italian, French and Dutch names say nothing about the language of the text.
 _PARTICLES_IN_NAMES = re.compile(
     r"(?<=[^\W\d_] )(?:(?:da|das|de|del|della|den|der|des|di|do|dos|du|el|la|las|le|los|van|von) )+(?=[A-ZÀ-Þ])"
 )
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-@functools.lru_cache(maxsize=16)  # two checks ask in turn about one persona
+@functools.lru_cache(maxsize=16)  # two checks in a row ask about the same persona
 def detect_language(text: str) -> str | None:
-    """Code of the language of a sentence, one of `LANGUAGES`; None where nothing tells.
+    """Returns the language code of a sentence, one of `LANGUAGES`, or None without evidence.
 
-    A script that one code stands for (`ru` for Cyrillic) is not told apart further.
+    Languages that share a non-Latin script have the same code (`ru` for all Cyrillic text).
     """
     if not text.isascii():
-        script = _foreign_script(text)
+        script = _script_language(text)
         if script:
             return script
     tokens = _WORD.findall(_PARTICLES_IN_NAMES.sub("", text).lower())
     hits = {language: sum(map(known.__contains__, tokens)) for language, known in _WORDS_BY_LANGUAGE.items()}
     best = max(hits, key=lambda language: hits[language])
     if best != "en" and hits[best] >= 2 and hits[best] > hits["en"]:
-        return best  # one word is no evidence: "a K-pop fan en route"
+        return best  # one word is not enough: "a K-pop fan en route"
     return "en" if hits["en"] else None
 
 
-def _foreign_script(text: str) -> str | None:
+def _script_language(text: str) -> str | None:
     letters = [character for character in text if character.isalpha()]
     counts: dict[str, int] = {}
     for letter in letters:
@@ -89,8 +88,8 @@ _PERSON_WORDS = read_words(WORDS / "person_words.txt")
 _THING_WORDS = read_words(WORDS / "thing_words.txt")
 
 
-def person_word(word: str) -> bool:
-    """Whether an English word names a person: an occupation, a role, a kind of relative, a national."""
+def names_person(word: str) -> bool:
+    """Whether an English word names a person: an occupation, role, relative or nationality."""
     word = word.lower().removesuffix("'s").removesuffix("’s")
     return any(_is_person(part) for part in {word, word.rsplit("-", 1)[-1]})
 

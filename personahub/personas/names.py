@@ -1,8 +1,8 @@
-"""Full names of people in a persona's description, found by their form and place.
+"""Finds full names of people in a persona's description, by form and position.
 
-`Massimiliano Bartoli, a chef` is a named person, `Taxi Driver, a veteran` is none, and `a friend of
-Thomas Russell` is tied to one. There is no list of names behind this: capitals, honorifics and the
-words around decide. A first name that stands alone counts where it introduces (`Sam, a travel blogger`).
+`Massimiliano Bartoli, a chef` is a named person, `Taxi Driver, a veteran` is not, and `a friend of
+Thomas Russell` mentions one. No list of names is used: capitals, honorifics and the surrounding words
+decide. A single first name counts if it introduces the person (`Sam, a travel blogger`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from personahub.core.texts.words import read_words
-from personahub.personas.lexicon import WORDS, person_word
+from personahub.personas.lexicon import WORDS, names_person
 
 _NAME = r"[A-ZÀ-ÖØ-ÞŁŚŻČŠŽ][\w'’-]*[a-zß-öø-ÿłśżčšžćńğışă]"
 _PARTICLE = r"(?:[A-Z]\.|de|da|di|van|von|der|den|bin|ibn|al|el|del|la|le)"
@@ -55,12 +55,12 @@ _NATIONAL = re.compile(r".+(?:ian|ean|ese|ish|[rx]ican)s?$")
 
 
 def introduced_name(persona: str) -> str | None:
-    """The name of the person described, or None."""
+    """Returns the name of the described person, or None."""
     return _first_name(persona, _INTRODUCTIONS) or _single_name(persona)
 
 
 def mentioned_name(persona: str) -> str | None:
-    """A full name anywhere in the description, or None. Finds public figures too, and some firms and places."""
+    """Returns a full name in the description, or None. Also finds public figures and some companies and places."""
     return _first_name(persona, _MENTIONS)
 
 
@@ -68,7 +68,7 @@ def _first_name(persona: str, patterns: Sequence[re.Pattern[str]]) -> str | None
     for pattern in patterns:
         for match in pattern.finditer(persona):
             before = match.groupdict().get("before")
-            if (before is None or person_word(before)) and _is_name(match["name"]):
+            if (before is None or names_person(before)) and _is_name(match["name"]):
                 return match["name"]
     return None
 
@@ -76,8 +76,8 @@ def _first_name(persona: str, patterns: Sequence[re.Pattern[str]]) -> str | None
 def _single_name(persona: str) -> str | None:
     match = _FIRST_NAME.match(persona)
     name = match["name"] if match else ""
-    # -er, -or, -an and -ist cost some names (Spencer, Susan); occupations that stand in front are commoner.
-    is_word = _NO_FIRST_NAME.match(name) or person_word(name) or name.lower() in _TITLES or name in _NOT_IN_NAMES
+    # -er, -or, -an and -ist exclude some names (Spencer, Susan), but occupations are more common here.
+    is_word = _NO_FIRST_NAME.match(name) or names_person(name) or name.lower() in _TITLES or name in _NOT_IN_NAMES
     return None if not name or is_word else name
 
 

@@ -1,4 +1,4 @@
-"""The main text of a web page: navigation, adverts, cookie notices and footers left out, by trafilatura.
+"""Extracts the main text of a web page, without navigation, ads, cookie notices and footers (trafilatura).
 
 page = read_page(Path("page.html").read_bytes())
 page.text, page.address, page.licence
@@ -9,36 +9,36 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
-_MOST = 2_000_000  # bytes or characters of a page's source that are looked at; real ones have 0.1 to 2 MB
-# The date of a page is not asked for, and looking for it takes as long as the rest.
+_MAX_SOURCE = 2_000_000  # bytes or characters of a page's source to read; real pages have 0.1 to 2 MB
+# The page's date is not needed, and finding it takes as long as everything else.
 _NO_DATE = {"extensive_search": False, "original_date": False, "max_date": "2100-01-01"}
 
 
 class Page(NamedTuple):
-    """What a page holds. `text` is empty where there is none; the others are None where the page does not tell."""
+    """The content of a page. `text` may be empty; the other fields are None if the page does not declare them."""
 
     text: str
-    address: str | None  # that the page gives for itself (canonical link)
-    licence: str | None  # of a Creative Commons or similar mark
+    address: str | None  # the page's canonical link
+    licence: str | None  # from a Creative Commons or similar mark
 
 
 def read_page(html: bytes | str) -> Page:
-    """The main text of an HTML page, paragraphs as lines; bytes are decoded as the page declares.
+    """Extracts the main text of an HTML page, one paragraph per line. Bytes are decoded as the page declares.
 
-    Comments of visitors are no part of it. A page that cannot be parsed has no text. A fragment of a page, such as
-    one `<p>`, is all main text.
+    Visitors' comments are left out. A page that cannot be parsed has no text. A fragment of a page, such as one
+    `<p>`, counts as main text as a whole.
     """
     html = _cut(html)
     page = _extract(html)
     if page.text:
         return page
-    # Of a single element the parser makes the root, and the extraction looks for the text below a body.
-    body = _within_body(html)
+    # The parser makes a single element the root, but the extraction looks for text below a body.
+    body = _wrap_in_body(html)
     return page if body is None else page._replace(text=_extract(body).text)
 
 
-def _within_body(html: bytes | str) -> bytes | str | None:
-    """A fragment as the body of a page; None of what has one."""
+def _wrap_in_body(html: bytes | str) -> bytes | str | None:
+    """Wraps a fragment in a body; returns None if the page has one already."""
     if isinstance(html, bytes):
         return None if b"<body" in html.lower() else b"<html><body>%b</body></html>" % html
     return None if "<body" in html.lower() else f"<html><body>{html}</body></html>"
@@ -47,7 +47,7 @@ def _within_body(html: bytes | str) -> bytes | str | None:
 def _extract(html: bytes | str) -> Page:
     import trafilatura
 
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page that it finds empty
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs every page without text
     document = trafilatura.bare_extraction(
         html, include_comments=False, with_metadata=True, date_extraction_params=_NO_DATE
     )
@@ -58,8 +58,8 @@ def _extract(html: bytes | str) -> Page:
 
 
 def _cut(html: bytes | str) -> bytes | str:
-    """The first `_MOST` of a page, up to the end of a tag: half a character would spoil the guess of its encoding."""
-    if len(html) <= _MOST:
+    """Cuts a page at a tag's end before `_MAX_SOURCE`: half a character would mislead the detection of its encoding."""
+    if len(html) <= _MAX_SOURCE:
         return html
-    end = html.rfind(b">", 0, _MOST) if isinstance(html, bytes) else html.rfind(">", 0, _MOST)
+    end = html.rfind(b">", 0, _MAX_SOURCE) if isinstance(html, bytes) else html.rfind(">", 0, _MAX_SOURCE)
     return html[: end + 1]

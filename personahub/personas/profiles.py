@@ -1,11 +1,11 @@
-"""Structured replies: personas with a profile of occupation, expertise, interests and demographics, as JSON.
+"""Structured replies: personas with a JSON profile of occupation, expertise, interests and demographics.
 
     schema = reply_schema("personas", count=2, demographics=True)
     profiles = parse_profiles(completion, "personas", count=2)
 
-The schema goes to engines that can hold a model to it; the parser trusts none of them. A demographic
-attribute needs evidence, a quotation from the text it was inferred from: what is not in the text is
-a guess of the model's, and is dropped (`split_by_evidence`).
+The schema goes to engines that can constrain a model to it; the parser does not rely on it. A demographic
+attribute needs evidence, a quotation from the text that it was inferred from. If the quotation is not in
+the text, the attribute is a guess of the model and is dropped (`split_by_evidence`).
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from personahub.core.errors import Rejected
 from personahub.core.texts.replies import find_refusal
 from personahub.personas.labelled_replies import require_distinct
 
-_MOST_ITEMS = 5  # of expertise and of interests; the prompts ask for one to five
+_MAX_ITEMS = 5  # per list of expertise or interests; the prompts ask for one to five
 
 
 Form = Literal["plain", "structured"]
 
 
 class PersonaReplies(StageConfig):
-    """How both expansion stages ask for personas, and in which form they come."""
+    """How both expansion stages ask for personas, and in which form."""
 
     engine: EngineName
-    form: Form = Field(default="plain", description="`structured`: a profile of each persona as well, by JSON replies.")
+    form: Form = Field(default="plain", description="`structured`: JSON replies with a profile of each persona.")
     template: str
     constrain: bool = Field(
         default=True,
-        description="Structured form: hold the engine to the reply's JSON schema. For an engine that cannot, false.",
+        description="Structured form: constrain replies to the JSON schema. Set false if the engine cannot.",
     )
     max_chars: int | None = Field(
         default=None,
         gt=0,
-        description="Structured form: bound on strings in the JSON schema; vLLM knows it, OpenAI not.",
+        description="Structured form: maximum length of strings in the JSON schema. vLLM supports it, OpenAI does not.",
     )
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
-    attempts: int = Field(default=3, gt=0, description="How often one reply is asked for, when it does not qualify.")
+    attempts: int = Field(default=3, gt=0, description="How often to ask for a reply until one is accepted.")
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +57,7 @@ class PersonaReplies(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class Demographic:
-    """One attribute and the words it was inferred from."""
+    """An attribute and the words that it was inferred from."""
 
     attribute: str
     value: str
@@ -66,7 +66,7 @@ class Demographic:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A persona's description with its parts; `relation` is empty in Text-to-Persona."""
+    """A persona's description and profile; `relation` is empty in Text-to-Persona."""
 
     persona: str
     relation: str
@@ -76,7 +76,7 @@ class Profile:
     demographics: tuple[Demographic, ...] = ()
 
     def to_json(self) -> str:
-        """The profile without the description, as it is stored in the column `profile`."""
+        """Returns the profile without the description, as stored in the column `profile`."""
         demographics = [{"attribute": d.attribute, "value": d.value, "evidence": d.evidence} for d in self.demographics]
         parts = {
             "occupation": self.occupation,
@@ -90,23 +90,23 @@ class Profile:
 def reply_schema(
     key: str, count: int, relation: bool = False, demographics: bool = False, max_chars: int | None = None
 ) -> dict[str, Any]:
-    """JSON schema of a reply, of the subset that OpenAI's strict mode and vLLM's grammars share.
+    """Returns the JSON schema of a reply, within the subset that OpenAI's strict mode and vLLM's grammars share.
 
     Args:
-        key: the object's only key, under which the list stands.
+        key: the object's only key, which holds the list.
         count: length of the list.
         relation: whether every person has a `relation`.
         demographics: whether every person has `demographics`.
-        max_chars: bound on every string. vLLM enforces it; OpenAI's strict mode refuses schemas that have one.
+        max_chars: maximum length of every string. vLLM enforces it; OpenAI's strict mode refuses such schemas.
     """
     text: dict[str, Any] = {"type": "string"} if max_chars is None else {"type": "string", "maxLength": max_chars}
-    some = {"type": "array", "items": text, "minItems": 1, "maxItems": _MOST_ITEMS}
+    some = {"type": "array", "items": text, "minItems": 1, "maxItems": _MAX_ITEMS}
     person = {"persona": text, "occupation": text, "expertise": some, "interests": some}
     if relation:
         person = {"relation": text, **person}
     if demographics:
         entry = _object({"attribute": text, "value": text, "evidence": text})
-        person["demographics"] = {"type": "array", "items": entry, "maxItems": _MOST_ITEMS}
+        person["demographics"] = {"type": "array", "items": entry, "maxItems": _MAX_ITEMS}
     return _object({key: {"type": "array", "items": _object(person), "minItems": count, "maxItems": count}})
 
 
@@ -123,7 +123,7 @@ _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re
 
 
 def parse_profiles(completion: Completion, key: str, count: int, relation: bool = False) -> list[Profile]:
-    """The people of a reply `{key: [{"persona": ..., ...}, ...]}`.
+    """Parses the people in a reply `{key: [{"persona": ..., ...}, ...]}`.
 
     Raises:
         Rejected: `truncated`, `refusal`, `not_json`, `wrong_shape`, `empty_field`, `wrong_count` or
@@ -132,7 +132,7 @@ def parse_profiles(completion: Completion, key: str, count: int, relation: bool 
     text = completion.whole_text()
     fenced = _FENCE.match(text)
     try:
-        reply = json.loads(fenced[1] if fenced else text, strict=False)  # models break lines inside of strings
+        reply = json.loads(fenced[1] if fenced else text, strict=False)  # models put line breaks inside strings
     except (ValueError, RecursionError) as error:
         raise Rejected("refusal" if find_refusal(text) else "not_json", f"{error}"[:100]) from None
     people = reply.get(key) if isinstance(reply, dict) else None
@@ -146,7 +146,7 @@ def parse_profiles(completion: Completion, key: str, count: int, relation: bool 
 def _profile(person: Any, number: int, relation: bool) -> Profile:
     where = f"person {number}"
     if not isinstance(person, dict):
-        raise Rejected("wrong_shape", f"{where} is no object")
+        raise Rejected("wrong_shape", f"{where} is not an object")
     return Profile(
         persona=_text(person, "persona", where, required=True),
         relation=_text(person, "relation", where, required=True) if relation else "",
@@ -162,7 +162,7 @@ def _text(values: dict[str, Any], name: str, where: str, required: bool = False)
     if value is None and not required:
         return ""
     if not isinstance(value, str):
-        raise Rejected("wrong_shape", f"{where}: {name!r} is no string")
+        raise Rejected("wrong_shape", f"{where}: {name!r} is not a string")
     text = _one_line(value)
     if required and not text:
         raise Rejected("empty_field", f"{where}: {name!r}")
@@ -174,14 +174,14 @@ def _texts(values: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
     if items is None:
         return ()
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise Rejected("wrong_shape", f"{where}: {name!r} is no list of strings")
+        raise Rejected("wrong_shape", f"{where}: {name!r} is not a list of strings")
     return tuple(filter(None, map(_one_line, items)))
 
 
 def _demographics(values: dict[str, Any], where: str) -> list[Demographic]:
     entries = values.get("demographics") or []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise Rejected("wrong_shape", f"{where}: 'demographics' is no list of objects")
+        raise Rejected("wrong_shape", f"{where}: 'demographics' is not a list of objects")
     return [
         Demographic(*(_text(entry, name, where, required=name != "evidence") for name in Demographic.__slots__))
         for entry in entries
@@ -189,30 +189,30 @@ def _demographics(values: dict[str, Any], where: str) -> list[Demographic]:
 
 
 def _one_line(value: str) -> str:
-    """Storable, on one line: JSON can spell line breaks and lone surrogates."""
+    """Puts a text on one line and replaces lone surrogates, which JSON can contain and files cannot."""
     return " ".join(value.encode("utf-8", "replace").decode().split())
 
 
 _WORD = re.compile(r"\w+")
-_LEAST_EVIDENCE = 2  # words: one alone ("he", "Berlin") occurs in most texts
+_MIN_EVIDENCE = 2  # words: a single one ("he", "Berlin") occurs in most texts
 
 
 def split_by_evidence(profile: Profile, text: str) -> tuple[Profile, list[Demographic]]:
-    """The profile with the demographics that `text` supports, and those that it does not.
+    """Splits off the demographics that `text` does not support.
 
-    Supported is what quotes two words or more that stand in the text in that order, case and
-    punctuation aside.
+    An attribute is supported if its evidence has two or more words that occur in the text in the same order,
+    ignoring case and punctuation.
     """
     if not profile.demographics:
         return profile, []
-    words = f" {_plain(text)} "
+    words = f" {_fold_words(text)} "
     supported, guessed = [], []
     for entry in profile.demographics:
-        quoted = _plain(entry.evidence)
-        kept = quoted.count(" ") + 1 >= _LEAST_EVIDENCE and f" {quoted} " in words
+        quoted = _fold_words(entry.evidence)
+        kept = quoted.count(" ") + 1 >= _MIN_EVIDENCE and f" {quoted} " in words
         (supported if kept else guessed).append(entry)
     return replace(profile, demographics=tuple(supported)), guessed
 
 
-def _plain(text: str) -> str:
+def _fold_words(text: str) -> str:
     return " ".join(_WORD.findall(text.casefold()))

@@ -130,9 +130,7 @@ def test_what_cannot_be_compared_is_refused(arms: dict[str, Artifact], graded: A
     results = {name: artifact for name, artifact in arms.items() if name.startswith("results-")}
     refused(1, results, r"config\.baseline: .*mean 'persona'", "personas")
     refused(2, {name: results[name] for name in results if "-persona-" in name}, "two or more arms")
-    refused(
-        3, {name: results[name] for name in results if name != "results-key_points-1"}, "have different seeds"
-    )
+    refused(3, {name: results[name] for name in results if name != "results-key_points-1"}, "have different seeds")
     other = graded(tmp_path / "short", 0.5, 0, problems=30)
     refused(4, results | {"results-key_points-1": other}, "not runs on the same problems")
     other = graded(tmp_path / "strict", 0.5, 0, checker="d")

@@ -12,7 +12,7 @@ import pytest
 
 from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
-from personahub.personas.lexicon import detect_language, person_word
+from personahub.personas.lexicon import detect_language, names_person
 from personahub.personas.names import introduced_name, mentioned_name
 from personahub.quality import CHECKS, Config, check, contact_data, named_person
 
@@ -269,9 +269,9 @@ def test_detect_language(text: str, language: str | None) -> None:
 
 def test_person_words() -> None:
     for word in ("nurse", "teachers", "Teacher's", "hydrologist", "set-designer", "women", "Norwegian", "clerk"):
-        assert person_word(word), word
+        assert names_person(word), word
     for word in ("paper", "waters", "government", "river", "clinic", "company", "very", "department", "is"):
-        assert not person_word(word), word
+        assert not names_person(word), word
 
 
 @pytest.mark.parametrize(
