@@ -2,7 +2,7 @@
 
     conversations:
       run: synth.conversations
-      inputs: {openings: instructions}                 # of synth.usecases, use_case: instruction
+      inputs: {openings: instructions}                 # from synth.usecases, use_case: instruction
       config: {kind: assistant, speaker: teacher, assistant: teacher, turns: 4}
 
     dialogues:
@@ -10,11 +10,11 @@
       inputs: {openings: personas}
       config: {kind: two_personas, speaker: teacher, turns: 6}
 
-`assistant`: the opening is the user's first message; the engine `assistant` replies, and the engine
-`speaker` writes the user's next message as the persona, so often that `turns` messages stand in the end.
-`two_personas`: each persona talks to the one that follows it, the last to the first, whatever the shards, and
-they take turns. One that is followed by itself, as where it is the only one, is rejected as `no_partner`.
-A conversation in which a turn fails for good is rejected with what it had so far.
+`assistant`: the opening is the user's first message. The engine `assistant` replies, and the engine
+`speaker` writes the user's next message as the persona, until the conversation has `turns` messages.
+`two_personas`: each persona talks to the next one, the last to the first, regardless of shards, and they
+take turns. A persona whose next one is itself, such as an only one, is rejected as `no_partner`.
+If a turn fails after all attempts, the conversation is rejected with the turns that it has.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from personahub.core.artifact import Artifact
 from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests
-from personahub.core.generation.loop import CompletionShard, Failure, map_completions
+from personahub.core.forecast import Forecast
+from personahub.core.generation.llm_stage import forecast_requests, usable_results
+from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import CONVERSATION, Row
 from personahub.core.stage import Stage
@@ -42,7 +43,7 @@ from synth.prompts import PROMPTS
 VERSION = "2"
 INPUTS = ("openings",)
 
-_ROWS_AT_A_TIME = 512  # conversations whose turns are asked for together
+_ROWS_AT_A_TIME = 512  # conversations that are extended together
 _FOLLOWUP = Contract(labels=("Follow-up",), min_chars=2)
 _SAYS = Contract(labels=("Says",), min_chars=2, max_chars=2000)
 _TURN_TOKENS = {"assistant": 250, "two_personas": 60}
@@ -50,90 +51,93 @@ _SPEAKERS = ("Person A", "Person B")
 
 
 class Config(StageConfig):
-    """Who talks, through which engines, and for how long."""
+    """Configuration for conversations."""
 
     kind: Literal["assistant", "two_personas"] = "assistant"
-    speaker: EngineName = Field(description="Writes what personas say.")
-    assistant: EngineName | None = Field(default=None, description="Replies to the user; for `kind: assistant`.")
+    speaker: EngineName = Field(description="Writes the messages of personas.")
+    assistant: EngineName | None = Field(default=None, description="Replies to the user. For `kind: assistant`.")
     persona: bool = Field(default=True, description="False: the no-persona arm.")
-    turns: int = Field(default=4, ge=2, le=40, description="Messages of a conversation, the opening included.")
-    template: Annotated[str, TemplateFolder(PROMPTS)] = Field(default="", description="Default: followup or dialogue.")
+    turns: int = Field(default=4, ge=2, le=40, description="Messages per conversation, including the opening.")
+    template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
+        default="", description="By default `followup` or `dialogue`, depending on `kind`."
+    )
     system: Annotated[str, TemplateFolder(PROMPTS)] = "assistant"
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
-    attempts: int = Field(default=3, gt=0, description="How often a turn is asked for, when it does not qualify.")
+    attempts: int = Field(default=3, gt=0, description="Attempts per turn until one keeps the contract.")
 
     @model_validator(mode="before")
     @classmethod
-    def _template_of_kind(cls, values: Any) -> Any:
+    def _default_template(cls, values: Any) -> Any:
         if isinstance(values, dict) and not values.get("template"):
             name = "dialogue" if values.get("kind") == "two_personas" else "followup"
             return {**values, "template": name}
         return values
 
     @model_validator(mode="after")
-    def _assistant_where_needed(self) -> Config:
+    def _check_assistant(self) -> Config:
         if (self.kind == "assistant") != (self.assistant is not None):
-            raise ValueError("`assistant` names the engine that replies, for `kind: assistant` and no other")
+            raise ValueError(
+                "`assistant`, the engine that replies, is required for `kind: assistant` and not allowed for others"
+            )
         return self
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write one conversation per opening."""
+    """Writes one conversation per opening."""
     map_completions(stage, _process, stage.input("openings"), CONVERSATION)
 
 
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
     asking = prompts(config, load_template(config.template, PROMPTS), load_template(config.system, PROMPTS))
-    opened = _opened(stage, shard)
-    while open_ones := list(islice(opened, _ROWS_AT_A_TIME)):
-        for _ in range(config.turns - len(open_ones[0]["messages"])):
-            going_on = []
-            async for talk, (result,) in shard.generate(open_ones, asking, parse_turn(config), config.attempts):
-                if isinstance(result, Failure):
-                    shard.reject(talk, result.error, result.raw)
-                    continue
-                text, model = result
+    started = _start_conversations(stage, shard)
+    while talks := list(islice(started, _ROWS_AT_A_TIME)):
+        for _ in range(config.turns - len(talks[0]["messages"])):
+            longer = []
+            async for talk, _, (text, model) in usable_results(
+                shard, talks, asking, parse_turn(config), config.attempts
+            ):
                 message = Message(role=_next_role(talk), content=text)
-                going_on.append({**talk, "messages": [*talk["messages"], message], "model": model})
-            open_ones = going_on
-            if not open_ones:
+                longer.append({**talk, "messages": [*talk["messages"], message], "model": model})
+            talks = longer
+            if not talks:
                 break
-        for talk in open_ones:
+        for talk in talks:
             shard.write({**talk, "id": content_id("conversation", talk["messages"], talk["opening_id"])})
 
 
-def _opened(stage: Stage[Config], shard: CompletionShard) -> Iterator[Row]:
-    """The shard's conversations before their first asked-for turn."""
+def _start_conversations(stage: Stage[Config], shard: CompletionShard) -> Iterator[Row]:
+    """Yields the shard's conversations before their first generated turn."""
     if stage.config.kind == "assistant":
-        yield from (_begun(stage.config, row, row) for row in shard.rows())
+        yield from (_new_conversation(stage.config, row, row) for row in shard.rows())
         return
-    for row, partner in pairwise(chain(shard.rows(), _first_after(stage.input("openings"), shard.name))):
+    for row, partner in pairwise(chain(shard.rows(), _first_row_after(stage.input("openings"), shard.name))):
         if partner["id"] == row["id"]:
-            shard.reject(row, Rejected("no_partner", "the persona that follows is this one: a dialogue takes two"))
+            shard.reject(row, Rejected("no_partner", "the next persona is the same one; a dialogue needs two"))
         else:
-            yield _begun(stage.config, row, partner)
+            yield _new_conversation(stage.config, row, partner)
 
 
-def _first_after(source: Artifact, shard: str) -> Iterator[Row]:
-    """The row that follows the last one of `shard`; after the last of all comes the first."""
+def _first_row_after(source: Artifact, shard: str) -> Iterator[Row]:
+    """Yields the row after the last one of `shard`; after the last row of all, the first."""
     names = source.shard_names
-    here = names.index(shard) + 1
-    yield from islice(chain.from_iterable(source.read_shard(n, batch_rows=1) for n in names[here:] + names[:here]), 1)
+    following = names.index(shard) + 1
+    later = names[following:] + names[:following]
+    yield from islice(chain.from_iterable(source.read_shard(name, batch_rows=1) for name in later), 1)
 
 
-def _begun(config: Config, row: Row, partner: Row) -> Row:
-    alone = config.kind == "assistant"
+def _new_conversation(config: Config, row: Row, partner: Row) -> Row:
+    with_assistant = config.kind == "assistant"
     shown = row["persona"] if config.persona else None
     return {
         "id": row["id"],
         "opening_id": row["id"],
         "kind": config.kind,
-        "messages": [Message(role="user", content=row["text"])] if alone else [],
-        "persona_id": row["persona_id"] if alone else row["id"],
+        "messages": [Message(role="user", content=row["text"])] if with_assistant else [],
+        "persona_id": row["persona_id"] if with_assistant else row["id"],
         "persona": shown,
-        "partner_id": None if alone else partner["id"],
-        "partner": None if alone or not config.persona else partner["persona"],
+        "partner_id": None if with_assistant else partner["id"],
+        "partner": None if with_assistant or not config.persona else partner["persona"],
         "document_id": row.get("document_id"),
         "seed": derive_seed(config.seed, row["id"]),
         "licence": row.get("licence"),
@@ -143,18 +147,18 @@ def _begun(config: Config, row: Row, partner: Row) -> Row:
 
 
 def _next_role(talk: Row) -> str:
-    """`user` and `assistant` in turn; of two personas the first is the user."""
+    """`user` and `assistant` alternate; the first of two personas is the user."""
     return "user" if len(talk["messages"]) % 2 == 0 else "assistant"
 
 
 def prompts(config: Config, template: Template, system: Template) -> Callable[[Row], list[Request]]:
-    """The one request for the next turn of a conversation."""
+    """Returns the function that makes the request for the next turn of a conversation."""
 
     def of_conversation(talk: Row) -> list[Request]:
         number = len(talk["messages"])
         engine = config.speaker
         if config.kind == "two_personas":
-            messages = _as_partner(template, talk)
+            messages = _dialogue_prompt(template, talk)
         elif _next_role(talk) == "user":
             turns = [
                 {"speaker": m["role"].capitalize(), "text": escape_tags(m["content"], "conversation")}
@@ -169,7 +173,7 @@ def prompts(config: Config, template: Template, system: Template) -> Callable[[R
     return of_conversation
 
 
-def _as_partner(template: Template, talk: Row) -> tuple[Message, ...]:
+def _dialogue_prompt(template: Template, talk: Row) -> tuple[Message, ...]:
     number = len(talk["messages"])
     speaking, other = (talk["persona"], talk["partner"]) if number % 2 == 0 else (talk["partner"], talk["persona"])
     return template.render(
@@ -186,10 +190,10 @@ def _as_partner(template: Template, talk: Row) -> tuple[Message, ...]:
 
 
 def parse_turn(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
-    """Parser of a turn into (text, model); see `synth.contracts.contract.parse_parts`. An assistant's reply has no label.
+    """Returns a parser of turns into (text, model). An assistant's reply has no label.
 
     Raises:
-        Rejected: also `empty`.
+        Rejected: as `synth.contracts.contract.parse_parts`, or `empty`.
     """
 
     def turn(request: Request, completion: Completion) -> tuple[str, str]:
@@ -207,18 +211,17 @@ def parse_turn(config: Config) -> Callable[[Request, Completion], tuple[str, str
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per turn that is not there yet; each shows the turns before it."""
+    """One request per generated turn, each of which shows the turns before it."""
     rows, tokens = rows_in["openings"], _TURN_TOKENS[config.kind]
-    asked = config.turns - (1 if config.kind == "assistant" else 0)
+    turns = config.turns - (1 if config.kind == "assistant" else 0)
     shown = 250 + tokens * config.turns // 2
-    requests: dict[str, Requests] = {}
-    by_assistant = (asked + 1) // 2 if config.assistant is not None else 0
-    for engine, count in ((config.assistant, by_assistant), (config.speaker, asked - by_assistant)):
-        if engine is not None and count:
-            known = requests.get(engine, Requests(0, 0, 0))
-            more = rows * count
-            requests[engine] = Requests(
-                known.count + more, known.prompt_tokens + more * shown, known.completion_tokens + more * tokens
-            )
-    notes = (f"assumes {tokens} tokens per turn",)
-    return Forecast(rows_out=rows, requests=requests, disk_bytes=rows * config.turns * tokens * 5, notes=notes)
+    groups = [(config.speaker, turns * rows)]
+    if config.assistant is not None:
+        by_assistant = (turns + 1) // 2
+        groups = [(config.assistant, by_assistant * rows), (config.speaker, (turns - by_assistant) * rows)]
+    return Forecast(
+        rows_out=rows,
+        requests=forecast_requests(*((engine, count, shown, tokens) for engine, count in groups if count)),
+        disk_bytes=rows * config.turns * tokens * 5,
+        notes=(f"assumes {tokens} tokens per turn",),
+    )

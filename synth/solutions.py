@@ -32,7 +32,7 @@ from personahub.core.identity import derive_seed
 from personahub.core.records import SOLUTIONS, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
-from personahub.core.texts.replies import find_refusal
+from personahub.core.texts.replies import find_refusal, without_thinking
 from synth.prompts import PROMPTS
 
 VERSION = "1"
@@ -110,7 +110,7 @@ def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
     """
     if not completion.text.strip():
         raise Rejected("empty", f"finish_reason {completion.finish_reason}")
-    if find_refusal(completion.text):
+    if find_refusal(without_thinking(completion.text)):
         raise Rejected("refusal")
     return {
         "text": completion.text,

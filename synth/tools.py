@@ -1,13 +1,13 @@
-"""Tools: the code of an interface, kept only if it runs in the sandbox as the interface says.
+"""Tools: code for a tool interface, kept only if it runs in the sandbox as the interface says.
 
     tools:
       run: synth.tools
-      inputs: {interfaces: interfaces}        # of synth.usecases, use_case: tool_interface
+      inputs: {interfaces: interfaces}        # from synth.usecases, use_case: tool_interface
       config: {engine: teacher}
 
-The second of the paper's two steps. Every program is loaded in the sandbox (`synth.sandbox.programs`), its function's
-parameters are compared with the interface, and the interface's own example is called twice: the result
-has to be JSON of the type that the interface promises, and the same both times.
+This is the second of the paper's two steps. Each program is loaded in the sandbox (`synth.sandbox.programs`).
+The parameters of its function must match the interface. The interface's own example is called twice: the
+result must be JSON of the declared type, and the same both times.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from pydantic import Field
 from personahub.core.config import EngineName, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests
-from personahub.core.generation.loop import CompletionShard, Failure, map_completions
+from personahub.core.forecast import Forecast
+from personahub.core.generation.llm_stage import estimate_tokens, forecast_requests, usable_results
+from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import TOOL, Row
 from personahub.core.stage import Stage
@@ -38,22 +39,22 @@ from synth.voting.votes import program_of
 VERSION = "2"
 INPUTS = ("interfaces",)
 
-_MARK = "tool check: "  # in front of the line that the check prints, whatever else is printed
+_MARK = "tool check: "  # starts the lines of the check; the code itself may print, too
 _CODE_TOKENS = 350
 
 
 class Config(StageConfig):
-    """Who writes the code, and what it may use when it is tried."""
+    """Configuration for tool code."""
 
     engine: EngineName
     template: Annotated[str, TemplateFolder(PROMPTS)] = "tool_code"
     sampling: Sampling = Sampling(temperature=0.7, max_tokens=2048)
-    attempts: int = Field(default=3, gt=0, description="How often code is asked for, when the reply holds none.")
-    programs: Limits = Field(default=Limits(timeout_s=5), description="What the code may use.")
+    attempts: int = Field(default=3, gt=0, description="Attempts per interface until a reply has code.")
+    programs: Limits = Field(default=Limits(timeout_s=5), description="Limits for the code in the sandbox.")
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write the tools whose code does what their interface says."""
+    """Writes the tools whose code does what their interface says."""
     map_completions(stage, _process, stage.input("interfaces"), TOOL)
 
 
@@ -66,11 +67,7 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
         return [Request(template.render(interface=row["text"]), config.sampling, seed, engine=config.engine)]
 
     with Sandbox(config.programs) as sandbox:
-        async for row, (result,) in shard.generate(shard.rows(), prompts, parse_code, config.attempts):
-            if isinstance(result, Failure):
-                shard.reject(row, result.error, result.raw)
-                continue
-            code, model = result
+        async for row, _, (code, model) in usable_results(shard, shard.rows(), prompts, parse_code, config.attempts):
             try:
                 value = await asyncio.to_thread(check_tool, sandbox, code, json.loads(row["fields"]))
             except Rejected as error:
@@ -80,7 +77,7 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 
 
 def parse_code(_: Request, completion: Completion) -> tuple[str, str]:
-    """The program of a reply (`synth.voting.votes.program_of`), and the model.
+    """Returns the program of a reply (`synth.voting.votes.program_of`) and the model.
 
     Raises:
         Rejected: `truncated`, `refusal` or `no_code`.
@@ -88,7 +85,7 @@ def parse_code(_: Request, completion: Completion) -> tuple[str, str]:
     reply = completion.whole_text()
     code = program_of(reply)
     if code is None:
-        raise Rejected("refusal" if find_refusal(reply) else "no_code", "the reply holds no closed ```python block")
+        raise Rejected("refusal" if find_refusal(reply) else "no_code", "the reply has no closed ```python block")
     return code, completion.model
 
 
@@ -96,53 +93,55 @@ _CHECK = """
 import inspect, json
 code, name, names, example = json.loads({given!r})
 space = {{"__name__": "tool"}}
-def tell(step, **more):
+def report(step, **more):
     print("\\n" + {mark!r} + json.dumps({{"step": step, **more}}), flush=True)
-tell("import_failed")
+report("import_failed")
 exec(compile(code, "<tool>", "exec"), space)
 function = space.get(name)
 if not inspect.isfunction(function):
-    tell("no_function")
+    report("no_function")
 elif list(inspect.signature(function).parameters) != names:
-    tell("signature_mismatch", found=list(inspect.signature(function).parameters))
+    report("signature_mismatch", found=list(inspect.signature(function).parameters))
 else:
-    tell("example_failed")
+    report("example_failed")
     results = [json.dumps(function(**json.loads(json.dumps(example))), allow_nan=False) for _ in range(2)]
     if results[0] != results[1]:
-        tell("not_deterministic")
+        report("not_deterministic")
     else:
-        tell("ok", result=json.loads(results[0]))
+        report("ok", result=json.loads(results[0]))
 """
 
 
 def check_tool(sandbox: Sandbox, code: str, interface: Mapping[str, Any]) -> Any:
-    """What the code returns for the interface's example.
+    """Runs the code on the interface's example and returns the result.
 
     Raises:
-        Rejected: `import_failed`, `no_function`, `signature_mismatch`, `example_failed` (it raises, or the result is
-            no JSON), `not_deterministic`, `wrong_return_type`, `timeout` or `output_limit`.
+        Rejected: `import_failed`, `no_function`, `signature_mismatch`, `example_failed` (the code raises, or its result
+            is not JSON), `not_deterministic`, `wrong_return_type`, `timeout` or `output_limit`.
     """
     names = [argument["name"] for argument in interface["input_args"]]
     given = json.dumps([code, interface["function_name"], names, interface["example"]])
     (result,) = sandbox.run([_CHECK.format(given=given, mark=_MARK)])
-    told = _told(result)
+    reported = _last_report(result)
     if result.status in ("timeout", "output_limit"):
-        raise Rejected(result.status, f"at step {told['step']}")
-    if told["step"] != "ok":
-        raise Rejected(told["step"], result.detail or str(told.get("found", "")))
-    if not has_type(told["result"], interface["return"]["type"]):
-        raise Rejected("wrong_return_type", f"{told['result']!r:.80} is not of type {interface['return']['type']}")
-    return told["result"]
+        raise Rejected(result.status, f"at step {reported['step']}")
+    if reported["step"] != "ok":
+        raise Rejected(reported["step"], result.detail or str(reported.get("found", "")))
+    if not has_type(reported["result"], interface["return"]["type"]):
+        raise Rejected("wrong_return_type", f"{reported['result']!r:.80} is not of type {interface['return']['type']}")
+    return reported["result"]
 
 
-def _told(result: ProgramResult) -> dict[str, Any]:
-    """The last step that the check reached."""
+def _last_report(result: ProgramResult) -> dict[str, Any]:
+    """Returns the last step that the check reported."""
     lines = re.findall(rf"^{re.escape(_MARK)}(.*)$", result.output, re.MULTILINE)
     try:
-        told = json.loads(lines[-1])
+        reported = json.loads(lines[-1])
     except (IndexError, json.JSONDecodeError):
-        told = None
-    return told if isinstance(told, dict) and isinstance(told.get("step"), str) else {"step": "import_failed"}
+        reported = None
+    return (
+        reported if isinstance(reported, dict) and isinstance(reported.get("step"), str) else {"step": "import_failed"}
+    )
 
 
 def _record(row: Row, code: str, value: Any, model: str) -> Row:
@@ -161,13 +160,12 @@ def _record(row: Row, code: str, value: Any, model: str) -> Row:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per interface."""
+    """One request per interface. Repeated requests after rejected replies are not counted."""
     count = rows_in["interfaces"]
-    messages = load_template(config.template, PROMPTS).render(interface="x" * 900)
-    prompt = sum(len(message["content"]) for message in messages) // 4
+    prompt = estimate_tokens(load_template(config.template, PROMPTS).render(interface="x" * 900))
     return Forecast(
         rows_out=count,
-        requests={config.engine: Requests(count, count * prompt, count * _CODE_TOKENS)},
+        requests=forecast_requests((config.engine, count, prompt, _CODE_TOKENS)),
         disk_bytes=count * 3000,
         notes=(f"assumes {_CODE_TOKENS} tokens out per tool",),
     )

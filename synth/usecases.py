@@ -29,8 +29,8 @@ from pydantic import Field, field_validator, model_validator
 from personahub.core.config import CONTENT_PATH, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.errors import UserError
-from personahub.core.forecast import Forecast, Requests
-from personahub.core.generation.loop import CompletionShard, Failure, map_completions
+from personahub.core.forecast import Forecast
+from personahub.core.generation.llm_stage import PERSONA_TOKENS, estimate_tokens, forecast_requests, generate_records
 from personahub.core.identity import content_id, derive_seed
 from personahub.core.records import SYNTHETIC, Row
 from personahub.core.stage import Stage
@@ -42,9 +42,6 @@ from synth.prompts import PROMPTS
 
 VERSION = "1"
 INPUTS = ("personas", "example_personas?", "*")  # others: benchmarks that must not contain the examples
-
-_CHARS_PER_TOKEN = 4  # English text under GPT-style vocabularies
-_PERSONA_TOKENS = 25  # the personas of the paper's release average 20 to 30
 
 
 class Config(PromptingConfig):
@@ -97,25 +94,14 @@ class Config(PromptingConfig):
 
 def run(stage: Stage[Config]) -> None:
     """Writes one text per persona of `personas` and sample."""
-    check_examples(stage.config, stage.inputs)
-    map_completions(stage, _process, stage.input("personas"), SYNTHETIC)
-
-
-async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     config = stage.config
-    examples = load_examples(config, stage.inputs)
-    asking = prompts(config, load_template(config.template, PROMPTS), examples)
-    async for persona, results in shard.generate(shard.rows(), asking, parse(config), config.attempts):
-        for sample, result in enumerate(results):
-            if isinstance(result, Failure):
-                shard.reject({**persona, "sample": sample}, result.error, result.raw)
-            else:
-                output, model = result
-                shard.write(_record(config, persona, sample, output, model))
+    check_examples(config, stage.inputs)
+    asking = prompts(config, load_template(config.template, PROMPTS), load_examples(config, stage.inputs))
+    generate_records(stage, stage.input("personas"), SYNTHETIC, asking, parse(config), record(config), config.attempts)
 
 
 def prompts(config: Config, template: Template, examples: Sequence[Example]) -> Callable[[Row], list[Request]]:
-    """The requests of one persona, one per sample."""
+    """Returns the function that makes the requests for one persona, one per sample."""
     background = read_background(config.background) if config.background else None
     contract = load_use_case(config.use_case).contract
     fields, model = contract.fields(), contract.model()
@@ -162,28 +148,34 @@ def parse(config: Config) -> Callable[[Request, Completion], tuple[Output, str]]
     return reply
 
 
-def _record(config: Config, persona: Row, sample: int, output: Output, model: str) -> Row:
+def record(config: Config) -> Callable[[Row, int, tuple[Output, str]], Row]:
+    """Returns the function that makes the output record of a reply."""
     use_case = Path(config.use_case).stem
-    return {
-        "id": content_id(use_case, output.text, persona["id"], sample),
-        "use_case": use_case,
-        "text": output.text,
-        "fields": json.dumps(output.fields, ensure_ascii=False),
-        "persona_id": persona["id"],
-        "persona": persona["persona"] if config.persona else None,
-        "document_id": persona.get("document_id"),
-        "template": Path(config.template).stem,
-        "prompting": config.prompting,
-        "sample": sample,
-        "seed": derive_seed(config.seed, persona["id"], sample),
-        "licence": persona.get("licence"),
-        "model": model,
-        "machine_generated": True,
-    }
+
+    def of_reply(persona: Row, sample: int, reply: tuple[Output, str]) -> Row:
+        output, model = reply
+        return {
+            "id": content_id(use_case, output.text, persona["id"], sample),
+            "use_case": use_case,
+            "text": output.text,
+            "fields": json.dumps(output.fields, ensure_ascii=False),
+            "persona_id": persona["id"],
+            "persona": persona["persona"] if config.persona else None,
+            "document_id": persona.get("document_id"),
+            "template": Path(config.template).stem,
+            "prompting": config.prompting,
+            "sample": sample,
+            "seed": derive_seed(config.seed, persona["id"], sample),
+            "licence": persona.get("licence"),
+            "model": model,
+            "machine_generated": True,
+        }
+
+    return of_reply
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per record; repeated requests after rejected replies are not counted."""
+    """One request per record. Repeated requests after rejected replies are not counted."""
     contract = load_use_case(config.use_case).contract
     examples = [] if config.prompting == "zero_shot" else [Example(text="x" * 800, persona="x" * 100)] * config.shots
     messages = load_template(config.template, PROMPTS).render(
@@ -192,11 +184,11 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
         background=read_background(config.background) if config.background else None,
         fields=contract.fields(),
     )
-    prompt = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN + _PERSONA_TOKENS
+    prompt = estimate_tokens(messages) + PERSONA_TOKENS
     count, tokens = rows_in["personas"] * config.per_persona, contract.tokens
     return Forecast(
         rows_out=count,
-        requests={config.engine: Requests(count, count * prompt, count * tokens)},
+        requests=forecast_requests((config.engine, count, prompt, tokens)),
         disk_bytes=count * tokens * 6,
         notes=(f"assumes {prompt} tokens in and {tokens} out per record",),
     )
