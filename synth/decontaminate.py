@@ -46,7 +46,7 @@ from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import Row
 from personahub.core.stage import Shard, Stage
 from synth.overlap.index import BenchmarkIndex, Item, Match, read_items
-from synth.overlap.overlap_judge import PROMPT_TOKENS, REPLY_TOKENS, OverlapJudge, overlap_request, read_same
+from synth.overlap.overlap_judge import PROMPT_TOKENS, REPLY_TOKENS, OverlapJudge, overlap_request, parse_same
 
 VERSION = "2"
 INPUTS = ("problems", "*")
@@ -126,7 +126,7 @@ async def _process_with_judge(judge: OverlapJudge, stage: Stage[Config], shard: 
     while batch := list(islice(rows, _ROWS_AT_A_TIME)):
         matches = await asyncio.to_thread(_matches, stage, batch)
         matched = [{**row, "match": match} for row, match in zip(batch, matches, strict=True)]
-        async for row, results in shard.generate(matched, asking, read_same, judge.attempts):
+        async for row, results in shard.generate(matched, asking, parse_same, judge.attempts):
             match = row.pop("match")
             if results == [False]:
                 match = None

@@ -46,7 +46,7 @@ from personahub.core.stage import Shard, Stage
 from synth.contracts.validity import check_answer, check_problem
 from synth.sandbox.programs import Limits
 from synth.voting.grounding import COMPUTES_NOTHING
-from synth.voting.vote_judge import VoteJudge, judge_prompts, read, unparsed, with_judgements
+from synth.voting.vote_judge import VoteJudge, judge_prompts, parse_judgement, unparsed, with_judgements
 from synth.voting.votes import Counting, Vote, answer_of, cluster_sizes
 
 VERSION = "5"
@@ -115,7 +115,7 @@ async def _process_with_judge(judge: VoteJudge, stage: Stage[Config], shard: Com
     with Counting(config.programs, config.workers, config.check_timeout_s) as counting:
         while batch := list(islice(rows, _ROWS_AT_A_TIME)):
             counted = await asyncio.to_thread(count, counting, batch)
-            async for row, judgements in shard.generate(counted, asking, read, judge.attempts):
+            async for row, judgements in shard.generate(counted, asking, parse_judgement, judge.attempts):
                 votes = with_judgements(row.pop("ballot"), row.pop("unparsed"), judgements)
                 _settle(config, shard, row, votes)
 

@@ -1,10 +1,10 @@
-r"""Problems that no solution can save, found by rules: from their text, and from the answer that won.
+r"""Rules that find unsound problems from their text and from the agreed answer.
 
     check_problem("Prove that there are infinitely many primes.")          # Rejected: proof_only
     check_answer("What is the probability that it rains?", r"\frac{7}{5}")   # Rejected: contradictory
 
-The rules are made to hardly ever hit a sound problem (docs/verification.md has their false alarms on
-MATH and GSM8K), so they miss most unsound ones: a withheld number that no rule knows of shows only in
+The rules are designed to rarely hit a sound problem (docs/verification.md has their false alarms on MATH
+and GSM8K), so they miss most unsound ones. For example, no rule sees a missing number; it only shows in
 samples that disagree.
 """
 
@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from personahub.core.errors import Rejected
 
-MOST_PARTS = 2  # sub-problems that one problem may have
+MOST_PARTS = 2  # sub-problems allowed in one problem
 
 _SENTENCE = re.compile(r"(?<=[.?!])\s+|\n\s*\n")
 _ASKS = (
@@ -45,11 +45,11 @@ _PLACEHOLDER = re.compile(
 
 
 def check_problem(text: str) -> None:
-    """Whether a problem can have one answer, as far as its wording tells.
+    """Checks from the wording whether a problem can have exactly one answer.
 
     Raises:
-        Rejected: `multi_part` (more than `MOST_PARTS` sub-problems), `proof_only`, or `missing_condition` (it
-            refers to a figure or table that is not there, or has a placeholder where a value should be).
+        Rejected: `multi_part` (more than `MOST_PARTS` sub-problems), `proof_only`, or `missing_condition` (the problem
+            refers to a figure or table that it does not have, or has a placeholder instead of a value).
     """
     parts = count_parts(text)
     if parts > MOST_PARTS:
@@ -60,18 +60,18 @@ def check_problem(text: str) -> None:
         raise Rejected("proof_only", proof[:80])
     elsewhere = _ELSEWHERE.search(text)
     if elsewhere and not _SHOWS_IT.search(text):
-        raise Rejected("missing_condition", f"{elsewhere.group()!r} is not there")
+        raise Rejected("missing_condition", f"the text has no {elsewhere.group()!r}")
     placeholder = _PLACEHOLDER.search(text)
     if placeholder:
-        raise Rejected("missing_condition", f"{placeholder.group()!r} stands where a value should")
+        raise Rejected("missing_condition", f"{placeholder.group()!r} instead of a value")
 
 
 def count_parts(text: str) -> int:
-    """Labelled sub-problems, as in `(a) Find ... (b) Show ...`; labelled conditions and choices are none."""
+    """Counts labeled sub-problems, as in `(a) Find ... (b) Show ...`, but not labeled conditions or choices."""
     return len(_PART.findall(text))
 
 
-# A sentence about the answer itself, and what it may say of it.
+# A sentence about the answer itself, and the conditions that it can state.
 _ANSWER = (
     r"\b(?:the|this|that|its|your|our) (?:final |correct |right |exact |required |desired |resulting )?"
     r"(?:answer|result|solution|outcome)"
@@ -105,11 +105,11 @@ _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)(?:\s*/\s*(\d+))?|(-?)\\[dt]?frac\s*\{(-
 
 
 def check_answer(problem: str, answer: str) -> None:
-    """Whether the agreed answer can stand beside the problem's own conditions.
+    """Checks the agreed answer against the conditions in the problem.
 
     Raises:
-        Rejected: `contradictory`: it breaks a condition that the problem states for its answer (a bound, a sign,
-            parity, divisibility), a probability is outside of [0, 1], or a number of things is negative.
+        Rejected: `contradictory`: the answer breaks a condition that the problem states for it (a bound, a sign,
+            parity, divisibility), a probability is outside [0, 1], or a count is negative.
     """
     value = _number(answer)
     if value is None:
@@ -121,13 +121,13 @@ def check_answer(problem: str, answer: str) -> None:
                 raise Rejected("contradictory", f"the agreed answer is {answer}, but {stated.group()!r}")
     question = _SENTENCE.split(problem.strip())[-1]
     if _PROBABILITY.search(question) and not _OTHER_FORM.search(problem) and not 0 <= value <= 1:
-        raise Rejected("contradictory", f"the agreed answer is {answer}, which is no probability")
+        raise Rejected("contradictory", f"the agreed answer is {answer}, which is not a probability")
     if _COUNT.search(question) and value < 0:
-        raise Rejected("contradictory", f"the agreed answer is {answer}, which is no number of things")
+        raise Rejected("contradictory", f"the agreed answer is {answer}, which is not a count")
 
 
 def _number(answer: str) -> Fraction | None:
-    """The value of an integer, a decimal or a fraction of integers; None for any other answer."""
+    """The value of an integer, a decimal or a fraction of integers, or None for any other answer."""
     found = _NUMBER.fullmatch(answer.strip().strip("$").strip().replace(",", ""))
     if found is None or len(answer) > 40:
         return None

@@ -1,4 +1,4 @@
-"""Benchmark problems, indexed so that a problem which repeats one of them is found by its words.
+"""Index of benchmark problems that finds a problem with the same or similar words.
 
 index = BenchmarkIndex([Item("math", "4656", "An equilateral triangle ...")])
 index.find("An  equilateral triangle $ABC$ ...")        # Match(item, rule="text", score=...)
@@ -28,7 +28,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Match:
-    """A benchmark item that a problem is too close to. `score`: shared words, or similarity."""
+    """A benchmark item that a problem is too close to. `score` is a count of shared words or a similarity."""
 
     item: Item
     rule: str
@@ -42,22 +42,22 @@ _COLUMNS = ("benchmark", "item", "problem")
 
 
 def read_items(benchmarks: Iterable[Artifact]) -> list[Item]:
-    """All problems of artifacts of `eval.datasets`.
+    """Reads all problems from artifacts of `eval.datasets`.
 
     Raises:
-        UserError: an artifact is no benchmark.
+        UserError: an artifact is not a benchmark.
     """
     items = []
     for artifact in benchmarks:
         for row in artifact.rows(_COLUMNS):
             if len(row) < len(_COLUMNS):
-                raise UserError(f"{artifact.path}: not a benchmark; it has to be an artifact of eval.datasets")
+                raise UserError(f"{artifact.path}: not a benchmark; use an artifact of eval.datasets")
             items.append(Item(row["benchmark"], row["item"], row["problem"]))
     return items
 
 
 class BenchmarkIndex:
-    """All benchmark problems, indexed for the three rules. Some 250 bytes per indexed n-gram."""
+    """Benchmark problems, indexed for three rules. Takes about 250 bytes per indexed n-gram."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class BenchmarkIndex:
                 self._postings[word].append(i)
 
     def find(self, problem: str) -> Match | None:
-        """The benchmark item that `problem` is too close to, by the strictest rule that says so."""
+        """Returns the benchmark item that `problem` is too close to, by the strictest rule that matches."""
         words = words_of(problem, self._mask)
         same = self._texts.get(tuple(words))
         if same is not None:
@@ -93,7 +93,7 @@ class BenchmarkIndex:
         return self._nearest(frozenset(words)) if self._threshold else None
 
     def _prefix(self, words: frozenset[str]) -> list[str]:
-        """The rarest words, so many that two sets at the threshold or above share one of them.
+        """The rarest words: as many as needed for two sets at or above the threshold to share one.
 
         The prefix filter of Chaudhuri et al. 2006 (https://doi.org/10.1109/ICDE.2006.9).
         """
@@ -108,7 +108,7 @@ class BenchmarkIndex:
         return Match(self._items[-negated], "words", round(score, 3)) if score >= self._threshold else None
 
 
-_MIN_DISTINCT_WORDS = 8  # the words of "Find the value of x" say nothing about where it comes from
+_MIN_DISTINCT_WORDS = 8  # the words of "Find the value of x" do not identify a source
 
 
 def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
@@ -117,7 +117,7 @@ def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def _ngrams(words: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
-    """Runs of `n` words that hold enough language to be told from any other formula."""
+    """Yields runs of `n` words with enough language to differ from any other formula."""
     for start in range(len(words) - n + 1):
         gram = tuple(words[start : start + n])
         if len({word for word in gram if len(word) > 1}) * 2 >= n:
@@ -147,7 +147,7 @@ _LAYOUT = re.compile(
 _SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _POSSESSIVE = re.compile(r"['’]s\b|’")
-# A number with its separators; a run of letters (CJK, which puts no spaces, by character).
+# A number with its separators, or a run of letters; CJK, which has no spaces, by character.
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+")
 _NUMBER_WORD = re.compile(
     r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
@@ -157,7 +157,7 @@ _ANY_NUMBER = "0"
 
 
 def words_of(text: str, mask_numbers: bool = True) -> list[str]:
-    r"""Words and numbers of a problem, lower-case, without punctuation, LaTeX layout and drawings.
+    r"""Words and numbers of a problem in lower case, without punctuation, LaTeX layout and drawings.
 
     `\dfrac12\, x` and `\frac{1}{2}x` give the same words. With `mask_numbers` every number, in
     digits or in words, becomes "0".

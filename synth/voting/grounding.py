@@ -1,17 +1,17 @@
-"""Whether a program computes its answer, and from the numbers of its problem: what makes it evidence.
+"""Checks whether a program is evidence: it computes its answer from the numbers of its problem.
 
     flaw_of_program("A crate holds 12 jars. How many do 7 crates hold?", "print(12 * 7)")     # None
     flaw_of_program("... the same ...", "print(84)")              # "it computes nothing"
     flaw_of_program("... the same ...", "print(12 * 9)")          # "9 is not in the problem"
 
-A program is worth more than another chain of thought because an interpreter does its arithmetic. That
-holds for neither of two kinds of program that models write too: one that prints what was worked out in
-its comments, and one that fills a gap of the problem with a number of its own. Both agree readily with
-the chains of thought that made the same mistake.
+A program is worth more than another chain of thought because an interpreter does its arithmetic. This is not
+true for two kinds of programs that models also write: one prints a result that was worked out in its
+comments, and one fills a gap in the problem with an invented number. Both tend to agree with chains of
+thought that made the same mistake.
 
-A literal counts as known when it stands in the problem, in digits or in words, when a word of the
-problem implies it (a week has 7 days, a triangle 3 sides), or when it is one that formulas hold
-(0, 1, 2, powers of ten). Programs that are right use other numbers at times; docs/verification.md says how often.
+A literal is known if the problem contains it, in digits or in words, if a word of the problem implies it
+(a week has 7 days, a triangle 3 sides), or if it is common in formulas (0, 1, 2, powers of ten). Correct
+programs sometimes use other numbers; docs/verification.md says how often.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ _WORDS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("decade",), (10,)),
     **dict.fromkeys(("quadratic", "discriminant", "parabola"), (4,)),
 }
-# Calls that turn a number into another form of itself or show it.
+# Calls that convert a number or print it.
 _FORMS = frozenset(("print", "int", "float", "str", "Fraction", "Rational", "Integer", "Float", "Decimal", "sympify"))
 
 
 def flaw_of_program(problem: str, program: str) -> str | None:
-    """Why a program that ran is no evidence for its answer; None where it is."""
+    """Returns why a program that ran is not evidence for its answer, or None if it is."""
     try:
         tree = ast.parse(program)
         literals = list(_literals(tree))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # what this Python cannot read, another ran
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # another version of Python ran it
         return "it cannot be read"
     if not _computes(tree):
         return COMPUTES_NOTHING
@@ -78,20 +78,20 @@ def flaw_of_program(problem: str, program: str) -> str | None:
 
 
 def _computes(tree: ast.AST) -> bool:
-    """Whether anything is calculated: an operation on something, or a call of more than a change of form."""
+    """Whether the program calculates: it has an operation, or a call that does more than convert."""
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp | ast.AugAssign | ast.For | ast.While | ast.comprehension):
             return True
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
-            # Fraction(3, 4) divides, and int("102", 3) reads another base
+            # Fraction(3, 4) divides, and int("102", 3) converts a base
             if name not in _FORMS or (name != "print" and len(node.args) > 1):
                 return True
     return False
 
 
 def _literals(tree: ast.AST) -> Iterator[Fraction]:
-    """The numbers written into a program, without their signs."""
+    """Yields the number literals of a program, without signs."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             yield abs(Fraction(repr(node.value)))
@@ -102,12 +102,12 @@ def _numbers_known(problem: str) -> set[Fraction]:
     known = {Fraction(digits.replace(",", "")) for digits in _NUMBER.findall(text)}
     for word in _WORD.findall(text):
         known.update(map(Fraction, _WORDS.get(word) or _WORDS.get(word.removesuffix("s")) or ()))
-    # A percentage may be written as a share, as what is left, or as what it grows to.
+    # A program may write a percentage as a share, as the remainder, or as a growth factor.
     known |= {share for value in known for share in (value / 100, abs(1 - value / 100), 1 + value / 100, 100 - value)}
     return known | _listed(text) | {Fraction(value) for value in _FORMULAS}
 
 
 def _listed(text: str) -> set[Fraction]:
-    """How many numbers the problem gives: the divisor of their mean."""
+    """The count of numbers in the problem, which is the divisor of their mean."""
     given = len(_NUMBER.findall(text))
     return {Fraction(given)} if re.search(r"\b(?:mean|average)\b", text) else set()

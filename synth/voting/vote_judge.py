@@ -1,13 +1,13 @@
-"""A model that reads the votes which rules could not, and only those.
+"""A model that reads the votes that the rules cannot read, and only those.
 
     verified:
       run: synth.verify
       config: {policy: majority, judge: {engine: judge}}
 
-Two kinds of vote are unparsed: a CoT sample that ends without a box, and an answer that the checker could
-not read or compare in time. The judge is asked whether such a vote says the same as the leading
-cluster's answer; with a yes it joins that cluster (status `judged`), with anything else it stays what it was.
-The judge never decides between two answers that were read, and makes no answer of its own.
+Two kinds of votes are unparsed: a CoT sample without a boxed answer, and an answer that the checker cannot
+read or compare in time. The judge decides whether such a vote has the same answer as the leading
+cluster. If it says yes, the vote joins that cluster (status `judged`); otherwise the vote does not change.
+The judge never decides between two answers that the rules can read, and never adds an answer.
 """
 
 from __future__ import annotations
@@ -28,17 +28,21 @@ from synth.voting.votes import Vote, answer_of, leading_cluster
 
 
 class VoteJudge(FrozenModel):
-    """Who reads the unparsed votes."""
+    """Configuration of the judge of unparsed votes."""
 
     engine: EngineName
     template: JudgeTemplate = "judge"
-    show_problem: bool = Field(default=False, description="The paper's judge sees the two answers only.")
+    show_problem: bool = Field(
+        default=False, description="Show the problem, too. The paper's judge sees only the two answers."
+    )
     sampling: Sampling = Sampling(temperature=0.0, max_tokens=1024)
-    attempts: int = Field(default=3, gt=0, description="Replies asked for until one can be read; 1 when greedy.")
+    attempts: int = Field(
+        default=3, gt=0, description="Attempts per judgment until one can be read; 1 with greedy decoding."
+    )
 
 
 def unparsed(votes: Sequence[Vote], pool: CheckerPool) -> list[int]:
-    """Indices of the votes that the judge is asked about; none when nobody gave an answer that could lead."""
+    """Indices of the votes that the judge must read; empty if no vote has an answer."""
     leader = leading_cluster(votes)
     answer = answer_of(votes, leader)
     if answer is None:
@@ -53,16 +57,16 @@ def _is_unparsed(vote: Vote, answer: str, pool: CheckerPool) -> bool:
 
 
 def judge_prompts(judge: VoteJudge, seed: int) -> Callable[[Row], list[Request]]:
-    """The requests about one ballot: a row with `problem`, `samples`, `ballot` and `unparsed`."""
+    """Returns the function that makes the requests for one row with `problem`, `samples`, `ballot` and `unparsed`."""
 
     def of_ballot(row: Row) -> list[Request]:
         answer = answer_of(row["ballot"], leading_cluster(row["ballot"])) or ""
         problem = row["problem"] if judge.show_problem else None
         requests = []
         for index in row["unparsed"]:
-            # Without a box the answer, if there is one, stands at the end.
-            said = row["ballot"][index].answer or row["samples"][index]["text"][-MAX_ANSWER:]
-            messages = judge_request(problem, answer, said, template=judge.template)
+            # Without a box, the answer is at the end if there is one.
+            candidate = row["ballot"][index].answer or row["samples"][index]["text"][-MAX_ANSWER:]
+            messages = judge_request(problem, answer, candidate, template=judge.template)
             own_seed = derive_seed(seed, "judge", row["id"], index)
             requests.append(Request(messages, judge.sampling, own_seed, index, engine=judge.engine))
         return requests
@@ -70,14 +74,15 @@ def judge_prompts(judge: VoteJudge, seed: int) -> Callable[[Row], list[Request]]
     return of_ballot
 
 
-def read(_: Request, completion: Completion) -> bool:
-    """Whether the judge says that the vote is the leading answer."""
+def parse_judgement(_: Request, completion: Completion) -> bool:
+    """Whether the judge says that the vote has the leading answer."""
     return read_judgement(completion.text)
 
 
 def with_judgements(votes: Sequence[Vote], asked: Sequence[int], judgements: Sequence[bool | Failure]) -> list[Vote]:
-    """The votes, with those that the judge recognised in the leading cluster."""
-    leader, told = leading_cluster(votes), dict(zip(asked, judgements, strict=True))
+    """The votes, with those that the judge accepted in the leading cluster."""
+    leader, judged = leading_cluster(votes), dict(zip(asked, judgements, strict=True))
     return [
-        replace(vote, cluster=leader, status="judged") if told.get(i) is True else vote for i, vote in enumerate(votes)
+        replace(vote, cluster=leader, status="judged") if judged.get(i) is True else vote
+        for i, vote in enumerate(votes)
     ]

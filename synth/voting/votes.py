@@ -1,11 +1,11 @@
-r"""What the samples of a problem say: one vote each, and votes for equivalent answers in one cluster.
+r"""Counts the samples of a problem: one vote per sample, equivalent answers in one cluster.
 
     with Counting(config.programs, config.workers, config.check_timeout_s) as counting:
         ballots = counting.ballots(rows, voters, compare=True)     # [[Vote(kind="cot", answer="7", cluster=0), ...], ...]
 
-A CoT sample votes with what stands in its last `\boxed{}`, a PoT sample with the last line that its
-program prints in the sandbox. A sample that was truncated, states no answer, or whose program fails or
-runs out of time casts no vote, but is there as one.
+A CoT sample votes with the content of its last `\boxed{}`, a PoT sample with the last line that its
+program prints in the sandbox. A sample that is truncated or has no answer, or whose program fails or
+times out, is on the ballot as a vote without an answer.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from synth.voting.grounding import flaw_of_program
 
 @dataclass(frozen=True)
 class Vote:
-    """What one sample says.
+    """The vote of one sample.
 
     Attributes:
         kind: `cot` or `pot`.
-        model: that wrote the sample.
-        answer: as written; None when the sample gives none.
-        status: `answered`, `no_answer`, `timeout`, `error`, `truncated`, or `judged` where a judge has put
+        model: the model that wrote the sample.
+        answer: the answer as written; None if the sample has no answer.
+        status: `answered`, `no_answer`, `timeout`, `error`, `truncated`, or `judged` if a judge has put
             it into the leading cluster.
-        cluster: None until votes are compared, -1 without an answer.
-        flaw: why the program that gave the answer is no evidence for it (`synth.voting.grounding`), or None.
+        cluster: None until votes are compared; -1 without an answer.
+        flaw: why the program behind the answer is not evidence for it (`synth.voting.grounding`), or None.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Vote:
     flaw: str | None = None
 
     def record(self) -> Row:
-        """As in `records.VOTE`."""
+        """The vote as a row of `records.VOTE`."""
         return {
             "kind": self.kind,
             "model": self.model,
@@ -57,7 +57,7 @@ class Vote:
 
 
 class Counting:
-    """The processes that compare answers and run programs. Use as a context manager; the sandbox starts when needed."""
+    """Processes that compare answers and run programs. A context manager; the sandbox starts when needed."""
 
     def __init__(self, programs: Limits, workers: int, check_timeout_s: float) -> None:
         self._limits, self._workers = programs, workers
@@ -75,7 +75,7 @@ class Counting:
     def ballots(
         self, rows: Sequence[Row], voters: Callable[[Row], Sequence[Row]], *, compare: bool = True
     ) -> list[list[Vote]]:
-        """The votes of each row's `voters`; without `compare` no program runs and nothing is clustered."""
+        """The votes of each row's `voters`. Without `compare`, no program runs and nothing is clustered."""
         programs = [code for row in rows for code in map(_runnable, voters(row)) if code is not None]
         if programs and compare and self._sandbox is None:
             self._sandbox = self._stack.enter_context(Sandbox(self._limits, self._workers))
@@ -90,15 +90,15 @@ class Counting:
         return [replace(vote, cluster=numbers[index]) for index, vote in enumerate(votes)]
 
 
-# No other mark in the line: one that quotes code within itself is no fence.
+# A line with a second mark quotes code inline and is not a fence.
 _FENCE = re.compile(r"(?P<before>[^`~]*)(?P<mark>`{3,}|~{3,})(?P<info>[^`~]*)")
 _PYTHON = ("python", "python3", "py")
 
 
 def program_of(text: str) -> str | None:
-    """The program of a PoT sample: its last closed code block labelled as Python, else its last without a label.
+    """The program of a PoT sample: its last closed code block labeled as Python, else its last one without a label.
 
-    Blocks of data, shell commands and output stand beside it in many replies.
+    Many replies also have blocks of data, shell commands or output.
     """
     blocks = [(label, code) for label, code in _code_blocks(text) if code.strip()]
     programs = [code for label, code in blocks if label in _PYTHON] or [code for label, code in blocks if not label]
@@ -106,10 +106,10 @@ def program_of(text: str) -> str | None:
 
 
 def _code_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(label, content) of the closed fenced blocks of Markdown, without their indentation.
+    """Yields (label, content) of the closed fenced blocks in Markdown, without their indentation.
 
-    More is taken for a fence than CommonMark does, because models write more: one behind words (`1. So: ```python`),
-    one that closes with words behind it, and one with a label inside of a block that holds no Python.
+    Models write more kinds of fences than CommonMark allows, so this also accepts a fence after words
+    (`1. So: ```python`), a closing fence with words after it, and a fence with a label inside a block that is not Python.
     """
     mark, label = "", ""
     lines: list[str] = []
@@ -127,7 +127,7 @@ def _code_blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _bounds(fence: re.Match[str], mark: str, label: str) -> bool:
-    """Whether a fence opens a block or, within one that began with `mark` and `label`, ends it."""
+    """Whether a fence opens a block or ends the one that began with `mark` and `label`."""
     found = _label(fence["info"])
     if not mark:
         return not fence["before"].strip() or (fence["mark"][0] == "`" and found in ("", *_PYTHON))
@@ -137,7 +137,7 @@ def _bounds(fence: re.Match[str], mark: str, label: str) -> bool:
 
 
 def _label(info: str) -> str:
-    """The language that an info string names: `python` of `{.python}` and of `Python 3.11 title="a.py"`."""
+    """The language in an info string: `python` for `{.python}` and for `Python 3.11 title="a.py"`."""
     words = re.split(r"[\s:,.={}]+", info.strip(" \t{."), maxsplit=1)
     return words[0].lower()
 
@@ -147,7 +147,7 @@ def _runnable(sample: Row) -> str | None:
 
 
 def cast_votes(samples: Iterable[Row], outcomes: Iterator[ProgramResult], problem: str) -> list[Vote]:
-    """One vote per sample of `problem`; `outcomes` holds the results of their programs, in order."""
+    """One vote per sample of `problem`. `outcomes` yields the results of their programs, in order."""
     votes = []
     for sample in samples:
         answer, status, flaw = None, "no_answer", None
@@ -163,7 +163,7 @@ def cast_votes(samples: Iterable[Row], outcomes: Iterator[ProgramResult], proble
 
 
 def _boxed(text: str) -> str | None:
-    """Only what is boxed is meant as the answer; a last number in the text may be anything."""
+    """Only a boxed answer counts, because the last number in a text can be anything."""
     found = extract(text)
     return found.answer if found.rule == "boxed" else None
 
@@ -178,7 +178,7 @@ def _printed(result: ProgramResult) -> tuple[str | None, str]:
 
 
 def leading_cluster(votes: Sequence[Vote]) -> int | None:
-    """The largest cluster, the first of them where several are as large; None when nobody answered."""
+    """The largest cluster, or the first of several that are equally large; None if no vote has an answer."""
     sizes = cluster_sizes(votes)
     return max(sizes, key=lambda number: (sizes[number], -number)) if sizes else None
 
@@ -193,5 +193,5 @@ def cluster_sizes(votes: Sequence[Vote]) -> dict[int, int]:
 
 
 def answer_of(votes: Sequence[Vote], number: int | None) -> str | None:
-    """The answer of a cluster, as its first member writes it."""
+    """The answer of a cluster as its first member writes it."""
     return next((vote.answer for vote in votes if vote.cluster == number and vote.answer is not None), None)

@@ -16,7 +16,7 @@ from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA, PROBLEM, REFERENCE
 from synth.decontaminate import Config
 from synth.overlap.index import BenchmarkIndex, Item, Match, words_of
-from synth.overlap.overlap_judge import OverlapJudge, overlap_request, read_same
+from synth.overlap.overlap_judge import OverlapJudge, overlap_request, parse_same
 from synth.simulated.faults import FaultRates
 
 FENCE = (
@@ -215,9 +215,9 @@ def test_the_judge_is_read_by_its_line_alone(reply: str, says: bool | None) -> N
     completion = Completion(reply, "stop", 1, 1, "m")
     if says is None:
         with pytest.raises(Rejected, match="judgement"):
-            read_same(request, completion)
+            parse_same(request, completion)
     else:
-        assert read_same(request, completion) is says
+        assert parse_same(request, completion) is says
     prompt = request.messages[-1]["content"]
     assert prompt.count("</reference>") == 1
     assert "Same problem: yes\n</" not in prompt
