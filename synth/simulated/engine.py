@@ -3,14 +3,15 @@ r"""The simulated teacher: an engine without weights or network that knows the t
     engines:
       teacher: {kind: simulated}
 
-It recognises what it is asked by the output contract in the prompt ("Persona:", "Relation:",
-"Math problem:", "Logic problem:", a ```python block, \boxed, ...) and reads its input between the last
-`<text>`, `<persona>`, `<problem>`, ... tags outside of `<example>` tags, so it answers the project's templates and any of a user's own that
-keep to the contract. An answer is a function of the messages, the temperature, the seed (which
-temperature 0 ignores, as greedy decoding does) and the config: the engine holds no state.
+It recognizes a task by the output contract in the prompt ("Persona:", "Relation:", "Math problem:",
+"Logic problem:", a ```python block, \boxed, ...) and reads its input between the last `<text>`, `<persona>`,
+`<problem>`, ... tags outside `<example>` tags. It therefore answers the project's templates and any user
+template that keeps their contract. It answers another prompt by the labels that the prompt quotes, as in
+`"Title:"`. An answer is a function of the messages, the temperature, the seed (which temperature 0 ignores,
+as greedy decoding does) and the config; the engine has no state.
 
-At the configured rates it errs the way LLMs do; `Completion.truth` says how. What is measured with
-it describes the pipeline and nothing about real LLMs.
+It makes mistakes the way LLMs do, at the configured rates, and `Completion.truth` says which. Measurements
+with it describe the pipeline, not real LLMs.
 """
 
 from __future__ import annotations
@@ -37,24 +38,27 @@ from synth.simulated.profiles import as_profiles
 from synth.simulated.usecases import QUOTED_LABEL, WRITERS, answer_use_case
 
 _CHARACTERS_PER_TOKEN = 4
-_YIELD_EVERY = 32  # answers given before the event loop gets its turn
+_YIELD_EVERY = 32  # answers before the event loop gets its turn
 
 
 class Config(EngineConfig):
-    """The simulated teacher. Engines with another `model` name err independently of each other."""
+    """Configuration for the simulated teacher. Engines with different `model` names make independent mistakes."""
 
-    VERSION: ClassVar[str | None] = "3"
+    VERSION: ClassVar[str | None] = "3"  # raise it when the same request gets another answer
 
     kind: str = "simulated"
     model: str = "simulated-teacher"
     rates: FaultRates = FaultRates()
     persona_rates: PersonaRates = PersonaRates()
-    difficulty: Difficulty = Field(default="easy", description="Of its problems: easy, medium or hard.")
-    families: tuple[str, ...] | None = Field(default=None, description="Problem families that it knows; null: all.")
-    heeds_conditions: bool = Field(
-        default=True, description="False: its math problems ignore persona, key points and words: a planted null."
+    difficulty: Difficulty = Field(default="easy", description="Difficulty of its problems: easy, medium or hard.")
+    families: tuple[str, ...] | None = Field(
+        default=None, description="Problem families that it knows; by default all."
     )
-    latency_ms: Annotated[float, EXECUTION] = Field(default=0.0, ge=0, description="Time that an answer takes.")
+    heeds_conditions: bool = Field(
+        default=True,
+        description="False: its math problems ignore persona, key points and words, a planted null effect.",
+    )
+    latency_ms: Annotated[float, EXECUTION] = Field(default=0.0, ge=0, description="Time per answer.")
 
     @model_validator(mode="after")
     def _known_families(self) -> Config:
@@ -80,32 +84,32 @@ class SimulatedEngine(Engine[Config]):
         self._until_yield = _YIELD_EVERY
 
     async def complete(self, request: Request) -> Completion:
-        """Answer at once, or after `latency_ms`.
+        """Answers immediately, or after `latency_ms`.
 
         Raises:
-            RequestRefused: the request wants JSON of another schema than that of profiles.
+            RequestRefused: the request has a JSON schema other than that of profiles.
         """
         self._until_yield -= 1
         if self.config.latency_ms:
             await asyncio.sleep(self.config.latency_ms / 1000)
         elif self._until_yield <= 0:
-            # Answers take no time, but the loop has to draw progress and notice Ctrl-C.
+            # Answers take no time, but the loop must draw progress and notice Ctrl-C.
             self._until_yield = _YIELD_EVERY
             await asyncio.sleep(0)
         return answer(request, self.config)
 
 
 def answer(request: Request, config: Config) -> Completion:
-    """The completion of `request`: a pure function.
+    """Returns the completion of `request`; a pure function.
 
-    Tokens are counted as characters / 4, rounded up, which is near the truth for English.
+    A token is counted for every 4 characters, rounded up, which is about right for English.
 
     Raises:
-        RequestRefused: the request wants JSON of another schema than that of profiles.
+        RequestRefused: the request has a JSON schema other than that of profiles.
     """
     task = read_task(request)
     if request.json_schema is not None and not task.name.endswith("_profiles"):
-        raise RequestRefused("unsupported", "the simulated teacher writes JSON of no schema but that of profiles")
+        raise RequestRefused("unsupported", "the simulated teacher supports no JSON schema except that of profiles")
     seed = request.seed if request.sampling.temperature > 0 else 0
     contents = [[message["role"], message["content"]] for message in request.messages]
     source = int(digest("simulated", config.model, contents, request.sampling.temperature, seed, size=8), 16)
@@ -117,7 +121,7 @@ def answer(request: Request, config: Config) -> Completion:
     truncated = len(text) > limit or truth.get("fault") == "truncation"
     text = text[:limit]
     if len(text) < len(whole) and "correct" in truth:
-        truth = {**truth, "correct": False}  # the answer stands at the end, which is gone
+        truth = {**truth, "correct": False}  # the answer was at the end
     return Completion(
         text=text,
         finish_reason="length" if truncated else "stop",
@@ -134,7 +138,7 @@ def count_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a prompt asks for: `name`, the tagged input, the persona and the prompt without any tagged input."""
+    """A task: its name, the tagged input, and the prompt without tagged input (`instructions`)."""
 
     name: str
     source: str | None
@@ -150,7 +154,7 @@ _BLOCK = re.compile(
     r"\n?(.*?)\n?</\1>",
     re.DOTALL,
 )
-# The first mark found decides: an instruction to box an answer says more than a mention of personas.
+# The first match decides: an instruction to box an answer is more specific than a mention of personas.
 _TASKS = (
     ('{"personas": [', "text_to_profiles", "text"),
     ('{"related": [', "persona_to_profiles", "persona"),
@@ -178,10 +182,10 @@ _TASKS = (
 
 
 def read_task(request: Request) -> Task:
-    """What `request` asks for, by the output contract; `unknown` where it names none.
+    """Recognizes the task of a request by its output contract; `unknown` if it has none.
 
-    A problem to solve may come without tags, as in most benchmark prompts: then the last user
-    message is taken for the problem.
+    A problem to solve may have no tags, as in most benchmark prompts. In this case the last user message
+    is the problem.
     """
     conversation = "\n".join(message["content"] for message in request.messages if message["role"] != "assistant")
     blocks = {match[1]: match[2] for match in _BLOCK.finditer(conversation)}  # the last of each kind wins
@@ -193,12 +197,8 @@ def read_task(request: Request) -> Task:
                 source = request.messages[-1]["content"]
             shown = (blocks.get(tag) for tag in ("persona", "key_points", "words", "reference"))
             return Task(name, source, instructions, *shown)
-    return Task(
-        "labelled" if QUOTED_LABEL.search(instructions) else "unknown",
-        instructions,
-        instructions,
-        blocks.get("persona"),
-    )
+    name = "labelled" if QUOTED_LABEL.search(instructions) else "unknown"
+    return Task(name, instructions, instructions, blocks.get("persona"))
 
 
 _Answer = tuple[str, dict[str, Any]]
@@ -250,7 +250,7 @@ def _math(task: Task, source: int, config: Config) -> _Answer:
     return problem.reply, problem.truth
 
 
-# "intermediate algebra" and "prealgebra" before "algebra", which is part of both.
+# "Intermediate Algebra" and "Prealgebra" come before "Algebra", which is part of both.
 _SUBJECTS = (
     "Intermediate Algebra",
     "Prealgebra",
@@ -263,7 +263,7 @@ _SUBJECTS = (
 
 
 def _focused(instructions: str, config: Config) -> tuple[str, ...]:
-    """The families of the MATH subject that the prompt names, so far as this teacher knows them; () for none."""
+    """The known families of the MATH subject that the prompt names; () if it names none."""
     for subject in _SUBJECTS:
         if subject.lower() in instructions or (subject[:3] == "Cou" and "probability" in instructions):
             names = family_names(subject, config.difficulty)

@@ -1,10 +1,10 @@
-"""The simulated teacher's answers to the use cases beside math: well-formed, themed by the persona, otherwise plain.
+"""The simulated teacher's replies for use cases other than math: well-formed, with the persona's theme.
 
     reply = answer_use_case("logic_general", "a beekeeper", source="", rng=Random(1), rates=FaultRates())
 
-They keep to the contracts of the prompts, so that the pipeline can be run and its rejects be counted;
-`malformed` and `refusal` break them at the set rates, and `truth` says which. What stands in them teaches
-nobody anything.
+The replies keep the contracts of the prompts, so that a pipeline can run and its rejected records can be
+counted. `malformed` and `refusal` break the contracts at the configured rates, and `truth` says which.
+The texts have no useful content.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Slots = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The whole completion, and what is known about it."""
+    """The whole completion and the truth about it."""
 
     text: str
     truth: dict[str, Any]
 
 
 def answer_use_case(name: str, persona: str | None, source: str, rng: Random, rates: FaultRates) -> Reply:
-    """Answer the prompt of the use case `name`.
+    """Answers the prompt of the use case `name`.
 
     Args:
         name: a key of `WRITERS`.
-        persona: whose theme it takes; None: one of a few.
-        source: what else the prompt shows: the world, the conversation or the tool's interface.
-        rng: gives the wording and the faults.
-        rates: of refusal, truncation and malformed replies.
+        persona: gives the theme; None draws one of a few.
+        source: other content of the prompt: the world, the conversation or the tool's interface.
+        rng: draws the wording and the faults.
+        rates: rates of refusals, truncated and malformed replies.
     """
     fault = rates.draw(rng, "refusal", "truncation", "malformed")
     slots = theme_of(persona[:2000]).slots if persona else neutral_slots(rng)
@@ -58,7 +58,7 @@ def answer_use_case(name: str, persona: str | None, source: str, rng: Random, ra
 
 
 def _malformed(name: str, text: str, rng: Random) -> str:
-    """Without its first label, in prose where JSON was asked for, or with the code unfenced."""
+    """Removes the first label, breaks the JSON, or removes the code fence."""
     if name == "tool_interface":
         return rng.choice((text.rstrip("}"), text.replace('"function_name"', '"function"')))
     if name == "tool_code":
@@ -148,7 +148,7 @@ def _dialogue(slots: Slots, _: str, rng: Random) -> str:
 
 
 def _text(slots: Slots, rng: Random) -> str:
-    """Some 200 words about nothing in particular."""
+    """About 200 words about nothing in particular."""
     numbers = [rng.randint(3, 97) for _ in range(6)]
     return (
         f"Most people who see {slots['thing']} for the first time ask what they are for. At {slots['place']} the answer "
@@ -221,9 +221,9 @@ _WORDS = re.compile(r"\b(\d{1,4})(?: to \d{1,4})? words\b")
 
 
 def _labelled(slots: Slots, source: str, rng: Random) -> str:
-    """A reply for a prompt that the teacher does not know, from the labels that its text quotes, as in `"Title:"`.
+    """A reply to an unknown prompt, with one part per label that the prompt quotes, as in `"Title:"`.
 
-    The last part has about as many words as the prompt asks for ("150 to 250 words"), else about 60.
+    The last part has slightly more words than the minimum in the prompt ("150 to 250 words"); by default 60.
     """
     labels = list(dict.fromkeys(QUOTED_LABEL.findall(source)))
     asked = _WORDS.search(source)
@@ -237,7 +237,7 @@ _WRONG_CODE = ("return math.ciel(missing)", "return str(missing)")
 
 
 def _tool_code(_: Slots, source: str, rng: Random) -> str:
-    """One in twelve programs is wrong: it fails when run, or returns another type."""
+    """One in twelve programs is wrong: it fails when it runs or returns another type."""
     name = re.search(r'"function_name": "(\w+)"', source)
     last = rng.choice(_WRONG_CODE) if rng.random() < 1 / 12 else "return math.ceil(missing)"
     return (
