@@ -107,9 +107,9 @@ def work(options: argparse.Namespace, executor: str, rows: int) -> dict[str, Any
         blocks = cut(spill, shards)
         if vectors is not None:
             make = functools.partial(look_up, file=str(vectors))
-            decided = vector_join.deduplicate(spill.at("0"), blocks, THRESHOLD, make, options.search)
+            decided = vector_join.deduplicate(spill.subfolder("0"), blocks, THRESHOLD, make, options.search)
         else:
-            decided = word_join.deduplicate(spill.at("0"), blocks, THRESHOLD)
+            decided = word_join.deduplicate(spill.subfolder("0"), blocks, THRESHOLD)
         result, costs = decided.load(THRESHOLD), spill.costs()
         if executor == "ray":
             import ray

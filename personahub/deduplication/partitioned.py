@@ -174,7 +174,7 @@ def run_partitioned(stage: Stage[Config], count: int) -> None:
     for number, method in enumerate(config.methods):
         rows = TakingPart(blocks, decided[-1].alive if decided else None)
         decided.append(
-            method.deduplicate_partitions(spill.at(str(number)), blocks, rows.before, config.collapse_chains)
+            method.deduplicate_partitions(spill.subfolder(str(number)), blocks, rows.before, config.collapse_chains)
         )
         reports.append(_summarize(stage, method, decided[-1], rows))
     dropped = sum(one.dropped for one in decided)

@@ -54,7 +54,7 @@ def sharded(rows: Sequence[str], cuts: Sequence[int]) -> Shards:
 def by_partitions(source: Source, threshold: float, partitions: int, old: Source | None = None) -> Deduplication:
     with tempfile.TemporaryDirectory() as folder:
         spill = Spill(Path(folder), partitions)
-        return word_join.deduplicate(spill.at("0"), cut(spill, source, old), threshold).load(threshold)
+        return word_join.deduplicate(spill.subfolder("0"), cut(spill, source, old), threshold).load(threshold)
 
 
 cuts = st.lists(st.integers(0, 25), max_size=3)
@@ -90,7 +90,7 @@ def test_chains_are_collapsed_if_asked(
     with tempfile.TemporaryDirectory() as folder:
         spill = Spill(Path(folder), partitions)
         blocks = cut(spill, sharded(rows, cuts), sharded(old, cuts) if old else None)
-        found = word_join.deduplicate(spill.at("0"), blocks, threshold, collapse_chains=True).load(threshold)
+        found = word_join.deduplicate(spill.subfolder("0"), blocks, threshold, collapse_chains=True).load(threshold)
     assert as_mapping(found) == by_union(old, rows, threshold)
 
 
@@ -143,7 +143,9 @@ def test_embedding_equals_one_process(
         spill = Spill(Path(folder), partitions)
         blocks = cut(spill, sharded(rows, cuts), sharded(old, cuts) if old else None)
         make = functools.partial(_embed, config=HASHING)
-        found = vector_join.deduplicate(spill.at("0"), blocks, threshold, make, search, clusters=6).load(threshold)
+        found = vector_join.deduplicate(spill.subfolder("0"), blocks, threshold, make, search, clusters=6).load(
+            threshold
+        )
     assert as_mapping(found) == as_mapping(expected)
 
 
@@ -159,7 +161,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     def run(fail_at: int) -> Deduplication:
         spill = Spill(tmp_path / "spill", 5)
         make = functools.partial(_logged, log=log, fail_at=fail_at)
-        return vector_join.deduplicate(spill.at("0"), cut(spill, source), 0.8, make).load(0.8)
+        return vector_join.deduplicate(spill.subfolder("0"), cut(spill, source), 0.8, make).load(0.8)
 
     with pytest.raises(UserError, match="third"):
         run(fail_at=3)

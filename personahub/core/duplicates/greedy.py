@@ -1,4 +1,4 @@
-"""Greedy keep-first over word sets, given which sets may be similar; what it finds, it verifies."""
+"""Greedy keep-first over word sets, given the pairs that may be similar. Every match is verified."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from personahub.core.kernels import compiled
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """One list for each row: `values[start[row] : start[row + 1]]`."""
+    """One list per row: `values[start[row] : start[row + 1]]`."""
 
     start: np.ndarray  # int64
     values: np.ndarray
@@ -21,22 +21,21 @@ class Lists:
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Word sets in the order they are visited, with equal ones found.
+    """Word sets in visiting order, grouped by equality.
 
-    The rows after the first `rows` are references: they are visited before all others and stay.
-    `leader[row]` is the first row, in visiting order, with the same set. `slots` is the hash table
-    of these leaders.
+    The rows after the first `rows` are references: they are visited before all others and stay. `leader[row]` is
+    the first row in visiting order with the same set. `slots` is the hash table of these leaders.
     """
 
     sets: WordSets
     rows: int
     order: np.ndarray  # int64
     leader: np.ndarray  # int32
-    slots: np.ndarray  # int32, a power of two long
+    slots: np.ndarray  # int32; its length is a power of two
 
     @classmethod
     def of(cls, sets: WordSets, rows: int, priority: Priority | None) -> Groups:
-        """Group equal sets; `priority` says in which order the first `rows` are visited."""
+        """Groups equal sets. `priority` is the order in which the first `rows` are visited."""
         everything = len(sets.sizes)
         order = np.concatenate([np.arange(rows, everything, dtype=np.int64), visiting_order(rows, priority)])
         leader, slots = np.empty(everything, np.int32), np.full(power_of_two(2 * everything), -1, np.int32)
@@ -46,10 +45,10 @@ class Groups:
     def keep_first(
         self, threshold: float, edges: Lists, signatures: Lists, keep_rest: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Survivor (int32, -1: none) and similarity (float64) of the first `rows` rows.
+        """Returns the survivor (int32, -1 for none) and similarity (float64) of the first `rows` rows.
 
-        `edges` are leaders known to be one word away; `signatures` (uint64) say that two leaders
-        with one in common are to be compared. See `kernels.joining.keep_first`.
+        `edges` lists leaders that are one word away. Two leaders with a common entry in `signatures` (uint64) are
+        compared. See `kernels.joining.keep_first`.
         """
         sets, everything = self.sets, len(self.order)
         rank = np.empty(everything, np.int32)
@@ -69,5 +68,5 @@ class Groups:
 
 
 def power_of_two(at_least: int) -> int:
-    """The smallest power of two, from 16 on, that is not below a number: the length of a hash table."""
+    """The smallest power of two that is at least 16 and at least `at_least`: the length of a hash table."""
     return 1 << max(4, (at_least - 1).bit_length())

@@ -1,15 +1,15 @@
-"""Near-duplicates by MinHash over word n-grams, every candidate verified.
+"""Finds near-duplicates by MinHash over word n-grams, and verifies every candidate.
 
     result = deduplicate(texts, threshold=0.9, ngram=5)
 
-The paper's setting (arXiv 2406.20094, section 2: 128 permutations, 1-grams, 0.9) for comparison,
-and for long texts. The signatures are rensa's; rows that agree on all permutations of one band are
-compared by their n-grams, so what is dropped has a survivor at the threshold: precision is 1.
-Recall is not. A pair at similarity J is missed with probability (1 - J^r)^b, r permutations in
-each of b bands; `bands` chooses them so that a pair right at the threshold is found with
-probability 0.999, which costs more candidates than the usual choice, and verification makes up for.
+This is for long texts, and for comparison with the paper (arXiv 2406.20094, section 2: 128 permutations, 1-grams,
+0.9). The signatures are computed by rensa. Rows that agree on all permutations of a band are compared by their
+n-grams, so every dropped row has a survivor at the threshold: precision is 1. Recall is below 1. With `r`
+permutations in each of `b` bands, a pair at similarity J is missed with probability (1 - J^r)^b. `bands` chooses
+them so that a pair exactly at the threshold is found with probability 0.999. This gives more candidates than the
+usual choice, and verification removes them.
 
-On texts as short as personas `surface` is exact and several times faster.
+On texts as short as personas, `surface` is exact and several times faster.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy as np
 from personahub.core.duplicates.greedy import Groups, Lists
 from personahub.core.duplicates.result import Deduplication, Priority
 from personahub.core.duplicates.surface import check_threshold
-from personahub.core.duplicates.word_sets import Texts, read
+from personahub.core.duplicates.word_sets import Texts, read_sets
 from personahub.core.errors import UserError
 
 PERMUTATIONS = 128
 RECALL = 0.999  # of pairs at the threshold
 _SEED = 42
-_ROWS_AT_ONCE = 8192  # rensa hands signatures out as Python numbers
+_ROWS_AT_ONCE = 8192  # rensa returns signatures as Python numbers
 
 
 def deduplicate(
@@ -39,13 +39,13 @@ def deduplicate(
     ngram: int = 1,
     permutations: int = PERMUTATIONS,
 ) -> Deduplication:
-    """Drop each text whose n-grams have a Jaccard similarity >= `threshold` with those of a text kept before it.
+    """Drops each text whose n-grams have a Jaccard similarity >= `threshold` with those of a text kept before it.
 
     Args:
         texts, priority, against: as for `surface.deduplicate`.
         threshold: in (0, 1].
-        ngram: words in a row that make one element; a text of fewer words is one element.
-        permutations: length of the signatures; longer ones miss less.
+        ngram: consecutive words that form one element. A text of fewer words is one element.
+        permutations: length of the signatures. Longer signatures miss fewer pairs.
 
     Raises:
         UserError: the threshold, the n-gram or the number of permutations is out of range, or a text is null.
@@ -62,12 +62,12 @@ def sweep(
     ngram: int = 1,
     permutations: int = PERMUTATIONS,
 ) -> list[Deduplication]:
-    """`deduplicate` at several thresholds, reading the texts once."""
+    """Same as `deduplicate` at several thresholds, reading the texts once."""
     for threshold in thresholds:
         check_threshold(threshold)
     if ngram < 1 or permutations < 1:
-        raise UserError(f"ngram {ngram}, permutations {permutations}: at least 1 is needed")
-    rows, sets = read(texts, against, ngram)
+        raise UserError(f"ngram is {ngram} and permutations is {permutations}: both must be at least 1")
+    rows, sets = read_sets(texts, against, ngram)
     groups = Groups.of(sets, rows, priority)
     edges = Lists(np.zeros(len(groups.order) + 1, np.int64), np.empty(0, np.int32))
     return [
@@ -80,7 +80,7 @@ def sweep(
 
 
 def bands(threshold: float, permutations: int = PERMUTATIONS) -> tuple[int, int]:
-    """How many bands, of how many permutations each: the longest that still find `RECALL` of pairs at the threshold."""
+    """The number of bands and their length: the longest bands that find `RECALL` of the pairs at the threshold."""
     for length in range(permutations, 1, -1):
         count = permutations // length
         if 1 - (1 - threshold**length) ** count >= RECALL:
@@ -89,7 +89,7 @@ def bands(threshold: float, permutations: int = PERMUTATIONS) -> tuple[int, int]
 
 
 def _signatures(groups: Groups, permutations: int, count: int, length: int) -> Lists:
-    """Those bands (uint64) of each leader that it shares with another."""
+    """Computes the bands (uint64) that each leader shares with another."""
     from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
     sets, everything = groups.sets, len(groups.order)
@@ -105,8 +105,8 @@ def _signatures(groups: Groups, permutations: int, count: int, length: int) -> L
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(words, offsets, permutations, _SEED)
         digests = np.array(matrix.to_rows(), np.uint64)
         bands_of_rows = digests[:, : count * length].reshape(len(rows), count, length)
-        keys[first : first + len(rows)] = _mixed((bands_of_rows * weights).sum(axis=2, dtype=np.uint64))
-    # A band that occurs once finds nothing.
+        keys[first : first + len(rows)] = _mix((bands_of_rows * weights).sum(axis=2, dtype=np.uint64))
+    # A band that occurs once matches nothing.
     _, inverse, times = np.unique(keys, return_inverse=True, return_counts=True)
     shared = times[inverse.reshape(keys.shape)] > 1
     held = np.zeros(everything, np.int64)
@@ -114,7 +114,7 @@ def _signatures(groups: Groups, permutations: int, count: int, length: int) -> L
     return Lists(np.concatenate([[0], np.cumsum(held)]), keys[shared])
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64, so that all bits of a sum count in a hash table."""
+def _mix(values: np.ndarray) -> np.ndarray:
+    """Applies most of the SplitMix64 finalizer, so that all bits of a sum count in a hash table."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     return values ^ (values >> np.uint64(27))

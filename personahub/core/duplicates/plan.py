@@ -1,4 +1,4 @@
-"""What a Jaccard threshold means for word sets of each size: by how much similar ones can differ, and how to find them."""
+"""Plans how to find similar word sets of each size at a Jaccard threshold."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_MAX_SIGNATURES = 36  # per set and scheme, of rarest words: more of them are more selective, and cost more memory
+_MAX_SIGNATURES = 36  # of rarest words, per set and scheme; more are more selective and take more memory
 _MAX_SHARED = 6
-_MAX_DIFFERING = 4  # words, for which two parts are to agree: 15 choices of two
-_WORDS_PER_PART = 6  # with fewer, parts of frequent words only, or of none, are shared by too many sets
-TWO_PARTS = 1 << 32  # below minus this, a scheme asks that two parts agree
+_MAX_DIFFERING = 4  # words for which two parts must agree: 15 choices of two
+_WORDS_PER_PART = 6  # with fewer, too many sets share parts that are empty or have only frequent words
+TWO_PARTS = 1 << 32  # schemes below -TWO_PARTS require two parts to agree
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How all pairs at or above a threshold are found; arrays are indexed by set size, from 0 to the largest.
+    """How to find all pairs at or above a threshold. Arrays are indexed by set size, from 0 to the largest.
 
-    `one_word_apart`: sizes (first, last) of the larger set of pairs that differ by one word and
-    are looked up directly. All other pairs have two sets of `least` words or more, and share a
-    signature of the smaller one's scheme: `n` of a set's rarest words (positive), one of `-n`
-    parts, or two of `-TWO_PARTS - n` parts. `schemes[scheme_start[size] : scheme_start[size + 1]]` lists the schemes that a set of a
-    size needs, whether it is the smaller or the larger of a pair; `signatures` is how many
-    signatures these make, and `spare` the most words of a set that a similar one lacks.
+    Attributes:
+        one_word_apart: sizes (first, last) of the larger set in pairs that differ by one word and are looked up
+            directly. All other pairs have two sets of at least `least` words, and share a signature of the smaller
+            set's scheme.
+        least: fewest words of a set that needs signatures.
+        spare: the most words of a set that a similar set can lack.
+        scheme_start: `schemes[scheme_start[size] : scheme_start[size + 1]]` are the schemes that a set needs,
+            whether it is the smaller or the larger of a pair.
+        schemes: a positive `n` stands for `n` of a set's rarest words, a negative one for one of `-n` parts, and one
+            below -TWO_PARTS for two of `-TWO_PARTS - n` parts.
+        signatures: number of signatures of these schemes.
     """
 
     one_word_apart: tuple[int, int]
@@ -36,13 +41,13 @@ class Plan:
 
 
 def make_plan(threshold: float, largest: int) -> Plan:
-    """Plan for sets of at most `largest` words.
+    """Makes the plan for sets of at most `largest` words.
 
-    Bounds come from the comparison that decides in the end, `overlap / union >= threshold` in
-    double precision, so that rounding cannot lose a pair that sits on the threshold.
+    Bounds come from the final comparison itself, `overlap / union >= threshold` in double precision, so rounding
+    cannot lose a pair that is exactly at the threshold.
     """
     sizes = range(1, largest + 1)
-    least_overlap = np.zeros(largest + 1, np.int64)  # fewest words that a similar set of any size shares
+    least_overlap = np.zeros(largest + 1, np.int64)  # fewest words that a similar set shares
     for size in sizes:
         overlap = max(int(least_overlap[size - 1]), 1)
         while overlap / size < threshold:
@@ -50,7 +55,7 @@ def make_plan(threshold: float, largest: int) -> Plan:
         least_overlap[size] = overlap
     spare = np.arange(largest + 1) - least_overlap
 
-    # Two different words: `size` against `size + 2` is the closest such pair, closer than a swap of one word.
+    # The closest pair that differs by two words is `size` and `size + 2`. It is closer than a swap of one word.
     least = next((size for size in sizes if size / (size + 2) >= threshold), largest + 1)
     first = next((size for size in sizes if size > 1 and (size - 1) / size >= threshold), largest + 1)
     of_smaller = np.zeros(largest + 1, np.int64)
@@ -70,7 +75,7 @@ def make_plan(threshold: float, largest: int) -> Plan:
 
 
 def _bands(threshold: float, least: int, largest: int) -> Iterator[tuple[int, int]]:
-    """Ranges of sizes, each so wide that the sizes of sets similar to a given one lie in two of them at most."""
+    """Yields ranges of sizes, so wide that sets similar to a given set fall into at most two of them."""
     low = least
     while low <= largest:
         high = min(int(low / threshold), largest)
@@ -79,11 +84,11 @@ def _bands(threshold: float, least: int, largest: int) -> Iterator[tuple[int, in
 
 
 def _scheme(threshold: float, low: int, high: int, least_overlap: np.ndarray) -> int:
-    """The scheme for pairs whose smaller set has `low` to `high` words.
+    """Chooses the scheme for pairs whose smaller set has `low` to `high` words.
 
-    Parts (pigeonhole): sets that differ by `d` words agree on one of `d + 1` parts of the
-    vocabulary, and on two of `d + 2`: more signatures, that far fewer sets share by chance. For a
-    smaller set of `a` words, d <= a (1 - t) / t.
+    Sets that differ by `d` words agree on one of `d + 1` parts of the vocabulary, and on two of `d + 2` parts
+    (pigeonhole). Two parts give more signatures, but far fewer sets share them by chance. For a smaller set of `a`
+    words, d <= a (1 - t) / t.
     """
     parts = int(high * (1 - threshold) / threshold + 1e-6) + 1
     if low >= _WORDS_PER_PART * parts:

@@ -1,4 +1,4 @@
-"""What a deduplication decided, and why: the result both methods return."""
+"""The result of a deduplication: what is kept, what is dropped, and why."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Priority = np.ndarray | Callable[[], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Deduplication:
-    """Rows kept and rows dropped, each dropped one with the kept row that covers it.
+    """Kept rows and dropped rows, each dropped row with the kept row that covers it.
 
-    Greedy keep-first: rows are visited in priority order, and a row is dropped if and only if a
-    row kept before it is similar enough. Similarity is never chained through dropped rows, so
-    every dropped row is a near-duplicate of its own survivor.
+    Rows are visited in priority order, and a row is dropped if and only if a row kept before it is similar enough
+    (greedy keep-first). Similarity is never chained through dropped rows, so every dropped row is a near-duplicate
+    of its own survivor.
 
-    `kept` and `dropped` are ascending row indices (int64) that together cover all rows;
-    `survivors` (int64) and `similarities` (float64) run parallel to `dropped`. The survivor is
-    the most similar of the rows kept earlier, the first by priority among equals.
+    `kept` and `dropped` are ascending row indices (int64) that together cover all rows. `survivors` (int64) and
+    `similarities` (float64) are parallel to `dropped`. The survivor is the most similar of the rows kept earlier;
+    among equals it is the first by priority.
     """
 
     threshold: float
@@ -31,7 +31,7 @@ class Deduplication:
 
     @classmethod
     def from_survivors(cls, threshold: float, survivor_of: np.ndarray, similarity_of: np.ndarray) -> Deduplication:
-        """Build from one entry per row: the survivor that covers it, or -1 where it is kept."""
+        """Builds a result from one entry per row: the survivor that covers it, or -1 if the row is kept."""
         dropped = np.flatnonzero(survivor_of >= 0)
         return cls(
             threshold=threshold,
@@ -47,22 +47,22 @@ class Deduplication:
 
     @property
     def duplicate_ratio(self) -> float:
-        """Dropped rows over all rows; 0 for no rows."""
+        """Dropped rows divided by all rows, or 0 if there are no rows."""
         return len(self.dropped) / self.rows if self.rows else 0.0
 
     def borderline(self, count: int = 10) -> list[tuple[int, int, float]]:
-        """The `count` least similar drops as (dropped row, survivor, similarity): read these to judge the threshold."""
+        """The `count` least similar drops as (row, survivor, similarity). Read them to judge the threshold."""
         order = np.argsort(self.similarities, kind="stable")[:count]
         return [(int(self.dropped[i]), int(self.survivors[i]), float(self.similarities[i])) for i in order]
 
 
 def visiting_order(rows: int, priority: Priority | None) -> np.ndarray:
-    """Row indices (int64) in the order they are visited: lowest priority value first, ties by row.
+    """Row indices (int64) in the order in which they are visited: lowest priority first, ties by row.
 
-    A priority may be a function, for texts that are read while they are compared: it is called when all are.
+    A priority may be a function, for texts that are still being read. It is called after all of them are read.
 
     Raises:
-        ValueError: `priority` has another length than there are rows.
+        ValueError: the length of `priority` differs from the number of rows.
     """
     if priority is None:
         return np.arange(rows, dtype=np.int64)

@@ -1,26 +1,25 @@
-"""Near-duplicates by surface form: exact Jaccard similarity over the sets of words (word 1-grams).
+"""Finds near-duplicates by surface form: exact Jaccard similarity of sets of words (word 1-grams).
 
     result = deduplicate(["A nurse in Oslo", "a nurse, in Oslo!", "A miner"], threshold=0.9)
     result.kept                                 # array([0, 2])
 
-The paper (arXiv 2406.20094, section 2) approximates this with MinHash. For sets of 10 to 18
-words, as personas have, 0.9 means "the same words, or one added or left out", which MinHash with
-128 hashes misses about half of the time. This join is exact (recall and precision 1) and faster:
+The paper (arXiv 2406.20094, section 2) approximates this with MinHash. Personas have sets of 10 to 18 words. At that
+size, 0.9 means "the same words, or one added or removed", which MinHash with 128 hashes misses about half of the
+time. This join is exact (recall and precision are 1) and faster:
 
-1. A set's hash is the sum of its word hashes, 128 bits wide. Equal sets meet in one table.
-2. Sets that differ by one word are found by subtracting each word in turn and looking the rest
-   up in that table, behind a Bloom filter. At most one edge per word: no bucket can overflow.
-3. Sets that may be similar at two or more different words share a signature, by which each row
-   looks among those kept so far; what it finds is verified. At a high threshold, sets that differ
-   by `d` words agree on one of `d + 1` parts of the vocabulary (pigeonhole: Arasu, Ganti and
-   Kaushik 2006). At a low one, with `o` the fewest words of a set A that a similar set shares,
-   the `|A| - o + l` rarest words of both have `l` in common (prefix filter: Chaudhuri, Ganti and
-   Kaushik 2006; for `l` words: Wang, Li and Feng 2012). `plan` decides by size. Signatures that
-   occur once are dropped before anything is stored.
+1. The hash of a set is the 128-bit sum of its word hashes. Equal sets are found in one hash table.
+2. Sets that differ by one word are found by subtracting each word in turn and looking up the rest in the same
+   table, behind a Bloom filter. There is at most one edge per word, so no bucket can overflow.
+3. Sets that differ by two or more words and may be similar share a signature. Each row looks up its signatures
+   among the rows kept so far, and every match is verified. At a high threshold, sets that differ by `d` words agree
+   on one of `d + 1` parts of the vocabulary (pigeonhole: Arasu, Ganti and Kaushik 2006). At a low threshold, let
+   `o` be the fewest words of a set A that a similar set shares: then the `|A| - o + l` rarest words of both sets
+   have `l` words in common (prefix filter: Chaudhuri, Ganti and Kaushik 2006; for `l` words: Wang, Li and Feng
+   2012). `plan` chooses by size. Signatures that occur once are dropped before anything is stored.
 
-Words are compared by 64-bit hashes: among ten million distinct words, the probability that any
-two are confused is 3e-6. Memory at the peak: about 350 bytes for a persona of 14 words, beside
-the texts. At 0.9 time grows with the number of rows; at 0.5, with its square.
+Words are compared by 64-bit hashes. Among ten million distinct words, the probability that any two collide is 3e-6.
+Peak memory is about 350 bytes for a persona of 14 words, in addition to the texts. Time grows with the number of
+rows at 0.9, and with its square at 0.5.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ import numpy as np
 from personahub.core.duplicates.greedy import Groups, Lists, power_of_two
 from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.result import Deduplication, Priority
-from personahub.core.duplicates.word_sets import Texts, WordSets, read
+from personahub.core.duplicates.word_sets import Texts, WordSets, read_sets
 from personahub.core.errors import UserError
 from personahub.core.executors.threads import in_threads
 from personahub.core.kernels import compiled
@@ -42,7 +41,7 @@ _ROWS_AT_ONCE = 65_536
 
 
 def jaccard(a: str, b: str) -> float:
-    """Shared words over all words of two texts; texts without words are equal (1) or not (0)."""
+    """Shared words divided by all words of two texts. Texts without words are equal (1) or not (0)."""
     set_a, set_b = set(words_of(a)), set(words_of(b))
     if not set_a or not set_b:
         return float(not set_a and not set_b and squeeze(a) == squeeze(b))
@@ -53,15 +52,15 @@ def jaccard(a: str, b: str) -> float:
 def deduplicate(
     texts: Texts, threshold: float = 0.9, priority: Priority | None = None, against: Texts | None = None
 ) -> Deduplication:
-    """Drop each text that has `jaccard >= threshold` with a text kept before it.
+    """Drops each text that has `jaccard >= threshold` with a text kept before it.
 
     Args:
-        texts: strings of any kind; a pyarrow string column is read in place. An iterator of
-            pyarrow arrays is consumed as it comes, and only the words' hashes stay in memory.
+        texts: any strings. A pyarrow string column is read in place. An iterator of pyarrow arrays is consumed
+            piece by piece, and only the word hashes stay in memory.
         threshold: in (0, 1].
-        priority: one number per text, the lowest is visited first; by default the order given.
-        against: texts that all stay and come before all others: an existing collection, which is
-            not compared with itself. The survivor `len(texts) + i` is its row `i`.
+        priority: one number per text. The lowest is visited first. By default texts are visited as given.
+        against: an existing collection. Its texts all stay, are visited before all others and are not compared
+            with each other. The survivor `len(texts) + i` is its row `i`.
 
     Raises:
         UserError: the threshold is out of range, or a text is null.
@@ -72,10 +71,10 @@ def deduplicate(
 def sweep(
     texts: Texts, thresholds: Sequence[float], priority: Priority | None = None, against: Texts | None = None
 ) -> list[Deduplication]:
-    """`deduplicate` at several thresholds, reading the texts once."""
+    """Same as `deduplicate` at several thresholds, reading the texts once."""
     for threshold in thresholds:
         check_threshold(threshold)
-    rows, sets = read(texts, against)
+    rows, sets = read_sets(texts, against)
     groups = Groups.of(sets, rows, priority)
     return [
         Deduplication.from_survivors(threshold, *groups.keep_first(threshold, *_candidates(groups, threshold)))
@@ -84,23 +83,22 @@ def sweep(
 
 
 def nearest(queries: Texts, corpus: Texts, threshold: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-    """For each query the most similar text of `corpus` with `jaccard >= threshold`.
+    """Finds the most similar text of `corpus` with `jaccard >= threshold` for each query.
 
     Returns:
-        Its index (int64, -1 where there is none; the first among equals), and the similarity
-        (float64, 0 where there is none).
+        Its index (int64, -1 for none, the first among equals) and the similarity (float64, 0 for none).
     """
     check_threshold(threshold)
-    rows, sets = read(queries, corpus)
+    rows, sets = read_sets(queries, corpus)
     groups = Groups.of(sets, rows, None)
     found, similarity = groups.keep_first(threshold, *_candidates(groups, threshold), keep_rest=False)
     return np.where(found < 0, -1, found.astype(np.int64) - rows), similarity
 
 
 def check_threshold(threshold: float) -> None:
-    """Raises UserError when it is no Jaccard similarity."""
+    """Raises UserError if a threshold is not in (0, 1]."""
     if not 0 < threshold <= 1:
-        raise UserError(f"threshold {threshold}: a Jaccard similarity above 0 and at most 1 is needed")
+        raise UserError(f"threshold {threshold} is out of range: a Jaccard similarity is above 0 and at most 1")
 
 
 def _candidates(groups: Groups, threshold: float) -> tuple[Lists, Lists]:
@@ -109,7 +107,7 @@ def _candidates(groups: Groups, threshold: float) -> tuple[Lists, Lists]:
 
 
 def _one_word_apart(groups: Groups, plan: Plan) -> Lists:
-    """Leaders (int32) one word away from each leader."""
+    """Finds the leaders (int32) one word away from each leader."""
     sets, (least, most) = groups.sets, plan.one_word_apart
     rows = len(sets.sizes)
     if least > most:
@@ -137,7 +135,7 @@ def _one_word_apart(groups: Groups, plan: Plan) -> Lists:
 
 
 def _signatures(groups: Groups, plan: Plan) -> Lists:
-    """Those signatures (uint64) of each leader that it may share with another."""
+    """Computes the signatures (uint64) that each leader may share with another."""
     sets = groups.sets
     counts = np.zeros(power_of_two(min(len(sets.words) // 16, 1 << 18)), np.int32)
     if (plan.schemes > 0).any():
@@ -148,9 +146,13 @@ def _signatures(groups: Groups, plan: Plan) -> Lists:
 
 
 def sign(sets: WordSets, leader: np.ndarray, plan: Plan, counts: np.ndarray) -> Lists:
-    """All signatures (uint64) of each leader (int32, rows that are their own), for sets that others will be compared with.
+    """Computes all signatures (uint64) of each leader.
 
-    `counts` (int32, a power of two long): how often each word occurs, by hash.
+    Args:
+        sets: the word sets.
+        leader: int32, one per row. A row is a leader if it is its own.
+        plan: which signatures to compute.
+        counts: int32, how often each word occurs, by hash. The length is a power of two.
     """
     once, twice = np.zeros(16, np.uint64), np.full(16, -1, np.int64).view(np.uint64)
     return _sign(sets, leader, plan, counts, once, twice)
@@ -175,7 +177,7 @@ def _sign(
 
 
 def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
-    """Arrays for `kernels.joining.sign`: the signatures of one set, its rarest words, and one choice of them."""
+    """Allocates scratch for `kernels.joining.sign`: signatures of a set, its rarest words, one choice of them."""
     most, rarest = int(plan.signatures.max()) + 64, len(plan.spare) + 64
     return (
         np.empty(2 * most, np.uint64),

@@ -1,10 +1,10 @@
-"""Texts as sets of words, or of word n-grams: hashed, and small enough for hundreds of millions of rows.
+"""Texts as sets of hashed words or word n-grams, small enough for hundreds of millions of rows.
 
     sets = word_sets(["A nurse in Oslo", "a nurse, in Oslo!"])
     sets.words[sets.start[0] : sets.start[0] + sets.sizes[0]]      # uint64, the distinct hashes of row 0
 
-What counts as a word is said by `words_of`; the compiled kernel agrees with it on every character.
-Texts are read a piece at a time and not kept, so an iterator over a file of any size will do.
+`words_of` defines what a word is, and the compiled kernel agrees with it on every character. Texts are read one piece
+at a time and not kept, so an iterator over a file of any size works.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Texts = Sequence[str] | pa.Array | pa.ChunkedArray | Iterator[pa.Array]
 
 _FOLDED = 0x3100  # characters in the folding table
 _OFFSETS = {pa.string(): np.int32, pa.binary(): np.int32, pa.large_string(): np.int64, pa.large_binary(): np.int64}
-_ROWS_PER_PIECE = 65_536  # their arrays are large enough for huge pages
+_ROWS_PER_PIECE = 65_536  # enough for arrays with huge pages
 
 
 @dataclass(frozen=True, eq=False)
 class WordSets:
-    """Row `i` has the distinct word hashes `words[start[i] : start[i] + sizes[i]]`; never none."""
+    """Row `i` has the distinct word hashes `words[start[i] : start[i] + sizes[i]]`, at least one."""
 
     words: np.ndarray  # uint64
     start: np.ndarray  # int64
@@ -44,12 +44,12 @@ class WordSets:
     sum2: np.ndarray  # uint64
 
     def columns(self) -> tuple[np.ndarray, ...]:
-        """What a kernel fills in, row by row."""
+        """The columns that a kernel fills in, row by row."""
         return self.start, self.sizes, self.sum1, self.sum2
 
 
 def pieces(texts: Texts) -> Iterator[pa.Array]:
-    """The texts as Arrow arrays of UTF-8 strings or bytes, in place where they are that already."""
+    """Yields the texts as Arrow arrays of UTF-8 strings or bytes, without a copy if they already are."""
     if isinstance(texts, pa.Array):
         chunks: Iterable[Any] = [texts]
     elif isinstance(texts, pa.ChunkedArray):
@@ -72,16 +72,16 @@ def pieces(texts: Texts) -> Iterator[pa.Array]:
 def _encoded(texts: Sequence[str]) -> Any:
     try:
         return pa.array(texts, pa.large_string())
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
+    except UnicodeEncodeError:  # a lone surrogate, which JSON allows and UTF-8 does not
         return pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())
 
 
 def word_sets(texts: Texts, ngram: int = 1) -> WordSets:
-    """Hash all words, or runs of `ngram` words. Pieces are hashed in threads as they come; the texts are not kept."""
+    """Hashes all words, or runs of `ngram` words. Pieces are hashed in threads, and the texts are not kept."""
     words, at = np.empty(0, np.uint64), 0
     start, *others = ([np.empty(0, kind)] for kind in (np.int64, np.int32, np.uint64, np.uint64))
     for piece in in_threads(functools.partial(_hash_piece, ngram), pieces(texts)):
-        words.resize(at + len(piece.words), refcheck=False)  # of large arrays Linux moves pages, not contents
+        words.resize(at + len(piece.words), refcheck=False)  # for large arrays Linux moves pages instead of copying
         words[at : at + len(piece.words)] = piece.words
         start.append(piece.start + at)
         for held, column in zip(others, piece.columns()[1:], strict=True):
@@ -90,8 +90,8 @@ def word_sets(texts: Texts, ngram: int = 1) -> WordSets:
     return WordSets(words[:at], np.concatenate(start), *(np.concatenate(held) for held in others))
 
 
-def read(texts: Texts, against: Texts | None, ngram: int = 1) -> tuple[int, WordSets]:
-    """How many texts there are, and the sets of these and, after them, of the texts they are held against."""
+def read_sets(texts: Texts, against: Texts | None, ngram: int = 1) -> tuple[int, WordSets]:
+    """Returns the number of texts, and the sets of these followed by the sets of `against`."""
     rows = 0
 
     def counted() -> Iterator[pa.Array]:
@@ -125,7 +125,7 @@ def _hash_piece(ngram: int, array: pa.Array) -> WordSets:
 
 
 def _rewrite(sets: WordSets, array: pa.Array, rows: np.ndarray, at: int, ngram: int) -> np.ndarray:
-    """Normalise rows that need it as a whole; return their words, which are to stand from `at` on."""
+    """Hashes rows that must be normalized as a whole. Returns their words, which will be stored from `at` on."""
     texts = [" ".join(words_of(_text(array, row))).encode() for row in rows.tolist()]
     ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
     starts = ends - np.diff(ends, prepend=0)
@@ -141,15 +141,15 @@ def _rewrite(sets: WordSets, array: pa.Array, rows: np.ndarray, at: int, ngram: 
 
 
 def _stamps() -> np.ndarray:
-    return np.full(4096, -1, np.int64)  # one for each upper 12 bits of a hash
+    return np.full(4096, -1, np.int64)  # one entry for each value of the upper 12 bits of a hash
 
 
 @functools.cache
 def _folding() -> np.ndarray:
-    """What each character up to the end of the kana becomes by itself: see `kernels.hashing.fold`.
+    """Folds each character up to the end of the kana on its own, for `kernels.hashing.fold`.
 
-    Marks and Hangul letters may merge with the character before them, and some characters become
-    several: texts with any of these are normalised as a whole.
+    Marks and Hangul letters may merge with the character before them, and some characters become several. Texts
+    with any of these are normalized as a whole.
     """
     table = np.zeros(_FOLDED, np.int32)
     for code in range(_FOLDED):
@@ -163,7 +163,7 @@ def _folding() -> np.ndarray:
 
 
 def _hash_wordless(sets: WordSets, array: pa.Array, at: int) -> np.ndarray:
-    """A text without words counts as one word of its own: its normalised self."""
+    """Hashes texts without words. Each counts as one word of its own, which is its normalized text."""
     rows = np.flatnonzero(sets.sizes == 0)
     words = np.empty(len(rows), np.uint64)
     for i, row in enumerate(rows.tolist()):

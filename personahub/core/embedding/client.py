@@ -1,4 +1,4 @@
-"""Client of an OpenAI-compatible `/embeddings` endpoint, for `embedding.embed`."""
+"""Client for an OpenAI-compatible `/embeddings` endpoint, used by `embedding.embed`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 _TEXTS_PER_REQUEST = 256
 _TIMEOUT_S = 120.0
-_SAID_S = 4.0  # a shorter wait is not worth a line
+_REPORTED_WAIT_S = 4.0  # shorter waits are not printed
 
 
 def request_embeddings(texts: list[str], config: EmbedderConfig, report: Callable[[int], object]) -> np.ndarray:
-    """Vectors as the server sends them, float32 [len(texts), dimensions].
+    """Requests embeddings, and returns them as sent by the server: float32 [len(texts), dimensions].
 
     Raises:
-        UserError: no key, no server, a refusal, or an answer of the wrong shape.
+        UserError: the key is missing, the server cannot be reached or refuses, or the reply has the wrong shape.
     """
     headers = {"Content-Type": "application/json", **_authorization(config)}
     firsts = range(0, len(texts), _TEXTS_PER_REQUEST)
@@ -51,7 +51,7 @@ def request_embeddings(texts: list[str], config: EmbedderConfig, report: Callabl
             raise
     sizes = sorted({block.shape[1] for block in blocks.values()})
     if len(sizes) > 1:
-        raise UserError(f"{config.base_url}: vectors of different lengths came back: {sizes}")
+        raise UserError(f"{config.base_url}: the server returned vectors of different lengths: {sizes}")
     return np.concatenate([blocks[first] for first in firsts]) if blocks else np.empty((0, 0), np.float32)
 
 
@@ -74,28 +74,28 @@ def _request_block(texts: list[str], config: EmbedderConfig, headers: dict[str, 
         items = sorted(json.loads(reply)["data"], key=lambda item: item["index"])
         vectors = np.stack([_vector(item["embedding"]) for item in items])
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{url}: the reply holds no embeddings: {_blank(one_line(reply, 200), headers)}") from None
+        raise UserError(f"{url}: the reply has no embeddings: {_hide_key(one_line(reply, 200), headers)}") from None
     if vectors.shape != (len(texts), config.dimensions or vectors.shape[-1]):
         asked = f"{len(texts)} vectors" + (f" of {config.dimensions} dimensions" if config.dimensions else "")
         raise UserError(f"{url}: asked for {asked}, got an array of shape {vectors.shape}")
     return vectors
 
 
-def _blank(said: str, headers: dict[str, str]) -> str:
-    """What a server says, without the key, should it repeat it."""
+def _hide_key(text: str, headers: dict[str, str]) -> str:
+    """Masks the key in a reply of the server, which may repeat it."""
     key = headers.get("Authorization", "").removeprefix("Bearer ")
-    return said.replace(key, "***") if key else said
+    return text.replace(key, "***") if key else text
 
 
 def _vector(value: Any) -> np.ndarray:
-    """Servers that do not know base64 send a list of numbers."""
+    """Decodes one vector. Servers without base64 support send a list of numbers."""
     if isinstance(value, str):
         return np.frombuffer(base64.b64decode(value, validate=True), "<f4")
     return np.asarray(value, np.float32)
 
 
 def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) -> bytes:
-    """POST, again while what failed may pass: lost connections, 429 and 5xx, for `max_retry_s` seconds."""
+    """Sends a POST request. Retries lost connections, 429 and 5xx for up to `max_retry_s` seconds."""
     started, tries = time.monotonic(), 0
     while True:
         asked_wait = None
@@ -104,19 +104,19 @@ def _post(url: str, body: bytes, headers: dict[str, str], max_retry_s: float) ->
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
                 return response.read()
         except urllib.error.HTTPError as error:
-            reply_headers: Any = error.headers  # a case-insensitive mapping, though not declared as one
-            said = error.read()
-            kind, problem = classify_error(error.code, reply_headers, said)
-            problem = _blank(problem, headers)
+            reply_headers: Any = error.headers  # a case-insensitive mapping, although it is not declared as one
+            reply = error.read()
+            kind, problem = classify_error(error.code, reply_headers, reply)
+            problem = _hide_key(problem, headers)
             if kind not in ("retry", "throttled"):
                 raise UserError(f"{url}: HTTP {error.code}: {problem}") from None
-            asked_wait = retry_after(reply_headers, said)
+            asked_wait = retry_after(reply_headers, reply)
         except (OSError, http.client.HTTPException) as error:
             problem = one_line(str(error)) or type(error).__name__
         tries += 1
         pause = retry_wait(tries, asked_wait)
         if time.monotonic() + pause - started > max_retry_s:
             raise UserError(f"{url}: no embeddings within {max_retry_s:g} s: {problem}") from None
-        if pause >= _SAID_S:
-            print(f"{url}: {problem}; trying again in {pause:.0f} s, for up to {max_retry_s:g} s", file=sys.stderr)
+        if pause >= _REPORTED_WAIT_S:
+            print(f"{url}: {problem}; retrying in {pause:.0f} s, for up to {max_retry_s:g} s", file=sys.stderr)
         time.sleep(pause)

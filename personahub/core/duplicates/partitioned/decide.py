@@ -1,8 +1,7 @@
-"""Which rows stay, from the pairs that are similar: the greedy rule of `Deduplication`, a block of pairs at a time.
+"""Decides which rows stay, from the similar pairs, by the greedy rule of `Deduplication`.
 
-In memory: one byte for each row, the pairs whose later row is in one block, and those rows that are equal to
-one that went. Chains are collapsed only if
-asked for, which takes 16 bytes more for each row.
+Memory holds one byte per row, the pairs whose later row is in one block, and the rows that are equal to a dropped
+row. Collapsing chains takes 16 more bytes per row.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _DECIDED = "decided"
 
 @dataclass(frozen=True)
 class Decided:
-    """What one method decided: `alive` is a file of one bool for each rank, `rows` and `dropped` are counts."""
+    """Decisions of one method. `alive` is a file with one bool per rank. `rows` and `dropped` are counts."""
 
     spill: Spill
     blocks: Blocks
@@ -32,12 +31,12 @@ class Decided:
     dropped: int
 
     def by_survivor(self, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ranks dropped for a survivor in this block, the survivors' ranks, and the similarities."""
+        """Ranks of rows dropped for a survivor in this block, the survivors' ranks, and the similarities."""
         rows = self.spill.read(_DECIDED, block)
         return column(rows, "rank"), column(rows, "survivor"), column(rows, "similarity")
 
     def load(self, threshold: float) -> Deduplication:
-        """All of it in memory. Rows are counted from the first that is no reference, references after all of them."""
+        """Loads all decisions. Rows are numbered without references, which come after all of them."""
         parts = [self.by_survivor(block) for block in range(len(self.blocks))]
         rank, survivor, similarity = (np.concatenate([part[i] for part in parts]) for i in range(3))
         references, rows = self.blocks.references, self.blocks.rows - self.blocks.references
@@ -55,15 +54,15 @@ def decide(
     repeats: str | None = None,
     collapse_chains: bool = False,
 ) -> Decided:
-    """Visit rows by rank; each goes if a row kept before it is similar, and the most similar of these covers it.
+    """Visits rows by rank. A row is dropped if a row kept before it is similar, and the most similar one covers it.
 
     Args:
-        spill: has the outputs that are named.
-        blocks: of all rows.
-        alive: file of bools, which rows take part; None: all.
+        spill: holds the named outputs.
+        blocks: all rows.
+        alive: file of bools that says which rows take part. None means all.
         pairs: outputs with `earlier`, `later` (ranks) and `similarity`, dealt by the block of the later row.
-        repeats: output with `rank` and `leader`: rows without pairs of their own, which are equal to another.
-        collapse_chains: of all rows that chains of pairs connect, the first alone stays, and covers the others.
+        repeats: output with `rank` and `leader` of rows that are equal to another row and have no pairs of their own.
+        collapse_chains: whether to keep only the first of all rows that are connected by pairs. It covers the others.
             Their similarity is then that to the most similar row, whichever it is.
     """
     rule = _collapse if collapse_chains else _decide
@@ -124,13 +123,13 @@ def _collapse(
 def _write(
     spill: Spill, number: int, blocks: Blocks, rank: np.ndarray, survivor: np.ndarray, similarity: np.ndarray
 ) -> None:
-    """Deal rows that go to the blocks of what covers them."""
+    """Deals dropped rows to the blocks of their survivors."""
     columns = {"rank": rank, "survivor": survivor, "similarity": similarity}
     spill.write(_DECIDED, number, columns, blocks.block_of(survivor), len(blocks))
 
 
 def _repeats(spill: Spill, block: int, blocks: Blocks, output: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks and leaders of rows that repeat another, without references, which stay whatever they repeat."""
+    """Ranks and leaders of rows that repeat another row. References are left out, because they always stay."""
     if output is None:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     rows = spill.read(output, block)
@@ -160,7 +159,7 @@ def _ranked(earlier: np.ndarray, later: np.ndarray, similarity: np.ndarray) -> t
 def _by_leader(
     rank: np.ndarray, leader: np.ndarray, kept: np.ndarray, pairs: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Survivors of rows that are equal to a row that went: one that is similar to this, and kept before them."""
+    """Finds survivors of rows that are equal to a dropped row: a row kept before them that is similar to it."""
     leaders = np.unique(leader)
     found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for earlier, later, similarity in pairs:

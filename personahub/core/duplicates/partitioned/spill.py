@@ -1,17 +1,15 @@
-"""Phases of tasks that exchange rows through files, so that memory is bounded by a partition.
+"""Runs phases of tasks that exchange rows through files, so that memory is bounded by a partition.
 
     spill = Spill(folder, partitions=64, executor="process", workers=8)
     rows = spill.run("sort", sort_block, range(64), source)
 
-A phase runs one function over numbered tasks. A task writes its outputs and then a marker; each is
-written under a temporary name and renamed, so a task that was killed has left nothing, and a run
-that is repeated over the same folder begins with the first task that has no marker. `drop` deletes
-outputs that nobody will read again; their markers stay. Tasks are told which files there are: on a
-network file system a listing may be older than they.
+A phase runs one function over numbered tasks. A task writes its outputs and then a marker. Each file is written under
+a temporary name and renamed, so a killed task leaves nothing behind, and a repeated run over the same folder starts
+with the first task that has no marker. `drop` deletes outputs that no task will read again, and keeps their markers.
+Tasks get the list of files from the markers, because on a network file system a listing may be out of date.
 
-Outputs are Arrow files (IPC, so they can be mapped) with one batch for each destination: task 5 of
-the next phase reads batch 5 of all of them. With 1,000 blocks and 1,000 partitions that is 1,000
-files for a phase, not a million.
+Outputs are Arrow IPC files, which can be mapped, with one batch per destination: task 5 of the next phase reads batch
+5 of every file. With 1,000 blocks and 1,000 partitions a phase has 1,000 files, not a million.
 """
 
 from __future__ import annotations
@@ -37,15 +35,15 @@ from personahub.core.executors.progress import Progress
 from personahub.core.executors.tasks import TaskBatch
 from personahub.core.files import temporary_name, writing
 
-_SEEN_WITHIN_S = 90.0  # a file that another node wrote: NFS may answer from its cache for a minute
-_IN_KB = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
+_VISIBLE_WITHIN_S = 90.0  # for files of other nodes: NFS may answer from its cache for a minute
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of `ru_maxrss`
 
 
 @dataclass
 class Spill:
-    """A folder, into how many partitions rows are dealt, and where tasks run.
+    """A folder for intermediate files, the number of partitions, and the executor of the tasks.
 
-    The folder has to be the same on all nodes of a cluster.
+    On a cluster, all nodes must see the same folder.
     """
 
     folder: Path
@@ -54,18 +52,18 @@ class Spill:
     workers: int = 1
     label: str = "dedup"
     written: int = field(default=0, repr=False)  # bytes, by the task that has this copy
-    shuffled: int = field(default=0, repr=False)  # of these, dealt to several destinations
-    files: dict[str, list[int]] = field(default_factory=dict, repr=False)  # numbers of those of each output
+    shuffled: int = field(default=0, repr=False)  # of these bytes, those dealt to several destinations
+    files: dict[str, list[int]] = field(default_factory=dict, repr=False)  # file numbers of each output
 
-    def at(self, name: str) -> Spill:
-        """The same in a folder below this one."""
+    def subfolder(self, name: str) -> Spill:
+        """The same settings in a subfolder."""
         return Spill(self.folder / name, self.partitions, self.executor, self.workers, self.label)
 
     def run(self, phase: str, function: Callable[..., Any], tasks: Sequence[int], *arguments: Any) -> list[Any]:
-        """Call `function(spill, task, *arguments)` for the tasks that are not done.
+        """Calls `function(spill, task, *arguments)` for the tasks that are not done.
 
         Returns:
-            What the function returned for each task (JSON values), from this run or an earlier one.
+            The function's result (JSON values) for each task, from this run or an earlier one.
         """
         (self.folder / "done" / phase).mkdir(parents=True, exist_ok=True)
         pending = [task for task in tasks if not self._marker(phase, task).exists()]
@@ -79,9 +77,9 @@ class Spill:
         return [marker["result"] for marker in markers]
 
     def costs(self) -> dict[str, dict[str, float]]:
-        """What each phase took so far, by its markers: tasks, CPU seconds, bytes, the highest resident bytes.
+        """Reads from the markers what each phase took so far: tasks, CPU seconds, bytes, peak resident bytes.
 
-        `shuffled` bytes are those that were dealt to several destinations.
+        `shuffled` bytes were dealt to several destinations.
         """
         costs: dict[str, dict[str, float]] = {}
         for file in sorted(self.folder.rglob("done/*/*.json")):
@@ -98,22 +96,24 @@ class Spill:
         return self.folder / "done" / phase / f"{task:05d}.json"
 
     def _read_marker(self, phase: str, task: int) -> dict[str, Any]:
-        file, last = self._marker(phase, task), time.monotonic() + _SEEN_WITHIN_S
+        file, last = self._marker(phase, task), time.monotonic() + _VISIBLE_WITHIN_S
         while not file.exists():
             if time.monotonic() > last:
-                raise UserError(f"{file}: a task wrote it, and it is not here: is this the same folder on all nodes?")
+                raise UserError(
+                    f"{file}: a task wrote this file, but it is not visible here. Do all nodes share this folder?"
+                )
             time.sleep(0.5)
         return json.loads(file.read_text(encoding="utf-8"))
 
     def write(self, output: str, number: int, columns: Mapping[str, Any], destination: np.ndarray, count: int) -> None:
-        """Deal rows to `count` destinations.
+        """Deals rows to `count` destinations.
 
         Args:
-            output: name of the files.
-            number: of this one; that of the task, if it writes one only.
-            columns: arrays (numpy or Arrow) of one length.
-            destination: of each row, below `count`.
-            count: of destinations, each of which gets a batch, if an empty one.
+            output: name of the output.
+            number: number of this file, which is that of the task if it writes only one.
+            columns: arrays (numpy or Arrow) of the same length.
+            destination: destination of each row, below `count`.
+            count: number of destinations. Each gets a batch, which may be empty.
         """
         order = np.argsort(destination, kind="stable")
         ends = np.searchsorted(destination[order], np.arange(count + 1))
@@ -137,17 +137,17 @@ class Spill:
             self.shuffled += (self.folder / output / f"{number:05d}.arrow").stat().st_size
 
     def read(self, output: str, destination: int) -> pa.Table:
-        """The rows that all tasks dealt to one destination, in the order of the tasks; mapped, not loaded."""
+        """Maps the rows that all tasks dealt to one destination, in task order."""
         return pa.Table.from_batches(list(self.batches(output, destination)))
 
     def batches(self, output: str, destination: int) -> Iterator[pa.RecordBatch]:
-        """Each file's batch for one destination. None, if no task wrote this output."""
+        """Yields each file's batch for one destination, or nothing if no task wrote this output."""
         for number in self.files.get(output, ()):
             file = pa.memory_map(str(self.folder / output / f"{number:05d}.arrow"))
             yield pa.ipc.open_file(file).get_batch(destination)
 
     def save(self, output: str, name: str, **arrays: np.ndarray) -> None:
-        """Arrays for one reader: one as `.npy`, which can be mapped, several as `.npz`."""
+        """Saves arrays: one as `.npy`, which can be mapped, several as `.npz`."""
         if len(arrays) == 1:
             with self.writes(output, f"{name}.npy") as file, file.open("wb") as stream:
                 np.save(stream, next(iter(arrays.values())))
@@ -157,7 +157,7 @@ class Spill:
 
     @contextmanager
     def writes(self, output: str, name: str) -> Iterator[Path]:
-        """A temporary file that takes its name if all goes well, and is removed otherwise."""
+        """Yields a temporary file that gets its final name on success and is removed on failure."""
         file = self.folder / output / name
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(file)
@@ -170,7 +170,7 @@ class Spill:
             temporary.unlink(missing_ok=True)
 
     def drop(self, *outputs: str) -> None:
-        """Delete outputs that no pending task needs."""
+        """Deletes outputs that no pending task needs."""
         for output in outputs:
             shutil.rmtree(self.folder / output, ignore_errors=True)
 
@@ -182,21 +182,21 @@ def _run_task(spill: Spill, phase: str, task: int, function: Callable[..., Any],
     result = function(spill, task, *arguments)
     outputs = {output: numbers[before.get(output, 0) :] for output, numbers in spill.files.items()}
     outputs = {output: numbers for output, numbers in outputs.items() if numbers}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _IN_KB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
     cpu = round(time.process_time() - started, 3)
     cost = {"cpu_s": cpu, "bytes": spill.written, "shuffled": spill.shuffled, "peak_bytes": peak}
-    # Without waiting for the disk: after a power cut the folder's data would be as doubtful as its markers.
+    # Do not wait for the disk: after a power cut, neither the data nor the markers could be trusted.
     with spill.writes(f"done/{phase}", f"{task:05d}.json") as file:
         file.write_text(json.dumps({"result": result, "outputs": outputs, **cost}), encoding="utf-8")
 
 
 def column(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
-    """A column of numbers as one array that can be written to."""
+    """Copies a column of numbers into one writable array."""
     values: Any = rows[name]
     return np.array(values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(zero_copy_only=False))
 
 
 def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
-    """The partition (int64) of each 64-bit key. `kernels.partitions.partition` agrees."""
+    """The partition (int64) of each 64-bit key, as in `kernels.partitions.partition`."""
     upper = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
     return ((upper * np.uint64(partitions)) >> np.uint64(32)).astype(np.int64)

@@ -1,10 +1,10 @@
-"""The searches among vectors of `embedding` and `clustered`, by partitions.
+"""The vector searches of `embedding` and `clustered`, by partitions.
 
     decided = deduplicate(spill, blocks, threshold=0.9, functools.partial(embed, config=config), "clustered")
 
-Vectors are made a block at a time and mapped from then on. Among clusters, each task has some of them and
-reads the vectors of one at a time: rows deal themselves to their nearest eight clusters, as in
-`clustered`, whose centroids, found on a sample, are the same. Without, each task compares two blocks.
+Texts are embedded one block at a time, and the vectors are mapped from files. With `clustered`, rows are dealt to
+their eight nearest clusters, with the same centroids as in `clustered`. Each task has some of the clusters and reads
+the vectors of one at a time. With `exact`, each task compares two blocks.
 
 Every pair above the threshold is stored, so this is for high thresholds.
 """
@@ -23,7 +23,6 @@ from personahub.core.duplicates.partitioned.blocks import Blocks
 from personahub.core.duplicates.partitioned.decide import Decided, decide
 from personahub.core.duplicates.partitioned.spill import Spill, column
 from personahub.core.duplicates.partitioned.word_join import write_pairs
-from personahub.core.errors import UserError
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 
@@ -32,7 +31,7 @@ _PRODUCTS = 4096  # rows and columns multiplied at once
 
 
 class MappedRows:
-    """The rows of several `.npy` files, one after another, as if they were one array; for slices and lists of rows."""
+    """The concatenated rows of several `.npy` files, which can be indexed by slices and arrays of rows."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         parts = [np.load(file, mmap_mode="r") for file in files]
@@ -69,23 +68,22 @@ def deduplicate(
     clusters: int | None = None,
     collapse_chains: bool = False,
 ) -> Decided:
-    """As `embedding.deduplicate` or `clustered.deduplicate`.
+    """Same as `embedding.deduplicate` or `clustered.deduplicate`.
 
     Args:
-        spill: for intermediate files.
+        spill: holds intermediate files.
         blocks: the texts.
         threshold: in [-1, 1).
-        embed: texts to vectors, importable by the workers.
+        embed: converts texts to vectors. Workers must be able to import it.
         search: all pairs, or those within clusters.
-        alive: file of bools, which ranks take part; None: all.
-        clusters: how many; by default one for every thousand rows.
-        collapse_chains: keep one row alone of all that chains of similar ones connect.
+        alive: file of bools that says which ranks take part. None means all.
+        clusters: number of clusters, by default one per thousand rows.
+        collapse_chains: whether to keep only the first of all rows that are connected by similar pairs.
 
     Raises:
         UserError: the threshold is out of range, or a vector does not have norm 1.
     """
-    if not -1 <= threshold < 1:
-        raise UserError(f"threshold {threshold}: a cosine of at least -1 and below 1 is needed")
+    embedding.check_threshold(threshold)
     spill.run("vectors", _vectors, range(len(blocks)), blocks, alive, embed)
     vectors, _ = mapped(spill, blocks)
     if search == "clustered" and len(vectors):
@@ -102,7 +100,7 @@ def deduplicate(
 
 
 def mapped(spill: Spill, blocks: Blocks) -> tuple[MappedRows, MappedRows]:
-    """All vectors, those of references last, as `clustered` wants them; and their ranks."""
+    """Maps all vectors, with those of references last, as `clustered` expects, and their ranks."""
     order = sorted(range(len(blocks)), key=lambda block: blocks.first[block + 1] <= blocks.references)
     vectors, ranks = (
         MappedRows([spill.folder / output / f"{block:05d}.npy" for block in order]) for output in ("vectors", "ranks")
@@ -111,7 +109,7 @@ def mapped(spill: Spill, blocks: Blocks) -> tuple[MappedRows, MappedRows]:
 
 
 def _vectors(spill: Spill, block: int, blocks: Blocks, alive: Path | None, embed: Embed) -> None:
-    """Embed one block."""
+    """Embeds one block."""
     ranks = blocks.alive(block, alive)
     texts = blocks.texts(block, ranks)
     parts = [embed(texts.slice(first, _TEXTS_AT_ONCE).to_pylist()) for first in range(0, len(texts), _TEXTS_AT_ONCE)]
@@ -122,17 +120,17 @@ def _vectors(spill: Spill, block: int, blocks: Blocks, alive: Path | None, embed
 
 
 def _centroids(spill: Spill, _: int, blocks: Blocks, clusters: int | None) -> int:
-    """Find the clusters on a sample; returns how many they are."""
+    """Finds the clusters on a sample. Returns their number."""
     centroids = clustered.find_centroids(mapped(spill, blocks)[0], clusters)  # pyright: ignore[reportArgumentType]
     spill.save("centroids", "all", centroids=centroids)
     return len(centroids)
 
 
 def _nearest(spill: Spill, task: int, blocks: Blocks) -> None:
-    """Deal the rows of one stretch to the partitions of their nearest clusters."""
+    """Deals a range of rows to the partitions of their nearest clusters."""
     vectors, _ = mapped(spill, blocks)
     centroids = np.load(spill.folder / "centroids" / "all.npy")
-    # The products are those that `clustered` computes, in the same blocks: so are their last bits.
+    # Same blocks as in `clustered`, so that the products agree to the last bit.
     length = -(-len(vectors) // (spill.partitions * clustered.BLOCK)) * clustered.BLOCK
     first, last = task * length, min((task + 1) * length, len(vectors))
     parts = [
@@ -153,7 +151,7 @@ def _nearest(spill: Spill, task: int, blocks: Blocks) -> None:
 
 
 def _within(spill: Spill, partition: int, blocks: Blocks, threshold: float, count: int) -> None:
-    """Compare the rows of each cluster of a partition."""
+    """Compares the rows of each cluster of a partition."""
     vectors, ranks = mapped(spill, blocks)
     rows = spill.read("members", partition)
     cluster, row, own = (column(rows, name) for name in ("cluster", "row", "own"))
@@ -173,14 +171,14 @@ def _write(
     spill: Spill, task: int, blocks: Blocks, vectors: MappedRows | np.ndarray, ranks: MappedRows | np.ndarray,
     pairs: np.ndarray, threshold: float,
 ) -> None:  # fmt: skip
-    """Keep the pairs that are above the threshold."""
+    """Writes the pairs that are above the threshold."""
     cosine = embedding.cosines(vectors, pairs[:, 0], pairs[:, 1])  # pyright: ignore[reportArgumentType]
     above = cosine > threshold
     write_pairs(spill, "pairs", task, blocks, ranks[pairs[above, 0]], ranks[pairs[above, 1]], cosine[above])
 
 
 def _across(spill: Spill, task: int, blocks: Blocks, threshold: float, tasks: list[tuple[int, int]]) -> None:
-    """Compare the rows of two blocks, or those of one block."""
+    """Compares the rows of two blocks, or those of one block."""
     names = [f"{block:05d}.npy" for block in sorted(set(tasks[task]))]
     parts = [part for name in names if len(part := np.load(spill.folder / "vectors" / name))]
     ranks = np.concatenate([np.load(spill.folder / "ranks" / name) for name in names])
@@ -193,8 +191,8 @@ def _across(spill: Spill, task: int, blocks: Blocks, threshold: float, tasks: li
 
 
 def _similar_across(vectors: np.ndarray, second: int, threshold: float) -> np.ndarray:
-    """Pairs (int64 [pairs, 2]) of a row before and one from `second` on that may be similar."""
-    bounds = embedding.search(vectors, threshold)
+    """Finds pairs (int64 [pairs, 2]) of a row before `second` and one from `second` on that may be similar."""
+    bounds = embedding.make_bounds(vectors, threshold)
     if bounds is not None:
         columns = Columns.empty(bounds, len(vectors) - second)
         columns.add(np.arange(second, len(vectors)))

@@ -2,22 +2,20 @@
 
     decided = deduplicate(spill, blocks, threshold=0.9)
 
-The phases, by block (b) or partition (p), and what each hands on:
+The phases run by block (b) or by partition (p):
 
 1. `sets` (b) hashes texts and deals each set's 128-bit sum to the partition of that sum.
-2. `groups` (p) finds equal sets, whose leader is the first of them, and notes leaders in a Bloom filter.
-3. `keys` (b) deals, for each leader, the sum less each word in turn that the filters know (to the
-   partition of that sum, where the one set that it could be is), and its signatures, each with
-   the set's size and sketch (to the partition of the signature). `surface` says why any two similar
-   sets meet by one or the other.
-4. `match` (p) looks the former up: pairs. Of the latter, pairs that agree on one and that size and
-   sketch do not rule out are candidates.
-5. `fetch` (b) gets the words of a candidate's first set, `verify` (b) compares them with the second's.
+2. `groups` (p) finds equal sets. The first of them is their leader. Leaders are added to a Bloom filter.
+3. `keys` (b) subtracts each word of each leader from its sum. If the filters contain the rest, it is dealt to the
+   partition of that sum, where the only matching set would be. Signatures are dealt to the partition of the
+   signature, with the set's size and sketch. `surface` explains why any two similar sets match by one or the other.
+4. `match` (p) looks up the rests, which gives pairs. Sets that share a signature are candidates, unless size and
+   sketch rule them out.
+5. `fetch` (b) reads the words of a candidate's first set, and `verify` (b) compares them with those of the second.
 6. `decide` visits all pairs.
 
-Of a partition's rows a task holds 28 bytes for each sum and each signature. Unlike `surface`, which
-compares with the kept rows only, this stores every pair at or above the threshold: at 0.9 a few
-for each near-duplicate, at 0.5 too many.
+A task holds 28 bytes per sum and per signature of its partition. `surface` compares only with kept rows, but this
+join stores every pair at or above the threshold: at 0.9 a few per near-duplicate, at 0.5 too many.
 """
 
 from __future__ import annotations
@@ -37,15 +35,15 @@ from personahub.core.duplicates.plan import Plan, make_plan
 from personahub.core.duplicates.word_sets import WordSets, word_sets
 from personahub.core.kernels import compiled
 
-_COUNTED = 1 << 18  # slots for how often words occur
+_COUNTED = 1 << 18  # slots for word counts
 
 
 def deduplicate(
     spill: Spill, blocks: Blocks, threshold: float, alive: Path | None = None, collapse_chains: bool = False
 ) -> Decided:
-    """As `surface.deduplicate`, of the ranks in `alive` (a file of bools; None: all).
+    """Same as `surface.deduplicate`, for the ranks in `alive` (a file of bools, or None for all).
 
-    With `collapse_chains`, one row alone stays of all that chains of similar ones connect.
+    With `collapse_chains`, only the first of all rows that are connected by similar pairs stays.
 
     Raises:
         UserError: the threshold is out of range.
@@ -73,7 +71,7 @@ def deduplicate(
 
 
 def _sets(spill: Spill, block: int, blocks: Blocks, alive: Path | None) -> tuple[int, list[int]]:
-    """Hash the texts of a block; returns the size of its largest set, and its rows by partition."""
+    """Hashes the texts of a block. Returns the size of the largest set, and the number of rows by partition."""
     ranks = blocks.alive(block, alive)
     sets = word_sets(iter(blocks.texts(block, ranks).chunks))
     spill.save("sets", f"{block:05d}", words=sets.words, start=sets.start, sizes=sets.sizes, sum1=sets.sum1,
@@ -85,14 +83,14 @@ def _sets(spill: Spill, block: int, blocks: Blocks, alive: Path | None) -> tuple
 
 
 def _load(spill: Spill, block: int) -> tuple[WordSets, np.ndarray]:
-    """The sets of a block and their ranks."""
+    """Loads the sets of a block and their ranks."""
     with np.load(spill.folder / "sets" / f"{block:05d}.npz") as saved:
         arrays = [saved[name] for name in ("words", "start", "sizes", "sum1", "sum2")]
         return WordSets(*arrays), saved["ranks"]
 
 
 def _grouped(spill: Spill, partition: int) -> tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The sums of one partition in the order of their ranks; sum1, sum2, leaders (positions) and their hash table."""
+    """Reads the sums of a partition by rank: rows, sum1, sum2, leaders (positions) and their hash table."""
     rows = spill.read("sums", partition)
     rows = rows.take(pa.array(np.argsort(column(rows, "rank"))))
     sum1, sum2 = column(rows, "sum1"), column(rows, "sum2")
@@ -102,7 +100,7 @@ def _grouped(spill: Spill, partition: int) -> tuple[pa.Table, np.ndarray, np.nda
 
 
 def _groups(spill: Spill, partition: int, blocks: Blocks, plan: Plan, filter_length: int) -> None:
-    """Find the rows of a partition that repeat a set, and fill its Bloom filter."""
+    """Finds the rows of a partition that repeat a set, and fills its Bloom filter."""
     rows, sum1, _, leader, _ = _grouped(spill, partition)
     ranks = column(rows, "rank")
     repeated = np.flatnonzero(leader != np.arange(len(leader)))
@@ -115,14 +113,14 @@ def _groups(spill: Spill, partition: int, blocks: Blocks, plan: Plan, filter_len
 
 
 def _leaders(spill: Spill, block: int, ranks: np.ndarray) -> np.ndarray:
-    """For each row of a block (int32): itself if it leads, else -1."""
+    """For each row of a block (int32), itself if it is a leader, else -1."""
     leader = np.arange(len(ranks), dtype=np.int32)
     leader[np.searchsorted(ranks, column(spill.read("repeats", block), "rank"))] = -1
     return leader
 
 
 def _counts(spill: Spill, block: int, plan: Plan) -> None:
-    """Count the words of a block."""
+    """Counts the words of a block."""
     sets, ranks = _load(spill, block)
     counts = np.zeros(_COUNTED, np.int32)
     compiled.count_words(sets.words, sets.start, sets.sizes, _leaders(spill, block, ranks), plan.least, counts)
@@ -130,7 +128,7 @@ def _counts(spill: Spill, block: int, plan: Plan) -> None:
 
 
 def _join(spill: Spill, _: int, filter_length: int, counted: Sequence[int]) -> None:
-    """Put all filters into one file, which tasks map, and add up the counts (int32, zeros if nobody counted)."""
+    """Joins all filters into one file, which tasks map, and adds up the counts (int32, zeros if not counted)."""
     with spill.writes("joined", "filters.npy") as file:
         joined = np.lib.format.open_memmap(file, "w+", np.uint64, (spill.partitions * filter_length,))
         for partition in range(spill.partitions):
@@ -144,7 +142,7 @@ def _join(spill: Spill, _: int, filter_length: int, counted: Sequence[int]) -> N
 
 
 def _keys(spill: Spill, block: int, plan: Plan) -> None:
-    """Deal what the leaders of a block may share with others to partitions."""
+    """Deals the rests and signatures of the leaders of a block to partitions."""
     sets, ranks = _load(spill, block)
     leader = _leaders(spill, block, ranks)
     least, most = plan.one_word_apart
@@ -167,7 +165,7 @@ def _keys(spill: Spill, block: int, plan: Plan) -> None:
 
 
 def _match(spill: Spill, partition: int, blocks: Blocks, threshold: float) -> int:
-    """Find pairs that are one word apart, and candidates by signatures; returns how many of these."""
+    """Finds pairs that are one word apart, and candidates by signatures. Returns the number of candidates."""
     rows, sum1, sum2, _, slots = _grouped(spill, partition)
     asked = spill.read("rests", partition)
     found = np.empty(len(asked), np.int64)
@@ -195,7 +193,7 @@ def _match(spill: Spill, partition: int, blocks: Blocks, threshold: float) -> in
 
 
 def _words(sets: WordSets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The words of some sets one after another, and where each begins (int64, and the end)."""
+    """The concatenated words of some sets, and where each set begins (int64, followed by the end)."""
     sizes = sets.sizes[rows].astype(np.int64)
     ends = np.cumsum(sizes)
     where = np.repeat(sets.start[rows] - (ends - sizes), sizes) + np.arange(int(sizes.sum()))
@@ -203,7 +201,7 @@ def _words(sets: WordSets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fetch(spill: Spill, block: int, blocks: Blocks) -> None:
-    """Send the words of each candidate's first set to the block of the second."""
+    """Sends the words of each candidate's first set to the block of the second."""
     rows = spill.read("candidates", block)
     pairs = np.unique(np.stack([column(rows, "a"), column(rows, "b")], axis=1), axis=0)
     sets, ranks = _load(spill, block)
@@ -213,7 +211,7 @@ def _fetch(spill: Spill, block: int, blocks: Blocks) -> None:
 
 
 def _verify(spill: Spill, block: int, blocks: Blocks, threshold: float) -> None:
-    """Compare candidates of which this block has the second set."""
+    """Compares candidates whose second set is in this block."""
     sets, ranks = _load(spill, block)
     a, b, similarity = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
     for batch in spill.batches("fetched", block):
@@ -236,7 +234,7 @@ def _verify(spill: Spill, block: int, blocks: Blocks, threshold: float) -> None:
 def write_pairs(
     spill: Spill, output: str, task: int, blocks: Blocks, a: np.ndarray, b: np.ndarray, similarity: np.ndarray
 ) -> None:
-    """Deal pairs of ranks to the block of the later one."""
+    """Deals pairs of ranks to the block of the later one."""
     columns = {"earlier": np.minimum(a, b), "later": np.maximum(a, b), "similarity": similarity}
     new = columns["later"] >= blocks.references
     columns = {name: values[new] for name, values in columns.items()}
