@@ -49,7 +49,7 @@ def test_a_run_waits_for_its_endpoint_and_goes_on(outage_s: float, chaos: Callab
     said = process.communicate(timeout=200)[1]
     assert process.returncode == 0, said
     assert f"{server.base_url}: no answer for " in said
-    assert "Stopping loses nothing" in said
+    assert "Stopping the run loses nothing" in said
     assert "answers again, after" in said
     assert "Traceback" not in said
     replies = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

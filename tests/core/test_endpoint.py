@@ -54,7 +54,7 @@ def test_a_reply_that_cannot_be_read_has_as_many_tries_after_other_failures() ->
 
 
 def test_four_replies_that_cannot_be_read_are_enough() -> None:
-    with pytest.raises(EngineUnavailable, match="not one chat completion"):
+    with pytest.raises(EngineUnavailable, match="is not a chat completion"):
         outcome_of(*(unreadable() for _ in range(4)), fine())
 
 

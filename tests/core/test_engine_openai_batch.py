@@ -143,7 +143,7 @@ LOGIN = "<html>\n  <h1>Please log in</h1>\n</html>"
 def test_a_reply_that_is_not_the_batch_apis_is_one_line_with_the_address(path: str, body: str) -> None:
     (outcome,), _ = ask_broken({path: body})
     assert isinstance(outcome, EngineUnavailable), outcome
-    assert f"/v1/{path.split()[1]}: not what the Batch API answers: {body[:6]}" in str(outcome)
+    assert f"/v1/{path.split()[1]}: not a reply of the Batch API: {body[:6]}" in str(outcome)
     assert "\n" not in str(outcome)
     assert len(str(outcome)) < 500
 
@@ -154,7 +154,7 @@ def test_a_list_of_batches_that_cannot_be_read_is_one_line(body: str, tmp_path: 
     ask_broken({"POST batches": LOGIN}, tmp_path)
     (outcome,), _ = ask_broken({"GET batches": body}, tmp_path)
     assert isinstance(outcome, EngineUnavailable), outcome
-    assert "batches?limit=100: not what the Batch API answers" in str(outcome)
+    assert "batches?limit=100: not a reply of the Batch API" in str(outcome)
     assert "\n" not in str(outcome)
 
 

@@ -178,7 +178,7 @@ def test_the_format_decides_between_chat_template_and_plain_text(model_folder, t
     }
     assert lengths["plain"] == len("1 + 1?\n")
     assert lengths["auto"] == lengths["chat"] > lengths["plain"]
-    with pytest.raises(EngineUnavailable, match="no chat template: set format to plain or auto"):
+    with pytest.raises(EngineUnavailable, match=r"no chat template\. Set format to plain or auto"):
         ask(save_model(tmp_path, chat_template=None), [request("x")], format="chat")
 
 
@@ -192,7 +192,7 @@ def test_a_plain_continuation_ends_at_the_templates_stop_string(model_folder):
 @pytest.mark.parametrize("shared_heads", [1, 2, 4])
 def test_decoding_gives_the_logits_of_a_single_pass(shared_heads):
     """Step by step, with padding and through several moves of the cache, against PyTorch's own attention."""
-    from personahub.core.engines.local.decode_attention import RoomyLayer, use_decode_attention
+    from personahub.core.engines.local.decode_attention import BufferedLayer, use_decode_attention
 
     torch.manual_seed(1)
     settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -207,7 +207,7 @@ def test_decoding_gives_the_logits_of_a_single_pass(shared_heads):
         use_decode_attention(model)
         assert model.config._attn_implementation == "personahub_decode"
         cache = transformers.DynamicCache(config=config)
-        cache.layers = [RoomyLayer() for _ in cache.layers]
+        cache.layers = [BufferedLayer() for _ in cache.layers]
         for begin, end in [(0, 2), *((i, i + 1) for i in range(2, total))]:
             part = {"input_ids": ids[:, begin:end], "position_ids": positions[:, begin:end]}
             logits = model(**part, attention_mask=mask[:, :end], past_key_values=cache).logits

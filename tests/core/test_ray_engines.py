@@ -148,4 +148,4 @@ def test_nodes_without_the_package_are_one_line(
     monkeypatch.setitem(sys.modules, "not_on_these_nodes", module)
     monkeypatch.setattr(module._Replica, "__module__", "not_on_these_nodes")
     refused_by_all(model, r"no replica can be started: .*No module named 'not_on_these_nodes'")
-    assert "cannot be started and is left out" in capfd.readouterr().err
+    assert "cannot be started and is not used" in capfd.readouterr().err

@@ -98,11 +98,11 @@ def test_replicas_wait_for_gpus_that_the_cluster_does_not_have_yet_and_say_so(
         try:
             request = Request((Message(role="user", content="hello"),), Sampling(), 1)
             answer = asyncio.create_task(engine.complete(request))
-            await said("m: a replica is waited for: it loads, or the cluster, of 0 GPUs now, has no 1 free for it")
+            await said("m: waiting for a replica: still loading, or the cluster (0 GPUs now) has no 1 free")
             assert not answer.done()
             growing.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 << 20)
             completion = await answer
-            await said("m: 1 of 2 replicas are waited for: it loads, or the cluster, of 1 GPUs now, has no 1 free")
+            await said("m: waiting for 1 of 2 replicas: still loading, or the cluster (1 GPUs now) has no 1 free")
             return completion.text
         finally:
             await engine.close()

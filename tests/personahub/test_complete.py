@@ -162,7 +162,7 @@ def test_a_server_that_ignores_n_is_caught(chaos, tmp_path: Path, capsys) -> Non
     server = chaos(ignore_n=True)
     source = write(tmp_path / "in.jsonl", [row(0)])
     assert main(words(source, tmp_path / "out.jsonl", server.base_url, "--n", "4")) == 2
-    assert "asked for n=4 completions and got 1: this server ignores n" in capsys.readouterr().err
+    assert "requested n=4 completions and got 1: this server ignores n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

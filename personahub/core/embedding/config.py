@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from personahub.core.config import EXECUTION, ContentPath, FrozenModel
-from personahub.core.engines.remote.address import one_spelling
+from personahub.core.engines.remote.address import normalize_url
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -57,8 +57,8 @@ class EmbedderConfig(FrozenModel):
 
     @field_validator("base_url")
     @classmethod
-    def _one_spelling(cls, value: str) -> str:
-        return one_spelling(value)
+    def _normalize_url(cls, value: str) -> str:
+        return normalize_url(value)
 
     @model_validator(mode="after")
     def _fields_fit_kind(self) -> EmbedderConfig:

@@ -1,10 +1,9 @@
-"""Continuous batching for a causal language model: rows join and leave while others go on.
+"""Continuous batching for a causal language model: rows join and leave while others continue.
 
-A row's prompt is padded on the left, its padding masked and its positions counted from its own
-first token, so that neighbours change nothing but float noise. A finished row leaves at once and
-new ones join beside those that go on, so one long answer holds up nobody. Sampling inverts the
-cumulative distribution at uniform numbers drawn from each row's own seed: a sampled answer does not
-depend on its neighbours either.
+A row's prompt is padded on the left. Its padding is masked and its positions count from its own first token,
+so other rows change nothing but floating-point noise. A finished row leaves immediately and new rows join the
+running ones, so one long answer does not delay the others. Sampling inverts the cumulative distribution at
+uniform numbers from the row's own seed, so a sampled answer does not depend on the other rows either.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from personahub.core.engines.local.decode_attention import RoomyLayer
+from personahub.core.engines.local.decode_attention import BufferedLayer
 
 
 @dataclass(eq=False)
 class Row:
-    """One sequence: what to generate, and what has been. `finish` is None while it runs."""
+    """One sequence: its parameters and the tokens generated so far. `finish` is None while it runs."""
 
     prompt: list[int]
     max_tokens: int
@@ -39,7 +38,7 @@ class Row:
 
 
 class DecodeBatch:
-    """Rows that are decoded together, one token a step each."""
+    """Rows that are decoded together, one token per row and step."""
 
     def __init__(
         self, model: PreTrainedModel, eos_ids: frozenset[int], pad_id: int, decode: Callable[[list[int]], str]
@@ -49,23 +48,23 @@ class DecodeBatch:
         self._eos_ids = eos_ids
         self._pad_id = pad_id
         self._decode = decode
-        # Layers that keep less than all keys (sliding windows, linear attention) cannot be aligned anew.
+        # Layers that do not keep all keys (sliding windows, linear attention) cannot be realigned.
         self._can_join = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
         self._cache = DynamicCache()
         self._mask = self._last = self._positions = torch.empty(0)
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self.rows = []
         self._cache = DynamicCache()
 
-    def takes_rows(self) -> bool:
-        """Whether rows can be admitted now; some architectures have to finish the batch first."""
+    def accepts_rows(self) -> bool:
+        """Whether rows can be admitted now. Some architectures must finish the batch first."""
         return self._can_join or not self.rows
 
     @torch.inference_mode()
     def admit(self, rows: Sequence[Row]) -> list[Row]:
-        """Read the prompts of `rows` and generate their first tokens; returns those that are finished."""
+        """Process the prompts of `rows` and generate their first tokens. Returns the rows that are finished."""
         width = max(len(row.prompt) for row in rows)
         ids = self._tensor([[self._pad_id] * (width - len(row.prompt)) + row.prompt for row in rows])
         mask = self._tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows])
@@ -91,7 +90,7 @@ class DecodeBatch:
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
-        """Generate one more token for every row; returns those that are finished, which leave."""
+        """Generate one more token for every row. Removes and returns the rows that are finished."""
         self._mask = pad(self._mask, (0, 1), value=1)
         self._positions = self._positions + 1
         logits = self._forward(self._last, self._mask, self._positions, self._cache)
@@ -100,11 +99,11 @@ class DecodeBatch:
 
     def _new_cache(self) -> DynamicCache:
         cache = DynamicCache(config=self._model.config)
-        cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        cache.layers = [BufferedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
         return cache
 
     def _forward(self, ids: Any, mask: Any, positions: Any, cache: Any) -> torch.Tensor:
-        """Logits of the next token of every row, [rows, vocabulary]."""
+        """Logits of the next token of every row: [rows, vocabulary]."""
         output = self._model(
             input_ids=ids,
             attention_mask=mask,
@@ -116,7 +115,7 @@ class DecodeBatch:
         return output.logits[:, -1]
 
     def _choose(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
-        """Append the next token to every row and mark those that it ends; returns the tokens, [rows, 1]."""
+        """Append the next token to every row and mark finished rows. Returns the tokens: [rows, 1]."""
         tokens = logits.argmax(-1)
         sampled = [i for i, row in enumerate(rows) if row.temperature > 0]
         if sampled:
@@ -133,11 +132,11 @@ class DecodeBatch:
         return tokens[:, None]
 
     def _tail(self, row: Row) -> str:
-        """Enough of the end of the text to hold a stop string that the last token completed."""
+        """The end of the text, long enough to contain a stop string that the last token completed."""
         return self._decode(row.tokens[-8 - max(map(len, row.stop)) :])
 
     def _remove_finished(self) -> list[Row]:
-        """Take finished rows out, and columns that are now padding in every row."""
+        """Remove finished rows, and columns that are now padding in every row."""
         finished = [row for row in self.rows if row.finish is not None]
         if not finished:
             return []
@@ -160,14 +159,14 @@ class DecodeBatch:
 
 
 def _stack(above: torch.Tensor, below: torch.Tensor, dim: int = -2) -> torch.Tensor:
-    """Concatenate along the batch, padding the one that is shorter in `dim` with zeros at its start."""
+    """Concatenate along the batch; the tensor that is shorter in `dim` gets zeros at its start."""
     length = max(above.shape[dim], below.shape[dim])
     unchanged = (0, 0) * (-1 - dim)  # `pad` counts dimensions from the last
     return torch.cat([pad(part, (*unchanged, length - part.shape[dim], 0)) for part in (above, below)])
 
 
 def sample(rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
-    """One token for each row by its temperature, top-k, top-p (nucleus, Holtzman et al. 2020) and uniform number.
+    """Sample one token per row by its temperature, top-k, top-p (Holtzman et al., 2020) and uniform number.
 
     Args:
         logits: [rows, vocabulary].

@@ -3,13 +3,12 @@
     engines:
       teacher: {kind: vllm, model: Qwen/Qwen2.5-72B-Instruct, tensor_parallel_size: 8, replicas: 16}
 
-Each replica is a Ray actor that holds a whole engine and the GPUs it asks for: always those that its config
-says, whether or not the cluster has any yet, as one that grows brings up only what is asked for. On CPUs, say
-`device: cpu`. A request goes to the replica
-with the fewest under way, as soon as one has loaded its model; the others join when they are ready, so a run
-starts on the nodes that are there and grows with an autoscaler. A lost replica is started again, and what it
-had under way is asked of the others: it costs those requests and no more. How many replicas there are is no
-part of an engine's identity.
+Each replica is a Ray actor with a whole engine and its GPUs. It always requests the GPUs that its config needs,
+even if the cluster has none yet, because an autoscaler adds only what is requested. To run on CPUs, set
+`device: cpu`. A request goes to the replica with the fewest requests in flight. A run starts when the first
+replica has loaded its model; the others join when they are ready, so it grows with an autoscaler. A lost replica
+is restarted and its requests are sent to the others, so a loss costs only the requests in flight. The number of
+replicas is not part of an engine's identity.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from personahub.core.engines.base import (
 from personahub.core.errors import UserError
 from personahub.core.executors import ray_cluster
 
-_ATTEMPTS = 4  # of one request, each lost with its replica: then it may be the request that kills them
-_OPENINGS = 4  # of one replica that Ray calls dead for good: the node it was put on may lack this package
+_ATTEMPTS = 4  # per request; after that the request itself may be what kills the replicas
+_STARTS = 4  # per replica that Ray reports as dead: its node may lack this package
 _WAIT_NOTE_S = 60.0
 
 
@@ -46,7 +45,7 @@ def open_replicas(config: ReplicatedConfig) -> ReplicatedEngine:
         UserError: Ray is not installed, or there is no cluster.
     """
     ray = ray_cluster.connect()
-    # Nothing else is limited by these actors' CPUs: they wait for GPUs, or use all threads on their own.
+    # One CPU is nominal: these actors wait for GPUs, or use all threads anyway.
     options: dict[str, Any] = {
         "num_gpus": config.gpus_per_replica,
         "num_cpus": 1,
@@ -59,16 +58,16 @@ def open_replicas(config: ReplicatedConfig) -> ReplicatedEngine:
 
 
 class _Replica:
-    """The actor: an engine opened at the first request, because its constructor has no event loop yet."""
+    """The actor. It opens its engine at the first request, because its constructor has no event loop yet."""
 
     def __init__(self, config: ReplicatedConfig, folder: Path) -> None:
         self._config = config
-        self._folder = folder  # where the run was started: the model may be named by a relative path
+        self._folder = folder  # the working directory of the run: the model may be a relative path
         self._engine: Any = None
         self._opening = asyncio.Lock()
 
     async def open(self) -> str | None:
-        """Load the model. Returns why it cannot be loaded anywhere, if so."""
+        """Load the model. Returns an error message if no replica can load it."""
         from personahub.core.engines import open_engine
 
         async with self._opening:
@@ -81,7 +80,7 @@ class _Replica:
         return None
 
     async def complete(self, request: Request) -> Completion | tuple[str, str] | str:
-        """A completion, the reason and detail of a refusal, or why no request can be answered."""
+        """Return a completion, the reason and detail of a refusal, or the message of an `EngineUnavailable`."""
         if problem := await self.open():
             return problem
         try:
@@ -89,7 +88,7 @@ class _Replica:
         except RequestRefused as refused:
             return refused.reason, refused.detail
         except EngineDied:
-            os._exit(1)  # Ray starts another process in its place
+            os._exit(1)  # Ray starts a new process instead
         except EngineUnavailable as error:
             return str(error)
 
@@ -99,7 +98,7 @@ class _Replica:
 
 
 class ReplicatedEngine(Engine[ReplicatedConfig]):
-    """See the module docstring."""
+    """Distributes requests over replicas; see the module docstring."""
 
     def __init__(self, config: ReplicatedConfig, actors: list[Any]) -> None:
         super().__init__(config)
@@ -107,26 +106,26 @@ class ReplicatedEngine(Engine[ReplicatedConfig]):
         self.concurrency = config.concurrency * len(actors)
         self._name = f"{config.model}: a replica"
         self._actors = actors
-        self._under_way: dict[Any, int] = {}  # of the replicas that are ready
+        self._in_flight: dict[Any, int] = {}  # requests of each replica that is ready
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._given_up = 0
-        self._loss = ""  # why a replica was lost last
+        self._loss = ""  # why the last lost replica was lost
         self._problem: str | None = None
         self._tasks = {asyncio.create_task(self._open(actor)) for actor in actors}
-        self._tasks.add(asyncio.create_task(self._tell_of_waiting()))
+        self._tasks.add(asyncio.create_task(self._warn_waiting()))
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request; see `personahub.core.engines.base.Engine`."""
         from ray.exceptions import RayError, RayTaskError
 
         for _ in range(_ATTEMPTS):
-            actor = await self._take()
+            actor = await self._acquire()
             try:
                 answer = await actor.complete.remote(request)
-            except RayTaskError:  # the engine's own, which it did not foresee
+            except RayTaskError:  # an unexpected error in the engine
                 raise
-            except RayError as error:  # of the process, the node or its memory
-                self._lost(actor, error)
+            except RayError as error:  # the process, the node or its memory was lost
+                self._restart(actor, error)
                 continue
             finally:
                 self._release(actor)
@@ -136,28 +135,30 @@ class ReplicatedEngine(Engine[ReplicatedConfig]):
                 raise RequestRefused(*answer)
             raise EngineUnavailable(answer)
         raise EngineUnavailable(
-            f"{self.config.model}: {_ATTEMPTS} replicas in a row were lost with the same request under way; "
-            f"it begins {str(request.messages[-1]['content'])[:120]!r}"
+            f"{self.config.model}: {_ATTEMPTS} replicas in a row were lost while they processed the same request, "
+            f"which starts with {str(request.messages[-1]['content'])[:120]!r}"
         )
 
     async def close(self) -> None:
-        """Let go of the replicas and of their GPUs."""
+        """Close the replicas and free their GPUs."""
         import ray
 
         for task in self._tasks:
             task.cancel()
-        closing = [actor.close.remote() for actor in self._under_way]
-        await asyncio.wait([asyncio.ensure_future(_quietly(call)) for call in closing], timeout=30) if closing else None
+        closing = [actor.close.remote() for actor in self._in_flight]
+        await asyncio.wait(
+            [asyncio.ensure_future(_ignore_ray_errors(call)) for call in closing], timeout=30
+        ) if closing else None
         for actor in self._actors:
             ray.kill(actor)
 
-    async def _take(self) -> Any:
-        """The least busy of the ready replicas; waits while there is none with room."""
+    async def _acquire(self) -> Any:
+        """The least busy ready replica. Waits while all replicas are at their limit."""
         while True:
-            if self._under_way:
-                actor = min(self._under_way, key=self._under_way.__getitem__)
-                if self._under_way[actor] < self.config.concurrency:
-                    self._under_way[actor] += 1
+            if self._in_flight:
+                actor = min(self._in_flight, key=self._in_flight.__getitem__)
+                if self._in_flight[actor] < self.config.concurrency:
+                    self._in_flight[actor] += 1
                     return actor
             elif self._problem is not None:
                 raise EngineUnavailable(self._problem)
@@ -166,9 +167,9 @@ class ReplicatedEngine(Engine[ReplicatedConfig]):
             await waiter
 
     def _release(self, actor: Any) -> None:
-        if actor in self._under_way:
-            # What was under way when it was lost may be released when it is open again.
-            self._under_way[actor] = max(0, self._under_way[actor] - 1)
+        if actor in self._in_flight:
+            # A request in flight when the replica was lost may be released after it is ready again.
+            self._in_flight[actor] = max(0, self._in_flight[actor] - 1)
             self._wake(1)
 
     def _wake(self, number: int) -> None:
@@ -178,73 +179,71 @@ class ReplicatedEngine(Engine[ReplicatedConfig]):
                 waiter.set_result(None)
                 number -= 1
 
-    def _lost(self, actor: Any, error: Exception) -> None:
+    def _restart(self, actor: Any, error: Exception) -> None:
         self._loss = _reason(error)
-        if self._under_way.pop(actor, None) is not None:
-            print(f"{self._name} was lost; {len(self._under_way)} left: {self._loss}", file=sys.stderr)
+        if self._in_flight.pop(actor, None) is not None:
+            print(f"{self._name} was lost ({len(self._in_flight)} left): {self._loss}", file=sys.stderr)
             task = asyncio.create_task(self._open(actor))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _open(self, actor: Any) -> None:
-        """Have it load its model, again when it is lost meanwhile."""
+        """Make a replica load its model. Tries again if the replica is lost while loading."""
         from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
         losses = 0
-        while losses < _OPENINGS:
+        while losses < _STARTS:
             try:
                 problem = await actor.open.remote()
-            except RayTaskError as error:  # of the engine, which did not foresee it: no other would fare better
+            except RayTaskError as error:  # an unexpected error in the engine: it would occur in every replica
                 return self._fail(f"{self._name} cannot be opened: {_reason(error)}")
             except RayError as error:
                 self._loss = _reason(error)
-                # Any other error is also that of a replica which waits for a node to be started on, perhaps for hours.
+                # Any other error may also mean that the replica waits for a node, perhaps for hours.
                 losses += isinstance(error, ActorDiedError)
                 await asyncio.sleep(1)
                 continue
             if problem is not None:
                 return self._fail(problem)
-            self._under_way[actor] = 0
+            self._in_flight[actor] = 0
             return self._wake(self.config.concurrency)
         self._given_up += 1
         if self._given_up == len(self._actors):
             return self._fail(f"{self.config.model}: no replica can be started: {self._loss}")
-        print(f"{self._name} cannot be started and is left out: {self._loss}", file=sys.stderr)
+        print(f"{self._name} cannot be started and is not used: {self._loss}", file=sys.stderr)
 
     def _fail(self, problem: str) -> None:
         self._problem = problem
         self._wake(len(self._waiting))
 
-    async def _tell_of_waiting(self) -> None:
-        """Each minute while there is no replica; while only some are missing, when their number has changed."""
-        told = 0
+    async def _warn_waiting(self) -> None:
+        """Warn every minute while no replica is ready; while only some are missing, warn when their number changes."""
+        warned = 0
         while True:
             await asyncio.sleep(_WAIT_NOTE_S)
-            missing = len(self._actors) - self._given_up - len(self._under_way)
-            if self._problem is None and missing and (missing != told or not self._under_way):
-                who = f"{missing} of {len(self._actors)} replicas are" if self._under_way else "a replica is"
-                why = self._loss and f"; one was lost: {self._loss}"
-                print(f"{self.config.model}: {who} waited for: {self._what_for()}{why}", file=sys.stderr)
-            told = missing
+            missing = len(self._actors) - self._given_up - len(self._in_flight)
+            if self._problem is None and missing and (missing != warned or not self._in_flight):
+                which = f"{missing} of {len(self._actors)} replicas" if self._in_flight else "a replica"
+                loss = self._loss and f"; one was lost: {self._loss}"
+                print(f"{self.config.model}: waiting for {which}: {self._wait_reason()}{loss}", file=sys.stderr)
+            warned = missing
 
-    def _what_for(self) -> str:
+    def _wait_reason(self) -> str:
         import ray
 
         if not self._gpus:
-            return "it loads, or the cluster has no free CPU for it (see `ray status`)"
+            return "still loading, or the cluster has no free CPU (see `ray status`)"
         has = int(ray.cluster_resources().get("GPU", 0))
-        advice = "" if has else "; if it is to have none, set device: cpu on the engine"
-        return (
-            f"it loads, or the cluster, of {has} GPUs now, has no {self._gpus} free for it (see `ray status`){advice}"
-        )
+        advice = "" if has else ". To run without GPUs, set device: cpu on the engine"
+        return f"still loading, or the cluster ({has} GPUs now) has no {self._gpus} free (see `ray status`){advice}"
 
 
 def _reason(error: Exception) -> str:
-    """The last line of an error of Ray's, which is a traceback's or an explanation's."""
+    """The last line of a Ray error, which may be a traceback or an explanation."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:300]
 
 
-async def _quietly(call: Any) -> None:
+async def _ignore_ray_errors(call: Any) -> None:
     from ray.exceptions import RayError
 
     with suppress(RayError):

@@ -1,17 +1,16 @@
-r"""A local model in process, on a GPU or a CPU, through Hugging Face transformers.
+r"""Engine for a local model in this process, on a GPU or a CPU, with Hugging Face transformers.
 
     engines:
       student: {kind: transformers, model: runs/quickstart/sft/model, max_model_len: 512}
 
-For small models and small runs: it is what evaluates the quickstart's student. Requests are decoded
-in one continuous batch (`personahub.core.engines.local.decoding`) on a worker thread. Greedy answers do
-not depend on what else is in the batch beyond float noise, and sampled ones depend on the request's
-own seed only.
+For small models and small runs; it evaluates the quickstart's student. Requests are decoded in one continuous
+batch (`personahub.core.engines.local.decoding`) on a separate thread. Apart from floating-point noise, greedy
+answers do not depend on other requests in the batch. Sampled answers depend only on the request's own seed.
 
-The prompt is what the tokenizer's chat template makes of the messages (`format: chat`), or the messages'
-contents, separated by blank lines, and a final newline (`format: plain`), which is what a base model
-continues; give it stop strings, as the template `base` does. `auto` is chat where the tokenizer has a
-chat template. `sampling.extra` may hold `top_k`. Code that comes with a model is never run.
+With `format: chat`, the tokenizer's chat template makes the prompt from the messages. With `format: plain`, the
+prompt is the content of the messages, separated by blank lines, and a final newline. This is for base models;
+set stop strings, as the template `base` does. `auto` means chat if the tokenizer has a chat template.
+`sampling.extra` may contain `top_k`. Code that comes with a model is never executed.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from personahub.core.engines.base import (
 if TYPE_CHECKING:
     from personahub.core.engines.local.decoding import Row
 
-_STEPS_AT_ONCE = 32  # between two looks at new and cancelled requests
+_STEPS_PER_ROUND = 32  # decoding steps before new and canceled requests are handled
 
 
 class Config(ReplicatedConfig):
-    """A model folder or hub name. How fast it runs is not identity; the precision is."""
+    """Configuration of the `transformers` engine. The precision is part of its identity; speed settings are not."""
 
     kind: str = "transformers"
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
@@ -48,13 +47,20 @@ class Config(ReplicatedConfig):
         default="auto", description="auto: as the weights are stored."
     )
     format: Literal["auto", "chat", "plain"] = Field(
-        default="auto", description="chat: by the chat template; plain: text to continue; auto: chat if it has one."
+        default="auto",
+        description="chat: use the chat template; plain: text to continue; auto: chat if there is a template.",
     )
-    max_model_len: int | None = Field(default=None, gt=0, description="Prompt and completion; null: what it can do.")
-    device: Annotated[str, EXECUTION] = Field(default="auto", description="cuda, cuda:1, cpu; auto: a GPU if any.")
+    max_model_len: int | None = Field(
+        default=None, gt=0, description="Limit on prompt plus completion tokens; null: the model's own limit."
+    )
+    device: Annotated[str, EXECUTION] = Field(
+        default="auto", description="cuda, cuda:1 or cpu; auto: a GPU if there is one."
+    )
     batch_size: Annotated[int, EXECUTION] = Field(default=64, gt=0, description="Sequences decoded together.")
     concurrency: Annotated[int, EXECUTION] = Field(
-        default=512, gt=0, description="Requests in flight; more than batch_size lets prompts of like length meet."
+        default=512,
+        gt=0,
+        description="Requests in flight. More than batch_size allows grouping prompts of similar length.",
     )
 
     @property
@@ -67,7 +73,7 @@ def open_engine(config: Config) -> TransformersEngine:
     """Load the model and its tokenizer.
 
     Raises:
-        EngineUnavailable: there is no such model, or it cannot be loaded.
+        EngineUnavailable: the model does not exist or cannot be loaded.
     """
     import transformers
     from safetensors import SafetensorError
@@ -86,17 +92,17 @@ def open_engine(config: Config) -> TransformersEngine:
         use_decode_attention(model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise EngineUnavailable(
-            f"{config.model}: cannot be loaded as a causal language model: {_line(error)}"
+            f"{config.model}: cannot be loaded as a causal language model: {_first_line(error)}"
         ) from None
     if report["missing_keys"]:
-        raise EngineUnavailable(f"{config.model}: weights are missing: {', '.join(sorted(report['missing_keys'])[:3])}")
+        raise EngineUnavailable(f"{config.model}: missing weights: {', '.join(sorted(report['missing_keys'])[:3])}")
     if config.format == "chat" and not tokenizer.chat_template:
-        raise EngineUnavailable(f"{config.model}: its tokenizer has no chat template: set format to plain or auto")
+        raise EngineUnavailable(f"{config.model}: the tokenizer has no chat template. Set format to plain or auto")
     return TransformersEngine(config, model, tokenizer)
 
 
 def _check_folder(model: str) -> None:
-    """A path gets a message about a path, not about a hub that cannot be reached."""
+    """Check a path first, so that the error is about the path and not about an unreachable hub."""
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -113,26 +119,26 @@ def _device(name: str) -> str:
     return name
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class TransformersEngine(Engine[Config]):
-    """See the module docstring."""
+    """Decodes requests in one continuous batch; see the module docstring."""
 
     def __init__(self, config: Config, model: Any, tokenizer: Any) -> None:
         from personahub.core.engines.local.decoding import DecodeBatch
 
         super().__init__(config)
         self._tokenizer = tokenizer
-        self._max_len = config.max_model_len or _longest(model, tokenizer)
+        self._max_len = config.max_model_len or _max_length(model, tokenizer)
         ends = model.generation_config.eos_token_id
         eos_ids = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos_ids, default=0)
         self._batch = DecodeBatch(model, frozenset(eos_ids), pad_id, self._decode)
         self._waiting: list[Row] = []
         self._futures: dict[Row, asyncio.Future[None]] = {}
-        self._worker: asyncio.Task[None] | None = None
+        self._decoding: asyncio.Task[None] | None = None
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request; see `personahub.core.engines.base.Engine`."""
@@ -140,8 +146,8 @@ class TransformersEngine(Engine[Config]):
         future = self._futures[row] = asyncio.get_running_loop().create_future()
         row.is_dropped = future.cancelled
         self._waiting.append(row)
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+        if self._decoding is None or self._decoding.done():
+            self._decoding = asyncio.create_task(self._decode_all())
         await future
         text = self._decode(row.tokens)
         for stop in row.stop:
@@ -149,30 +155,32 @@ class TransformersEngine(Engine[Config]):
         return Completion(text, row.finish or "stop", len(row.prompt), len(row.tokens), self.config.model)
 
     async def close(self) -> None:
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
-        del self._batch  # and with it the model
+        if self._decoding is not None:
+            self._decoding.cancel()
+            await asyncio.gather(self._decoding, return_exceptions=True)
+        del self._batch  # and the model with it
 
     def _row(self, request: Request) -> Row:
-        """The request as token ids.
+        """Convert the request to token ids.
 
         Raises:
-            RequestRefused: the prompt is empty, or does not fit into `max_model_len` with its completion.
-            EngineUnavailable: it asks for what this engine cannot do.
+            RequestRefused: the prompt is empty, or prompt and completion do not fit into `max_model_len`.
+            EngineUnavailable: the request needs something that this engine does not support.
         """
         from personahub.core.engines.local.decoding import Row
 
         sampling = request.sampling
         if request.json_schema is not None:
-            raise EngineUnavailable("the transformers engine cannot hold a model to a JSON schema: use vLLM's server")
+            raise EngineUnavailable(
+                "the transformers engine does not support a JSON schema. Use kind: vllm or a vLLM server"
+            )
         if unknown := sampling.extra.keys() - {"top_k"}:
             raise EngineUnavailable(
-                f"sampling.extra: the transformers engine does not know {', '.join(sorted(unknown))}"
+                f"sampling.extra: the transformers engine does not support {', '.join(sorted(unknown))}"
             )
         prompt = self._encode(request)
         if not prompt:
-            raise RequestRefused("empty_prompt", "the tokenizer leaves nothing of it")
+            raise RequestRefused("empty_prompt", "the tokenizer returns no tokens for it")
         if len(prompt) + sampling.max_tokens > self._max_len:
             detail = f"{len(prompt)} prompt tokens + max_tokens {sampling.max_tokens} > {self._max_len}"
             raise RequestRefused("prompt_too_long", detail)
@@ -195,14 +203,14 @@ class TransformersEngine(Engine[Config]):
                 list(request.messages), tokenize=False, add_generation_prompt=True
             )
         except jinja2.TemplateError as error:
-            raise EngineUnavailable(f"{self.config.model}: its chat template refuses these messages: {error}") from None
+            raise EngineUnavailable(f"{self.config.model}: the chat template rejects these messages: {error}") from None
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _decode(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
-    async def _work(self) -> None:
-        """Decode until nothing is left; a failure goes to everyone who waits."""
+    async def _decode_all(self) -> None:
+        """Decode until no requests are left. An error is passed to all waiting requests."""
         try:
             while self._waiting or self._batch.rows:
                 finished = await asyncio.to_thread(self._advance, self._take_arrivals())
@@ -210,8 +218,8 @@ class TransformersEngine(Engine[Config]):
                     future = self._futures.pop(row)
                     if not future.done():
                         future.set_result(None)
-                await asyncio.sleep(0)  # so that who was answered can ask again before the next arrivals are taken
-        except Exception as error:  # noqa: BLE001 - handed on to every waiting request, not swallowed
+                await asyncio.sleep(0)  # callers may send their next request before arrivals are taken
+        except Exception as error:  # noqa: BLE001 - passed to every waiting request, not swallowed
             failure = _explain_memory(error, self.config)
             for future in self._futures.values():
                 if not future.done():
@@ -221,14 +229,14 @@ class TransformersEngine(Engine[Config]):
             self._batch.clear()
 
     def _take_arrivals(self) -> list[Row]:
-        """Rows to admit: the one that waited longest and those whose prompts are nearest to it in length.
+        """Choose rows to admit: the one that has waited longest and those with prompts of similar length.
 
-        They join in groups, because every group costs a pass of its own.
+        Rows join in groups, because every group needs its own pass through the model.
         """
         free = self.config.batch_size - len(self._batch.rows)
         if (
             not self._waiting
-            or not self._batch.takes_rows()
+            or not self._batch.accepts_rows()
             or (self._batch.rows and free < self.config.batch_size / 4)
         ):
             return []
@@ -239,16 +247,16 @@ class TransformersEngine(Engine[Config]):
         return arrivals
 
     def _advance(self, arrivals: list[Row]) -> list[Row]:
-        """Admit rows and decode until some are finished, or for a while. Runs on a worker thread."""
+        """Admit rows and decode until some are finished, for a limited number of steps. Runs in a separate thread."""
         finished = self._batch.admit(arrivals) if arrivals else []
-        for _ in range(_STEPS_AT_ONCE):
+        for _ in range(_STEPS_PER_ROUND):
             if finished or not self._batch.rows:
                 break
             finished = self._batch.step()
         return finished
 
 
-def _longest(model: Any, tokenizer: Any) -> int:
+def _max_length(model: Any, tokenizer: Any) -> int:
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     return min(positions, tokenizer.model_max_length)
 
@@ -257,5 +265,7 @@ def _explain_memory(error: Exception, config: Config) -> Exception:
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
-        return EngineUnavailable(f"{config.model}: out of GPU memory with batch_size={config.batch_size}: lower it")
+        return EngineUnavailable(
+            f"{config.model}: out of GPU memory with batch_size={config.batch_size}. Reduce batch_size"
+        )
     return error

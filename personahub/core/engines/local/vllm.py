@@ -1,17 +1,17 @@
-"""A local model on GPUs, in process, through vLLM's asynchronous engine.
+"""Engine for a local model on GPUs, in this process, with vLLM's asynchronous engine.
 
     engines:
       teacher: {kind: vllm, model: Qwen/Qwen2.5-72B-Instruct, tensor_parallel_size: 8, max_model_len: 8192}
 
-Requests join vLLM's continuous batch one by one and leave it when they are done, so the GPUs never
-wait for the slowest of a batch. The prompt is what the tokenizer's chat template makes of the
-messages. A seed belongs to its request; floating-point sums still depend on what else is in the
-batch, so a sampled answer may differ between runs where two tokens are almost as likely.
+Requests join vLLM's continuous batch one by one and leave it when they are done, so the GPUs never wait for the
+slowest request of a batch. The tokenizer's chat template makes the prompt. Each request has its own seed, but
+floating-point sums depend on the other requests in the batch. A sampled answer may therefore differ between
+runs where two tokens are almost equally likely.
 
-`sampling.extra` may hold whatever `SamplingParams` takes (`top_k`, `min_p`, `repetition_penalty`,
-`logprobs`, ...). `engine_args` hold further arguments of vLLM's `AsyncEngineArgs`. Tensor and
-pipeline parallelism may span the nodes of a Ray cluster with `executor: ray`; `replicas` puts whole
-engines on them (`personahub.core.engines.local.replicas`). Code that comes with a model is never run.
+`sampling.extra` may contain any argument of `SamplingParams` (`top_k`, `min_p`, `repetition_penalty`, `logprobs`,
+...). `engine_args` contains further arguments of vLLM's `AsyncEngineArgs`. With `executor: ray`, tensor and
+pipeline parallelism may span the nodes of a Ray cluster; `replicas` runs whole engines on the nodes
+(`personahub.core.engines.local.replicas`). Code that comes with a model is never executed.
 """
 
 from __future__ import annotations
@@ -37,35 +37,45 @@ from personahub.core.engines.base import (
 
 
 class Config(ReplicatedConfig):
-    """A model folder or hub name. How fast it runs is not identity; precision and quantization are."""
+    """Configuration of the `vllm` engine. Precision and quantization are part of its identity; speed settings are not."""
 
     kind: str = "vllm"
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: as it is stored."
+        default="auto", description="auto: as the weights are stored."
     )
-    quantization: str | None = Field(default=None, description="As vLLM names it: fp8, awq, ...")
-    max_model_len: int | None = Field(default=None, gt=0, description="Prompt and completion; null: what it can do.")
+    quantization: str | None = Field(default=None, description="A quantization method of vLLM: fp8, awq, ...")
+    max_model_len: int | None = Field(
+        default=None, gt=0, description="Limit on prompt plus completion tokens; null: the model's own limit."
+    )
     engine_args: dict[str, Any] = Field(default_factory=dict, description="Further arguments of AsyncEngineArgs.")
-    tensor_parallel_size: Annotated[int, EXECUTION] = Field(default=1, gt=0, description="GPUs that share each layer.")
-    pipeline_parallel_size: Annotated[int, EXECUTION] = Field(default=1, gt=0, description="Groups of layers.")
+    tensor_parallel_size: Annotated[int, EXECUTION] = Field(
+        default=1, gt=0, description="Number of GPUs that share each layer."
+    )
+    pipeline_parallel_size: Annotated[int, EXECUTION] = Field(
+        default=1, gt=0, description="Number of groups of layers, each on its own GPUs."
+    )
     executor: Annotated[Literal["auto", "mp", "ray"], EXECUTION] = Field(
-        default="auto", description="ray: over the nodes of a Ray cluster."
+        default="auto", description="ray: span the nodes of a Ray cluster."
     )
     device: Annotated[Literal["gpu", "cpu"], EXECUTION] = Field(
         default="gpu",
-        description="What replicas ask the Ray cluster for. cpu: no GPUs; for a CPU build of vLLM, which alone decides "
-        "what it runs on.",
+        description="What replicas request from the Ray cluster. cpu: no GPUs, for a CPU build of vLLM. The build of "
+        "vLLM alone decides where the model runs.",
     )
     gpu_memory_utilization: Annotated[float, EXECUTION] = Field(default=0.9, gt=0, le=1)
     max_num_seqs: Annotated[int, EXECUTION] = Field(default=256, gt=0, description="Sequences decoded together.")
     enable_prefix_caching: Annotated[bool, EXECUTION] = True
-    enforce_eager: Annotated[bool, EXECUTION] = Field(default=False, description="No CUDA graphs: starts sooner.")
+    enforce_eager: Annotated[bool, EXECUTION] = Field(
+        default=False, description="Disable CUDA graphs: vLLM starts faster."
+    )
     tokens_per_second: Annotated[float | None, EXECUTION] = Field(
-        default=None, gt=0, description="Completion tokens of a replica, as measured: `plan` makes GPU-hours of it."
+        default=None,
+        gt=0,
+        description="Measured completion tokens per second of one replica; `plan` computes GPU-hours from it.",
     )
     concurrency: Annotated[int, EXECUTION] = Field(
-        default=512, gt=0, description="Requests in flight; more than max_num_seqs keeps its batch full."
+        default=512, gt=0, description="Requests in flight. More than max_num_seqs keeps the batch full."
     )
 
     @property
@@ -74,7 +84,7 @@ class Config(ReplicatedConfig):
         return 0 if self.device == "cpu" else self.tensor_parallel_size * self.pipeline_parallel_size
 
     def gpu_hours(self, completion_tokens: int) -> float | None:
-        """See `EngineConfig`; not known until `tokens_per_second` has been measured."""
+        """Estimate the GPU-hours; None if `tokens_per_second` is not set."""
         if self.tokens_per_second is None:
             return None
         return completion_tokens / self.tokens_per_second * self.gpus_per_replica / 3600
@@ -82,7 +92,7 @@ class Config(ReplicatedConfig):
     @model_validator(mode="after")
     def _replicas_stay_on_a_node(self) -> Config:
         if self.replicas > 1 and self.executor == "ray":
-            raise ValueError("replicas live on one node each: leave executor out, or have one replica over all nodes")
+            raise ValueError("each replica runs on one node: remove `executor: ray`, or set replicas to 1")
         return self
 
 
@@ -90,7 +100,7 @@ def open_engine(config: Config) -> VllmEngine:
     """Start vLLM and load the model; needs a running event loop.
 
     Raises:
-        EngineUnavailable: there is no such model, or vLLM cannot load it.
+        EngineUnavailable: the model does not exist, or vLLM cannot load it.
     """
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -103,7 +113,7 @@ def open_engine(config: Config) -> VllmEngine:
     if path.exists() and not (path / "config.json").is_file():
         raise EngineUnavailable(f"{config.model}: not a model folder (no config.json in it)")
     arguments: dict[str, Any] = {
-        # a folder by its absolute path: with `executor: ray` other nodes load it, whose processes work elsewhere
+        # absolute, because with `executor: ray` processes in other working directories load it
         "model": str(path.absolute()) if path.exists() else config.model,
         "revision": config.revision,
         "dtype": config.dtype,
@@ -119,25 +129,25 @@ def open_engine(config: Config) -> VllmEngine:
         "trust_remote_code": False,
     }
     if current_platform.is_cpu():
-        # A prompt in chunks winds a request's generator back, which CPU generators cannot do: 0.32 dies of it.
+        # Chunked prefill rewinds a request's generator, which CPU generators do not support: 0.32 crashes.
         arguments["enable_chunked_prefill"] = False
     if taken := arguments.keys() & config.engine_args.keys():
         raise EngineUnavailable(f"engine_args: {', '.join(sorted(taken))} cannot be set there")
     try:
         engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, **config.engine_args))
-    except TypeError as error:  # an argument that AsyncEngineArgs does not know
-        raise EngineUnavailable(f"engine_args: {_line(error)}") from None
+    except TypeError as error:  # an argument that AsyncEngineArgs does not have
+        raise EngineUnavailable(f"engine_args: {_one_line(error)}") from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise EngineUnavailable(f"{config.model}: vLLM cannot serve it: {_line(error)}") from None
+        raise EngineUnavailable(f"{config.model}: vLLM cannot load the model: {_one_line(error)}") from None
     return VllmEngine(config, engine)
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 class VllmEngine(Engine[Config]):
-    """See the module docstring."""
+    """Passes requests to vLLM; see the module docstring."""
 
     def __init__(self, config: Config, engine: Any) -> None:
         super().__init__(config)
@@ -162,9 +172,9 @@ class VllmEngine(Engine[Config]):
             ):
                 final = output
         except EngineDeadError as error:
-            raise EngineDied(f"{self.config.model}: vLLM has died: {_line(error)}") from None
-        except ValueError as error:  # what vLLM says of a request that it will not take
-            raise RequestRefused("bad_request", _line(error)) from None
+            raise EngineDied(f"{self.config.model}: vLLM has stopped: {_one_line(error)}") from None
+        except ValueError as error:  # vLLM rejects the request
+            raise RequestRefused("bad_request", _one_line(error)) from None
         assert final is not None  # noqa: S101
         (answer,) = final.outputs
         return Completion(
@@ -178,7 +188,7 @@ class VllmEngine(Engine[Config]):
 
     async def close(self) -> None:
         self._engine.shutdown()
-        del self._engine  # it cleans up when it goes, which fails at the interpreter's end
+        del self._engine  # its cleanup on deletion would fail during interpreter shutdown
 
     def _encode(self, request: Request) -> list[int]:
         try:
@@ -186,9 +196,9 @@ class VllmEngine(Engine[Config]):
                 list(request.messages), tokenize=True, add_generation_prompt=True, return_dict=True
             )
         except jinja2.TemplateError as error:
-            raise EngineUnavailable(f"{self.config.model}: its chat template refuses these messages: {error}") from None
-        except ValueError as error:  # there is no template
-            raise EngineUnavailable(f"{self.config.model}: {_line(error)}") from None
+            raise EngineUnavailable(f"{self.config.model}: the chat template rejects these messages: {error}") from None
+        except ValueError as error:  # the tokenizer has no chat template
+            raise EngineUnavailable(f"{self.config.model}: {_one_line(error)}") from None
         return encoded["input_ids"]
 
     def _parameters(self, request: Request) -> Any:
@@ -200,7 +210,7 @@ class VllmEngine(Engine[Config]):
 
         sampling = request.sampling
         extra = dict(sampling.extra)
-        if isinstance(extra.get("logprobs"), bool):  # the chat API's spelling
+        if isinstance(extra.get("logprobs"), bool):  # as in the chat API
             extra["logprobs"] = 0 if extra["logprobs"] else None
         schema = request.json_schema
         values = {
@@ -217,7 +227,7 @@ class VllmEngine(Engine[Config]):
         try:
             return SamplingParams(**values, **extra)
         except (TypeError, ValueError) as error:
-            raise EngineUnavailable(f"sampling: vLLM refuses it: {_line(error)}") from None
+            raise EngineUnavailable(f"sampling: vLLM rejects the parameters: {_one_line(error)}") from None
 
     def _logprobs(self, answer: Any) -> list[tuple[str, float]] | None:
         if answer.logprobs is None:

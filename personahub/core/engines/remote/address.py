@@ -1,4 +1,4 @@
-"""Where an endpoint is and what it takes to get there: its URL in one spelling, the key, a proxy."""
+"""How to reach an endpoint: its normalized URL, the API key and the proxy."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from personahub.core.engines.base import EngineUnavailable
 from personahub.core.errors import UserError
 
 
-def one_spelling(base_url: str) -> str:
-    """The same endpoint has the same identity, and no secret hides in it.
+def normalize_url(base_url: str) -> str:
+    """Return the URL in one spelling, so that the same endpoint always has the same identity.
 
     Raises:
-        ValueError: no request can be sent there, or it says more than where.
+        ValueError: the URL is not valid, or it contains a user, password, query or fragment.
     """
     try:
         url = urlsplit(base_url.strip())
-        host, port = url.hostname or "", url.port  # raises for a port that is none
-        host.encode("idna")  # raises for a label that is empty or longer than 63 characters
-    except ValueError:  # UnicodeError is one
-        raise ValueError("a base_url has a host name and a port below 65536, as in http://127.0.0.1:8000/v1") from None
+        host, port = url.hostname or "", url.port  # raises if the port is not valid
+        host.encode("idna")  # raises if a label is empty or longer than 63 characters
+    except ValueError:  # includes UnicodeError
+        raise ValueError("base_url needs a host name and a port below 65536, as in http://127.0.0.1:8000/v1") from None
     if url.scheme not in ("http", "https") or not host or port == 0 or not host.isprintable() or " " in host:
-        raise ValueError("a base_url looks like http://127.0.0.1:8000/v1")
+        raise ValueError("base_url must look like http://127.0.0.1:8000/v1")
     if url.username or url.password or url.query or url.fragment:
-        raise ValueError("a base_url has no user, password, query or fragment: it is written to files")
+        raise ValueError(
+            "base_url must not contain a user, password, query or fragment, because it is written to files"
+        )
     return f"{url.scheme}://{url.netloc.lower()}{url.path.rstrip('/')}"
 
 
 def read_key(variable: str | None, base_url: str) -> str | None:
-    """The key from the environment.
+    """Read the API key from the environment. A loopback endpoint needs none.
 
     Raises:
-        EngineUnavailable: there is none, or it is none.
+        EngineUnavailable: no key was given, or the value is not a key.
     """
     if variable is None:
         return None
@@ -43,19 +45,20 @@ def read_key(variable: str | None, base_url: str) -> str | None:
     except UserError as error:
         if _is_loopback(base_url):
             return None
-        raise EngineUnavailable(f"{error} (or api_key_env: null, if the endpoint needs none)") from None
+        raise EngineUnavailable(f"{error} (or set api_key_env: null if the endpoint needs no key)") from None
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise EngineUnavailable(f"{variable}: holds characters that no key has; copy it again")
+        raise EngineUnavailable(f"{variable} contains characters that are not allowed in a key. Copy the key again")
     return key
 
 
-def proxy_of(base_url: str) -> str | None:
-    """The environment's proxy for the endpoint, `http://` put before a bare host and port as curl does.
+def find_proxy(base_url: str) -> str | None:
+    """Return the environment's proxy for the endpoint. A bare host and port gets `http://`, as in curl.
 
-    (aiohttp's `trust_env` would also send ~/.netrc passwords.)
+    aiohttp's `trust_env` is not used because it would also send passwords from ~/.netrc.
 
     Raises:
-        EngineUnavailable: the variable names none that can be asked. What it says is not repeated: passwords stand in it.
+        EngineUnavailable: the variable is not a valid proxy URL. The message omits its value, which may
+            contain a password.
     """
     url = urlsplit(base_url)
     if _is_loopback(base_url) or urllib.request.proxy_bypass(url.netloc):
@@ -72,8 +75,8 @@ def proxy_of(base_url: str) -> str | None:
         usable = False
     if not usable:
         raise EngineUnavailable(
-            f"{url.scheme}_proxy: names no proxy for {base_url}; one looks like http://127.0.0.1:3128 "
-            f"(SOCKS is not spoken). Mend or unset it, or add {url.hostname} to no_proxy"
+            f"{url.scheme}_proxy, needed for {base_url}, is not a valid HTTP proxy URL such as http://127.0.0.1:3128 "
+            f"(SOCKS is not supported). Fix or unset the variable, or add {url.hostname} to no_proxy"
         )
     return proxy
 

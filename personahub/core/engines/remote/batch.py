@@ -1,20 +1,19 @@
-"""OpenAI's Batch API, or another server's: half the price, answers within a day.
+"""Engine for the Batch API of OpenAI or a compatible server: half the price, answers within a day.
 
     engines:
       teacher: {kind: openai_batch, model: gpt-4o-2024-08-06, price: {input: 2.5, output: 10}}
 
-`price` is that of single requests; what is billed, and what `plan` shows, is half of it.
+`price` is the price of single requests. Half of it is billed, and `plan` shows half of it.
 
-Requests are collected until none has come for `settle_s` or a file is full, then uploaded and
-submitted as one batch, which is polled until it is done. A batch is known by a hash of its
-requests, which is kept with its id in `journal/batches/` and sent along as metadata: after a kill
-the same command finds it again and waits for it, even if the kill fell between its submission and
-the note of its id. Requests that the provider did not get to are submitted again, a few times.
-What would be refused whatever the prompt (no credit, an unknown model, a parameter) stops the run,
-and is asked anew by the next one.
+Requests are collected until none has arrived for `settle_s` or a file is full. They are then uploaded and
+submitted as one batch, which is polled until it is done. A batch has a unique name (a hash of its requests
+and the time), which is stored with its id in `journal/batches/` and sent along as metadata. After a kill, the same command therefore finds the batch and
+waits for it, even if the kill came between its submission and the note of its id. Requests that the provider
+did not process are submitted again, a few times. An error that does not depend on the prompt (no credit,
+unknown model, invalid parameter) stops the run; the next run sends these requests again.
 
-`concurrency` is the number of requests that wait at once, each of which takes some 10 KB of memory.
-A run that is stopped leaves its batches to go on at the provider and says how to cancel them.
+`concurrency` is the number of requests that wait at the same time. Each takes about 10 KB of memory. If a run
+is stopped, its batches continue at the provider, and a message says how to cancel them.
 """
 
 from __future__ import annotations
@@ -43,21 +42,27 @@ from personahub.core.engines.remote.pacing import retry_wait
 from personahub.core.engines.remote.responses import Retry, one_line, read_completions, status_within
 from personahub.core.files import replacing, write_json
 
-_TRIES = 4  # of one request, each in another batch
-_OVER = frozenset({"completed", "expired", "cancelled", "failed"})
+_TRIES = 4  # per request, each in another batch
+_FINAL = frozenset({"completed", "expired", "cancelled", "failed"})
 
 
 class Config(EndpointConfig):
-    """See `EndpointConfig`; rate limits do not apply to batches."""
+    """Configuration of the `openai_batch` engine. Rate limits do not apply to batches."""
 
     kind: str = "openai_batch"
-    concurrency: Annotated[int, EXECUTION] = Field(default=10_000, gt=0, description="Requests that wait at once.")
+    concurrency: Annotated[int, EXECUTION] = Field(
+        default=10_000, gt=0, description="Requests that wait at the same time."
+    )
     max_requests: Annotated[int, EXECUTION] = Field(default=50_000, gt=0, description="The provider's limit per file.")
     max_bytes: Annotated[int, EXECUTION] = Field(
         default=200_000_000, gt=0, description="The provider's limit per file."
     )
-    settle_s: Annotated[float, EXECUTION] = Field(default=5.0, ge=0, description="Without a new request: submit.")
-    poll_s: Annotated[float, EXECUTION] = Field(default=30.0, gt=0, description="Between two looks at a batch.")
+    settle_s: Annotated[float, EXECUTION] = Field(
+        default=5.0, ge=0, description="Submit after this time without a new request."
+    )
+    poll_s: Annotated[float, EXECUTION] = Field(
+        default=30.0, gt=0, description="Time between two status checks of a batch."
+    )
 
     @property
     def billed(self) -> Price | None:
@@ -66,30 +71,30 @@ class Config(EndpointConfig):
 
 
 def open_engine(config: Config) -> OpenAIBatchEngine:
-    """Open without asking anything yet.
+    """Open the engine without sending a request.
 
     Raises:
-        EngineUnavailable: the key is not in the environment.
+        EngineUnavailable: the API key is not in the environment.
     """
     return OpenAIBatchEngine(config)
 
 
-class _Named(BaseModel):
-    """A file or a batch at the provider, as far as it is read."""
+class _Resource(BaseModel):
+    """A file or a batch at the provider: the fields that are used."""
 
     id: str
     metadata: Any = None
 
 
 class _Page(BaseModel):
-    """Batches of the account."""
+    """A page of the account's batches."""
 
-    data: list[_Named]
+    data: list[_Resource]
     has_more: bool | None = None
 
 
 class _State(BaseModel):
-    """How far a batch is."""
+    """The status of a batch."""
 
     status: str
     output_file_id: str | None = None
@@ -102,40 +107,40 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(eq=False)
 class _Batch:
-    """Requests submitted together, by custom id. `rows` holds what came of them once it is over."""
+    """Requests that are submitted together, by custom id. `rows` has their results once the batch has ended."""
 
     name: str
     ids: set[str]
     batch_id: str | None = None
-    earlier: bool = False  # another run's, whose user may have mended since what failed in it
+    earlier: bool = False  # from an earlier run: the user may have fixed since then what failed in it
     rows: dict[str, dict[str, Any]] | None = None
-    answered: bool = False  # any of them
+    answered: bool = False  # at least one of them
     work: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class OpenAIBatchEngine(Engine[Config]):
-    """See the module docstring."""
+    """Collects requests into batches; see the module docstring."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._endpoint = Endpoint(config)
         self._bodies = Bodies(config)
         self._probes = Probes(self._endpoint, self._bodies)
-        self._answered = False  # any request, in this run
+        self._answered = False  # whether this run has got any answer
         self._folder: Path | None = None
         self._collected: dict[str, bytes] = {}  # lines by custom id
-        self._batch_of: dict[str, _Batch] = {}  # the latest of each custom id
+        self._batch_of: dict[str, _Batch] = {}  # the latest batch of each custom id
         self._collector: asyncio.Task[None] | None = None
 
     def keep_state_in(self, folder: Path) -> None:
-        """Keep notes of batches below `folder`, and go on with those that an earlier run left there."""
+        """Keep notes on batches in `folder`, and continue the batches that an earlier run noted there."""
         self._folder = folder / "batches"
         notes = []
         for file in self._folder.glob("*.requests"):
             note = file.with_suffix(".json")
             known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
             if known.get("base_url", self.config.base_url) != self.config.base_url:
-                continue  # another provider's, which this one knows nothing of
+                continue  # from another provider
             notes.append((known.get("submitted", 0.0), file, known.get("batch_id")))
         for _, file, batch_id in sorted(notes, key=lambda note: note[0]):
             with file.open("rb") as lines:
@@ -148,29 +153,29 @@ class OpenAIBatchEngine(Engine[Config]):
         body = self._bodies.body(request)
         whole = body + f"{request.sample} {request.attempt}".encode()
         custom_id = hashlib.blake2b(whole, digest_size=16).hexdigest()
-        wasted, said = (0, 0), ""
+        wasted, reason = (0, 0), ""
         for _ in range(_TRIES):
             batch = await self._collect(custom_id, body)
             if batch.work is None:
-                batch.work = asyncio.create_task(self._see_through(batch))
+                batch.work = asyncio.create_task(self._run_batch(batch))
             await asyncio.shield(batch.work)
-            if self._batch_of.get(custom_id) is batch:  # else somebody with the same request was first
-                del self._batch_of[custom_id]  # a batch is held in memory until all that was asked of it is read
+            if self._batch_of.get(custom_id) is batch:  # otherwise another task with the same request was faster
+                del self._batch_of[custom_id]  # a batch stays in memory until all its results are read
             try:
-                (completion,) = await self._read(batch, custom_id, request)
+                (completion,) = await self._parse_result(batch, custom_id, request)
             except EngineUnavailable as failure:
                 if not batch.earlier:
                     raise
-                said = str(failure)
+                reason = str(failure)
             except Retry as failure:
                 paid = failure.paid or (0, 0)
                 wasted = (wasted[0] + paid[0], wasted[1] + paid[1])
-                said = failure.detail
+                reason = failure.detail
             else:
                 return completion.after_waste(wasted) if wasted != (0, 0) else completion
         if not self._answered:
-            raise EngineUnavailable(f"{self.config.base_url}: nothing was answered, {_TRIES} batches in a row: {said}")
-        raise RequestRefused("server_error", f"in {_TRIES} batches: {said}", wasted)
+            raise EngineUnavailable(f"{self.config.base_url}: no request was answered in {_TRIES} batches: {reason}")
+        raise RequestRefused("server_error", f"in {_TRIES} batches: {reason}", wasted)
 
     async def close(self) -> None:
         running = {batch for batch in self._batch_of.values() if batch.batch_id and batch.work and batch.rows is None}
@@ -180,14 +185,14 @@ class OpenAIBatchEngine(Engine[Config]):
                 await asyncio.gather(task, return_exceptions=True)
         for batch in running:
             print(
-                f"{batch.batch_id} goes on at {self.config.base_url}; the same command fetches it. "
+                f"{batch.batch_id} continues at {self.config.base_url}; run the same command again to fetch it. "
                 f"To cancel it: POST {self.config.base_url}/batches/{batch.batch_id}/cancel",
                 file=sys.stderr,
             )
         await self._endpoint.close()
 
     async def _collect(self, custom_id: str, body: bytes) -> _Batch:
-        """The batch that holds a request: an earlier run's, or the next one, once that is made up."""
+        """The batch that contains a request: an earlier one, or the next one after it is submitted."""
         line = b'{"custom_id": "%s", "method": "POST", "url": "/v1/chat/completions", "body": %s}\n'
         while (batch := self._batch_of.get(custom_id)) is None:
             if custom_id not in self._collected:
@@ -198,7 +203,7 @@ class OpenAIBatchEngine(Engine[Config]):
         return batch
 
     async def _make_batch(self) -> None:
-        """Wait until requests stop coming, then take as many as a file may hold."""
+        """Wait until no more requests arrive, then put as many as a file may hold into a batch."""
         count = 0
         while count != len(self._collected) < self.config.max_requests:
             count = len(self._collected)
@@ -218,10 +223,10 @@ class OpenAIBatchEngine(Engine[Config]):
             with replacing(self._folder / f"{name}.requests") as temporary:
                 temporary.write_bytes(b"".join(lines.values()))
         self._batch_of.update(dict.fromkeys(batch.ids, batch))
-        batch.work = asyncio.create_task(self._see_through(batch, b"".join(lines.values())))
+        batch.work = asyncio.create_task(self._run_batch(batch, b"".join(lines.values())))
 
-    async def _see_through(self, batch: _Batch, content: bytes | None = None) -> None:
-        """Submit the batch unless that was done, wait for its end and fetch what came of it."""
+    async def _run_batch(self, batch: _Batch, content: bytes | None = None) -> None:
+        """Submit the batch unless it was submitted, wait for its end and fetch the results."""
         if batch.batch_id is None:
             batch.batch_id = await self._find(batch.name) if content is None else None
             if batch.batch_id is None:
@@ -232,14 +237,14 @@ class OpenAIBatchEngine(Engine[Config]):
             self._note(batch)
         wait = min(1.0, self.config.poll_s)
         path = f"batches/{batch.batch_id}"
-        while (state := self._parse(_State, path, await self._call("GET", path))).status not in _OVER:
+        while (state := self._parse(_State, path, await self._call("GET", path))).status not in _FINAL:
             await asyncio.sleep(wait)
             wait = min(self.config.poll_s, 1.5 * wait)
         if state.status in ("failed", "cancelled") and not state.output_file_id:
             self._forget(batch)
-            said = self._endpoint.blank(one_line(json.dumps(state.errors or {})))
+            errors = self._endpoint.blank(one_line(json.dumps(state.errors or {})))
             raise EngineUnavailable(
-                f"{self.config.base_url}: {batch.batch_id} {state.status}: {said}. Run again to submit it anew"
+                f"{self.config.base_url}: {batch.batch_id} {state.status}: {errors}. Run again to resubmit its requests"
             )
         rows: dict[str, dict[str, Any]] = {}
         for file_id in (state.output_file_id, state.error_file_id):
@@ -250,7 +255,7 @@ class OpenAIBatchEngine(Engine[Config]):
         batch.rows = rows
 
     async def _rows(self, path: str) -> dict[str, dict[str, Any]]:
-        """The rows of an output file by custom id."""
+        """Fetch the rows of an output file, by custom id."""
         rows = {}
         for line in (await self._call("GET", path)).splitlines():
             if line.strip():
@@ -262,10 +267,10 @@ class OpenAIBatchEngine(Engine[Config]):
         return rows
 
     def _parse(self, shape: type[M], path: str, reply: bytes) -> M:
-        """A reply of the Batch API.
+        """Parse a reply of the Batch API.
 
         Raises:
-            EngineUnavailable: it is none, but the login page of a proxy, for example.
+            EngineUnavailable: the reply is something else, such as the login page of a proxy.
         """
         try:
             return shape.model_validate_json(reply)
@@ -273,10 +278,8 @@ class OpenAIBatchEngine(Engine[Config]):
             raise self._unreadable(path, reply) from None
 
     def _unreadable(self, path: str, reply: bytes) -> EngineUnavailable:
-        where, said = f"{self.config.base_url}/{path}", self._endpoint.blank(one_line(reply))
-        return EngineUnavailable(
-            f"{where}: not what the Batch API answers: {said}. Check base_url; run again to resume"
-        )
+        url, text = f"{self.config.base_url}/{path}", self._endpoint.blank(one_line(reply))
+        return EngineUnavailable(f"{url}: not a reply of the Batch API: {text}. Check base_url; run again to resume")
 
     async def _submit(self, name: str, content: bytes) -> str:
         def form() -> aiohttp.FormData:
@@ -285,7 +288,7 @@ class OpenAIBatchEngine(Engine[Config]):
             data.add_field("file", content, filename=f"{name}.jsonl", content_type="application/jsonl")
             return data
 
-        uploaded = self._parse(_Named, "files", await self._call("POST", "files", form))
+        uploaded = self._parse(_Resource, "files", await self._call("POST", "files", form))
         order = {
             "input_file_id": uploaded.id,
             "endpoint": "/v1/chat/completions",
@@ -293,12 +296,12 @@ class OpenAIBatchEngine(Engine[Config]):
             "metadata": {"personahub": name},
         }
         body = json.dumps(order).encode()
-        # A try that broke off may have been heard: look before the next one.
-        made = await self._call("POST", "batches", lambda: body, before_again=lambda: self._find(name))
-        return made if isinstance(made, str) else self._parse(_Named, "batches", made).id
+        # A try whose connection was lost may have succeeded: look for the batch before the next try.
+        created = await self._call("POST", "batches", lambda: body, before_retry=lambda: self._find(name))
+        return created if isinstance(created, str) else self._parse(_Resource, "batches", created).id
 
     async def _find(self, name: str) -> str | None:
-        """The id of the batch that was submitted under this name."""
+        """Find the id of the batch that was submitted under this name."""
         after = ""
         while True:
             path = f"batches?limit=100{after}"
@@ -315,12 +318,12 @@ class OpenAIBatchEngine(Engine[Config]):
         method: str,
         path: str,
         data: Callable[[], Any] | None = None,
-        before_again: Callable[[], Any] | None = None,
+        before_retry: Callable[[], Any] | None = None,
     ) -> Any:
-        """The body of a successful reply, or what `before_again` finds before another try.
+        """Return the body of a successful reply, or what `before_retry` finds before another try.
 
         Raises:
-            EngineUnavailable: out of patience, or it can never succeed.
+            EngineUnavailable: the call failed for `max_outage_s`, or it can never succeed.
         """
         url = yarl.URL(f"{self.config.base_url}/{path}")
         started, reply = time.monotonic(), b""
@@ -328,8 +331,8 @@ class OpenAIBatchEngine(Engine[Config]):
             try:
                 status, headers, reply = await self._endpoint.post(data() if data else None, url, method)
                 failure = None if status == 200 else await self._endpoint.explain(status, headers, reply)
-            except Retry as broken_off:
-                failure = broken_off
+            except Retry as retry:
+                failure = retry
             if failure is None:
                 return reply
             if not isinstance(failure, Retry):
@@ -338,21 +341,21 @@ class OpenAIBatchEngine(Engine[Config]):
             if time.monotonic() - started + wait > self.config.max_outage_s:
                 raise EngineUnavailable(f"{failure.detail}. Run again later to resume") from None
             await asyncio.sleep(wait)
-            if before_again is not None and (found := await before_again()) is not None:
+            if before_retry is not None and (found := await before_retry()) is not None:
                 return found
 
-    async def _read(self, batch: _Batch, custom_id: str, request: Request) -> list[Completion]:
-        """What came of one request.
+    async def _parse_result(self, batch: _Batch, custom_id: str, request: Request) -> list[Completion]:
+        """Parse the result of one request.
 
         Raises:
-            Retry: nothing, but it may in another batch.
-            RequestRefused: it can never be answered.
-            EngineUnavailable: no request can.
+            Retry: there is no result, but another batch may give one.
+            RequestRefused: the request can never be answered.
+            EngineUnavailable: no request can be answered.
         """
         assert batch.rows is not None  # noqa: S101
         row = batch.rows.get(custom_id)
         if row is None:
-            raise Retry(f"{batch.batch_id} ended without it")
+            raise Retry(f"{batch.batch_id} ended without a result for this request")
         response = row.get("response")
         if not isinstance(response, dict):
             raise Retry(self._endpoint.blank(one_line(json.dumps(row.get("error")))))
@@ -366,7 +369,7 @@ class OpenAIBatchEngine(Engine[Config]):
                     raise self._endpoint.blanked(failure) from None
         status = status if isinstance(status, int) else 500
 
-        async def accepts() -> bool:  # then it is the prompt that was refused
+        async def accepts() -> bool:  # if so, the prompt was refused and not the parameters
             return batch.answered or (not batch.earlier and await self._probes.accepts(request))
 
         raise await self._endpoint.explain(status, {}, body, accepts)
@@ -377,7 +380,7 @@ class OpenAIBatchEngine(Engine[Config]):
             write_json(self._folder / f"{batch.name}.json", note)
 
     def _forget(self, batch: _Batch) -> None:
-        """The next run shall not find this batch."""
+        """Delete the notes on this batch, so that the next run does not find it."""
         if self._folder is not None:
             for suffix in (".json", ".requests"):
                 (self._folder / f"{batch.name}{suffix}").unlink(missing_ok=True)

@@ -1,16 +1,15 @@
-"""Any OpenAI-compatible chat endpoint: OpenAI, vLLM serve, Ollama, llama.cpp, a provider's gateway.
+"""Engine for any OpenAI-compatible chat endpoint: OpenAI, vLLM serve, Ollama, llama.cpp, a provider's gateway.
 
     engines:
       teacher: {kind: openai, model: gpt-4o-2024-08-06, rpm: 5000, tpm: 800000,
                 price: {input: 2.5, output: 10}, max_cost_usd: 200}
       local:   {kind: openai, model: Qwen/Qwen2.5-7B-Instruct, base_url: "http://127.0.0.1:8000/v1"}
 
-It speaks HTTP through aiohttp, without an SDK: a request costs a fraction of the CPU time, and
-what is retried is decided in `personahub.core.engines.remote.endpoint`.
+It uses HTTP through aiohttp instead of an SDK, which takes a fraction of the CPU time per request.
+`personahub.core.engines.remote.endpoint` decides what is retried.
 
-With `use_n: true` the samples of one prompt are one request with `n`, whose prompt is paid for
-once. They then share the first one's seed. Log-probabilities come with
-`sampling: {extra: {logprobs: true}}`.
+With `use_n: true`, the samples of one prompt are one request with `n`, and the prompt is charged once. All
+samples then use the seed of the first one. To get log-probabilities, set `sampling: {extra: {logprobs: true}}`.
 """
 
 from __future__ import annotations
@@ -33,32 +32,32 @@ _NOT_EXTRA = frozenset({"model", "messages", "n", "stream"})
 
 
 class Config(EndpointConfig):
-    """See `EndpointConfig`."""
+    """Configuration of the `openai` engine."""
 
     kind: str = "openai"
-    use_n: bool = Field(default=False, description="Ask for all samples of a prompt in one request.")
+    use_n: bool = Field(default=False, description="Request all samples of a prompt at once, with `n`.")
 
     @property
     def batch_price(self) -> Price | None:
-        """Half the price, at OpenAI itself: `kind: openai_batch`."""
+        """Half the price if the endpoint is OpenAI's (`kind: openai_batch`)."""
         return self.price.halved() if self.price and self.base_url == _OPENAI else None
 
 
 def open_engine(config: Config) -> OpenAIEngine:
-    """Open without asking anything yet.
+    """Open the engine without sending a request.
 
     Raises:
-        EngineUnavailable: the key is not in the environment.
+        EngineUnavailable: the API key is not in the environment.
     """
     return OpenAIEngine(config)
 
 
 class OpenAIEngine(Engine[Config]):
-    """See the module docstring."""
+    """Sends each request to the endpoint; see the module docstring."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        # Half of the calls may be waiting for another try; the endpoint keeps to the config's `concurrency`.
+        # Half of the calls may be waiting for a retry; the endpoint enforces the config's `concurrency`.
         self.concurrency = 2 * config.concurrency
         self.merges_samples = config.use_n
         self._endpoint = Endpoint(config)
@@ -70,7 +69,7 @@ class OpenAIEngine(Engine[Config]):
         return (await self.complete_samples([request]))[0]
 
     async def complete_samples(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer requests that differ in sample index and seed only, as one request to the endpoint."""
+        """Answer requests that differ only in sample index and seed with one request to the endpoint."""
         request, n = requests[0], len(requests)
         characters, model = len(request.messages_json), self.config.model
         completions, wasted = await self._endpoint.ask(
@@ -89,22 +88,22 @@ class OpenAIEngine(Engine[Config]):
 
 
 class Probes:
-    """Tells a bad prompt from a bad configuration: whether a minimal prompt passes with the same parameters."""
+    """Distinguishes a bad prompt from a bad configuration by sending a minimal prompt with the same parameters."""
 
     def __init__(self, endpoint: Endpoint, bodies: Bodies) -> None:
         self._endpoint = endpoint
         self._bodies = bodies
-        self._accepted: set[str] = set()  # parameters that have been shown to be fine
-        self._one_at_a_time = asyncio.Lock()  # what many prompts wait for is asked once
+        self._accepted: set[str] = set()  # parameters that the endpoint has accepted
+        self._lock = asyncio.Lock()  # one probe serves all prompts that wait for it
 
     async def accepts(self, request: Request, n: int = 1) -> bool:
-        """Whether the endpoint takes the parameters of a request for `n` samples.
+        """Whether the endpoint accepts the parameters of a request for `n` samples.
 
         Raises:
-            EngineUnavailable: it does where one completion is asked for instead of `n`.
-            Retry: the endpoint does not say now.
+            EngineUnavailable: it accepts them only for one sample.
+            Retry: the endpoint does not answer now.
         """
-        async with self._one_at_a_time:
+        async with self._lock:
             refused = await self._try(self._bodies.probe(request, n))
             if refused and n > 1 and not await self._try(self._bodies.probe(request)):
                 where = self._endpoint.config.base_url
@@ -112,14 +111,14 @@ class Probes:
             return not refused
 
     async def _try(self, probe: dict[str, Any]) -> str:
-        """The endpoint's words if it refuses the request `probe`, empty if it takes it."""
-        fixed = json.dumps({**probe, "seed": "seed" in probe}, sort_keys=True)
-        if fixed in self._accepted:
+        """The endpoint's message if it refuses the request `probe`; empty if it accepts it."""
+        parameters = json.dumps({**probe, "seed": "seed" in probe}, sort_keys=True)
+        if parameters in self._accepted:
             return ""
         status, headers, reply = await self._endpoint.post(json.dumps(probe).encode())
         status = status_within(reply) if status == 200 else status
         if status == 200:
-            self._accepted.add(fixed)
+            self._accepted.add(parameters)
             return ""
         failure = await self._endpoint.explain(status, headers, reply)
         if isinstance(failure, Retry):
@@ -136,10 +135,10 @@ class Bodies:
 
     def __init__(self, config: EndpointConfig) -> None:
         self._model = config.model
-        # OpenAI's newer models refuse max_tokens; other servers often know only that.
+        # OpenAI's newer models refuse max_tokens; many other servers know nothing else.
         own = urlsplit(config.base_url).hostname == "api.openai.com"
         self.limit = "max_completion_tokens" if own else "max_tokens"
-        # The part that requests share, by the identity of the objects that it is made of.
+        # The part that requests share, by the ids of the objects that it is made from.
         self._begun: dict[tuple[int, int], tuple[str, bool, Sampling, Any]] = {}
 
     def body(self, request: Request, n: int = 1) -> bytes:
@@ -147,7 +146,7 @@ class Bodies:
         shared = (id(request.sampling), id(request.json_schema))
         found = self._begun.get(shared)
         if found is None:
-            if len(self._begun) > 1000:  # a stage that makes a new one for every request
+            if len(self._begun) > 1000:  # a stage creates new objects for every request
                 self._begun.clear()
             begin = json.dumps(self.parameters(request.sampling, request.json_schema))[:-1]
             takes_seed = "seed" not in request.sampling.extra
@@ -158,7 +157,7 @@ class Bodies:
         return f'{begin}{seed}{several}, "messages": {request.messages_json}}}'.encode()
 
     def probe(self, request: Request, n: int = 1) -> dict[str, Any]:
-        """A short and cheap request with the parameters of another."""
+        """A short and cheap request with the parameters of `request`."""
         probe = self.parameters(request.sampling, request.json_schema)
         if "seed" not in request.sampling.extra:
             probe["seed"] = request.seed
@@ -169,10 +168,10 @@ class Bodies:
         return {**probe, "messages": [Message(role="user", content="Hi")]}
 
     def parameters(self, sampling: Sampling, json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The body without its seed, n and messages.
+        """The body without seed, n and messages.
 
         Raises:
-            EngineUnavailable: `sampling.extra` names what is not a sampling parameter.
+            EngineUnavailable: `sampling.extra` contains a key that is not a sampling parameter.
         """
         parameters: dict[str, Any] = {
             "model": self._model,

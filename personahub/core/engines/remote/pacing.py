@@ -1,4 +1,4 @@
-"""Keeping to rate limits: even pacing by count or tokens, a pause that all requests share, and fewer at once."""
+"""Rate limiting: even pacing by requests or tokens, a shared pause, and an adaptive limit on concurrency."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import random
 import time
 from collections import deque
 
-_LONGEST_PAUSE_S = 60.0
-_LONGEST_BACKOFF_S = 60.0
-_LONGEST_DOUBT_S = 1.0
+_MAX_PAUSE_S = 60.0
+_MAX_BACKOFF_S = 60.0
+_MIN_WAIT_AFTER_FAILURES_S = 1.0
 
 
 def retry_wait(tries: int, asked_s: float | None = None) -> float:
-    """Seconds before a request that has failed `tries` times is sent again: 0.1, 0.2, 0.4 and so on up to a minute.
+    """Seconds to wait after `tries` failures before the request is sent again: 0.1, 0.2, 0.4, ... up to 60.
 
-    What the server asks for goes before that, but is no promise: one that says 0.001 for ever would be
-    asked thousands of times. So after some failures it is a second at least.
+    A wait that the server requests takes precedence. After several failures it is raised to at least 1 s,
+    because a server that always answers 0.001 would otherwise get thousands of requests.
     """
-    backoff = min(_LONGEST_BACKOFF_S, 0.05 * 2 ** min(tries, 32))
-    return backoff if asked_s is None else max(asked_s, min(backoff, _LONGEST_DOUBT_S))
+    backoff = min(_MAX_BACKOFF_S, 0.05 * 2 ** min(tries, 32))
+    return backoff if asked_s is None else max(asked_s, min(backoff, _MIN_WAIT_AFTER_FAILURES_S))
 
 
 class Pacer:
-    """Lets units (requests, tokens) through at an even rate, first come, first served.
+    """Admits units (requests or tokens) at an even rate, in order of arrival.
 
-    There is no burst to begin with: servers count in windows of their own, and units spread evenly
-    stay below the limit in every window.
+    There is no initial burst: evenly spaced units stay below the limit in every window that the server counts.
     """
 
     def __init__(self, per_minute: float) -> None:
@@ -35,7 +34,7 @@ class Pacer:
         self._next = 0.0
 
     async def take(self, units: float = 1) -> None:
-        """Wait for the turn of `units`, which are then spent."""
+        """Wait until `units` may be spent, and spend them."""
         now = time.monotonic()
         turn = max(self._next, now)
         self._next = turn + units * self._seconds_per_unit
@@ -43,67 +42,67 @@ class Pacer:
             await asyncio.sleep(turn - now)
 
     def correct(self, units: float) -> None:
-        """Spend `units` more; a negative number gives back what an estimate took too much."""
+        """Spend `units` more. A negative number gives back what an estimate took too much."""
         self._next += units * self._seconds_per_unit
 
 
 class Pause:
-    """A cool-down that a throttling server brings about and all requests keep.
+    """A cool-down of all requests while the server throttles.
 
-    A throttled reply among answers is that request's affair. It is the server's when nothing got
-    through since the request was sent and it is not the first one, or when a third of the latest
-    replies were throttled: then all wait, twice as long each time until anything gets through.
+    A single throttled reply delays only its own request. All requests pause when no request has succeeded
+    since the throttled one was sent and it is not the first in a row, or when a third of the latest replies
+    were throttled. Each pause is twice as long as the last one until a request succeeds.
     """
 
     def __init__(self) -> None:
         self._until = 0.0
         self._succeeded_at = -math.inf
         self._in_a_row = 0
-        self._share = 0.0  # of throttled replies, a running mean over some 32
+        self._share = 0.0  # of throttled replies: a running mean over about 32
         self._rounds = 0
 
     @property
     def left(self) -> float:
-        """Seconds until requests may go out again; 0 if they may now."""
+        """Seconds until requests may be sent again; 0 if they may be sent now."""
         return max(0.0, self._until - time.monotonic()) if self._until else 0.0
 
     def throttled(self, sent_at: float, asked_s: float | None) -> bool:
-        """A request was turned away, with or without the server saying for how long.
+        """Record a throttled request. `asked_s` is the wait that the server requests, if any.
 
         Returns:
-            Whether this began a cool-down, after answers had come through.
+            Whether this started a cool-down after requests had succeeded.
         """
         self._in_a_row += 1
         self._share += (1 - self._share) / 32
-        nothing_gets_through = sent_at > self._succeeded_at and self._in_a_row >= 2
-        if not nothing_gets_through and self._share < 1 / 3:
+        nothing_succeeds = sent_at > self._succeeded_at and self._in_a_row >= 2
+        if not nothing_succeeds and self._share < 1 / 3:
             return False
-        fresh = not self.left  # else it was sent before the pause and says nothing new
+        fresh = not self.left  # otherwise it was sent before the pause and is no new evidence
         if asked_s is not None:
             self._until = max(self._until, time.monotonic() + asked_s)
         elif fresh:
-            self._until = time.monotonic() + min(_LONGEST_PAUSE_S, 0.25 * 2 ** (self._rounds + 1))
+            self._until = time.monotonic() + min(_MAX_PAUSE_S, 0.25 * 2 ** (self._rounds + 1))
         self._rounds += fresh
         self._share = 0.0
         return fresh and self._rounds == 1
 
     def succeeded(self, now: float) -> None:
-        """A request got through."""
+        """Record a successful request."""
         self._succeeded_at = now
         self._in_a_row = self._rounds = 0
         self._share -= self._share / 32
 
     async def wait(self) -> None:
-        """Return once no pause is left. Waiters come back spread over a tenth of it, not all at once."""
+        """Wait until the pause is over. Waiters resume spread over a tenth of it, not all at once."""
         while left := self.left:
             await asyncio.sleep(left + random.random() * (0.05 + left / 10))  # noqa: S311 - not for secrets
 
 
 class Places:
-    """Requests that may be under way at once: `most` of them, a fifth less after each cool-down.
+    """Limits the requests in flight to `most`, and to a fifth less after each cool-down.
 
-    What was taken away comes back by a twentieth whenever as many requests as there are places got
-    through. Use as an async context manager around one request.
+    The limit recovers by a twentieth of `most` each time that as many requests as the limit have succeeded.
+    Use it as an async context manager around one request.
     """
 
     def __init__(self, most: int) -> None:
@@ -122,13 +121,13 @@ class Places:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self._give_back()
+                self._release()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._give_back()
+        self._release()
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         self._taken -= 1
         while self._waiting and self._taken < self.limit:
             place = self._waiting.popleft()
@@ -137,12 +136,12 @@ class Places:
                 place.set_result(None)
 
     def throttled(self) -> None:
-        """A cool-down began."""
+        """Record that a cool-down started."""
         self.limit = max(1, self.limit * 4 // 5)
         self._successes = 0
 
     def succeeded(self) -> None:
-        """A request got through."""
+        """Record a successful request."""
         if self.limit == self._most:
             return
         self._successes += 1

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server's reply means: a completion, another try, or never. Pure functions."""
+"""Interprets replies of OpenAI-compatible servers: a completion, a retry, or a final error. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from personahub.core.engines.base import Completion, EngineUnavailable, RequestRefused
 
-# Where servers that do not follow OpenAI's error codes say the same in words.
+# Messages of servers that do not use OpenAI's error codes.
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum.{0,20}(context|model.?len)|max_model_len"
     r"|(prompt|input) is too long|too many (input |prompt )?tokens|longer than the (maximum|model)",
@@ -20,19 +20,18 @@ _TOO_LONG = re.compile(
 )
 _FILTERED = re.compile(r"content.?(filter|policy|management)|moderation|safety|flagged", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded your current quota", re.IGNORECASE)
-# A limit per minute or day that speaks of quotas and billing all the same (Gemini, OpenAI's free tier).
-_COMES_BACK = re.compile(r"RESOURCE_EXHAUSTED|(retry|try again) in", re.IGNORECASE)
+# A limit per minute or day whose message mentions quotas and billing too (Gemini, OpenAI's free tier).
+_TEMPORARY = re.compile(r"RESOURCE_EXHAUSTED|(retry|try again) in", re.IGNORECASE)
 _WAIT = re.compile(r"(?:retry|try again) in (\d+(?:\.\d+)?) ?(?:s|sec|seconds?)\b", re.IGNORECASE)
 
-_WHOLE = frozenset({None, "stop", "length", "eos", "end_turn"})  # finish reasons of completions as they should be
+_WHOLE = frozenset({None, "stop", "length", "eos", "end_turn"})  # finish reasons of complete replies
 
 
 class Retry(Exception):
-    """Another try of the same request may work.
+    """The same request may succeed if it is sent again.
 
-    `throttled`: the server is fine but wants fewer requests. `paid`: the prompt and completion
-    tokens of an answer that was sent, and will be charged for, but cannot be read. `unreachable`:
-    no connection came about.
+    `throttled`: the server works but wants fewer requests. `paid`: the prompt and completion tokens of a
+    reply that cannot be read but will be charged. `unreachable`: no connection could be made.
     """
 
     def __init__(
@@ -53,17 +52,16 @@ class Retry(Exception):
 
 
 def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1) -> list[Completion]:
-    """The `n` completions in the body of a 200.
+    """Read the `n` completions from the body of a reply with status 200.
 
-    Where the server reports no usage, tokens are estimated as characters / 4. The prompt's tokens
-    are the first completion's, as they are paid for once; completion tokens are shared out by
-    length. `model` in a completion is the name that the server answered with, which may be a dated
-    version.
+    If the server reports no usage, tokens are estimated as characters / 4. The prompt's tokens are assigned
+    to the first completion, because they are charged once. Completion tokens are divided by length. A
+    completion's `model` is the name that the server reports, which may be a dated version.
 
     Raises:
-        Retry: the body is not a chat completion with one text at least.
+        Retry: the body is not a chat completion with at least one text.
         RequestRefused: the server withheld a text.
-        EngineUnavailable: there are fewer choices than were asked for.
+        EngineUnavailable: there are fewer choices than requested.
     """
     try:
         reply = json.loads(body)
@@ -79,12 +77,12 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
             _check_choice(choice, text, body, paid)
         weights = [len(text or "") for text in texts]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        unread = f"a reply that is not one chat completion: {one_line(body)}"
-        raise Retry(unread, paid=(-(-prompt_characters // 4), 0)) from None
-    named = reply.get("model")
-    name = named if named and isinstance(named, str) else model
+        message = f"the reply is not a chat completion: {one_line(body)}"
+        raise Retry(message, paid=(-(-prompt_characters // 4), 0)) from None
+    reported = reply.get("model")
+    name = reported if reported and isinstance(reported, str) else model
     completions = []
-    for choice, text, tokens in zip(choices, texts, _share_out(paid[1], weights), strict=True):
+    for choice, text, tokens in zip(choices, texts, _divide(paid[1], weights), strict=True):
         completions.append(
             Completion(
                 text=text or "",
@@ -99,24 +97,24 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
 
 
 def wrong_number(number: int, n: int, body: bytes, paid: tuple[int, int], advice: str) -> Exception:
-    """What `number` choices mean where `n` were asked for: `EngineUnavailable` if the server ignores n, else `Retry`."""
+    """The error for `number` choices instead of `n`: `EngineUnavailable` if the server ignores n, else `Retry`."""
     if number == 1:
-        return EngineUnavailable(f"asked for n={n} completions and got 1: this server ignores n; {advice}")
-    return Retry(f"{number} choices where {n} were asked for: {one_line(body)}", paid=paid)
+        return EngineUnavailable(f"requested n={n} completions and got 1: this server ignores n; {advice}")
+    return Retry(f"the reply has {number} choices instead of {n}: {one_line(body)}", paid=paid)
 
 
 def _check_choice(choice: Mapping[str, Any], text: Any, body: bytes, paid: tuple[int, int]) -> None:
-    """Raises for what is no whole text: `RequestRefused` if the server withheld it, else `Retry`."""
+    """Raise if the text is not complete: `RequestRefused` if the server withheld it, else `Retry`."""
     reason = choice.get("finish_reason")
     refusal = None if text else choice["message"].get("refusal")
     if reason == "content_filter" or refusal:
         raise RequestRefused("content_filter", one_line(refusal or "the server withheld the completion"), paid)
     if reason not in _WHOLE or not isinstance(text, str | None):
-        raise Retry(f"a completion that ended with {reason!r}: {one_line(body)}", paid=paid)
+        raise Retry(f"the completion ended with {reason!r}: {one_line(body)}", paid=paid)
 
 
-def _share_out(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` in whole parts proportional to `weights`, which sum to it."""
+def _divide(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide `total` into integers proportional to `weights`."""
     whole = sum(weights)
     if len(weights) == 1 or not whole:
         return [total] + [0] * (len(weights) - 1)
@@ -125,7 +123,7 @@ def _share_out(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
-    """Tokens with their log-probabilities, from the chat API's `logprobs` object; None if it is of another shape."""
+    """Tokens with their log-probabilities, from the chat API's `logprobs` object; None if it has another shape."""
     try:
         return [(str(item["token"]), float(item["logprob"])) for item in reported["content"]]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -133,12 +131,12 @@ def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
 
 
 def token_count(tokens: Any, characters: int) -> int:
-    """Tokens as a server reports them or, where it does not, estimated as characters / 4."""
+    """The number of tokens that the server reports, or else an estimate: characters / 4."""
     return tokens if isinstance(tokens, int) and tokens >= 0 else -(-characters // 4)
 
 
 def read_error(body: bytes) -> tuple[str, str]:
-    """Code and message of an error body in any of the shapes in use; the body itself if it has none."""
+    """Code and message of an error body in any common format. Without a message, the body itself."""
     try:
         reply = json.loads(body)
         if isinstance(reply, list) and len(reply) == 1:  # Gemini's
@@ -153,10 +151,10 @@ def read_error(body: bytes) -> tuple[str, str]:
 
 
 def status_within(body: bytes) -> int:
-    """The status of a failure that came as a 200, 502 if it names none; 200 for any other body.
+    """The status of an error inside a reply with status 200; 502 if it has no status, 200 if there is no error.
 
-    A gateway that has sent its head before the model behind it fails (OpenRouter) puts an `error`,
-    with the status as its `code`, in the place of `choices`. Nothing was answered or paid for.
+    A gateway such as OpenRouter may have sent status 200 before the model behind it fails. It then sends an
+    `error`, with the status as its `code`, instead of `choices`. Nothing was answered or charged.
     """
     try:
         reply = json.loads(body)
@@ -169,13 +167,13 @@ def status_within(body: bytes) -> int:
 
 
 def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
-    """What an error status means, and the server's words for it.
+    """Classify an error reply; return its kind and the server's message.
 
-    Returns one of `no_credit`, `throttled`, `retry`, `no_access`, `not_found`, `moved`,
-    `prompt_too_long`, `content_filter`, `refused` (some other fault of the request).
+    The kind is `no_credit`, `throttled`, `retry`, `no_access`, `not_found`, `moved`, `prompt_too_long`,
+    `content_filter` or `refused` (anything else that is wrong with the request).
     """
     code, message = read_error(body)
-    said = f"{code} {message}"
+    text = f"{code} {message}"
     if status == 402 or (status == 429 and _is_out_of_credit(code, message, body)):
         return "no_credit", message
     if status == 429:
@@ -184,11 +182,11 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tupl
         return "retry", message
     if 300 <= status < 400:
         return "moved", headers.get("Location", message)
-    if status in (400, 403, 422) and _FILTERED.search(said):
+    if status in (400, 403, 422) and _FILTERED.search(text):
         return "content_filter", message
     if status in (401, 403):
         return "no_access", message
-    if status == 413 or (status in (400, 422) and _TOO_LONG.search(said)):
+    if status == 413 or (status in (400, 422) and _TOO_LONG.search(text)):
         return "prompt_too_long", message
     if status in (404, 405):
         return "not_found", message
@@ -196,32 +194,32 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tupl
 
 
 def _is_out_of_credit(code: str, message: str, body: bytes) -> bool:
-    """Whether a 429 means an account that is empty and not one that is fast. Words count where no code says it."""
+    """Whether a 429 means an empty account instead of too many requests. The message counts if no code says so."""
     if "insufficient_quota" in code:
         return True
-    comes_back = _COMES_BACK.search(body.decode("utf-8", "replace"))  # all of it: the message is cut
-    return comes_back is None and _NO_CREDIT.search(f"{code} {message}") is not None
+    temporary = _TEMPORARY.search(body.decode("utf-8", "replace"))  # the whole body: the message is truncated
+    return temporary is None and _NO_CREDIT.search(f"{code} {message}") is not None
 
 
 def retry_after(headers: Mapping[str, str], body: bytes = b"") -> float | None:
-    """Seconds that the server asks to wait, from `retry-after-ms`, `Retry-After`, or the body's words "retry in 9.5s".
+    """Seconds to wait as the server requests: `retry-after-ms`, `Retry-After`, or "retry in 9.5s" in the body.
 
-    None where it does not say, or says what is no wait (0, the past): who took that at its word
-    would ask again without any pause.
+    None if the server does not say, or if the time is 0 or in the past: following that would mean retries
+    without any pause.
     """
-    said = (_header_milliseconds(headers), _header_seconds(headers), _worded_seconds(body))
-    return next((seconds for seconds in said if seconds is not None and 0 < seconds < math.inf), None)
+    requested = (_header_milliseconds(headers), _header_seconds(headers), _body_seconds(body))
+    return next((seconds for seconds in requested if seconds is not None and 0 < seconds < math.inf), None)
 
 
 def _header_milliseconds(headers: Mapping[str, str]) -> float | None:
     try:
-        return float(headers.get("retry-after-ms", "")) / 1000  # not [...]: of `http.client`'s headers that is None
+        return float(headers.get("retry-after-ms", "")) / 1000  # not [...]: `http.client`'s headers return None there
     except ValueError:
         return None
 
 
 def _header_seconds(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds or as a date, which counts from the reply's own `Date`: this machine's clock may be wrong."""
+    """`Retry-After` in seconds or as a date, relative to the reply's `Date` because this clock may be wrong."""
     value = headers.get("Retry-After", "")
     if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
         return float(value)
@@ -232,13 +230,13 @@ def _header_seconds(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _worded_seconds(body: bytes) -> float | None:
+def _body_seconds(body: bytes) -> float | None:
     found = _WAIT.search(body.decode("utf-8", "replace"))
     return float(found[1]) if found else None
 
 
 def one_line(text: str | bytes, most: int = 300) -> str:
-    """The first `most` characters, on one line."""
+    """The first `most` characters of `text`, on one line."""
     if isinstance(text, bytes):
         text = text[: 4 * most].decode("utf-8", "replace")
     return " ".join(text.split())[:most]

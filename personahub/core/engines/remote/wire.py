@@ -1,9 +1,9 @@
-"""POSTs to one URL at little more than the cost of the bytes: aiohttp's connections and parser without its session.
+"""Fast POST requests to one URL: aiohttp's connections and parser without its session.
 
-`ClientSession` builds a request, a response, a payload, a writer, two timers and, before Python
-3.12, a task for every call, which is more work than everything else that happens to a completion.
-Here the head is made once, and connecting (TLS, name look-up, keep-alive) and parsing (chunks,
-compression, broken framing) stay aiohttp's. For an endpoint behind a proxy use the session.
+For every call, `ClientSession` builds a request, a response, a payload, a writer, two timers and, before
+Python 3.12, a task. That is more work than everything else that happens to a completion. `Wire` builds the
+request head once and leaves connecting (TLS, name lookup, keep-alive) and parsing (chunks, compression,
+broken framing) to aiohttp. Use the session for an endpoint behind a proxy.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 
 class Wire:
-    """See the module docstring.
+    """Sends POST requests to one URL.
 
     Args:
-        session: whose connector and headers are used; it is closed by its owner.
-        url: that all requests go to.
-        timeout: `total` is for one request from its first byte to the last of its reply.
+        session: provides the connector and the headers. Its owner closes it.
+        url: the URL of all requests.
+        timeout: `total` covers one request from its first byte to the last byte of its reply.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: yarl.URL, timeout: aiohttp.ClientTimeout) -> None:
@@ -32,7 +32,7 @@ class Wire:
         self._connector = session.connector
         self._timeout = timeout
         self._deadline = Deadline(timeout.total or 0)
-        # It stands for all requests when a connection is looked up, and gives the head that they share.
+        # Represents all requests when a connection is looked up, and provides their common head.
         headers = {**session.headers, "Content-Type": "application/json"}
         self._request = ClientRequest("POST", url, headers=headers, loop=asyncio.get_running_loop(), session=session)
         self._request.headers.pop("Content-Length", None)
@@ -40,11 +40,11 @@ class Wire:
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode()
 
     async def post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of one reply.
+        """Send one request and return the status, headers and body of its reply.
 
         Raises:
-            aiohttp.ClientError: no connection, or no whole reply.
-            TimeoutError: no whole reply in time.
+            aiohttp.ClientError: no connection, or no complete reply.
+            TimeoutError: no complete reply in time.
         """
         with self._deadline:
             try:
@@ -68,20 +68,20 @@ class Wire:
             except BaseException:
                 connection.close()
                 raise
-            connection.release()  # it knows from the headers whether the connection stays open
+            connection.release()  # aiohttp decides from the headers whether it stays open
             return message.code, message.headers, reply
 
 
 class Deadline:
-    """The same time-out for many tasks, with one timer for all. Use as a context manager around a task's request.
+    """One timeout for many tasks, with a single timer. Use it as a context manager around a task's request.
 
     Args:
-        seconds: until a task in it is interrupted with `TimeoutError`.
+        seconds: after this time a task is interrupted with `TimeoutError`.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._ends: dict[asyncio.Task, float] = {}  # in order, as all have the same time
+        self._ends: dict[asyncio.Task, float] = {}  # in order, because all have the same timeout
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
