@@ -1,4 +1,4 @@
-"""Run the benchmarks, each in a process of its own and with its defaults: `python -m benchmarks [NAME ...]`."""
+"""Run the benchmarks with their defaults, each in a separate process: `python -m benchmarks [NAME ...]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The benchmarks that can be named: files with a `main` that a user calls."""
+    """Return the names of all benchmarks: files whose `main` a user can call."""
     files = sorted(
         file for file in FOLDER.glob("*.py") if not file.stem.startswith("_") and not file.stem.endswith("_tools")
     )
@@ -18,9 +18,9 @@ def names() -> list[str]:
 
 
 def main(wanted: list[str]) -> int:
-    """Run `wanted`, or all; the exit code is 1 when any of them failed."""
+    """Run the benchmarks in `wanted`, or all of them. Returns 1 if any failed."""
     if unknown := set(wanted) - set(names()):
-        print(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(names())}", file=sys.stderr)
+        print(f"no benchmark {', '.join(sorted(unknown))}; available: {', '.join(names())}", file=sys.stderr)
         return 2
     failed = []
     for name in wanted or names():

@@ -1,11 +1,12 @@
-"""How often the ablation's test is wrong: rejections where arms are equal, and where one is ten points better.
+"""Measure false alarms and power of the ablation's test: arms that are equal, and one that is ten points better.
 
     python benchmarks/ablation_power.py
 
-Graded results are simulated: five arms, three and five seeds, one test for all. A problem has a difficulty, a problem
-and a seed share an accident (all arms of a seed see the same personas), every training has luck of its own,
-and the arm may have an effect. The scores go through `eval.stats.crossed.arm_differences` and `eval.stats.paired.holm`,
-which `eval.ablation` uses, and the rejections at 5% are counted, of single tests and after Holm's correction.
+The benchmark simulates graded results of five arms with three and five seeds on one test. Each problem has a
+difficulty. Each pair of problem and seed has a random effect that all arms share, because all arms of a seed see the
+same personas. Each training run has its own luck, and the arm may have an effect. The scores go through
+`eval.stats.crossed.arm_differences` and `eval.stats.paired.holm`, as in `eval.ablation`. The benchmark counts
+rejections at 5%, of single tests and after Holm's correction.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ ARMS = ("persona", "no_persona", "persona_few_shot", "key_points", "random_words
 def simulate(
     problems: int, seeds: int, effect: float, luck: float, generator: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
-    """Scores (seeds, problems) of each arm, 0 or 1, of which the first arm is `effect` better than the others.
+    """Return 0/1 scores (seeds, problems) of each arm, where the first arm is `effect` better than the others.
 
     Args:
-        effect: difference in expected accuracy, exactly.
-        luck: standard deviation of a training's accuracy from seed to seed.
+        effect: exact difference in expected accuracy.
+        luck: standard deviation of a training run's accuracy from seed to seed.
     """
-    difficulty = generator.beta(1.2, 1.2, problems)  # expected accuracy: from hopeless to certain
+    difficulty = generator.beta(1.2, 1.2, problems)  # expected accuracy, from hopeless to certain
     accident = generator.normal(0, 0.1, (seeds, problems))
     scores = {}
     for arm in ARMS:
         trained = generator.normal(0, luck, (seeds, 1)) + (effect / 2 if arm == ARMS[0] else -effect / 2)
-        # squeezed into [0.15, 0.85] first, so that a shift of an arm's accuracy is not cut off at 0 or 1
+        # Scale into [0.15, 0.85] first, so that a shift of an arm's accuracy is not clipped at 0 or 1.
         expected = 0.15 + 0.7 * np.clip(difficulty + accident, 0, 1) + trained
         scores[arm] = (generator.random((seeds, problems)) < np.clip(expected, 0, 1)).astype(np.float64)
     return scores
@@ -45,7 +46,7 @@ def simulate(
 def rejections(
     repetitions: int, problems: int, seeds: int, effect: float, luck: float, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Shares of repetitions: one given pair is rejected; it is after Holm; any of the four pairs is after Holm."""
+    """Return shares of repetitions that reject one given pair, reject it after Holm, and reject any of four after Holm."""
     generator = np.random.default_rng(seed)
     single = adjusted = family = 0
     for _ in range(repetitions):
@@ -67,7 +68,7 @@ def main() -> None:
     repetitions, problems = arguments.repetitions, arguments.problems
     half = 1.96 * math.sqrt(0.25 / repetitions)
     print(f"{repetitions} repetitions, {problems} problems, {len(ARMS)} arms (+- {half:.0%} at most)")
-    print("seeds  effect  luck of a training  one pair  after Holm  any of four after Holm")
+    print("seeds  effect       training luck  one pair  after Holm  any of four after Holm")
     for seeds in arguments.seeds:
         for effect in (0.0, 0.1):
             for luck in (0.0, 0.01, 0.02, 0.03):

@@ -1,17 +1,17 @@
-"""The answer checker against its peers: accuracy, false accepts and rejects, speed, hangs.
+"""Compare the answer checker with other checkers: accuracy, false accepts and rejects, speed, hangs.
 
     python benchmarks/answer_checker.py --math MATH/test.jsonl
 
-Five tables, one run:
+One run prints five tables:
 
-1. every checker on the labelled pairs and the hostile inputs of tests/core/data, each in a process of
-   its own, asked one pair at a time, killed after `--deadline` seconds (a hang)
-2. the pairs that were labelled before the checker saw them: its first verdicts, which the files keep, and today's
-3. ours by category
-4. ours on MATH: references against themselves, rewritten, against other problems' and against near misses
-5. checks from 8 threads (`--checks`), hostile ones among them: hangs, processes left, memory, throughput
+1. every checker on the labeled pairs and the hostile inputs of tests/core/data. Each checker runs in a separate
+   process, gets one pair at a time, and is killed after `--deadline` seconds (a hang)
+2. pairs that were labeled before the checker saw them: its first verdicts, which the files keep, and today's
+3. this checker by category
+4. this checker on MATH: references against themselves, rewritten, against other problems' and against near misses
+5. checks from 8 threads (`--checks`), some of them hostile: hangs, leftover processes, memory, throughput
 
-Peers are installed into environments of their own below `--folder` on first use.
+The other checkers are installed into separate environments below `--folder` on first use.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SLIPS = [
     *[("<", ">"), ("\\le ", "\\ge "), ("\\ge ", "\\le "), ("+", "-"), ("-", "+"), ("\\sqrt", ""), ("\\pi", "")],
     *[("\\cup", "\\cap"), ("\\sin", "\\cos"), ("\\cos", "\\sin"), ("\\infty", "0"), ("\\pm", "")],
 ]
-# name: pip arguments of each install step; None runs in this environment.
+# Name: pip arguments of each install step. None means this environment.
 PEERS: dict[str, tuple[tuple[str, ...], ...] | None] = {
     "personahub": None,
     "personahub, reader alone": None,
@@ -58,7 +58,7 @@ PEERS: dict[str, tuple[tuple[str, ...], ...] | None] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference, a prediction and whether they are the same answer; `text` marks completions."""
+    """A reference, a prediction and whether they are the same answer; `text` marks whole completions."""
 
     gold: str
     pred: str
@@ -69,7 +69,7 @@ class Pair:
 
 @dataclass
 class Score:
-    """What one checker made of the pairs."""
+    """The verdicts of one checker on the pairs."""
 
     wrong: list[Pair] = field(default_factory=list)
     cpu: float = 0.0
@@ -81,7 +81,7 @@ class Score:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Labelled pairs: JSON lines with gold, pred, equivalent, category; `text` says that pred is a completion."""
+    """Read labeled pairs: JSON lines with gold, pred, equivalent, category; `text` marks pred as a completion."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     texts = [row.get("text", row["category"] == "extraction") for row in rows]
     return [
@@ -91,21 +91,21 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def read_hostile(path: Path) -> list[Pair]:
-    """Hostile inputs: texts stored as (piece, repetitions)."""
+    """Read hostile inputs, which are stored as (piece, repetitions)."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     texts = [{name: "".join(piece * times for piece, times in row[name]) for name in ("gold", "pred")} for row in rows]
     return [Pair(text["gold"], text["pred"], False, "hostile", text=True) for text in texts]
 
 
 class Tool:
-    """A checker's process; started again when it had to be killed."""
+    """The process of a checker, which is restarted after a kill."""
 
     def __init__(self, name: str, python: Path, deadline: float) -> None:
         self.name, self.python, self.deadline = name, python, deadline
         self.process: subprocess.Popen[str] | None = None
 
     def ask(self, pair: Pair) -> tuple[bool | str, float]:
-        """The verdict (a text names a crash or a hang) and the CPU seconds it took."""
+        """Return the verdict and the CPU seconds it took; a text verdict names a crash or a hang."""
         process = self._running()
         try:
             print(json.dumps([pair.gold, pair.pred, pair.text]), file=process.stdin, flush=True)
@@ -139,7 +139,7 @@ class Tool:
 
     @staticmethod
     def _line(process: subprocess.Popen[str], seconds: float) -> str | None:
-        """A reply, "" at the end of output, None at the deadline. One question is open at a time."""
+        """Return a reply, "" at the end of output, or None at the deadline. Only one question is open at a time."""
         if process.stdout is None or not select.select([process.stdout], [], [], seconds)[0]:
             return None
         return process.stdout.readline()
@@ -153,7 +153,7 @@ class Tool:
 
 
 def interpreter(name: str, folder: Path) -> Path:
-    """Python of the environment that has the tool, made on first use."""
+    """Return the Python of the tool's environment, which is made on first use."""
     steps = PEERS[name]
     if steps is None:
         return Path(sys.executable)
@@ -167,7 +167,7 @@ def interpreter(name: str, folder: Path) -> Path:
 
 
 def score(tool: Tool, pairs: list[Pair]) -> Score:
-    """Ask one checker everything; whatever is no verdict counts as a rejection."""
+    """Ask one checker everything. Anything that is not a verdict counts as a rejection."""
     result = Score()
     for pair in pairs:
         verdict, cpu = tool.ask(pair)
@@ -180,7 +180,7 @@ def score(tool: Tool, pairs: list[Pair]) -> Score:
 
 
 def compare_checkers(names: list[str], pairs: list[Pair], hostile: list[Pair], options: argparse.Namespace) -> Score:
-    """Table 1. Returns our own score."""
+    """Print table 1 and return our own score."""
     positives = sum(pair.equivalent for pair in pairs)
     print(f"\n{len(pairs)} pairs, {positives} of them equivalent; {len(hostile)} hostile inputs\n")
     print("| checker | accuracy | false accepts | false rejects | checks per CPU-s | crashes | hangs of hostile |")
@@ -202,8 +202,8 @@ def compare_checkers(names: list[str], pairs: list[Pair], hostile: list[Pair], o
 
 
 def compare_unseen(paths: list[Path], names: list[str], options: argparse.Namespace) -> None:
-    """Table 2. The first verdict on a pair was recorded before anything was changed because of it."""
-    print("\n| labelled pairs | checker | accuracy | false accepts | false rejects |\n|---|---|---|---|---|")
+    """Print table 2. The first verdict on a pair was recorded before the pair led to any change."""
+    print("\n| labeled pairs | checker | accuracy | false accepts | false rejects |\n|---|---|---|---|---|")
     for path in paths:
         pairs = read_pairs(path)
         accepted = [json.loads(line)["first_accepted"] for line in path.read_text(encoding="utf-8").splitlines()]
@@ -232,7 +232,7 @@ def by_category(pairs: list[Pair], ours: Score) -> None:
 
 
 def rewritten(answer: str) -> Iterator[str]:
-    """The same answer in forms that models write."""
+    """Yield the same answer in forms that models write."""
     yield answer.replace("\\frac", "\\dfrac")
     yield f"$ {answer} $"
     yield f"\\({answer}\\)"
@@ -251,7 +251,7 @@ def rewritten(answer: str) -> Iterator[str]:
 
 
 def near_misses(answer: str) -> Iterator[str]:
-    """Answers that differ from `answer` by one step of the kind that models get wrong."""
+    """Yield answers that differ from `answer` by one typical error of a model."""
     if not re.search(r"[A-Z]|\\text|approx|^0$", answer):  # a letter for a choice, a name, an estimate
         yield f"({answer})+1"
     yield f"{answer}, 17"
@@ -288,7 +288,7 @@ def check_math(path: Path) -> None:
 
 
 def _different(answers: list[str], draw: random.Random, count: int) -> Iterator[tuple[str, str]]:
-    """Random pairs of references; those that differ only in layout, unit or name are the same answer."""
+    """Draw random pairs of references. Pairs that differ only in layout, unit or name are the same answer."""
     while count:
         a, b = draw.choice(answers), draw.choice(answers)
         if _essence(a) != _essence(b):
@@ -297,7 +297,7 @@ def _different(answers: list[str], draw: random.Random, count: int) -> Iterator[
 
 
 def _essence(answer: str) -> str:
-    """What is left of an answer without units, names and layout: digits, letters, operators."""
+    """Return an answer without units, names and layout: digits, letters, operators."""
     for layout in ("\\left", "\\right", "\\text", "\\mbox", "\\!", "\\,", "\\$", "^\\circ", "^{\\circ}", "\\%", " "):
         answer = answer.replace(layout, "")
     answer = answer.replace("dfrac", "frac").replace("tfrac", "frac").split("=")[-1]
@@ -359,9 +359,9 @@ def _peak(samples: Iterable[float]) -> float:
 
 
 def _cost(pairs: list[Pair], options: argparse.Namespace) -> str:
-    """CPU of a check through the pool, this process's share and the pipes included, and in math-verify's own process."""
+    """Return the CPU of a check through the pool, with this process and the pipes, and in math-verify's own process."""
     with CheckerPool(1, deadline_s=options.deadline) as pool:
-        pool.check("\\int_0^1 x dx", "\\int_0^2 x dx")  # whatever is imported late is imported now
+        pool.check("\\int_0^1 x dx", "\\int_0^2 x dx")  # triggers late imports
         (worker,) = (p for p in psutil.Process().children() if "personahub.core.answers.checker_process" in p.cmdline())
         before = time.process_time() + sum(worker.cpu_times()[:2])
         for _ in pool.check_many((pair.gold, pair.pred) for pair in pairs):
@@ -372,8 +372,8 @@ def _cost(pairs: list[Pair], options: argparse.Namespace) -> str:
     tool.close()
     each = 1000 / len(pairs)
     return (
-        f"| CPU ms a check, {len(pairs)} different pairs through the pool | {each * ours:.2f} |\n"
-        f"| CPU ms a check, the same pairs by math-verify in process | {each * theirs:.2f} |\n"
+        f"| CPU ms per check, {len(pairs)} different pairs through the pool | {each * ours:.2f} |\n"
+        f"| CPU ms per check, the same pairs by math-verify in process | {each * theirs:.2f} |\n"
         f"| two workers started and ready | {_cold_start():.2f} s |"
     )
 
@@ -390,7 +390,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, default=DATA / "answer_pairs.jsonl")
     parser.add_argument("--hostile", type=Path, default=DATA / "hostile_answers.jsonl")
-    parser.add_argument("--math", type=Path, help="MATH's test.jsonl with a field `answer`; without it no table 4")
+    parser.add_argument("--math", type=Path, help="MATH's test.jsonl with a field `answer`; without it, no table 4")
     parser.add_argument("--checkers", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--checks", type=int, default=10_000, help="of table 5")
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
@@ -403,7 +403,7 @@ def main() -> None:
     compare_unseen(sorted(DATA.glob("answer_pairs_unseen_*.jsonl")), options.checkers, options)
     by_category(pairs, ours)
     for pair in ours.wrong:
-        print(f"    ours, wrong: {pair}")
+        print(f"    wrong: {pair}")
     if options.math:
         check_math(options.math)
     threads(pairs, hostile, options)

@@ -1,11 +1,11 @@
-"""One answer checker as a process; `answer_checker.py` starts it, asks it and times it.
+"""Run one answer checker as a process, which `answer_checker.py` starts, asks and times.
 
     python benchmarks/answer_checker_tools.py TOOL
 
-Reads one JSON list [reference, prediction, is_text] a line and answers [correct, CPU seconds] or
-[error, CPU seconds]. Runs in the environment that has the tool installed, so it imports nothing at the
-top but the standard library. Each tool is called the way its own project does; `is_text` says that
-the prediction is a completion, otherwise it is put into a box (or the tool's own phrase) first.
+Reads one JSON list [reference, prediction, is_text] per line and answers [correct, CPU seconds] or
+[error, CPU seconds]. It runs in the environment that has the tool installed, so it imports only the
+standard library at the top. Each tool is called as its own project does. With `is_text` the prediction
+is a completion; otherwise it is first put into a box (or the tool's own phrase).
 """
 
 # pyright: reportMissingImports=false
@@ -35,7 +35,7 @@ def personahub() -> Check:
 
 
 def reader_alone() -> Check:
-    """Ours without its second opinion: what math-verify adds is the difference."""
+    """Our checker without its second opinion, to show what math-verify adds."""
     from personahub.core.answers import Policy, check
 
     policy = Policy(math_verify=False)
@@ -64,12 +64,12 @@ def prm800k() -> Check:
 
 
 def minerva() -> Check:
-    """minerva_math of lm-eval: its phrase, its normalisation, its sympy comparison."""
+    """minerva_math of lm-eval: its phrase, its normalization, its sympy comparison."""
     task = _task("minerva_math")
 
     def check(gold: str, pred: str, is_text: bool) -> bool:
-        said = pred if is_text else f"Final Answer: The final answer is ${pred}$. I hope it is correct."
-        answer = task.normalize_final_answer(task.get_unnormalized_answer(said))
+        completion = pred if is_text else f"Final Answer: The final answer is ${pred}$. I hope it is correct."
+        answer = task.normalize_final_answer(task.get_unnormalized_answer(completion))
         if answer.strip() == "[invalidanswer]" and "\\boxed" in pred:
             answer = task.normalize_final_answer(task.remove_boxed(task.last_boxed_only_string(pred)))
         return task.is_equiv(answer, task.normalize_final_answer(gold))
@@ -78,7 +78,7 @@ def minerva() -> Check:
 
 
 def hendrycks() -> Check:
-    """hendrycks_math of lm-eval: string equality after normalisation."""
+    """hendrycks_math of lm-eval: string equality after normalization."""
     task = _task("hendrycks_math")
 
     def check(gold: str, pred: str, _is_text: bool) -> bool:
@@ -89,14 +89,14 @@ def hendrycks() -> Check:
 
 
 def _task(name: str) -> Any:
-    """A task's own module, without lm-eval's other imports."""
+    """Load a task's own module without lm-eval's other imports."""
     root = importlib.util.find_spec("lm_eval")
     if root is None or root.origin is None:
         raise SystemExit("lm-eval is not installed")
     spec = importlib.util.spec_from_file_location(name, Path(root.origin).parent / "tasks" / name / "utils.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"lm-eval has no task {name}")
-    sys.modules.setdefault("datasets", SimpleNamespace(Dataset=object))  # type: ignore[arg-type]  # an annotation's
+    sys.modules.setdefault("datasets", SimpleNamespace(Dataset=object))  # type: ignore[arg-type]  # only an annotation
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,29 +1,29 @@
-"""Random faults, one after another, and whether anything was lost, doubled or damaged by them.
+"""Deal random faults to a run and check that nothing is lost, duplicated or damaged.
 
     python -m benchmarks.chaos --faults 100
 
-The quickstart up to its training data runs against the simulated teacher behind real HTTP. While it runs it is
-hit by a fault drawn at random, without another of its kind before all kinds had their turn; then the same command
-is given again, until it ends by itself. Every artifact then has to equal that of an undisturbed run, record for
-record, rejected ones and counts included, and the endpoint must not have been asked again for more than what was
-in flight. Rounds follow until all faults are dealt.
+The quickstart runs up to its training data against the simulated teacher behind real HTTP. While it runs, a random
+fault hits it; no kind of fault repeats before all kinds had their turn. Then the same command is started again,
+until it ends normally. Every artifact must then equal that of an undisturbed run, record for record, including
+rejected ones and counts, and the endpoint must not have been asked again for more than the requests in flight.
+Rounds repeat until all faults are dealt.
 
-| fault | what is done |
+| fault | action |
 |---|---|
 | kill_group | SIGKILL to the command and its stage |
-| kill_stage | SIGKILL to the stage alone: the command has to say so and end |
-| kill_command | SIGKILL to the command alone: its stage goes on, and a second command has to wait its turn |
+| kill_stage | SIGKILL to the stage only: the command must report it and end |
+| kill_command | SIGKILL to the command only: its stage continues, and a second command must wait its turn |
 | interrupt | SIGINT to both, as Ctrl-C does |
 | terminate | SIGTERM to the command |
-| second_run | the same command again meanwhile: it has to refuse |
+| second_run | the same command again at the same time: it must refuse |
 | full_disk | no file may grow beyond some kilobytes: one line of error, nothing half-written |
-| pause | SIGSTOP to both and all they started, SIGCONT a second or six later, as Ctrl-Z and `fg` do; the run goes on |
-| outage | the endpoint stands still for some seconds; the run goes on |
+| pause | SIGSTOP to both and all their children, SIGCONT one or six seconds later, as Ctrl-Z and `fg` do; the run goes on |
+| outage | the endpoint hangs for some seconds; the run goes on |
 | torn_journal | SIGKILL, then the last bytes of a journal are cut off, as a power failure would |
-| bad_journal | SIGKILL, then bytes in the middle of a journal are overwritten: named with its line, which is then taken out |
-| litter | SIGKILL, then files with temporary names and garbage lie about |
-| bad_shard | SIGKILL, then bytes of a finished shard are overwritten: named when read, made again by --redo |
-| bad_manifest | SIGKILL, then a manifest is cut in half: named, made again by --redo |
+| bad_journal | SIGKILL, then bytes in the middle of a journal are overwritten: named with its line, which is then removed |
+| litter | SIGKILL, then files with temporary names and garbage are left around |
+| bad_shard | SIGKILL, then bytes of a finished shard are overwritten: named when read, rebuilt by --redo |
+| bad_manifest | SIGKILL, then a manifest is cut in half: named, rebuilt by --redo |
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ LONGEST_S = 2.5
 
 
 class Storm:
-    """One disturbed run: the command, its folder, and the stages that have to be made again."""
+    """One disturbed run: the command, its folder, and the stages to rebuild."""
 
     def __init__(self, words: list[str], folder: Path, dice: random.Random) -> None:
         self.words = words
         self.folder = folder
         self.dice = dice
         self.redo: list[str] = []
-        self.spoiled = 0  # completions that journals have lost, or that never reached one, beyond those of a killed run
+        self.spoiled = 0  # completions lost from journals, or never written, beyond those of a killed run
 
     def start(self, limit_bytes: int | None = None) -> subprocess.Popen[str]:
         def limit() -> None:
@@ -81,31 +81,33 @@ class Storm:
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def ended(self, process: subprocess.Popen[str], seconds: float | None, *codes: int) -> str | None:
-        """What it said, or None if it did not end in time; with 0, one of `codes`, or damage that it names.
+    def wait_for_end(self, process: subprocess.Popen[str], seconds: float | None, *codes: int) -> str | None:
+        """Return the output, or None if the run did not end in time with 0, one of `codes`, or damage that it names.
 
-        Damage is mended the way that the message says: a stage is put on the list of those to be made again, a
-        journal's line is taken out.
+        Damage is repaired as the message says: a stage is added to the stages to rebuild, or a journal's line is
+        removed.
         """
         try:
-            _, said = process.communicate(timeout=seconds)
+            _, output = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             return None
         if process.returncode == 0:
             self.redo.clear()
-        elif line := re.search(r"error: .*?: (\S+):(\d+): damaged journal line", said):
+        elif line := re.search(r"error: .*?: (\S+):(\d+): damaged journal line", output):
             subprocess.run(["sed", "-i", f"{line[2]}d", str(ROOT / line[1])], check=True)
-        elif process.returncode == 2 and "--redo" in said:
-            damaged = [stage for stage in DATA_STAGES if f"/{stage}/" in said or f"--redo {stage}" in said]
-            assert damaged, f"damage without a name: {said}"
+        elif process.returncode == 2 and "--redo" in output:
+            damaged = [stage for stage in DATA_STAGES if f"/{stage}/" in output or f"--redo {stage}" in output]
+            assert damaged, f"damage without a name: {output}"
             self.redo = sorted({*self.redo, *damaged}, key=DATA_STAGES.index)
         else:
-            assert process.returncode in codes, f"ended with {process.returncode}: {said}"
-        assert "Traceback" not in said or "Exception ignored" in said, said  # Python's own word on a callback
-        return said
+            assert process.returncode in codes, f"ended with {process.returncode}: {output}"
+        assert "Traceback" not in output or "Exception ignored" in output, (
+            output
+        )  # Python's own message about a callback
+        return output
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+        with contextlib.suppress(ProcessLookupError):  # it may have ended on its own
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
@@ -117,7 +119,7 @@ class Storm:
             return None
 
     def open_journals(self) -> list[Path]:
-        """Of stages that are not complete, those that hold something."""
+        """Return the incomplete stages that already contain something."""
         found = sorted(self.folder.glob("*/journal/*.jsonl"))
         return [file for file in found if file.stat().st_size > 100 and not (file.parents[1] / MANIFEST).exists()]
 
@@ -134,9 +136,9 @@ def kill_stage(storm: Storm, process: subprocess.Popen[str]) -> None:
     if stage is not None:
         with contextlib.suppress(psutil.NoSuchProcess):
             stage.kill()
-    said = storm.ended(process, 250, 1)
-    assert said is not None, "the command does not see that its stage was killed"
-    assert process.returncode != 1 or "killed by signal 9" in said, said
+    output = storm.wait_for_end(process, 250, 1)
+    assert output is not None, "the command does not see that its stage was killed"
+    assert process.returncode != 1 or "killed by signal 9" in output, output
 
 
 def kill_command(storm: Storm, process: subprocess.Popen[str]) -> None:
@@ -145,27 +147,27 @@ def kill_command(storm: Storm, process: subprocess.Popen[str]) -> None:
     process.communicate()
     if stage is not None:
         second = storm.start()
-        said = storm.ended(second, 250, 2)
-        assert said is not None
-        assert second.returncode != 2 or "under way" in said or "--redo" in said or "journal" in said, said
+        output = storm.wait_for_end(second, 250, 2)
+        assert output is not None
+        assert second.returncode != 2 or "under way" in output or "--redo" in output or "journal" in output, output
         psutil.wait_procs([stage], timeout=250)
 
 
 def interrupt(storm: Storm, process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGINT)
-    # Before Python has begun, which may take a moment on a busy machine, the signal itself ends the process.
-    assert storm.ended(process, 120, 130, -signal.SIGINT) is not None, "an interrupt does not end the run"
+    # Before Python has started, which may take a moment on a busy machine, the signal itself ends the process.
+    assert storm.wait_for_end(process, 120, 130, -signal.SIGINT) is not None, "an interrupt does not end the run"
 
 
 def terminate(storm: Storm, process: subprocess.Popen[str]) -> None:
     process.terminate()
-    assert storm.ended(process, 120, 130, -signal.SIGTERM) is not None, "SIGTERM does not end the run"
+    assert storm.wait_for_end(process, 120, 130, -signal.SIGTERM) is not None, "SIGTERM does not end the run"
 
 
 def second_run(storm: Storm, process: subprocess.Popen[str]) -> None:
     other = storm.start()
-    said = other.communicate(timeout=250)[1]
-    assert process.poll() is not None or (other.returncode == 2 and "under way" in said) or "--redo" in said, said
+    output = other.communicate(timeout=250)[1]
+    assert process.poll() is not None or (other.returncode == 2 and "under way" in output) or "--redo" in output, output
     storm.kill(process)
 
 
@@ -173,14 +175,14 @@ def full_disk(storm: Storm, process: subprocess.Popen[str]) -> None:
     storm.kill(process)
     limited = storm.start(limit_bytes=storm.dice.randrange(2_000, 60_000))
     storm.spoiled += CONCURRENCY  # a second run ends with requests in flight
-    if storm.ended(limited, 250, 1, 2) is None:
+    if storm.wait_for_end(limited, 250, 1, 2) is None:
         storm.kill(limited)
         raise AssertionError("a full disk hangs the run")
 
 
 def pause(storm: Storm, process: subprocess.Popen[str]) -> bool:
     os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(storm.dice.choice((1, 6)))  # longer than a check of an answer may take
+    time.sleep(storm.dice.choice((1, 6)))  # longer than the check of an answer may take
     os.killpg(process.pid, signal.SIGCONT)
     return True
 
@@ -211,14 +213,14 @@ def bad_journal(storm: Storm, process: subprocess.Popen[str]) -> None:
         file = storm.dice.choice(journals)
         with file.open("r+b") as stream:
             stream.seek(file.stat().st_size // 2)
-            stream.write(b"\xff" * 20)  # in no text: bytes that happen to make another one, nothing can find
-        storm.spoiled += 2  # a line's end may be among them
+            stream.write(b"\xff" * 20)  # never valid text; bytes that form another valid text could not be detected
+        storm.spoiled += 2  # the end of a line may be among them
 
 
 def litter(storm: Storm, process: subprocess.Popen[str]) -> None:
     storm.kill(process)
     for stage in storm.folder.glob("*/"):
-        if not (stage / MANIFEST).exists():  # the stage in work: its own process died while writing
+        if not (stage / MANIFEST).exists():  # the current stage: its own process died while writing
             (stage / f".00000.parquet.{storm.dice.getrandbits(64):x}.tmp").write_bytes(b"PAR1" + os.urandom(64))
 
 
@@ -248,7 +250,7 @@ FAULTS: tuple[Fault, ...] = (
 
 
 def dealer(dice: random.Random) -> Iterator[Fault]:
-    """Faults without end: all kinds in a random order, then all again in another."""
+    """Yield faults forever: all kinds in a random order, then all again in another order."""
     while True:
         yield from dice.sample(FAULTS, len(FAULTS))
 
@@ -256,7 +258,7 @@ def dealer(dice: random.Random) -> Iterator[Fault]:
 def one_round(
     runs: Path, number: int, dice: random.Random, faults: collections.deque[Fault], until: str
 ) -> collections.Counter[str]:
-    """An undisturbed run and a disturbed one, compared; the faults that were dealt, which are taken from `faults`."""
+    """Compare a disturbed run with an undisturbed one. Returns the dealt faults, which are taken from `faults`."""
     dealt: collections.Counter[str] = collections.Counter()
     words = (*SMALL, f"seed={number}")
     with endpoint() as url:
@@ -267,7 +269,7 @@ def one_round(
         process = storm.start()
         while True:
             patience = dice.uniform(0.3, LONGEST_S) if faults else None
-            if storm.ended(process, patience) is not None:
+            if storm.wait_for_end(process, patience) is not None:
                 if process.returncode == 0:
                     break
                 process = storm.start()
@@ -279,7 +281,7 @@ def one_round(
                 process = storm.start()
         after = get(f"{url}/stats")
     check_data_equal(runs, calm, stormy, DATA_STAGES[: DATA_STAGES.index(until) + 1])
-    assert after["distinct"] == asked["distinct"], "other requests than those of the undisturbed run"
+    assert after["distinct"] == asked["distinct"], "the disturbed run asked other requests"
     again = after["requests"] - 2 * asked["requests"]
     assert again <= CONCURRENCY * dealt.total() + storm.spoiled, f"{again} requests were asked again"
     print(f"round {number}: {dealt.total()} faults, {again} requests asked again, artifacts equal", flush=True)
@@ -287,7 +289,7 @@ def one_round(
 
 
 def main() -> None:
-    """Deal the faults and print what became of them."""
+    """Deal the faults and print the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -301,7 +303,9 @@ def main() -> None:
         while faults:
             number += 1
             dealt += one_round(Path(folder), number, dice, faults, options.until)
-    print(f"\n{dealt.total()} faults in {number} rounds, {time.monotonic() - started:.0f} s: nothing lost or doubled\n")
+    print(
+        f"\n{dealt.total()} faults in {number} rounds, {time.monotonic() - started:.0f} s: nothing lost or duplicated\n"
+    )
     print("| fault | times |\n|---|---|")
     for name, times in sorted(dealt.items()):
         print(f"| {name} | {times} |")

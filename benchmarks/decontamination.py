@@ -1,13 +1,13 @@
-"""Decontamination by words: planted rewrites that are found, and unrelated problems that are not.
+"""Measure decontamination by words: planted rewrites that it finds, and unrelated problems that it does not match.
 
     python -m benchmarks.decontamination MATH/test.jsonl MATH/train.jsonl GSM8K/test.jsonl
 
 The index holds the test problems of MATH and GSM8K, with the defaults of `synth.decontaminate`
 and without an embedder.
 
-1. Recall: problems drawn from the index and rewritten, by one kind of rewriting each and by one to four
-   of them together; found means that any item matches.
-2. The leak inside MATH: training problems that the index of the test problems alone finds.
+1. Recall: problems from the index, rewritten in one way or in one to four ways together. A problem counts as
+   found if any item matches.
+2. The leak inside MATH: training problems that match the index of the test problems.
 3. False alarms: GSM8K test problems against the index of MATH test problems.
 """
 
@@ -28,18 +28,18 @@ from tests.local_data import local_data, require_files
 
 
 def numbers_changed(text: str, rng: random.Random) -> str:
-    """Every number by another of about its length."""
+    """Replace every number by another of about the same length."""
     return re.sub(r"\d+", lambda number: str(rng.randint(2, 10 ** len(number[0]) + 5)), text)
 
 
 def spacing_changed(text: str, rng: random.Random) -> str:
-    """Other spaces around operators, other fractions, spaces within the dollar signs."""
+    """Change spaces around operators and inside dollar signs, and the form of fractions."""
     text = re.sub(r"[=+*-]", lambda sign: rng.choice([" {} ", "{}", r"\, {} \,"]).format(sign[0]), text)
     return text.replace(r"\frac", r"\dfrac").replace("$", " $ ")
 
 
 def order_changed(text: str, rng: random.Random) -> str:
-    """The sentences in random order."""
+    """Shuffle the sentences."""
     sentences = re.split(r"(?<=[.?])\s+", text)
     rng.shuffle(sentences)
     return " ".join(sentences)
@@ -50,7 +50,7 @@ _NO_NAMES = frozenset(("The", "If", "What", "How", "She", "Each", "There", "For"
 
 
 def names_changed(text: str, rng: random.Random) -> str:
-    """Capitalised words within sentences, each consistently by another name."""
+    """Replace each capitalized word within sentences, consistently, by another name."""
     names = rng.sample(_NAMES, len(_NAMES))
     given: dict[str, str] = {}
 
@@ -69,7 +69,7 @@ REWRITES: dict[str, Callable[[str, random.Random], str]] = {
 
 
 def plant(items: Sequence[Item], count: int, kind: str | None = None, seed: int = 0) -> list[str]:
-    """`count` problems drawn from `items` and rewritten in one way, or in one to four ways together."""
+    """Draw `count` problems from `items` and rewrite them in one way, or in one to four ways together."""
     rng = random.Random(seed)
     planted = []
     for item in rng.sample(items, count):
@@ -81,13 +81,13 @@ def plant(items: Sequence[Item], count: int, kind: str | None = None, seed: int 
 
 
 def build_index(items: Sequence[Item]) -> BenchmarkIndex:
-    """As the stage builds it with its defaults."""
+    """Build the index as the stage does with its defaults."""
     config = Config()
     return BenchmarkIndex(items, config.ngram, config.words, config.mask_numbers, config.boilerplate)
 
 
 def read_items(file: Path, benchmark: str) -> list[Item]:
-    """Problems of MATH or GSM8K; the id is the file's own `idx`, or the row's number."""
+    """Read problems of MATH or GSM8K. The id is the file's own `idx`, or the row's number."""
     rows = [json.loads(line) for line in file.open(encoding="utf-8")]
     return [
         Item(benchmark, str(row.get("idx", i)), row.get("problem") or row["question"]) for i, row in enumerate(rows)
@@ -95,7 +95,7 @@ def read_items(file: Path, benchmark: str) -> list[Item]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = local_data()
     parser.add_argument("math_test", type=Path, nargs="?", default=data / "math" / "test.jsonl")
@@ -111,8 +111,8 @@ def main() -> None:
     for kind in (*REWRITES, None):
         matches = [index.find(problem) for problem in plant(math + gsm8k, options.rewrites, kind)]
         rules = Counter(match.rule for match in matches if match)
-        told = ", ".join(f"{rule} {number}" for rule, number in rules.most_common())
-        print(f"| {kind or 'one to four of them'} | {len(matches)} | {rules.total() / len(matches):.1%} | {told} |")
+        by_rule = ", ".join(f"{rule} {number}" for rule, number in rules.most_common())
+        print(f"| {kind or 'one to four of them'} | {len(matches)} | {rules.total() / len(matches):.1%} | {by_rule} |")
 
     math_index = build_index(math)
     leaks = [

@@ -1,17 +1,17 @@
-"""Surface dedup against its peers: time, memory, recall and precision on personas with planted near-duplicates.
+"""Compare surface dedup with other tools: time, memory, recall and precision on personas with planted near-duplicates.
 
     python -m benchmarks.dedup PERSONAS.jsonl --rows 1000000
     python -m benchmarks.dedup --rows 1000000 10000000 --tools personahub      # growth
 
-`dedup_truth` makes the personas and finds all true near-duplicates without our code. Each tool is a
-whole process, from start to written result, and the peers' in an environment where they are installed on
-first use. Time is the best of `--repeats`, taken in turns; those that take minutes run once, and one
-that takes more than `--limit-minutes` is stopped there: its row then gives a lower bound of its time.
+`dedup_truth` makes the personas and finds all true near-duplicates without our code. Each tool runs as a
+whole process, from start to written result. The other tools run in an environment where they are installed on
+first use. The time is the best of `--repeats`, taken in turns. Tools that take minutes run once, and a tool
+that takes more than `--limit-minutes` is stopped; its row then gives a lower bound of its time.
 `personahub_first_start` compiles its kernels, as happens once on a machine.
 
-Recall: pairs at Jaccard >= 0.9 of which one member at least is dropped; `near` counts only pairs
-whose word sets differ. Precision: dropped rows that have a kept row at >= 0.9. The run fails if ours
-are not both 1 and the rows it keeps not those of a greedy pass over the true pairs.
+Recall: pairs at Jaccard >= 0.9 with at least one dropped member; `near` counts only pairs whose word
+sets differ. Precision: dropped rows that have a kept row at >= 0.9. The run fails unless both are 1 for
+`personahub` and it keeps exactly the rows that a greedy pass over the true pairs keeps.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CHECKED = 60  # rows whose partners are also found by brute force
 
 @dataclass(frozen=True)
 class Run:
-    """One process: seconds on the clock, seconds of CPU, peak resident MB (None: it was stopped at the limit)."""
+    """One process: wall seconds, CPU seconds, and peak resident MB (None if it was stopped at the limit)."""
 
     wall: float
     cpu: float
@@ -70,7 +70,7 @@ def measure(python: Path, tool: str, texts: Path, output: Path, limit_s: float) 
         command = [python, SCRIPT, name, texts, output]
         try:
             done = subprocess.run(command, env=environment, capture_output=True, timeout=limit_s)
-        except subprocess.TimeoutExpired:  # `run` has ended it
+        except subprocess.TimeoutExpired:  # `run` has killed it
             done = None
         wall, after = time.perf_counter() - started, os.times()
     if done and done.returncode:
@@ -80,7 +80,7 @@ def measure(python: Path, tool: str, texts: Path, output: Path, limit_s: float) 
 
 
 def peers_python(folder: Path) -> Path:
-    """Interpreter of the environment that has the peers."""
+    """Return the interpreter of the environment that has the other tools."""
     python = folder / "peers" / "bin" / "python"
     if not python.exists():
         venv.create(folder / "peers", with_pip=True)
@@ -89,7 +89,7 @@ def peers_python(folder: Path) -> Path:
 
 
 def prepare(personas: Path, rows: int, folder: Path) -> Path:
-    """The file of texts, made unless it is there."""
+    """Return the file of texts, making it if necessary."""
     file = folder / f"texts-{rows}.parquet"
     if not file.exists():
         lines = personas.read_text(encoding="utf-8").splitlines()
@@ -104,7 +104,7 @@ def prepare(personas: Path, rows: int, folder: Path) -> Path:
 
 
 def truth(file: Path) -> dedup_truth.Truth:
-    """All true pairs, checked by brute force on a sample of which half are near-duplicates."""
+    """Find all true pairs, and check a sample by brute force, half of which are near-duplicates."""
     sets = dedup_truth.word_sets(pq.read_table(file)["text"])
     found = dedup_truth.find_truth(sets)
     rng = np.random.default_rng(1)
@@ -169,8 +169,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
-    parser.add_argument("--limit-minutes", type=float, default=60, help="of one run of one tool")
-    parser.add_argument("--no-truth", action="store_true", help="only time and memory")
+    parser.add_argument("--limit-minutes", type=float, default=60, help="time limit of one run of one tool")
+    parser.add_argument("--no-truth", action="store_true", help="measure only time and memory")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/dedup"))
     options = parser.parse_args()
     require_files(options.personas)

@@ -1,18 +1,19 @@
-"""Dedup by partitions under each executor: the same result as one process, and what it costs a row.
+"""Measure dedup by partitions under each executor: the same result as one process, and the cost per row.
 
     python -m benchmarks.dedup_executors --rows 1000000
     python -m benchmarks.dedup_executors --rows 1000000 5000000 --executors serial       # growth
     python -m benchmarks.dedup_executors --rows 100000 --vectors VECTORS.npy             # by meaning
 
-Personas are those of the `dedup` benchmark, in shards of 100,000. Each run is a process of its own; `ray` is
-a cluster of this machine alone, unless RAY_ADDRESS names another. Where the rows fit, `one process` is
+The personas are those of the `dedup` benchmark, in shards of 100,000. Each run is a separate process. `ray` is
+a cluster on this machine, unless RAY_ADDRESS names another. If the rows fit into memory, `one process` is
 `surface` (or `clustered`) itself, and the benchmark fails unless all keep the same rows, for the same survivors
 at the same similarities.
 
-CPU is that of the tasks and of the process that starts them, without the start of Python in workers. Memory is
-the highest resident of any process that runs tasks. Spilled are all bytes that tasks write; shuffled
-those of them that tasks of other blocks or partitions read. `--vectors` takes what the `embedding_dedup`
-benchmark made; rows beyond are mixtures of two, as there. Texts are then row numbers, and embedding is looking up.
+CPU includes the tasks and the process that starts them, without the start of Python in workers. Memory is the
+highest resident memory of any process that runs tasks. Spilled bytes are all bytes that tasks write; shuffled
+bytes are those of them that tasks of other blocks or partitions read. `--vectors` takes the output of the
+`embedding_dedup` benchmark; further rows are mixtures of two, as there. Texts are then row numbers, and embedding
+is a lookup.
 """
 
 from __future__ import annotations
@@ -56,19 +57,19 @@ class Shards:
     rows: tuple[int, ...]
 
     def read(self, shard: int) -> pa.Table:
-        """Columns `id` and `text`."""
+        """Read the columns `id` and `text`."""
         text = pq.read_table(f"{self.folder}/{shard:05d}.parquet")["text"].cast(pa.large_string())
         first = sum(self.rows[:shard])
         return pa.table({"id": pa.array(range(first, first + len(text))).cast(pa.string()), "text": text})
 
 
 def look_up(texts: Sequence[str], file: str) -> np.ndarray:
-    """The vectors of row numbers."""
+    """Return the vectors of row numbers."""
     return np.load(file, mmap_mode="r")[np.array(texts, np.int64)]
 
 
 def shards_of(options: argparse.Namespace, rows: int) -> Shards:
-    """The texts, written in shards unless they are there."""
+    """Return the texts in shards, writing them if necessary."""
     folder = options.folder / f"{'numbers' if options.vectors else 'shards'}-{rows}"
     counts = [min(ROWS_A_SHARD, rows - first) for first in range(0, rows, ROWS_A_SHARD)]
     if not folder.exists():
@@ -85,7 +86,7 @@ def shards_of(options: argparse.Namespace, rows: int) -> Shards:
 
 
 def vectors_of(options: argparse.Namespace, rows: int) -> Path:
-    """The file of vectors: those given, and mixtures of them."""
+    """Return the file of vectors: the given ones, and mixtures of them."""
     file = options.folder.resolve() / f"vectors-of-{rows}.npy"
     if not file.exists():
         np.save(file, embedding_dedup.perturbed(np.load(options.vectors)[:rows], rows))
@@ -93,7 +94,7 @@ def vectors_of(options: argparse.Namespace, rows: int) -> Path:
 
 
 def work(options: argparse.Namespace, executor: str, rows: int) -> dict[str, Any]:
-    """One run, in this process; writes its result and returns its costs."""
+    """Run one executor in this process, write its result and return its costs."""
     shards, folder = shards_of(options, rows), options.folder.resolve() / f"spill-{executor.replace(' ', '-')}"
     vectors = vectors_of(options, rows) if options.vectors else None
     shutil.rmtree(folder, ignore_errors=True)
@@ -116,11 +117,11 @@ def work(options: argparse.Namespace, executor: str, rows: int) -> dict[str, Any
 
             ray.shutdown()
     cpu = time.process_time() - before
-    if executor != "serial":  # whose tasks ran in this process
+    if executor != "serial":  # its tasks ran in this process
         cpu += sum(phase["cpu_s"] for phase in costs.values())
     np.savez(options.folder / f"result-{executor.replace(' ', '-')}.npz", **{c: getattr(result, c) for c in COLUMNS})
     shutil.rmtree(folder, ignore_errors=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # as Linux counts
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     return {"wall": time.perf_counter() - started, "cpu": cpu, "own_peak": peak, "phases": costs}
 
 
@@ -133,7 +134,7 @@ def _in_one_process(options: argparse.Namespace, shards: Shards, vectors: Path |
 
 
 def compare(options: argparse.Namespace, rows: int) -> dict[str, Any]:
-    """Run the executors on so many rows and print what each took; fail where results differ."""
+    """Run the executors on `rows` rows and print the cost of each. Fails if results differ."""
     print(f"\n{rows:,} rows")
     print("| executor | wall s | CPU s | us of CPU a row | peak MB | bytes spilled a row | shuffled | kept |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
@@ -158,8 +159,8 @@ def compare(options: argparse.Namespace, rows: int) -> dict[str, Any]:
         )
         first = first or result
         if not all(np.array_equal(first[name], result[name]) for name in COLUMNS):
-            raise SystemExit(f"{executor} decides otherwise than {options.executors[0]}")
-    print("rows kept, survivors and similarities are the same in all of them")
+            raise SystemExit(f"{executor} decides differently from {options.executors[0]}")
+    print("all keep the same rows, for the same survivors at the same similarities")
     return last
 
 
@@ -171,9 +172,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
     parser.add_argument("--executors", nargs="+", default=[ONE, "serial", "process", "ray"])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--partitions", type=int, help="by default one for each million rows, four at least")
-    parser.add_argument("--vectors", type=Path, help="compare these by meaning")
-    parser.add_argument("--search", choices=("clustered", "exact"), default="clustered", help="among vectors")
+    parser.add_argument("--partitions", type=int, help="default: one per million rows, at least four")
+    parser.add_argument("--vectors", type=Path, help="compare these vectors by meaning")
+    parser.add_argument("--search", choices=("clustered", "exact"), default="clustered", help="search for --vectors")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/dedup"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--worker-rows", type=int, help=argparse.SUPPRESS)

@@ -1,10 +1,10 @@
-"""One deduplication by one tool, as a whole process; `dedup.py` starts and times it.
+"""Run one deduplication by one tool as a whole process, which `dedup.py` starts and times.
 
     python benchmarks/dedup_tools.py TOOL TEXTS.parquet KEPT.npy
 
 Reads the column `text`, deduplicates at Jaccard 0.9 over words, writes a boolean per row, and prints
-its peak resident memory in MB. Runs in the environment that has the tool installed; the peers are
-used as their own documentation shows.
+its peak resident memory in MB. It runs in the environment that has the tool installed. The other tools
+are used as their own documentation shows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PERMUTATIONS = 128  # the paper's signature size
 
 
 def personahub(file: pq.ParquetFile) -> np.ndarray:
-    """Streams the texts, as `personahub dedup` does."""
+    """Stream the texts, as `personahub dedup` does."""
     from personahub.core.duplicates import surface
 
     batches = file.iter_batches(16_384, columns=["text"], use_threads=False)
@@ -31,7 +31,7 @@ def personahub(file: pq.ParquetFile) -> np.ndarray:
 
 
 def personahub_minhash(file: pq.ParquetFile) -> np.ndarray:
-    """The paper's setting, verified."""
+    """Use MinHash in the paper's setting, and verify the pairs."""
     from personahub.core.duplicates import minhash
 
     column = file.read(["text"])["text"]
@@ -56,7 +56,7 @@ def _rensa(file: pq.ParquetFile, bands: int | None) -> np.ndarray:
 
 
 def rensa_rho(file: pq.ParquetFile) -> np.ndarray:
-    """Its bulk filter. It flags both members of a pair, so the first of a crowd is lost as well."""
+    """rensa's bulk filter. It flags both members of a pair, so the first of a group is lost as well."""
     from rensa import RMinHash, RMinHashLSH  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     matrix = RMinHash.digest_matrix_from_token_sets_rho([t.split() for t in _texts(file)], PERMUTATIONS, 42)
@@ -79,7 +79,7 @@ def datasketch(file: pq.ParquetFile) -> np.ndarray:
 
 
 def setsimilaritysearch(file: pq.ParquetFile) -> np.ndarray:
-    """All pairs, then first come first kept, which it leaves to its user."""
+    """Find all pairs, then keep the first of each group, which the library leaves to its user."""
     from SetSimilaritySearch import all_pairs  # pyright: ignore[reportMissingImports]
 
     texts = _texts(file)
@@ -92,7 +92,7 @@ def setsimilaritysearch(file: pq.ParquetFile) -> np.ndarray:
 
 
 def datatrove(file: pq.ParquetFile) -> np.ndarray:
-    """Its four stages of MinHash in one process, words instead of its n-grams of five, and clusters."""
+    """datatrove's four MinHash stages in one process, with words instead of its n-grams of five, and clusters."""
     import tempfile
 
     from datatrove.data import Document  # pyright: ignore[reportMissingImports]
@@ -103,7 +103,7 @@ def datatrove(file: pq.ParquetFile) -> np.ndarray:
     texts = _texts(file)
 
     class Words(WordTokenizer):
-        """What the texts need; its own English one takes several times as long."""
+        """Split on spaces, which suffices here; datatrove's English tokenizer takes several times as long."""
 
         word_tokenize = staticmethod(str.split)
         sent_tokenize = span_tokenize = staticmethod(lambda text: [text])
@@ -131,7 +131,7 @@ def _texts(file: pq.ParquetFile) -> list[str]:
 
 
 def _peak_mb() -> float:
-    """From the kernel's count for this program alone: `ru_maxrss` also counts what the parent had before."""
+    """Return the kernel's peak for this program only; `ru_maxrss` also counts what the parent had before."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1024
 

@@ -1,14 +1,14 @@
-"""Personas with planted near-duplicates, and which of them are near-duplicates, found without our code.
+"""Make personas with planted near-duplicates, and find all near-duplicates without our code.
 
 Personas are recombined from the heads and tails of real ones, and every eighth row is a
-near-duplicate of another: its words shuffled, one left out, put in or replaced. Texts are lower
-case and bare of punctuation, so that all tools see the same words.
+near-duplicate of another: its words shuffled, one removed, added or replaced. Texts are lower
+case and have no punctuation, so that all tools see the same words.
 
-`find_truth` is an exact join of its own kind, on the words themselves instead of hashes. Of two
-sets at Jaccard >= 0.9, the smaller lacks at most d = |A| - ceil(0.9 |A|) words of the larger one,
-so among the d + 3 rarest words of each, three are common (prefix filter, extended to three words).
-Sets that meet in such a triple are compared word by word. `partners` compares one row with every
-other and checks it on a sample.
+`find_truth` is a separate exact join on the words themselves instead of hashes. Of two sets at
+Jaccard >= 0.9, the smaller lacks at most d = |A| - ceil(0.9 |A|) words of the larger one, so the
+d + 3 rarest words of each share at least three (prefix filter, extended to three words). Sets
+that share such a triple are compared word by word. `partners` compares one row with every other
+row, to check a sample.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 THRESHOLD = 0.9
 _BLOCK = 500_000  # rows made at once
 _PLANTED = 0.13
-_CANDIDATES = 4_000_000  # pairs looked at together
+_CANDIDATES = 4_000_000  # pairs checked at once
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Ragged:
 
     @classmethod
     def gather(cls, flat: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> Ragged:
-        """Rows made of parts: `begins` and `lengths` are [rows, parts] positions in `flat`."""
+        """Make rows of parts: `begins` and `lengths` are [rows, parts] positions in `flat`."""
         start = np.concatenate([[0], np.cumsum(lengths.sum(axis=1))])
         begins, lengths = begins.ravel(), lengths.ravel()
         ends = np.cumsum(lengths)
@@ -49,7 +49,7 @@ class Ragged:
 
 
 def make(personas: list[list[str]], rows: int, seed: int = 0) -> Iterator[pa.Array]:
-    """Texts, a block at a time."""
+    """Yield texts, a block at a time."""
     vocabulary, flat = np.unique(np.array([word for words in personas for word in words]), return_inverse=True)
     words = pa.array(vocabulary.tolist(), pa.string())
     start = np.concatenate([[0], np.cumsum([len(persona) for persona in personas])])
@@ -69,12 +69,12 @@ def _block(rng: np.random.Generator, source: Ragged, rows: int) -> Ragged:
     begins = np.stack([source.start[head], source.start[tail] + skipped], axis=1)
     base = Ragged.gather(source.flat, begins, np.stack([taken, source.lengths[tail] - skipped], axis=1))
 
-    # A copy: words before a place, perhaps another word, the words from there on or from the next.
+    # A copy: the words before a place, perhaps another word, then the words from there on or from the next.
     original, kind = rng.integers(len(head), size=copies), rng.integers(4, size=copies)
     length = base.lengths[original]
     place = (rng.random(copies) * length).astype(int)
     other = len(base.flat) + rng.integers(len(source.flat), size=copies)
-    skip = np.isin(kind, (1, 3))  # left out, replaced
+    skip = np.isin(kind, (1, 3))  # removed, replaced
     begins = np.stack([base.start[original], other, base.start[original] + place + skip], axis=1)
     lengths = np.stack([place, np.isin(kind, (2, 3)) | (length == 1), length - place - skip], axis=1)
     varied = Ragged.gather(np.concatenate([base.flat, source.flat]), begins, lengths)
@@ -90,7 +90,7 @@ def _block(rng: np.random.Generator, source: Ragged, rows: int) -> Ragged:
 
 
 def word_sets(texts: pa.ChunkedArray) -> Ragged:
-    """Distinct words of each text as numbers, the rarest word having the smallest; ascending."""
+    """Return the distinct words of each text as ascending numbers; rarer words have smaller numbers."""
     lists = [pc.call_function("split_pattern", [chunk], pc.SplitPatternOptions(" ")) for chunk in texts.chunks]
     counts = np.concatenate([pc.call_function("list_value_length", [part]).to_numpy() for part in lists])
     words = pa.chunked_array([part.flatten() for part in lists]).combine_chunks().dictionary_encode()
@@ -103,22 +103,23 @@ def word_sets(texts: pa.ChunkedArray) -> Ragged:
 
 @dataclass(frozen=True)
 class Truth:
-    """The first row with the same set, for each row, and all pairs of such first rows at Jaccard >= 0.9."""
+    """For each row, the first row with the same set; and all pairs of such first rows at Jaccard >= 0.9."""
 
     leader: np.ndarray
     pairs: np.ndarray  # [pairs, 2], each ascending
 
     def kept_first(self) -> np.ndarray:
-        """Rows that remain when each is dropped that is similar to one kept before it."""
+        """Return the rows that remain if each row is dropped that is similar to one kept before it."""
         kept = self.leader == np.arange(len(self.leader))
         for earlier, later in self.pairs[np.argsort(self.pairs[:, 1], kind="stable")].tolist():
-            if kept[earlier]:  # all pairs in which `earlier` is the later one have been seen
+            if kept[earlier]:  # all pairs in which `earlier` is the later one are done
                 kept[later] = False
         return kept
 
     def judge(self, kept: np.ndarray) -> tuple[float, float, float]:
-        """Recall: pairs of which one row at least is dropped, of all and of those that are not the same set.
+        """Return recall and precision.
 
+        Recall: pairs with at least one dropped row, of all pairs and of those with different sets.
         Precision: dropped rows that have a similar row among the kept ones.
         """
         same = np.flatnonzero(self.leader != np.arange(len(self.leader)))
@@ -133,7 +134,7 @@ class Truth:
         return float(np.concatenate([of_same, of_near]).mean()), float(of_near.mean()), float(precision)
 
     def check(self, sets: Ragged, rows: np.ndarray) -> None:
-        """Compare the partners of some rows with those that looking at every row finds."""
+        """Compare the partners of some rows with those found by brute force."""
         for row in rows.tolist():
             pairs = self.pairs[(self.pairs == self.leader[row]).any(axis=1)]
             groups = np.unique([self.leader[row], *pairs.ravel()])
@@ -151,14 +152,14 @@ def find_truth(sets: Ragged) -> Truth:
     keys, rows = keys[order], rows[order]
     pairs, left, distance = [np.empty((0, 2), np.int64)], np.arange(len(keys)), 1
     while len(left := left[: np.searchsorted(left, len(keys) - distance)]):
-        left = left[keys[left] == keys[left + distance]]  # the next distance needs to look at these only
+        left = left[keys[left] == keys[left + distance]]  # only these matter for the next distance
         pairs.append(_similar(sets, size, sketch, rows[left], rows[left + distance]))
         distance += 1
     return Truth(leader, np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0))
 
 
 def _leaders(sets: Ragged) -> np.ndarray:
-    """First row with the same set, compared as bytes."""
+    """Return the first row with the same set, compared as bytes."""
     first: dict[bytes, int] = {}
     flat, start = sets.flat.tobytes(), (sets.start * sets.flat.itemsize).tolist()
     return np.array([first.setdefault(flat[a:b], row) for row, (a, b) in enumerate(itertools.pairwise(start))])
@@ -191,13 +192,13 @@ def _similar(sets: Ragged, size: np.ndarray, sketch: np.ndarray, left: np.ndarra
 
 
 def jaccard(sets: Ragged, a: int, b: int) -> float:
-    """Shared words over all words of two rows."""
+    """Return the shared words over all words of two rows."""
     left, right = (set(sets.flat[sets.start[row] : sets.start[row + 1]].tolist()) for row in (a, b))
     return len(left & right) / len(left | right)
 
 
 def partners(sets: Ragged, row: int) -> np.ndarray:
-    """All other rows at Jaccard >= 0.9 with one row, by comparing it with each of them."""
+    """Find all other rows at Jaccard >= 0.9 by comparing the row with each of them."""
     own = np.zeros(int(sets.flat.max()) + 1, bool)
     own[sets.flat[sets.start[row] : sets.start[row + 1]]] = True
     common = np.add.reduceat(own[sets.flat].astype(np.int32), sets.start[:-1])

@@ -1,11 +1,11 @@
-"""Embedding, and dedup by cosine, against their peers: CPU, memory, and whether the answers are the same.
+"""Compare embedding and dedup by cosine with other tools: CPU, memory, and whether the answers are the same.
 
     python -m benchmarks.embedding_dedup --rows 100000
 
 Three tables: embedding with the packaged MiniLM against sentence-transformers' defaults; all pairs
 at cosine >= 0.9 against faiss' exact range search; deduplication, exact and by the nearest eight
-clusters. Personas are those of the `dedup` benchmark. Each search is a process of its own; faiss is
-in an environment of its own, installed on first use. Vectors are computed once per `--folder`.
+clusters. The personas are those of the `dedup` benchmark. Each search is a separate process; faiss has
+its own environment, installed on first use. Vectors are computed once per `--folder`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tests.local_data import local_data, require_files
 PEERS = ("faiss-cpu==1.15.1", "numpy")
 SCRIPT = Path(__file__).with_name("embedding_dedup_tools.py")
 THRESHOLD = 0.9
-ROUNDS = 2  # of embedding them
-EMBEDDED = 100_000  # vectors that are real
+ROUNDS = 2  # of the embedding comparison
+EMBEDDED = 100_000  # real vectors; the rest are mixtures
 
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of CPU and on the clock of a search alone, and its process's growth in memory while it ran."""
+    """CPU and wall seconds of a search alone, and the growth of its process's memory while it ran."""
 
     cpu: float
     wall: float
@@ -46,10 +46,10 @@ class Run:
 
 
 def rates(texts: list[str]) -> None:
-    """Embed the same texts with sentence-transformers and with ours, in turns; the best of each counts.
+    """Embed the same texts with sentence-transformers and with our embedder, in turns; the best round counts.
 
-    By default the threads of sentence-transformers share each product and wait for each other busily, which costs
-    CPU where other work holds one of them up. So it is measured with one thread, too.
+    By default the threads of sentence-transformers share each product and busy-wait for each other, which costs
+    CPU if other work delays one of them. So it is also measured with one thread.
     """
     import torch
     from sentence_transformers import SentenceTransformer
@@ -92,7 +92,7 @@ def rates(texts: list[str]) -> None:
 
 
 def search(python: Path, tool: str, vectors: Path, output: Path) -> Run:
-    """One search in a process of its own."""
+    """Run one search in a separate process."""
     done = subprocess.run(
         [python, SCRIPT, tool, vectors, output, str(THRESHOLD)], stdout=subprocess.PIPE, check=True
     ).stdout.split()
@@ -100,7 +100,7 @@ def search(python: Path, tool: str, vectors: Path, output: Path) -> Run:
 
 
 def peers_python(folder: Path) -> Path:
-    """Interpreter of the environment that has faiss."""
+    """Return the interpreter of the environment that has faiss."""
     python = folder / "faiss" / "bin" / "python"
     if not python.exists():
         venv.create(folder / "faiss", with_pip=True)
@@ -109,14 +109,14 @@ def peers_python(folder: Path) -> Path:
 
 
 def texts_of(personas: Path, rows: int) -> list[str]:
-    """Personas as the `dedup` benchmark makes them."""
+    """Make personas as the `dedup` benchmark does."""
     lines = personas.read_text(encoding="utf-8").splitlines()
     words = [found for line in lines if (found := words_of(json.loads(line)["persona"]))]
     return [text for block in dedup_truth.make(words, rows) for text in block.to_pylist()]
 
 
 def perturbed(real: np.ndarray, rows: int) -> np.ndarray:
-    """The real vectors, and after them mixtures of two: 0.4 to 1.2 times one is added to another."""
+    """Return the real vectors, followed by mixtures of two: 0.4 to 1.2 times one vector added to another."""
     rng = np.random.default_rng(0)
     vectors = np.empty((rows, real.shape[1]), np.float32)
     vectors[: len(real)] = real
@@ -129,7 +129,7 @@ def perturbed(real: np.ndarray, rows: int) -> np.ndarray:
 
 
 def vectors_of(personas: Path, rows: int, folder: Path) -> Path:
-    """The file of vectors, made unless it is there; from EMBEDDED on they are mixtures of real ones."""
+    """Return the file of vectors, making it if necessary; from EMBEDDED on they are mixtures of real ones."""
     file = folder / f"vectors-{rows}.npy"
     if not file.exists():
         if rows > EMBEDDED:
@@ -145,10 +145,10 @@ def main() -> None:
     default = local_data() / "personas" / "personahub_tool_personas.jsonl"
     parser.add_argument("personas", type=Path, nargs="?", default=default, help="JSON lines with a field `persona`")
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--compared", type=int, default=2_000, help="texts that are embedded by both")
-    parser.add_argument("--only-rates", action="store_true", help="compare nothing but embedding itself")
-    parser.add_argument("--no-rates", action="store_true", help="do not compare embedding itself")
-    parser.add_argument("--no-faiss", action="store_true", help="it takes an hour and a half for a million")
+    parser.add_argument("--compared", type=int, default=2_000, help="texts that both tools embed")
+    parser.add_argument("--only-rates", action="store_true", help="compare only the embedding itself")
+    parser.add_argument("--no-rates", action="store_true", help="do not compare the embedding itself")
+    parser.add_argument("--no-faiss", action="store_true", help="skip faiss, which takes 1.5 hours for a million")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/embedding_dedup"))
     options = parser.parse_args()
     require_files(options.personas)
@@ -186,13 +186,13 @@ def main() -> None:
 
 
 def compare_pairs(vectors: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> None:
-    """The two sets of pairs may differ only where float32 rounding decides."""
+    """Fail unless the two sets of pairs differ only where float32 rounding decides."""
     sets = [set(map(tuple, pairs.tolist())) for pairs in (ours, theirs)]
     differing = np.array(sorted(sets[0] ^ sets[1]), np.int64).reshape(-1, 2)
     cosines = np.einsum("ij,ij->i", *(vectors[differing[:, side]].astype(np.float64) for side in (0, 1)))
     if len(cosines) and np.abs(cosines - THRESHOLD).max() > 1e-6:
-        raise SystemExit(f"{len(differing)} pairs are found by one of the two only")
-    print(f"the pairs are the same but for {len(differing)} whose cosine is within 1e-6 of {THRESHOLD}")
+        raise SystemExit(f"{len(differing)} pairs are found by only one of the two")
+    print(f"the pairs are the same except for {len(differing)} whose cosine is within 1e-6 of {THRESHOLD}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One search over vectors by one tool, as a whole process; `embedding_dedup.py` starts it.
+"""Run one search over vectors by one tool as a whole process, which `embedding_dedup.py` starts.
 
     python benchmarks/embedding_dedup_tools.py TOOL VECTORS.npy OUTPUT.npy THRESHOLD
 
-Writes pairs or, for deduplication, a boolean per row; prints seconds of CPU and on the clock and MB of memory,
-all of the search alone.
+Writes pairs or, for deduplication, a boolean per row; prints CPU seconds, wall seconds and MB of memory of the
+search alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 
 def faiss_flat(vectors: np.ndarray, threshold: float) -> np.ndarray:
-    """Exact; queried in blocks, so that its result lists stay small."""
+    """faiss' exact search, queried in blocks, so that its result lists stay small."""
     import faiss  # pyright: ignore[reportMissingImports]
 
     index = faiss.IndexFlatIP(vectors.shape[1])

@@ -1,17 +1,17 @@
-"""The same completions graded by lm-eval and by ours: one table, and every row on which they differ.
+"""Grade the same completions with lm-eval and with our checker: one table, and every row on which they differ.
 
     python benchmarks/eval_cross_check.py --math MATH/test.jsonl --folder /tmp/graders
 
 No model is needed: the completions are MATH's own solutions and texts made from its answers in the
-forms that models write, so what is right is known. Per form the table says how many completions are
-right and how many each grader accepts:
+forms that models write, so the right verdicts are known. For each form, the table says how many
+completions are right and how many each grader accepts:
 
-* ours: `personahub.core.answers` with its default policy, as eval.benchmark grades
+* personahub: `personahub.core.answers` with its default policy, as in eval.benchmark
 * minerva math_verify, minerva exact_match: both metrics of lm-eval's `minerva_math`
 * hendrycks exact_match: the metric of lm-eval's `hendrycks_math`
 
-lm-eval is installed into an environment of its own below `--folder` on first use; with `--no-lm-eval` ours grades
-alone.
+lm-eval is installed into a separate environment below `--folder` on first use. With `--no-lm-eval`, only
+personahub grades.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from personahub.core.answers import CheckerPool
 SCRIPT = Path(__file__).with_name("eval_cross_check_tools.py")
 STEPS = (("--no-deps", "lm-eval==0.4.13"), ("math-verify==0.9.0", "sympy==1.14.0", "antlr4-python3-runtime==4.11.1"))
 THEIRS = ("minerva math_verify", "minerva exact_match", "hendrycks exact_match")
-OURS = "ours"
+OURS = "personahub"
 
 Problem = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A text as a model might have written it for a problem, and whether its answer is right."""
+    """A text that a model might have written for a problem, and whether its answer is right."""
 
     form: str
     problem: Problem
@@ -48,7 +48,7 @@ class Completion:
     right: bool
 
 
-def as_it_is(problem: Problem, _: Problem) -> str:
+def unchanged(problem: Problem, _: Problem) -> str:
     return problem["solution"]
 
 
@@ -57,7 +57,7 @@ def of_another_problem(_: Problem, other: Problem) -> str:
 
 
 def rewritten(problem: Problem, _: Problem) -> str:
-    """The answer respelt: display fractions, sized brackets, a space, a sentence around it."""
+    """Rewrite the answer: display fractions, sized brackets, a space, a sentence around it."""
     answer = problem["answer"].replace("\\frac", "\\dfrac").replace("\\tfrac", "\\dfrac").replace("\\ddfrac", "\\dfrac")
     answer = re.sub(r"(?<!\\left)\(", r"\\left( ", answer)
     answer = re.sub(r"(?<!\\right)\)", r" \\right)", answer)
@@ -77,29 +77,29 @@ def on_an_answer_line(problem: Problem, _: Problem) -> str:
 
 
 def corrected(problem: Problem, other: Problem) -> str:
-    """A box, second thoughts, and the final box."""
+    """Write a box, second thoughts, and the final box."""
     first, final = other["answer"], problem["answer"]
     return f"This gives $\\boxed{{{first}}}$. Wait, I dropped a term.\n\nDoing it again gives $\\boxed{{{final}}}$."
 
 
-def corrected_to_the_worse(problem: Problem, other: Problem) -> str:
+def corrected_wrongly(problem: Problem, other: Problem) -> str:
     return corrected(other, problem)
 
 
 FORMS: dict[str, tuple[Callable[[Problem, Problem], str], bool]] = {
-    "MATH's solution": (as_it_is, True),
+    "MATH's solution": (unchanged, True),
     "another problem's solution": (of_another_problem, False),
-    "answer respelt in a box": (rewritten, True),
+    "answer rewritten in a box": (rewritten, True),
     "minerva's closing words": (in_minerva_words, True),
     "'the answer is', no box": (in_a_sentence, True),
     "'Answer:' on the last line": (on_an_answer_line, True),
     "wrong box, then right box": (corrected, True),
-    "right box, then wrong box": (corrected_to_the_worse, False),
+    "right box, then wrong box": (corrected_wrongly, False),
 }
 
 
 def completions(problems: Sequence[Problem], limit: int, seed: int) -> list[Completion]:
-    """`limit` problems in every form. The other problem has a whole number for an answer that is not in this one's."""
+    """Make `limit` problems in every form. The other problem has another whole number as its answer."""
     chance = random.Random(seed)
     whole = [problem for problem in problems if re.fullmatch(r"-?\d+", problem["answer"])]
     made = []
@@ -110,7 +110,7 @@ def completions(problems: Sequence[Problem], limit: int, seed: int) -> list[Comp
 
 
 def interpreter(folder: Path) -> Path:
-    """Python of the environment that has lm-eval, made on first use."""
+    """Return the Python of lm-eval's environment, which is made on first use."""
     home = folder / "minerva"
     python = home / "bin" / "python"
     if not python.exists():
@@ -121,7 +121,7 @@ def interpreter(folder: Path) -> Path:
 
 
 def grade_with_lm_eval(made: Sequence[Completion], python: Path) -> list[dict[str, bool]]:
-    """Verdicts of each completion by grader."""
+    """Return verdicts of each completion by grader."""
     lines = "".join(
         json.dumps({"problem": c.problem["problem"], "solution": c.problem["solution"], "completion": c.text}) + "\n"
         for c in made
@@ -134,8 +134,8 @@ def grade_with_lm_eval(made: Sequence[Completion], python: Path) -> list[dict[st
 
 def print_table(made: Sequence[Completion], verdicts: Sequence[dict[str, bool]], graders: Sequence[str]) -> None:
     print("\n| completion | right | " + " | ".join(graders) + " |\n|---|---|" + "---|" * len(graders))
-    for form in (*FORMS, "all, graded rightly"):
-        here = [i for i, completion in enumerate(made) if form in (completion.form, "all, graded rightly")]
+    for form in (*FORMS, "all, graded correctly"):
+        here = [i for i, completion in enumerate(made) if form in (completion.form, "all, graded correctly")]
         if form in FORMS:
             right = f"{sum(made[i].right for i in here):,} of {len(here):,}"
             counts = [f"{sum(verdicts[i][name] for i in here):,}" for name in graders]
@@ -146,15 +146,15 @@ def print_table(made: Sequence[Completion], verdicts: Sequence[dict[str, bool]],
 
 
 def print_discordant(made: Sequence[Completion], verdicts: Sequence[dict[str, bool]], show: int) -> None:
-    """Completions that ours and minerva's math_verify grade differently."""
+    """Print the completions that our checker and minerva's math_verify grade differently."""
     rows = [i for i, verdict in enumerate(verdicts) if verdict[OURS] != verdict[THEIRS[0]]]
     ours_right = sum(verdicts[i][OURS] == made[i].right for i in rows)
-    print(f"\n{len(rows):,} completions on which ours and {THEIRS[0]} differ; ours is right in {ours_right:,}:\n")
-    print("| completion | reference | end of the text | right | ours | math_verify |\n|---|---|---|---|---|---|")
+    print(f"\n{len(rows):,} completions on which {OURS} and {THEIRS[0]} differ; {OURS} is right in {ours_right:,}:\n")
+    print("| completion | reference | end of the text | right | personahub | math_verify |\n|---|---|---|---|---|---|")
     for i in sorted(rows, key=lambda i: (verdicts[i][OURS] == made[i].right, made[i].form))[:show]:
         reference, end = (json.dumps(text)[1:-1] for text in (made[i].problem["answer"], made[i].text[-90:]))
-        said = ["yes" if value else "no" for value in (made[i].right, verdicts[i][OURS], verdicts[i][THEIRS[0]])]
-        print(f"| {made[i].form} | `{reference}` | `{end}` | " + " | ".join(said) + " |")
+        answers = ["yes" if value else "no" for value in (made[i].right, verdicts[i][OURS], verdicts[i][THEIRS[0]])]
+        print(f"| {made[i].form} | `{reference}` | `{end}` | " + " | ".join(answers) + " |")
     if len(rows) > show:
         print(f"\n({len(rows) - show:,} more: --show)")
 
@@ -162,11 +162,11 @@ def print_discordant(made: Sequence[Completion], verdicts: Sequence[dict[str, bo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--math", type=Path, required=True, help="MATH's test split: problem, solution, answer")
-    parser.add_argument("--folder", type=Path, required=True, help="where lm-eval's environment is or is made")
-    parser.add_argument("--limit", type=int, default=1000, help="problems; each in every form")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of lm-eval's environment, made on first use")
+    parser.add_argument("--limit", type=int, default=1000, help="number of problems; each is used in every form")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-lm-eval", action="store_true", help="grade with ours alone")
-    parser.add_argument("--show", type=int, default=60, help="discordant rows printed")
+    parser.add_argument("--no-lm-eval", action="store_true", help="grade with personahub only")
+    parser.add_argument("--show", type=int, default=60, help="number of differing rows to print")
     options = parser.parse_args()
     problems = [json.loads(line) for line in options.math.read_text(encoding="utf-8").splitlines()]
     made = completions(problems, options.limit, options.seed)
@@ -175,8 +175,8 @@ def main() -> None:
     verdicts = [{} for _ in made] if alone else grade_with_lm_eval(made, interpreter(options.folder))
     with CheckerPool(2) as pool:
         ours = pool.check_many((completion.problem["answer"], completion.text) for completion in made)
-        for verdict, ours_says in zip(verdicts, ours, strict=True):
-            verdict[OURS] = ours_says.correct
+        for verdict, verdict_of_ours in zip(verdicts, ours, strict=True):
+            verdict[OURS] = verdict_of_ours.correct
     print_table(made, verdicts, (OURS,) if alone else (OURS, *THEIRS))
     if not alone:
         print_discordant(made, verdicts, options.show)

@@ -1,10 +1,10 @@
-"""lm-eval's graders of MATH as a process: JSON lines in, verdicts out. `eval_cross_check.py` starts it.
+"""Run lm-eval's graders of MATH as a process: JSON lines in, verdicts out. `eval_cross_check.py` starts it.
 
     python benchmarks/eval_cross_check_tools.py < completions.jsonl > verdicts.jsonl
 
 Reads {"problem", "solution", "completion"} and calls `process_docs` and `process_results` of the tasks
-as lm-eval does, so that extraction and normalisation are its own. Runs in the environment that has
-lm-eval installed; imports nothing at the top but the standard library.
+as lm-eval does, so that it uses lm-eval's own extraction and normalization. It runs in the environment
+that has lm-eval installed, and imports only the standard library at the top.
 """
 
 # pyright: reportMissingImports=false
@@ -20,7 +20,7 @@ from typing import Any
 
 
 def task(name: str) -> ModuleType:
-    """The task's `utils.py`, without importing the package around it (which would want torch)."""
+    """Load the task's `utils.py` without the package around it, which would import torch."""
     package = importlib.util.find_spec("lm_eval")
     if package is None or not package.submodule_search_locations:
         raise SystemExit(f"lm-eval is not installed for {sys.executable}")
@@ -35,14 +35,14 @@ def task(name: str) -> ModuleType:
 
 
 class Docs(list[dict[str, Any]]):
-    """What of `datasets.Dataset` the tasks use."""
+    """The part of `datasets.Dataset` that the tasks use."""
 
     def map(self, function: Any) -> Docs:
         return Docs(function(row) for row in self)
 
 
 def main() -> None:
-    if importlib.util.find_spec("datasets") is None:  # named in annotations only
+    if importlib.util.find_spec("datasets") is None:  # used only in annotations
         sys.modules["datasets"] = SimpleNamespace(Dataset=Docs)  # type: ignore[assignment]
     minerva, hendrycks = task("minerva_math"), task("hendrycks_math")
     for line in sys.stdin:

@@ -1,8 +1,8 @@
-"""One client answering all prompts, as a whole process; `generation_loop.py` starts it and reads its figures.
+"""Answer all prompts with one client, as a whole process that `generation_loop.py` starts and measures.
 
     python benchmarks/generation_clients.py CLIENT URL REQUESTS CONCURRENCY FOLDER
 
-Runs in the environment that has the client installed. The peers are used as their own documentation
+Runs in the environment that has the client installed. The other clients are used as their own documentation
 shows. Imports are not timed: seconds and CPU-seconds count from the first prompt to the last written row.
 """
 
@@ -26,7 +26,7 @@ def prompts(count: int) -> Iterator[str]:
 
 
 def bare(url: str, count: int, concurrency: int, folder: Path) -> int:
-    """The limit: aiohttp, a coroutine per place, no retry, nothing kept but the lines of the answers."""
+    """Plain aiohttp, the limit: a coroutine per slot, no retries, and only the answers' lines are kept."""
     import aiohttp
 
     done = 0
@@ -58,11 +58,11 @@ def bare(url: str, count: int, concurrency: int, folder: Path) -> int:
 
 
 def personahub_stage(url: str, count: int, concurrency: int, folder: Path) -> int:
-    """A stage with all that stages have: journal, keys, seeds, retries, ordered Parquet shards, manifest."""
+    """A stage with everything that stages have: journal, keys, seeds, retries, ordered Parquet shards, manifest."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import pyarrow.parquet  # noqa: F401
 
-    # Loaded beforehand, as the others' imports are.
+    # Imported beforehand, like the other clients' imports.
     import personahub.core.engines.remote.chat  # noqa: F401
     from personahub.core.experiments.experiment import load_experiment
     from personahub.core.experiments.stage_process import run_stage
@@ -111,7 +111,7 @@ def personahub_complete(url: str, count: int, concurrency: int, folder: Path) ->
 
 
 def openai_sdk(url: str, count: int, concurrency: int, folder: Path) -> int:
-    """The official SDK's async client behind a semaphore, its defaults for retries."""
+    """The official SDK's async client behind a semaphore, with its default retries."""
     import openai  # pyright: ignore[reportMissingImports]
 
     done = 0
@@ -139,10 +139,10 @@ def openai_sdk(url: str, count: int, concurrency: int, folder: Path) -> int:
 
 
 def curator(url: str, count: int, concurrency: int, folder: Path) -> int:
-    """bespokelabs-curator's `LLM`, its openai backend with limits that do not bind."""
+    """bespokelabs-curator's `LLM` with its openai backend, and limits too high to matter."""
     os.environ.update(CURATOR_VIEWER="0", TELEMETRY_ENABLED="0", OPENAI_API_KEY="none", HF_HUB_OFFLINE="1")
     os.environ["CURATOR_CACHE_DIR"] = str(folder / f"curator-{os.getpid()}")
-    # Its token counts need a file from the network, of which litellm, one of its dependencies, has a copy.
+    # Its token counts need a file from the network; litellm, one of its dependencies, has a copy.
     copies = Path(sys.prefix).glob("lib/*/site-packages/litellm/litellm_core_utils/tokenizers")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(next(copies))
     from bespokelabs import curator  # pyright: ignore[reportMissingImports]
@@ -170,7 +170,7 @@ def curator(url: str, count: int, concurrency: int, folder: Path) -> int:
 
 
 def distilabel(url: str, count: int, concurrency: int, folder: Path) -> int:
-    """distilabel's `TextGeneration` with `OpenAILLM`, a batch as wide as the concurrency."""
+    """distilabel's `TextGeneration` with `OpenAILLM`, with batches as wide as the concurrency."""
     from distilabel.models import OpenAILLM  # pyright: ignore[reportMissingImports]
     from distilabel.pipeline import Pipeline  # pyright: ignore[reportMissingImports]
     from distilabel.steps import LoadDataFromDicts  # pyright: ignore[reportMissingImports]
@@ -185,7 +185,7 @@ def distilabel(url: str, count: int, concurrency: int, folder: Path) -> int:
 
 
 def measured(work):
-    """Run `work`; print seconds, CPU-seconds with those of child processes, and peak MB, as the last line of output."""
+    """Run `work`; print seconds, CPU-seconds including child processes, and peak MB as the last line of output."""
     seconds, cpu = time.perf_counter(), used()
     value = work()
     seconds, cpu = time.perf_counter() - seconds, used() - cpu

@@ -1,14 +1,14 @@
-"""The generation loop against its peers and against the limit: one server, one machine, one command.
+"""Compare the generation loop with other clients and with the limit: one server, one machine, one command.
 
     python benchmarks/generation_loop.py
 
-A server of its own process answers after 50 ms. Each client is a whole process (see
-`generation_clients.py`) in an environment where it is installed on first use, and asks for
-`--requests` completions with `--concurrency` in flight; the slow ones ask for fewer, which the
-table says. Rounds take the clients in turn and the best of each counts, as other work on the
+A server in a separate process answers after 50 ms. Each client is a whole process (see
+`generation_clients.py`) in an environment where it is installed on first use, and requests
+`--requests` completions with `--concurrency` in flight. Slow clients request fewer, as the table
+shows. Rounds take the clients in turn and the best of each counts, because other work on the
 machine only ever costs time. `bare` is an aiohttp loop without retries or journal: the limit.
 
-`--long N` lets our clients ask for N in the end, to show that memory does not grow.
+With `--long N`, our clients finally request N completions, to show that memory does not grow.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ PEERS = {
     "curator": ["bespokelabs-curator==0.1.31"],
     "distilabel": ["distilabel[openai]==1.5.3", "requests"],
 }
-SLOW = {"openai_sdk": 4, "curator": 4, "distilabel": 10}  # asks for this fraction of the requests
+SLOW = {"openai_sdk": 4, "curator": 4, "distilabel": 10}  # requests are divided by this
 
 
 @dataclass(frozen=True)
 class Run:
-    """One client's figures."""
+    """The figures of one client."""
 
     requests: int
     seconds: float
@@ -46,7 +46,7 @@ class Run:
 
 
 def python_of(client: str, folder: Path) -> str:
-    """Interpreter of the client's environment, which is made on first use."""
+    """Return the interpreter of the client's environment, which is made on first use."""
     if client not in PEERS:
         return sys.executable
     home = folder / f"venv-{client}"
@@ -60,7 +60,7 @@ def python_of(client: str, folder: Path) -> str:
 
 
 def measure(client: str, url: str, requests: int, concurrency: int, folder: Path) -> Run:
-    """Run one client to its end; it has to have answered every request."""
+    """Run one client to its end. It must have answered every request."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -80,7 +80,7 @@ def measure(client: str, url: str, requests: int, concurrency: int, folder: Path
 
 
 def row(client: str, runs: list[Run], bare: tuple[float, float]) -> str:
-    """A line of the table: best rate, its share of the bare loop's, CPU and its multiple, highest peak."""
+    """Format a line of the table: best rate, its share of the bare loop's, CPU and its ratio, highest peak."""
     rate, cpu = best(runs)
     peak = max(run.peak_mb for run in runs)
     shares = f"{rate / bare[0]:.0%} | {cpu:.2f} | {cpu / bare[1]:.2f} | {peak:,.0f}"
@@ -88,7 +88,7 @@ def row(client: str, runs: list[Run], bare: tuple[float, float]) -> str:
 
 
 def best(runs: list[Run]) -> tuple[float, float]:
-    """Requests per second, and CPU-seconds per 1,000."""
+    """Return requests per second, and CPU-seconds per 1,000 requests."""
     return max(run.requests / run.seconds for run in runs), min(1000 * run.cpu / run.requests for run in runs)
 
 
@@ -98,8 +98,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--latency-ms", type=float, default=50)
-    parser.add_argument("--rounds", type=int, default=3, help="of `bare` and ours; the peers run once")
-    parser.add_argument("--long", type=int, default=0, metavar="N", help="ours again, with N requests")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of `bare` and our clients; the others run once")
+    parser.add_argument("--long", type=int, default=0, metavar="N", help="run our clients again with N requests")
     parser.add_argument("--clients", nargs="+", default=["bare", *OURS, *PEERS])
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/generation_loop"))
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The stage that the generation benchmark runs. Without an input it makes prompts; with one it has them answered."""
+"""The stage of the generation benchmark. Without an input it makes prompts; with one it has them answered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Config(StageConfig):
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write `count` prompts, or the answers to those of the input."""
+    """Write `count` prompts, or the answers to the prompts of the input."""
     if "prompts" in stage.inputs:
         generate_records(stage, stage.input("prompts"), _ANSWERS, prompts(stage.config), parse, record, attempts=3)
         return
@@ -41,12 +41,12 @@ def run(stage: Stage[Config]) -> None:
 
 
 def prompt(number: int) -> str:
-    """The text of one request, some 280 characters."""
+    """Return the text of one request, about 280 characters."""
     return PROMPT.format(persona=f"harbour pilot number {number}")
 
 
 def prompts(config: Config) -> Callable[[Row], list[Request]]:
-    """The one request of a row."""
+    """Return the one request of a row."""
     sampling = Sampling(max_tokens=512)
 
     def of_row(row: Row) -> list[Request]:
@@ -57,7 +57,7 @@ def prompts(config: Config) -> Callable[[Row], list[Request]]:
 
 
 def parse(request: Request, completion: Completion) -> tuple[str, int]:
-    """Text and seed of a reply. Raises `Rejected` if it does not start as it should."""
+    """Return text and seed of a reply. Raises `Rejected` if it does not start as expected."""
     text = completion.text.strip()
     if not text.startswith("reply"):
         raise Rejected("no_reply")
@@ -65,5 +65,5 @@ def parse(request: Request, completion: Completion) -> tuple[str, int]:
 
 
 def record(row: Row, _: int, answer: tuple[str, int]) -> Row:
-    """The output record of a row."""
+    """Return the output record of a row."""
     return {"id": row["id"], "answer": answer[0], "seed": answer[1]}

@@ -1,12 +1,12 @@
-"""The memory plan beside the measured peak of real training steps.
+"""Compare the memory plan with the measured peak of real training steps.
 
     python -m benchmarks.memory_plan                 # small models on the CPU
     python -m benchmarks.memory_plan --shape 7b      # on a CUDA device: the shape of Qwen2-7B, random weights
 
-Every configuration runs in a process of its own: random weights, the stage's own trainer, two
-optimizer steps. The peak is what the process had resident above what it had before the model was
-built (CPU; the heap gives freed tensors back, so that what is resident is what is held), or
-`torch.cuda.max_memory_allocated`. Ends with an error where a plan is off by more than `--tolerance`.
+Every configuration runs in a separate process: random weights, the stage's own trainer, two optimizer
+steps. The peak is the process's resident memory above its level before the model was built (on a CPU,
+where the heap returns freed tensors at once), or `torch.cuda.max_memory_allocated`. Exits with an error
+if a plan is off by more than `--tolerance`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _HEAP = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "
 
 
 def config_of(shape: str, changes: dict[str, Any]) -> Config:
-    """The stage's config of one row of the table."""
+    """Return the stage's config for one row of the table."""
     length, rows = SIZES[shape]
     common = {"max_length": length, "per_device_train_batch_size": rows, "max_steps": 2, "save_strategy": "no"}
     plan = {"tokens_per_example": length}
@@ -59,7 +59,7 @@ def config_of(shape: str, changes: dict[str, Any]) -> Config:
 
 
 def measure(shape: str, changes: dict[str, Any]) -> float:
-    """Peak bytes of two steps, in this process."""
+    """Return the peak bytes of two steps in this process."""
     from train.trainer.build import build_trainer, load_tokenizer
     from train.trainer.sections import sft_config
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="small")
     parser.add_argument("--tolerance", type=float, default=0.10)
-    parser.add_argument("--only", help="configurations whose name contains this")
+    parser.add_argument("--only", help="only configurations whose name contains this")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a configuration, measured in this process
     options = parser.parse_args()
     check_device(options.shape)

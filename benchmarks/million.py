@@ -1,13 +1,13 @@
-"""A million problems from web texts to SFT data, killed twice on the way: rates, memory, disk, and the forecast.
+"""Make a million problems from web texts to SFT data, with two kills: rates, memory, disk, and the forecast.
 
     python -m benchmarks.million --texts TEXTS.jsonl [key=value ...]
 
-The teacher is simulated and answers in no time, so every second is the harness's own. The whole process group is
-killed (SIGKILL) in the middle of `problems` and of `solutions`, and the same command goes on. At the end every
-stage's books are checked: what came in is what went out and what was rejected, shard by shard.
+The simulated teacher answers instantly, so every second is the harness's own. The whole process group is killed
+(SIGKILL) in the middle of `problems` and of `solutions`, and the same command continues. At the end, every stage
+is checked shard by shard: each input row is either in the output or rejected.
 
-Seconds of a stage are those of its last process: what a killed one had done before is not in them. `forecast` is
-what `personahub plan --pilot` said before, from a run on `--pilot-texts` of the texts, beside what it then took.
+The seconds of a stage are those of its last process, without the work of a killed one. `forecast` compares the
+prediction of `personahub plan --pilot`, after a run on `--pilot-texts` of the texts, with the actual values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ UNITS = {"k": 1e3, "M": 1e6, "B": 1e9}
 
 
 def run(words: list[str], runs: Path, peaks: dict[str, int], kill_in: str | None) -> int:
-    """The command, watched. Returns its exit code, or -9 when it was killed half-way through `kill_in`."""
+    """Run and watch the command. Returns its exit code, or -9 if it was killed half-way through `kill_in`."""
     command = [sys.executable, "-m", "personahub", "run", str(CONFIG), "--runs", str(runs), *words]
     process = subprocess.Popen(command, start_new_session=True)
     folder = runs / "million"
@@ -51,7 +51,7 @@ def run(words: list[str], runs: Path, peaks: dict[str, int], kill_in: str | None
 
 
 def watch(pid: int, peaks: dict[str, int]) -> None:
-    """Note the largest resident memory of a process under its stage's name, worker processes included."""
+    """Record the largest resident memory of a process under its stage's name, including worker processes."""
     try:
         for process in psutil.Process(pid).children(recursive=True):
             named = [Path(word).parent.name for word in process.cmdline() if word.endswith("stage.json")]
@@ -62,7 +62,7 @@ def watch(pid: int, peaks: dict[str, int]) -> None:
 
 
 def half_done(folder: Path, stage: str) -> bool:
-    """Whether half of the stage's shards are written and it is not complete."""
+    """Return whether half of the stage's shards are written and it is not complete."""
     before = folder / STAGES[STAGES.index(stage) - 1]
     if (folder / stage / "manifest.json").exists() or not (before / "manifest.json").exists():
         return False
@@ -71,23 +71,23 @@ def half_done(folder: Path, stage: str) -> bool:
 
 
 def pilot(texts: int) -> list[str]:
-    """Overrides of a run on so many texts; 300 of 1,895 bring 31,000 of 200,000 personas and 800 of 5,000 test problems."""
+    """Scale a run to `texts` texts; 300 of 1,895 give 31,000 of 200,000 personas and 800 of 5,000 test problems."""
     sizes = {"sources.config.limit": texts, "related_personas.config.max_new": texts * 310 // 3}
     sizes["data.config.test_problems"] = max(1, texts * 8 // 3)
     return ["experiment=million_pilot", *(f"stages.{key}={size}" for key, size in sizes.items())]
 
 
 def forecast(words: list[str], runs: Path, texts: int) -> dict[str, float]:
-    """Requests, tokens, GB of disk and minutes, as `personahub plan` tells them after a pilot."""
+    """Return requests, tokens, GB of disk and minutes from the output of `personahub plan` after a pilot."""
     command = [sys.executable, "-m", "personahub"]
     where = ["--runs", str(runs), *words]
     subprocess.run([*command, "run", str(CONFIG), *where, *pilot(texts)], check=True)
     plan = [*command, "plan", str(CONFIG), *where, "--pilot", str(runs / "million_pilot")]
-    said = subprocess.run(plan, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"([\d,]+) requests, ([\d.]+)([kMB]?) tokens.*?([\d.]+) GB of disk", said)
-    time_ = re.search(r"pilot's rate: (?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", said)
-    assert found is not None, said
-    assert time_ is not None, said
+    output = subprocess.run(plan, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"([\d,]+) requests, ([\d.]+)([kMB]?) tokens.*?([\d.]+) GB of disk", output)
+    time_ = re.search(r"pilot's rate: (?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", output)
+    assert found is not None, output
+    assert time_ is not None, output
     hours, minutes, seconds = (float(part or 0) for part in time_.groups())
     return {
         "requests": float(found[1].replace(",", "")),
@@ -98,18 +98,18 @@ def forecast(words: list[str], runs: Path, texts: int) -> dict[str, float]:
 
 
 def check_books(artifact: Artifact) -> None:
-    """No record is lost or doubled: rows in = rows out + rejected, and every id occurs once."""
+    """Check that no record is lost or duplicated: rows in = rows out + rejected, and every id occurs once."""
     counts = artifact.manifest.counts
     ids = [row["id"] for row in artifact.rows(["id"])]
-    assert len(ids) == len(set(ids)) == counts.rows_out, f"{artifact.path}: ids are lost or doubled"
+    assert len(ids) == len(set(ids)) == counts.rows_out, f"{artifact.path}: ids are lost or duplicated"
     if artifact.name in ("good_personas", "personas", "verified", "clean", "solutions"):
         assert counts.rows_in == counts.rows_out + sum(counts.rejected.values()), (
-            f"{artifact.path}: books do not add up"
+            f"{artifact.path}: rows in, out and rejected do not add up"
         )
 
 
 def main() -> None:
-    """Run, kill, go on, check, print."""
+    """Run, kill, continue, check, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--texts", type=Path, default=local_data() / "webtext" / "documents.jsonl", help="web texts")
     parser.add_argument("overrides", nargs="*")
@@ -135,8 +135,8 @@ def main() -> None:
 
 
 def report(artifacts: list[Artifact], peaks: dict[str, int], minutes: float) -> None:
-    """The table of docs/scale.md."""
-    print(f"\n{minutes:.1f} minutes, killed in {' and '.join(KILL_IN)}; no record lost or doubled\n")
+    """Print the table of docs/scale.md."""
+    print(f"\n{minutes:.1f} minutes, killed in {' and '.join(KILL_IN)}; no record lost or duplicated\n")
     print(
         "| stage | rows in | rows out | rejected | s | rows out/s | CPU ms a row | disk bytes a row | peak MB |\n"
         "|---|---|---|---|---|---|---|---|---|"
@@ -156,7 +156,7 @@ def report(artifacts: list[Artifact], peaks: dict[str, int], minutes: float) -> 
 
 
 def compare(expected: dict[str, float], artifacts: list[Artifact], folder: Path, minutes: float) -> None:
-    """Forecast and fact."""
+    """Print forecast and actual values."""
     usage = [artifact.manifest.usage for artifact in artifacts]
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     taken = {
@@ -165,7 +165,7 @@ def compare(expected: dict[str, float], artifacts: list[Artifact], folder: Path,
         "GB of disk": size / 1e9,
         "minutes": minutes,
     }
-    print("\n| | forecast | taken | forecast / taken |\n|---|---|---|---|")
+    print("\n| | forecast | actual | forecast / actual |\n|---|---|---|---|")
     for name, value in expected.items():
         print(f"| {name} | {value:,.1f} | {taken[name]:,.1f} | {value / taken[name]:.2f} |")
 

@@ -1,14 +1,14 @@
-"""The rules of `personahub.quality`: what they drop of real personas, and of a run whose faults are known.
+"""Measure the rules of `personahub.quality` on released personas, labeled texts and a run with planted faults.
 
     python -m benchmarks.persona_quality [PERSONAS.jsonl] [--run runs/personas]
 
-1. Released personas (by default 5,000 of the Persona Hub release): dropped by each rule, and the pass rate.
-2. Descriptions of our own, labelled (tests/personahub/data/people_and_contacts.jsonl): recall and precision of the
-   rules for names and contact data. The rules were mended on the part `tuned`; `held_out` was written before and
-   looked at after.
+1. Released personas (by default 5,000 of the Persona Hub release): personas dropped by each rule, and the pass rate.
+2. Descriptions that we wrote and labeled (tests/personahub/data/people_and_contacts.jsonl): recall and precision of
+   the rules for names and contact data. The rules were fixed on the part `tuned`; `held_out` was written before that
+   and read afterwards.
 3. With --run, the folder of an experiment with the simulated teacher whose stages `first_personas`,
-   `related_personas` and `good_personas` are those of configs/personas.yaml: for each planted fault how
-   many personas the rules found, and what else they dropped.
+   `related_personas` and `good_personas` are those of configs/personas.yaml: how many personas with each planted
+   fault the rules found, and what else they dropped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LABELLED = Path(__file__).parents[1] / "tests" / "personahub" / "data" / "people
 
 
 def released(file: Path) -> None:
-    """Counts by rule over a file of personas, by default settings and with `named_person: subject`."""
+    """Print counts by rule over a file of personas, with default settings and with `named_person: subject`."""
     personas = [json.loads(line)["persona"] for line in file.read_text(encoding="utf-8").splitlines()]
     counts = [Counter(_reason(persona, config) for persona in personas) for config in _CONFIGS]
     print(
@@ -52,23 +52,23 @@ def _reason(persona: str, config: Config) -> str | None:
 
 
 def labelled() -> None:
-    """Recall by kind of person and of contact data, and precision, with Wilson intervals of 95%."""
+    """Print recall by kind of person and of contact data, and precision, with 95% Wilson intervals."""
     rows = [json.loads(line) for line in LABELLED.read_text(encoding="utf-8").splitlines()]
-    print(f"\n{len(rows)} labelled descriptions\n\n| what | tuned | held out |\n|---|---|---|")
+    print(f"\n{len(rows)} labeled descriptions\n\n| what | tuned | held out |\n|---|---|---|")
     found = {part: Counter(map(_outcome, (r for r in rows if r["part"] == part))) for part in ("tuned", "held_out")}
     people = ("private", "public", "fictional")
     lines = {f"found, {kind} persons": ([(kind, True)], [(kind, True), (kind, False)]) for kind in people}
     named = [(kind, True) for kind in people]
-    lines["names that are of persons, of those found"] = (named, [*named, ("none", True)])
+    lines["of the matches, names of persons"] = (named, [*named, ("none", True)])
     lines["found, contact data"] = ([("contact", True)], [("contact", True), ("contact", False)])
-    lines["contact data that is, of that found"] = ([("contact", True)], [("contact", True), ("no contact", True)])
+    lines["of the matches, contact data"] = ([("contact", True)], [("contact", True), ("no contact", True)])
     for name, (good, of) in lines.items():
         shares = [(sum(count[key] for key in good), sum(count[key] for key in of)) for count in found.values()]
         print(f"| {name} | " + " | ".join(_share(*share) for share in shares) + " |")
 
 
 def _outcome(row: Mapping[str, Any]) -> tuple[str, bool]:
-    """Its label, and whether the rule objects."""
+    """Return its label, and whether the rule drops it."""
     if "person" in row:
         return row["person"], CHECKS["named_person"](row["text"], Config()) is not None
     return "contact" if row["contact"] else "no contact", CHECKS["contact_data"](row["text"], Config()) is not None
@@ -82,7 +82,7 @@ def _share(number: int, total: int) -> str:
 
 
 def planted(run: Path) -> None:
-    """Recall by planted fault, and what was dropped that bears none."""
+    """Print recall by planted fault, and the dropped personas without a fault."""
     faults: dict[str, str | None] = {}
     for stage in ("first_personas", "related_personas"):
         for row in open_artifact(run / stage).truth():

@@ -1,15 +1,15 @@
-"""Programs per CPU-second in the sandbox, and where the CPU time goes.
+"""Measure programs per CPU-second in the sandbox, and where the CPU time goes.
 
-    python -m benchmarks.sandbox                # as whoever runs it; as root it also measures as an ordinary user
+    python -m benchmarks.sandbox                # as the current user; root also measures as an ordinary user
 
-Each kind of program is run often, with one worker. CPU seconds are those of all processes that take part, the
-server, its programs and this process, by the kernel's accounting; what it costs to start the server, which
-imports sympy once, has a line of its own.
+Each kind of program runs many times with one worker. CPU seconds include all processes that take part (the
+server, its programs and this process), by the kernel's accounting. The start of the server, which imports sympy
+once, has a separate line.
 
-* `empty`: what a fork costs, with its namespaces, limits and filter.
-* `arithmetic`: loops and fractions, as PoT programs for word problems.
-* `sympy`: equations, derivatives, simplification, number theory. Where the time of a program goes is sympy's own;
-  `sympy, imported anew` is the same programs in fresh interpreters, without the fork-server and without a sandbox.
+* `empty`: the cost of a fork with its namespaces, limits and filter.
+* `arithmetic`: loops and fractions, as in PoT programs for word problems.
+* `sympy`: equations, derivatives, simplification, number theory. Most of a program's time is sympy's own;
+  `sympy, imported anew` runs the same programs in fresh interpreters, without the fork-server and the sandbox.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ KINDS: dict[str, tuple[Sequence[str], int]] = {
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process, of all below it, and of those that they have waited for."""
+    """Return user and system time of this process, of all processes below it, and of those they waited for."""
     times: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = file.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         process = int(file.parent.name)
         children.setdefault(int(fields[1]), []).append(process)
@@ -68,7 +68,7 @@ def cpu_seconds() -> float:
 
 
 def measure(programs: Sequence[str]) -> tuple[float, float]:
-    """CPU seconds that a sandbox takes to start, and that the programs take in it.
+    """Return the CPU seconds to start a sandbox, and those that the programs take in it.
 
     Raises:
         RuntimeError: a program failed.
@@ -83,7 +83,7 @@ def measure(programs: Sequence[str]) -> tuple[float, float]:
 
 
 def measure_fresh(programs: Sequence[str]) -> float:
-    """CPU seconds of the same programs, ours and so harmless, each in an interpreter of its own."""
+    """Return the CPU seconds of the same harmless programs, each in a new interpreter."""
     before = cpu_seconds()
     for program in programs:
         subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
@@ -91,7 +91,7 @@ def measure_fresh(programs: Sequence[str]) -> float:
 
 
 def report(count_of_all: int | None) -> list[dict[str, object]]:
-    """One row per kind of program, as whoever runs it; by default each kind has a count of its own."""
+    """Return one row per kind of program, as the current user. Each kind has its own default count."""
     who = "root" if os.geteuid() == 0 else "ordinary user"
     rows: list[dict[str, object]] = []
     starts = []
@@ -107,10 +107,10 @@ def report(count_of_all: int | None) -> list[dict[str, object]]:
 
 
 def report_of_nobody(count_of_all: int | None) -> list[dict[str, object]]:
-    """The same in a process of an ordinary user; only root can ask for it.
+    """Return the same rows, measured as an ordinary user; only root can do this.
 
     Raises:
-        RuntimeError: it failed, such as where `nobody` cannot read this checkout.
+        RuntimeError: it failed, for example because `nobody` cannot read this checkout.
     """
     root = Path(__file__).parents[1]
     counted = ["--programs", str(count_of_all)] if count_of_all else []
@@ -125,8 +125,8 @@ def report_of_nobody(count_of_all: int | None) -> list[dict[str, object]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="rows as JSON, of this user only")
-    parser.add_argument("--programs", type=int, help="of each kind; by default 400, and 120 with sympy")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON, of this user only")
+    parser.add_argument("--programs", type=int, help="programs of each kind (default: 400, and 120 with sympy)")
     options = parser.parse_args()
     if options.json:
         print(json.dumps(report(options.programs)))

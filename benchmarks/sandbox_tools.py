@@ -1,4 +1,4 @@
-"""Commands run as an ordinary user, for whoever is root: the sandbox has to hold, and to work, for both."""
+"""Run commands as an ordinary user if this is root: the sandbox must hold, and work, for both."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 NOBODY = 65534
 
-# In a mount namespace of its own the interpreter's folder, which may lie in a home that nobody else can enter,
-# is put below an empty home; then the user changes, for good.
+# The interpreter's folder may be in a home that nobody else can enter. So, in a separate mount namespace, it is
+# mounted below an empty home; then the user changes for good.
 _SCRIPT = """
 set -e
 home=$1; python=$2; shift 2
@@ -23,13 +23,13 @@ exec "$@"
 
 
 def as_ordinary_user(command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` as the user `nobody`; for root only.
+    """Return the command line that runs `command` as the user `nobody`; for root only.
 
     Raises:
         RuntimeError: this is not root, or util-linux is not installed.
     """
     if os.geteuid() != 0:
-        raise RuntimeError("only root can become another user")
+        raise RuntimeError("only root can run as another user")
     if not shutil.which("setpriv") or not shutil.which("unshare"):
         raise RuntimeError("setpriv and unshare of util-linux are not installed")
     changed = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]

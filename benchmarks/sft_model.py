@@ -1,4 +1,4 @@
-"""Qwen2-shaped models with random weights, and tokens of given lengths: what the training benchmarks train."""
+"""Qwen2-shaped models with random weights, and tokens of given lengths, for the training benchmarks."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SHAPES: dict[str, ModelShape] = {
     "7b": SEVEN_B,
 }
 
-_SEVEN_B_BYTES = 75_000_000_000  # LoRA on bf16 weights; what does not fit the plan says of itself
+_SEVEN_B_BYTES = 75_000_000_000  # LoRA on bf16 weights; other rows report themselves if they do not fit
 
 
 def check_device(shape: str) -> None:
-    """Exits with one line where the 7B shape would have to be trained without a GPU that holds it."""
+    """Exit with one line if the 7B shape lacks a GPU that holds it."""
     import torch
 
     size = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
     if shape == "7b" and size < _SEVEN_B_BYTES:
         there = f"one of {size / 1e9:.0f} GB" if size else "none"
-        sys.exit(f"--shape 7b needs a CUDA GPU of {_SEVEN_B_BYTES / 1e9:.0f} GB or more; there is {there}")
+        sys.exit(f"--shape 7b needs a CUDA GPU of {_SEVEN_B_BYTES / 1e9:.0f} GB or more; this machine has {there}")
 
 
 def make_model(folder: Path, shape: str, weights: bool) -> Path:
-    """A Qwen2 folder: config, a tokenizer with a token per byte and fillers, and bf16 random weights if wanted."""
+    """Write a Qwen2 folder: config, a tokenizer with a token per byte and fillers, and optionally random bf16 weights."""
     import tokenizers
     import torch
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -60,7 +60,7 @@ def make_model(folder: Path, shape: str, weights: bool) -> Path:
         max_position_embeddings=4096,
     )
     if weights:
-        # bf16 and on the device where there is one: 15 GB in seconds for the 7B shape
+        # bf16 and on the device if there is one: 15 GB in seconds for the 7B shape
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with torch.device(device):
             torch.set_default_dtype(torch.bfloat16)
@@ -79,7 +79,7 @@ def make_model(folder: Path, shape: str, weights: bool) -> Path:
 
 
 def make_tokens(lengths: Sequence[int], vocab_size: int, seed: int = 0, prompt_share: float = 0.2) -> Any:
-    """A data set of random tokens whose first part, the prompt's share of each example, has no loss."""
+    """Make a data set of random tokens; the first part of each example is the prompt and has no loss."""
     from datasets import Dataset
 
     rng = np.random.default_rng(seed)
@@ -91,10 +91,10 @@ def make_tokens(lengths: Sequence[int], vocab_size: int, seed: int = 0, prompt_s
 
 
 def solution_lengths(count: int, longest: int, seed: int = 0) -> list[int]:
-    """Tokens per example as the paper's data have them: log-normal, mean about 700, cut at `longest`.
+    """Draw tokens per example like the paper's data: log-normal, mean about 700, cut at `longest`.
 
-    700 is what `personahub plan` supposes of prompt and solution together; a log-normal with sigma 0.5
-    is about what lengths of GPT-4-class solutions look like (half below 620, one in forty above 1,650).
+    700 is the assumption of `personahub plan` for prompt and solution together. A log-normal with sigma 0.5
+    is close to the lengths of GPT-4-class solutions (half below 620, one in forty above 1,650).
     """
     rng = np.random.default_rng(seed)
     mean = 700 * longest / 2048

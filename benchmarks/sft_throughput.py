@@ -1,18 +1,18 @@
-"""Training speed: TRL's defaults against our config, and every step between them, on one model and one data set.
+"""Measure training speed: TRL's defaults, our config, and every step between them, on one model and data set.
 
     python -m benchmarks.sft_throughput                  # tiny shape; CPU or GPU
     python -m benchmarks.sft_throughput --shape 7b       # Qwen2-7B's shape on one GPU: full fine-tune and LoRA
 
-Random weights and random tokens: speed depends on shapes and lengths alone. Lengths are log-normal
-around the paper's (see `sft_model.solution_lengths`). Needs the repository, torch, transformers,
-trl, peft and accelerate; bitsandbytes and flash-attn are used where they are installed, and the rows
-that need them are left out where they are not.
+Weights and tokens are random, because speed depends only on shapes and lengths. Lengths are log-normal
+around the paper's (see `sft_model.solution_lengths`). Needs the repository, torch, transformers, trl, peft
+and accelerate. bitsandbytes and flash-attn are used if installed; otherwise the rows that need them are
+left out.
 
-Every row changes one thing more than the row above it unless it says otherwise. Each runs in a
-process of its own, `--rounds` times in turn; the best counts. Printed: tokens that are no padding,
-per second (on a CPU: per CPU-second, for wall time depends on who else computes); the ratio to TRL's
-defaults; padding; MFU, that is model FLOPs over the bf16 matrix rate measured at the start of the
-same run (`train.trainer.callbacks.Work.mfu`); the peak of memory and what the plan says of it.
+Every row changes one more thing than the row above it unless it says otherwise. Each runs in a separate
+process, `--rounds` times in turn; the best counts. The table prints tokens without padding per second (on a
+CPU, per CPU-second, because wall time depends on other work); the ratio to TRL's defaults; padding; MFU,
+which is model FLOPs over the bf16 matrix rate measured at the start of the same run
+(`train.trainer.callbacks.Work.mfu`); the peak memory and the planned memory.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from train.planning.memory import plan_memory
 from train.trainer.config import Config
 
 LENGTHS = {"tiny": 256, "small": 256, "7b": 2048}
-WARM_UP = 2  # steps not counted: allocation, compilation, the optimizer's state
+WARM_UP = 2  # steps that do not count: allocation, compilation, the optimizer's state
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: what is changed, and what it needs."""
+    """One row: its changes, and what it needs."""
 
     name: str
     sft: dict[str, Any]
@@ -53,7 +53,7 @@ class Variant:
 
 
 def variants(on_gpu: bool, shape: str) -> list[Variant]:
-    """From TRL's defaults to our config, then single departures from it."""
+    """Return the steps from TRL's defaults to our config, then variants of it."""
     defaults = Variant("TRL's defaults", {}, {})
     packed = replace(defaults, name="+ packing", sft={"packing": True, "per_device_train_batch_size": 4})
     rows = [
@@ -84,7 +84,7 @@ def variants(on_gpu: bool, shape: str) -> list[Variant]:
 
 
 def config_of(variant: Variant, shape: str, steps: int) -> Config:
-    """The stage's config of a row."""
+    """Return the stage's config for a row."""
     sft = {"max_length": LENGTHS[shape], "max_steps": WARM_UP + steps, "save_strategy": "no", **variant.sft}
     mean = 700 * LENGTHS[shape] / 2048
     return Config.model_validate(
@@ -93,7 +93,7 @@ def config_of(variant: Variant, shape: str, steps: int) -> Config:
 
 
 def measure(variant: Variant, shape: str, steps: int) -> dict[str, Any]:
-    """Train for some steps, in this process."""
+    """Train for some steps in this process."""
     from train.trainer.build import build_trainer, load_tokenizer
     from train.trainer.callbacks import mean_context, peak_memory_gb
     from train.trainer.sections import sft_config
@@ -166,7 +166,7 @@ class _Clock:
 
 
 def _use_all_logits(trainer: Any) -> None:
-    """The loss of transformers' own forward, which holds every logit of the batch."""
+    """Return the loss of transformers' own forward, which holds every logit of the batch."""
 
     def compute_loss(model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         outputs = model(**inputs, use_cache=False, num_items_in_batch=num_items_in_batch)
@@ -176,7 +176,7 @@ def _use_all_logits(trainer: Any) -> None:
 
 
 def matrix_rate(size: int) -> float:
-    """FLOP/s of bf16 matrix products on the device, best of ten; on a CPU, per CPU-second."""
+    """Return FLOP/s of bf16 matrix products on the device, best of ten; on a CPU, per CPU-second."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     best = 0.0
@@ -197,9 +197,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="tiny")
-    parser.add_argument("--steps", type=int, default=6, help="counted steps of each row")
+    parser.add_argument("--steps", type=int, default=6, help="measured steps of each row")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", help="rows whose name contains this, and TRL's defaults")
+    parser.add_argument("--only", help="only rows whose name contains this, and TRL's defaults")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a row, measured in this process
     options = parser.parse_args()
     check_device(options.shape)
@@ -246,7 +246,7 @@ def _print_table(
             setup = replace(setup, tokens_per_device=8 * LENGTHS[shape])
         planned = f"{plan_memory(SHAPES[shape], setup).total / 1e9:.1f}" if on_gpu and variant.fused_head else ""
         ratio = f"{found['tokens_per_second'] / base:.2f}" if base else ""
-        peak = f"{found['peak_gb']:.1f}" if on_gpu else ""  # a CPU's is the whole process: benchmarks/memory_plan.py
+        peak = f"{found['peak_gb']:.1f}" if on_gpu else ""  # on a CPU it is the whole process: see memory_plan.py
         print(
             f"| {name} | {found['tokens_per_second']:,.0f} | {ratio} | {found['padding']:.0%} | "
             f"{found['tflops'] * 1e12 / rate:.0%} | {peak} | {planned} |"

@@ -1,19 +1,19 @@
-"""What verification is worth: wrong answers among the kept, right ones dropped, and the cost, by policy.
+"""Measure verification by policy: wrong answers among the kept, right ones dropped, and the cost.
 
     python -m benchmarks.verification
 
 Runs the stages of benchmarks/verification.yaml (personas -> problems -> solutions -> verified) with
 simulated teachers at the rates below, and compares what each policy kept with the teachers' own truth,
-which no stage sees. Three of ten wrong solutions are the mistake that the problem invites, the same in
-all of them (`correlated` in `synth.simulated.faults`). What the variants of `majority` differ in stands
-in the YAML; for `checked_majority_with_pot` an LLM has read the problems before they are solved
+which no stage sees. Three of ten wrong solutions make the mistake that the problem invites, the same in
+all of them (`correlated` in `synth.simulated.faults`). The YAML explains how the variants of `majority`
+differ; for `checked_majority_with_pot` an LLM has read the problems before they are solved
 (`synth.check_problems`).
 
 * kept: share of all problems.
-* wrong: kept records whose answer is wrong, invalid problems included (whatever is answered is wrong).
+* wrong: kept records whose answer is wrong, including invalid problems (any answer to them is wrong).
 * no answer: kept records without any answer; only `none` has them.
-* right dropped: of the problems whose first solution is right, those that were not kept.
-* requests and tokens: of problems, checks and solutions, per kept record.
+* right dropped: problems with a right first solution that were not kept.
+* requests and tokens: for problems, checks and solutions, per kept record.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RATES = {"wrong_arithmetic": 0.11, "wrong_reading": 0.09, "unsolvable": 0.035}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one policy did, in numbers of problems; `wrong` by cause."""
+    """The outcome of one policy in numbers of problems; `wrong` is by cause."""
 
     kept: int
     wrong: Counter[str]
@@ -62,9 +62,9 @@ class Outcome:
 def main() -> None:
     """Run and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the experiment's own")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the experiment's config")
     parser.add_argument("--correlated", type=float, default=0.3, help="share of wrong solutions that err alike")
-    parser.add_argument("--seed", type=int, default=0, help="of the whole experiment")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the whole experiment")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     rates = {**RATES, "correlated": options.correlated}
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def report(stages: dict[str, Artifact], rates: dict[str, float]) -> str:
-    """Two tables: the policies, and what the wrong answers among the kept come from."""
+    """Print two tables: the policies, and the causes of the wrong answers among the kept."""
     total = stages["problems"].num_rows
     invalid = sum(answer is None for answer in _answers(stages["problems"]).values())
     outcomes = {policy: judge(stages, policy) for policy in POLICIES}
@@ -124,7 +124,7 @@ def judge(stages: dict[str, Artifact], policy: str) -> Outcome:
             without += 1
         elif truth is None or not (row["answer"] == truth or check(truth, row["answer"]).correct):
             wrong[_cause(row, truth, known)] += 1
-    firsts = _truths(stages["one"])  # also of problems that were not sent to be solved five times
+    firsts = _truths(stages["one"])  # also of problems that are not solved five times
     right = {problem for (problem, _), truth in firsts.items() if truth["correct"]}
     made = ["problems", POLICIES[policy], policy] + (["sound"] if POLICIES[policy] == "five_of_sound" else [])
     usages = [stages[name].manifest.usage for name in made]
@@ -140,8 +140,8 @@ def judge(stages: dict[str, Artifact], policy: str) -> Outcome:
 
 
 def _answers(problems: Artifact) -> dict[str, str | None]:
-    """True answers by problem id; None for an invalid problem."""
-    truth = {(t["record_id"], t["sample"]): json.loads(t["truth"]) for t in problems.truth()}  # the last attempt stays
+    """Return true answers by problem id; None for an invalid problem."""
+    truth = {(t["record_id"], t["sample"]): json.loads(t["truth"]) for t in problems.truth()}  # the last attempt counts
     return {
         row["id"]: truth[row["persona_id"], row["sample"]]["answer"]
         for row in problems.rows(["id", "persona_id", "sample"])
@@ -153,7 +153,7 @@ def _truths(solutions: Artifact) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def _cause(row: dict[str, Any], answer: str | None, known: dict[tuple[str, int], dict[str, Any]]) -> str:
-    """Why a wrong answer was kept."""
+    """Return why a wrong answer was kept."""
     if answer is None:
         return "contradictory problem" if "It is known that" in row["problem"] else "incomplete problem"
     cluster = next(vote["cluster"] for vote in row["votes"] if vote["answer"] == row["answer"])

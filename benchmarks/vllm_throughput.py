@@ -1,12 +1,11 @@
-"""Tokens per second of the `vllm` engine with random weights, beside vLLM's own offline `LLM`.
+"""Compare the tokens per second of the `vllm` engine with vLLM's own offline `LLM`, with random weights.
 
     python benchmarks/vllm_throughput.py
 
-On a machine with a GPU it takes the shape of Qwen2-7B, without one a tiny one on vLLM's CPU build,
-which only shows that the script works. Weights are random (vLLM's `dummy` loader) and nothing is
-downloaded: speed depends on shapes, not on values. The interpreter needs `vllm` and this
-repository's light dependencies, and without `vllm` the script says so; both ways of asking run in a process of
-their own.
+On a machine with a GPU it uses the shape of Qwen2-7B; without one, a tiny shape on vLLM's CPU build, which
+only shows that the script works. Weights are random (vLLM's `dummy` loader) and nothing is downloaded,
+because speed depends on shapes, not on values. The interpreter needs `vllm` and this repository's light
+dependencies; without `vllm` the script says so. Both ways of asking run in separate processes.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ TEMPLATE = (
 
 
 def make_model(folder: Path, shape: str) -> Path:
-    """A Qwen2 folder without weights: its config, and a tokenizer with one token per byte and fillers."""
+    """Write a Qwen2 folder without weights: its config, and a tokenizer with one token per byte and fillers."""
     import tokenizers
     import transformers
 
@@ -68,7 +67,7 @@ def conversation(number: int, length: int) -> list[dict[str, str]]:
 
 
 def ask_engine(model: str, options: argparse.Namespace) -> tuple[int, float]:
-    """Completion tokens and seconds of our engine, with all requests in flight as a stage has them."""
+    """Return completion tokens and seconds of our engine, with all requests in flight as in a stage."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from personahub.core.engines import Request, Sampling, engine_config, open_engine
 
@@ -91,7 +90,7 @@ def ask_engine(model: str, options: argparse.Namespace) -> tuple[int, float]:
                 messages = tuple(conversation(number, options.prompt))
                 return await engine.complete(Request(messages, sampling, number))  # pyright: ignore
 
-        await asyncio.gather(*(ask(-number) for number in range(1, 9)))  # warms it up
+        await asyncio.gather(*(ask(-number) for number in range(1, 9)))  # warm-up
         started = time.perf_counter()
         completions = await asyncio.gather(*(ask(number) for number in range(options.requests)))
         seconds = time.perf_counter() - started
@@ -102,7 +101,7 @@ def ask_engine(model: str, options: argparse.Namespace) -> tuple[int, float]:
 
 
 def ask_offline(model: str, options: argparse.Namespace) -> tuple[int, float]:
-    """The same through `LLM.chat`: all requests at once."""
+    """Return the same for `LLM.chat`: all requests at once."""
     from vllm import LLM, SamplingParams  # pyright: ignore
 
     llm = LLM(
@@ -111,7 +110,7 @@ def ask_offline(model: str, options: argparse.Namespace) -> tuple[int, float]:
         max_num_seqs=options.seqs,
         tensor_parallel_size=options.tensor_parallel,
         enable_prefix_caching=True,
-        enable_chunked_prefill=bool(device()),  # seeds and chunks do not go together on the CPU build
+        enable_chunked_prefill=bool(device()),  # seeds and chunks do not work together on the CPU build
         load_format="dummy",
     )
 
@@ -138,17 +137,17 @@ def device() -> str:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, help="7b on a GPU, else tiny")
-    parser.add_argument("--requests", type=int, help="2000 on a GPU, else 64")
-    parser.add_argument("--prompt", type=int, default=512, help="characters, which are tokens here")
-    parser.add_argument("--tokens", type=int, help="of each completion; 256 on a GPU, else 32")
+    parser.add_argument("--shape", choices=SHAPES, help="default: 7b on a GPU, else tiny")
+    parser.add_argument("--requests", type=int, help="default: 2000 on a GPU, else 64")
+    parser.add_argument("--prompt", type=int, default=512, help="characters of a prompt, which are tokens here")
+    parser.add_argument("--tokens", type=int, help="tokens of each completion; default: 256 on a GPU, else 32")
     parser.add_argument("--seqs", type=int, default=256, help="sequences decoded together")
     parser.add_argument("--tensor-parallel", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/vllm"))
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if importlib.util.find_spec("vllm") is None:
-        sys.exit(f"vllm is not installed for {sys.executable}: name an interpreter that has it")
+        sys.exit(f"vllm is not installed for {sys.executable}: run the script with an interpreter that has it")
     gpu = device()
     options.shape = options.shape or ("7b" if gpu else "tiny")
     options.requests = options.requests or (2000 if gpu else 64)
@@ -169,7 +168,7 @@ def main() -> None:
     settings += ["--prompt", options.prompt, "--seqs", options.seqs, "--tensor-parallel", options.tensor_parallel]
     for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--folder", str(options.folder), *map(str, settings)]
-        subprocess.run(command, stdout=sys.stderr, env=environment, check=True)  # vLLM talks on its standard output
+        subprocess.run(command, stdout=sys.stderr, env=environment, check=True)  # vLLM writes to its standard output
         figures = json.loads((options.folder / "figures.json").read_text())
         print(f"| {way} | {figures['tokens'] / figures['seconds']:,.0f} | {figures['seconds']:.1f} |", flush=True)
 

@@ -17,7 +17,7 @@ def storm(repository: Path, *words: str) -> dict[str, int]:
     command = [sys.executable, "-m", "benchmarks.chaos", *words]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "nothing lost or doubled" in done.stdout
+    assert "nothing lost or duplicated" in done.stdout
     return {name: int(times) for name, times in re.findall(r"^\| (\w+) \| (\d+) \|$", done.stdout, re.MULTILINE)}
 
 
