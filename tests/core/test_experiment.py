@@ -260,7 +260,7 @@ def test_adopt_and_plan(folder: Path) -> None:
         ("stages.double.run=../x", "not the dotted path"),
         ("stages.double.inputs=numbers", "names of stages, as in {documents: sources}"),
         ("stages.dubble.config.factor=3", "Did you mean 'double'"),
-        ("stages={on: {run: toy_double}}", "stages.True: the name of a stage is text"),
+        ("stages={on: {run: toy_double}}", "stages.True: the name of a stage must be text"),
         ("stages={}", "toy.yaml: stages: "),
         ("engines.teacher={kind: opnai, model: m}", "Did you mean 'openai'"),
         ("engines.teacher={model: m}", "engines.teacher.kind"),

@@ -58,7 +58,7 @@ def test_without_a_matrix_nothing_changes() -> None:
     ("stages", "matrix", "message"),
     [
         ({"a": {"foreach": ["arms"], "run": "m"}}, MATRIX, r"stages\.a\.foreach: .*'arms'.*mean 'arm'"),
-        ({"a": {"foreach": "arm", "run": "m"}}, MATRIX, r"stages\.a\.foreach: a list"),
+        ({"a": {"foreach": "arm", "run": "m"}}, MATRIX, r"stages\.a\.foreach: must be a list"),
         ({"a": {"run": "m", "config": {"x": "${arm}"}}}, MATRIX, r"stages\.a\.config\.x: .*not repeated over 'arm'"),
         (
             {"a": {"foreach": ["arm"], "run": "m", "config": {"x": "${arm.personna}"}}},
@@ -67,8 +67,8 @@ def test_without_a_matrix_nothing_changes() -> None:
         ),
         ({"a": {"foreach": ["seed"], "run": "m"}, "a-0": {"run": "m"}}, MATRIX, "'a-0', which is the name of another"),
         ({}, {"arm": ["a-b"]}, r"matrix\.arm: 'a-b'"),
-        ({}, {"arm": 3}, r"matrix\.arm: a list of values"),
-        ({}, ["arm"], "matrix: a mapping"),
+        ({}, {"arm": 3}, r"matrix\.arm: must be a list of values"),
+        ({}, ["arm"], "matrix: must map"),
     ],
 )
 def test_mistakes_are_named(stages: dict[str, Any], matrix: Any, message: str) -> None:

@@ -54,4 +54,4 @@ def test_folder_without_a_run_is_one_line(tmp_path: Path, repository: Path) -> N
     command = [sys.executable, "-m", "personahub", "plan", "configs/quickstart.yaml", "--pilot", str(tmp_path)]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "no finished stage there" in done.stderr
+    assert "no finished stage found" in done.stderr

@@ -64,7 +64,7 @@ def test_bill_of_an_engine_at_once_and_by_the_batch_api(said: Said) -> None:
 
 def test_gpu_hours_of_an_engine_come_from_its_measured_rate(said: Said) -> None:
     text = said("plan", per_persona=1000)
-    assert "its GPU-hours are not known: set tokens_per_second" in line_of(text, "solver (")
+    assert "its GPU-hours are not known: measure and set tokens_per_second" in line_of(text, "solver (")
     # 60,000 samples of 550 tokens at 1,000 a second, four GPUs
     assert re.search(rf" {60_000 * 550 / 1000 / 3600 * 4:.1f} ", line_of(text, "solutions "))
 
@@ -72,7 +72,7 @@ def test_gpu_hours_of_an_engine_come_from_its_measured_rate(said: Said) -> None:
 def test_work_of_the_harness_grows_with_the_rows(said: Said) -> None:
     def totals(per_persona: int) -> tuple[float, float, float]:
         found = re.search(
-            r"([\d.,]+) GB of disk; of the harness itself ([\d.,]+) CPU-hours and at most ([\d.,]+) GB",
+            r"([\d.,]+) GB of disk; for the harness itself ([\d.,]+) CPU-hours and at most ([\d.,]+) GB",
             said("plan", per_persona=per_persona),
         )
         assert found is not None

@@ -163,7 +163,7 @@ def test_a_server_out_of_reach_costs_a_line_and_no_run(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
-    assert result.stderr.count("W&B did not take ") == 2
+    assert result.stderr.count("W&B could not start ") == 2
     assert "personahub wandb sync" in result.stderr
     runs = tmp_path / "runs"
     assert [path.relative_to(runs).parts[1] for path in unsent_runs(runs)] == ["data", "sft"]

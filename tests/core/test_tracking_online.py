@@ -173,7 +173,7 @@ def test_client_of_wandb_that_dies_costs_no_stage(server: WandbServer, tmp_path:
         (tmp_path / "go").touch()
         stderr = process.communicate(timeout=100)[1]
     assert process.returncode == 0, stderr
-    assert "W&B tracks no more of toy/sft: " in stderr
+    assert "W&B stopped tracking toy/sft: " in stderr
     lines = (tmp_path / "runs/toy/sft/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["loss"] for line in lines] == LOSSES
 

@@ -1,4 +1,4 @@
-"""An experiment: one YAML, read into a graph of stages with fingerprints and states.
+"""An experiment: one YAML file, loaded as a graph of stages with fingerprints and states.
 
     experiment: quickstart
     seed: 0
@@ -13,10 +13,11 @@
         execution: {executor: process, workers: 4}
       problems: {adopt: runs/other/problems} # an artifact of another experiment
 
-A stage with `foreach` stands for one per arm, seed or whatever else `matrix` lists (`core.matrix`).
+A stage with `foreach` stands for one stage per arm, seed or other value that `matrix` lists; see
+`personahub.core.experiments.matrix`.
 
-A stage's fingerprint covers its module, that module's `VERSION`, the identity of its config and
-the fingerprints of its inputs: what decides the records, and nothing of how or where they are made.
+A stage's fingerprint covers its module, the module's `VERSION`, the identity of its config and the
+fingerprints of its inputs. These determine the records. How and where they are made is not included.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ from personahub.core.identity import digest
 from personahub.core.stage import Execution, StageSpec, load_stage_module
 from personahub.core.tracking.tracker import TrackingConfig
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a folder: no way out of `runs/`, and nothing hidden
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a folder: not hidden, and not outside of `runs/`
 
 
 class StageEntry(FrozenModel):
     """One entry of the YAML's `stages:`: a module to run, or an artifact to adopt.
 
-    `inputs: all` stands for every stage that has no `inputs: all` itself, under its own name.
+    `inputs: all` names every stage that does not have `inputs: all` itself, under its own name.
     """
 
     run: str | None = None
@@ -61,27 +62,27 @@ class StageEntry(FrozenModel):
     inputs: dict[str, str] | Literal["all"] = Field(default_factory=dict)
     config: dict[str, Any] = Field(default_factory=dict)
     execution: Execution = Execution()
-    axes: dict[str, str] = Field(default_factory=dict)  # what `foreach` chose, by axis; for tracking alone
+    axes: dict[str, str] = Field(default_factory=dict)  # the value that `foreach` chose, by axis; only for tracking
 
     @field_validator("inputs", mode="before")
     @classmethod
     def _names_of_stages(cls, inputs: Any) -> Any:
         named = isinstance(inputs, Mapping) and all(isinstance(stage, str) for stage in inputs.values())
         if not named and inputs != "all":
-            raise ValueError("a mapping from the stage's inputs to names of stages, as in {documents: sources}")
+            raise ValueError("must map the stage's inputs to names of stages, as in {documents: sources}")
         return inputs
 
     @model_validator(mode="after")
     def _one_of(self) -> StageEntry:
         if (self.run is None) == (self.adopt is None):
-            raise ValueError("a stage has either `run: module` or `adopt: path/of/artifact`")
+            raise ValueError("a stage needs either `run: module` or `adopt: path/of/artifact`")
         if self.adopt is not None and (self.inputs or self.config):
-            raise ValueError("an adopted stage has no `inputs` and no `config`: the artifact already has its own")
+            raise ValueError("an adopted stage must not have `inputs` or `config`: the artifact has its own")
         return self
 
 
 class ExperimentConfig(FrozenModel):
-    """The whole YAML."""
+    """The whole YAML file."""
 
     experiment: str = Field(pattern=_NAME)
     seed: int = Field(default=0, ge=0)
@@ -96,7 +97,7 @@ State = Literal["cached", "partial", "stale", "damaged", "missing"]
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage of an experiment: where its artifact lies, what it would be and what is there."""
+    """A stage of an experiment: the path of its artifact, what it should contain and what is there."""
 
     name: str
     path: Path
@@ -106,12 +107,12 @@ class PlannedStage:
     fingerprint: str
     state: State
     upstream: Mapping[str, str]  # stage by input name
-    found: Mapping[str, Any]  # identity of what is there, for the explanation of a stale stage; or what is damaged
+    found: Mapping[str, Any]  # identity of the existing artifact, to explain why it is stale; or what is damaged
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """All stages in an order in which they can run."""
+    """All stages, in an order in which they can run."""
 
     name: str
     folder: Path
@@ -119,17 +120,17 @@ class Experiment:
     stages: Mapping[str, PlannedStage]
 
     def stage(self, name: str) -> PlannedStage:
-        """A stage by name.
+        """Return a stage by name.
 
         Raises:
-            UserError: there is none; the nearest name is suggested.
+            UserError: there is no such stage. The message suggests the nearest name.
         """
         if name not in self.stages:
             raise UserError(f"no stage {name!r} in this experiment. {suggest(name, self.stages)}")
         return self.stages[name]
 
     def dependents(self, name: str) -> list[str]:
-        """`name` and all stages that depend on it, in order."""
+        """Return `name` and all stages that depend on it, in order."""
         found = {self.stage(name).name}
         for stage in self.stages.values():
             if found.intersection(stage.upstream.values()):
@@ -137,7 +138,7 @@ class Experiment:
         return [stage for stage in self.stages if stage in found]
 
     def needed(self, names: Iterable[str]) -> list[str]:
-        """`names` and all stages they depend on, in order."""
+        """Return `names` and all stages they depend on, in order."""
         wanted = {self.stage(name).name for name in names}
         for stage in reversed(list(self.stages.values())):
             if stage.name in wanted:
@@ -146,15 +147,15 @@ class Experiment:
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str | Path = "runs") -> Experiment:
-    """Read a YAML and look at what of it is already there. Spends nothing and changes nothing.
+    """Load a YAML file and determine the state of each stage. Costs nothing and changes nothing.
 
     Args:
-        path: the experiment's YAML.
+        path: the experiment's YAML file.
         overrides: `key=value` strings, applied last.
         runs: folder of all experiments.
 
     Raises:
-        UserError: anything wrong in the YAML, with the key's path.
+        UserError: the YAML is not valid. The message has the key's path.
     """
     values = expand_matrix(load_yaml(path, overrides))
     try:
@@ -165,22 +166,22 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str |
     identities = {name: engine_identity(engine) for name, engine in engines.items()}
     folder = Path(runs) / config.experiment
     stages: dict[str, PlannedStage] = {}
-    for name in _in_order(config):
+    for name in _sorted_names(config):
         entry = config.stages[name]
         if entry.adopt is not None:
-            stages[name] = _adopted(name, entry)
+            stages[name] = _adopt(name, entry)
         else:
             inputs = {key: stages[upstream] for key, upstream in _inputs(config, name).items()}
-            stages[name] = _planned(name, entry, config, engines, identities, folder / name, inputs)
+            stages[name] = _plan_stage(name, entry, config, engines, identities, folder / name, inputs)
     return Experiment(config.experiment, folder, engines, stages)
 
 
-def look_again(experiment: Experiment) -> Experiment:
-    """The experiment with what lies in its folders by now; another run may have been at it since it was loaded."""
+def refresh_states(experiment: Experiment) -> Experiment:
+    """Return the experiment with current states. Another run may have changed them since it was loaded."""
     stages = {}
     for name, stage in experiment.stages.items():
         if stage.spec is not None:
-            state, found = _look(stage.path, stage.spec)
+            state, found = _inspect(stage.path, stage.spec)
             stage = replace(stage, state=state, found=found)
         stages[name] = stage
     return replace(experiment, stages=stages)
@@ -193,8 +194,8 @@ def _inputs(config: ExperimentConfig, name: str) -> dict[str, str]:
     return inputs
 
 
-def _in_order(config: ExperimentConfig) -> list[str]:
-    """Stages after those they need, otherwise as the YAML lists them."""
+def _sorted_names(config: ExperimentConfig) -> list[str]:
+    """Return the stages' names, each after its inputs and otherwise in the order of the YAML."""
     graph = {name: list(_inputs(config, name).values()) for name in config.stages}
     for name, upstreams in graph.items():
         for upstream in upstreams:
@@ -204,7 +205,7 @@ def _in_order(config: ExperimentConfig) -> list[str]:
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
-        raise UserError(f"stages depend on one another in a circle: {' -> '.join(error.args[1])}") from None
+        raise UserError(f"stages depend on each other in a circle: {' -> '.join(error.args[1])}") from None
     ordered: list[str] = []
     ready: set[str] = set()
     while sorter.is_active():
@@ -216,7 +217,7 @@ def _in_order(config: ExperimentConfig) -> list[str]:
     return ordered
 
 
-def _adopted(name: str, entry: StageEntry) -> PlannedStage:
+def _adopt(name: str, entry: StageEntry) -> PlannedStage:
     path = Path(str(entry.adopt))
     try:
         artifact = open_artifact(path)
@@ -225,7 +226,7 @@ def _adopted(name: str, entry: StageEntry) -> PlannedStage:
     return PlannedStage(name, path, entry, None, None, artifact.fingerprint, "cached", {}, artifact.manifest.identity)
 
 
-def _planned(
+def _plan_stage(
     name: str,
     entry: StageEntry,
     experiment: ExperimentConfig,
@@ -241,7 +242,7 @@ def _planned(
     used = sorted(engine_names(config))
     for engine in used:
         if engine not in engines:
-            raise UserError(f"{where}.config: no engine {engine!r} below `engines:`. {suggest(engine, engines)}")
+            raise UserError(f"{where}.config: no engine {engine!r} under `engines:`. {suggest(engine, engines)}")
     try:
         identity = identity_of(config, identities)
     except UserError as error:
@@ -263,7 +264,7 @@ def _planned(
         tracking=experiment.tracking,
         axes=entry.axes,
     )
-    state, found = _look(path, spec)
+    state, found = _inspect(path, spec)
     return PlannedStage(
         name,
         path,
@@ -278,17 +279,17 @@ def _planned(
 
 
 def _check_inputs(module: str, inputs: Iterable[str], names: Sequence[str], where: str) -> None:
-    """`INPUTS` lists required names, optional ones with a question mark; `*` takes any more."""
+    """Check inputs against `INPUTS`: names, optional ones with a question mark, and `*` for any others."""
     for name in names:
         if name != "*" and not name.endswith("?") and name not in inputs:
-            raise UserError(f"{where}.inputs: {module} needs the input {name!r}: name the upstream stage it comes from")
+            raise UserError(f"{where}.inputs: {module} needs the input {name!r}: name the stage that makes it")
     valid = [name.rstrip("?") for name in names]
     for name in () if "*" in names else inputs:
         if name not in valid:
             raise UserError(f"{where}.inputs: {module} has no input {name!r}. {suggest(name, valid)}")
 
 
-def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
+def _inspect(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
     try:
         manifest = read_manifest(path)
     except UserError as error:
@@ -308,7 +309,7 @@ def _look(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
 
 
 def describe(found: Manifest | Mapping[str, Any]) -> dict[str, Any]:
-    """What an artifact was made of and by: the parts that `diff` and a stale error compare."""
+    """Return how an artifact was made: the parts that `diff` and `stale_error` compare."""
     values = found.model_dump(mode="json") if isinstance(found, Manifest) else found
     inputs = {name: reference["fingerprint"] for name, reference in values.get("inputs", {}).items()}
     return {
@@ -320,9 +321,9 @@ def describe(found: Manifest | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stale_error(stage: PlannedStage) -> StaleArtifactError:
-    """The error that explains what differs and names the two ways on."""
+    """Return an error that explains what differs and names the two ways to continue."""
     wanted = describe(stage.spec.model_dump(mode="json")) if stage.spec else {}
-    differences = "; ".join(describe_differences(stage.found, wanted)) or "by another version of this package"
+    differences = "; ".join(describe_differences(stage.found, wanted)) or "by a different version of this package"
     return StaleArtifactError(
         f"{stage.path} was made differently: {differences}. "
         f"Keep it and choose another name (experiment=NAME), or replace it with run --redo {stage.name}"
@@ -330,7 +331,7 @@ def stale_error(stage: PlannedStage) -> StaleArtifactError:
 
 
 def describe_differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """`key: old -> new` for every leaf in which two nested mappings differ."""
+    """Return `key: old -> new` for every leaf in which two nested mappings differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         lines = []
         for key in sorted({*old, *new}):
@@ -339,9 +340,9 @@ def describe_differences(old: Any, new: Any, path: str = "") -> list[str]:
         return lines
     if old == new:
         return []
-    return [f"{path}: {_shown(old)} -> {_shown(new)}"]
+    return [f"{path}: {_shorten(old)} -> {_shorten(new)}"]
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Repetition in an experiment's YAML: one entry of `stages:` for all arms and seeds.
+"""Expand `matrix` and `foreach` in an experiment's YAML: one entry of `stages:` for all arms and seeds.
 
     matrix:
       arm:
@@ -14,18 +14,17 @@
       solutions:
         foreach: [arm, seed]
         run: synth.solutions
-        inputs: {problems: problems}      # of the same arm and seed
+        inputs: {problems: problems}      # from the same arm and seed
       summary:
         run: eval.diversity
         inputs: {made: problems}          # all of them: made-without-0, made-without-1, ...
 
-An axis is a list of values, or a mapping from names to what `${axis.key}` stands for; `${axis}` is the
-value or the name. A reference that is a whole string keeps the type of what it stands for. An input
-that is repeated along axes which the stage itself is not comes in once for every value of those.
+An axis is a list of values, or a mapping from names to settings. `${axis}` is the value or name, and
+`${axis.key}` is a setting. If a reference is the whole string, its value keeps its type. If an input is
+repeated along an axis and the stage is not, the stage gets one input for each value of the axis.
 
-This is a rewriting of the YAML before it is read: the stages it gives are like any others, so two of
-them share an artifact exactly if they both name it, and an override of `stages.problems.config.x`
-reaches all arms.
+The YAML is rewritten before it is validated, and the resulting stages are like any others. So two stages
+share an artifact only if both name it, and an override of `stages.problems.config.x` applies to all arms.
 """
 
 from __future__ import annotations
@@ -39,49 +38,51 @@ from personahub.core.config import suggest
 from personahub.core.errors import UserError
 
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
-_NAME = re.compile(r"[A-Za-z0-9_]+")  # no dash: it parts the names, and readers of inputs part them again
+_NAME = re.compile(
+    r"[A-Za-z0-9_]+"
+)  # no dash, because dashes separate the names, and stages split the names of their inputs again
 
 Choice = dict[str, str]  # name of the chosen value by axis
 
 
 def expand_matrix(values: Mapping[str, Any]) -> dict[str, Any]:
-    """An experiment's YAML without `matrix` and `foreach`.
+    """Return an experiment's YAML with `matrix` and `foreach` expanded.
 
     Raises:
-        UserError: an axis or a reference that does not exist, or one that is malformed.
+        UserError: an axis or a reference does not exist or is malformed.
     """
     values = dict(values)
     axes = _axes(values.pop("matrix", {}))
     stages = values.get("stages")
     if not isinstance(stages, Mapping):
-        return values  # pydantic says what is wrong
+        return values  # pydantic will report the error
     for name in stages:
         if not isinstance(name, str):  # YAML reads `on` and `yes` as true, and 1 as a number
-            raise UserError(f"stages.{name}: the name of a stage is text; put it in quotes, or choose another")
+            raise UserError(f"stages.{name}: the name of a stage must be text; put it in quotes or choose another name")
     repeated = {name: _foreach(name, entry, axes) for name, entry in stages.items()}
     expanded: dict[str, Any] = {}
     for name, entry in stages.items():
         for choice in _choices(repeated[name], axes):
-            instance = _named(name, repeated[name], choice)
+            instance = _instance_name(name, repeated[name], choice)
             if instance in expanded:
-                raise UserError(f"stages.{name}.foreach: gives {instance!r}, which is the name of another stage")
+                raise UserError(f"stages.{name}.foreach: creates {instance!r}, which is the name of another stage")
             expanded[instance] = _instance(name, entry, choice, repeated, axes)
     return {**values, "stages": expanded}
 
 
 def _axes(matrix: Any) -> dict[str, dict[str, Any]]:
-    """What `${axis}` and `${axis.key}` stand for, by axis and name."""
+    """Return the settings by axis and name."""
     if not isinstance(matrix, Mapping):
-        raise UserError("matrix: a mapping from the name of each axis to its values")
+        raise UserError("matrix: must map the name of each axis to its values")
     axes: dict[str, dict[str, Any]] = {}
     for axis, values in matrix.items():
         if isinstance(values, list):
             values = {str(value): value for value in values}
         if not isinstance(values, Mapping) or not values:
-            raise UserError(f"matrix.{axis}: a list of values, or a mapping from names to their settings")
+            raise UserError(f"matrix.{axis}: must be a list of values, or a mapping from names to settings")
         for name in (axis, *values):
             if not _NAME.fullmatch(str(name)):
-                raise UserError(f"matrix.{axis}: {name!r} is part of stages' names: letters, digits and _ only")
+                raise UserError(f"matrix.{axis}: {name!r} is used in names of stages: use only letters, digits and _")
         axes[str(axis)] = {str(name): value for name, value in values.items()}
     return axes
 
@@ -90,19 +91,19 @@ def _foreach(name: str, entry: Any, axes: Mapping[str, Any]) -> tuple[str, ...]:
     wanted = entry.get("foreach", []) if isinstance(entry, Mapping) else []
     where = f"stages.{name}.foreach"
     if not isinstance(wanted, list) or len(set(map(str, wanted))) < len(wanted):
-        raise UserError(f"{where}: a list of axes of the matrix, each once")
+        raise UserError(f"{where}: must be a list of different axes of the matrix")
     for axis in wanted:
         if axis not in axes:
             raise UserError(f"{where}: the matrix has no axis {axis!r}. {suggest(str(axis), axes)}")
     return tuple(wanted)
 
 
-def _choices(over: Sequence[str], axes: Mapping[str, Mapping[str, Any]]) -> list[Choice]:
-    return [dict(zip(over, names, strict=True)) for names in itertools.product(*(axes[axis] for axis in over))]
+def _choices(chosen: Sequence[str], axes: Mapping[str, Mapping[str, Any]]) -> list[Choice]:
+    return [dict(zip(chosen, names, strict=True)) for names in itertools.product(*(axes[axis] for axis in chosen))]
 
 
-def _named(name: str, over: Sequence[str], choice: Choice) -> str:
-    return "-".join([name, *(choice[axis] for axis in over)])
+def _instance_name(name: str, chosen: Sequence[str], choice: Choice) -> str:
+    return "-".join([name, *(choice[axis] for axis in chosen)])
 
 
 def _instance(
@@ -112,12 +113,12 @@ def _instance(
     repeated: Mapping[str, tuple[str, ...]],
     axes: Mapping[str, Mapping[str, Any]],
 ) -> Any:
-    """One stage of those that an entry gives."""
+    """Return one of the stages that an entry stands for."""
     if not isinstance(entry, Mapping):
         return entry
     inputs = entry.get("inputs")
     rest = {key: value for key, value in entry.items() if key not in ("foreach", "inputs")}
-    found = _filled(rest, choice, axes, f"stages.{name}")
+    found = _substitute(rest, choice, axes, f"stages.{name}")
     if choice:
         found["axes"] = choice
     if isinstance(inputs, Mapping):
@@ -132,29 +133,29 @@ def _instance(
 def _inputs(
     key: str, stage: Any, choice: Choice, repeated: Mapping[str, tuple[str, ...]], axes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The stages that one input stands for: along the axes of the choice the chosen one, along others all."""
-    over = repeated.get(stage, ()) if isinstance(stage, str) else ()
-    free = [axis for axis in over if axis not in choice]
+    """Return the stages that one input stands for: the chosen value of each axis of `choice`, all values of others."""
+    repeats = repeated.get(stage, ()) if isinstance(stage, str) else ()
+    free = [axis for axis in repeats if axis not in choice]
     return {
-        _named(key, free, more): _named(stage, over, {**choice, **more}) if over else stage
+        _instance_name(key, free, more): _instance_name(stage, repeats, {**choice, **more}) if repeats else stage
         for more in _choices(free, axes)
     }
 
 
-def _filled(value: Any, choice: Choice, axes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
-    """`value` with its references replaced."""
+def _substitute(value: Any, choice: Choice, axes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
+    """Replace the references in `value`."""
     if isinstance(value, Mapping):
-        return {key: _filled(below, choice, axes, f"{where}.{key}") for key, below in value.items()}
+        return {key: _substitute(below, choice, axes, f"{where}.{key}") for key, below in value.items()}
     if isinstance(value, list):
-        return [_filled(below, choice, axes, f"{where}.{number}") for number, below in enumerate(value)]
+        return [_substitute(below, choice, axes, f"{where}.{number}") for number, below in enumerate(value)]
     if not isinstance(value, str):
         return value
     if whole := _REFERENCE.fullmatch(value):
-        return _meaning(whole[1], choice, axes, where)
-    return _REFERENCE.sub(lambda match: str(_meaning(match[1], choice, axes, where)), value)
+        return _resolve(whole[1], choice, axes, where)
+    return _REFERENCE.sub(lambda match: str(_resolve(match[1], choice, axes, where)), value)
 
 
-def _meaning(reference: str, choice: Choice, axes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
+def _resolve(reference: str, choice: Choice, axes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
     axis, _, key = reference.partition(".")
     if axis not in choice:
         raise UserError(f"{where}: ${{{reference}}}: the stage is not repeated over {axis!r}. {suggest(axis, choice)}")
@@ -165,7 +166,7 @@ def _meaning(reference: str, choice: Choice, axes: Mapping[str, Mapping[str, Any
         if not isinstance(value, Mapping) or part not in value:
             known = value if isinstance(value, Mapping) else ()
             raise UserError(
-                f"matrix.{axis}.{choice[axis]}: no {part!r}, which {where} asks for. {suggest(part, known)}"
+                f"matrix.{axis}.{choice[axis]}: no {part!r}, which {where} refers to. {suggest(part, known)}"
             )
         value = value[part]
     return value

@@ -1,13 +1,13 @@
-"""Forecasts corrected by a pilot: a small run of the same experiment tells what the big one will take.
+"""Correct forecasts with a pilot, which is a small run of the same experiment.
 
     personahub run  configs/mine.yaml experiment=pilot stages.sources.config.limit=100
     personahub plan configs/mine.yaml --pilot runs/pilot
 
-A stage's own forecast is computed for the pilot too, from the pilot's config and inputs, and compared with what
-the pilot took. The quotients (of rows, requests, tokens and bytes) correct the forecast of the big run. So a
-pilot may differ in its sizes, and in whatever else a forecast accounts for; the model should be the same.
-Seconds are in proportion to the rows that come in, so a pilot of a few rows, which mostly starts processes,
-says too much.
+Each stage's forecast is also computed for the pilot, from the pilot's config and inputs, and compared with what
+the pilot used. The ratios of rows, requests, tokens and bytes correct the forecast of the full run. So a pilot
+may differ in its sizes and in anything else that a forecast takes into account. The model should be the same.
+Seconds are proportional to the input rows. A pilot with few rows spends most of its time starting processes, so
+it overestimates them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from personahub.core.stage import load_stage_module
 
 @dataclass(frozen=True)
 class Correction:
-    """What a pilot's stage took, as multiples of its forecast; `seconds_per_row` by rows that came in."""
+    """What a stage of the pilot used, as multiples of its forecast. `seconds_per_row` is per input row."""
 
     rows: float
     requests: float
     prompt_tokens: float
     completion_tokens: float
-    disk: float | None  # None where the stage forecasts none
+    disk: float | None  # None if the stage does not forecast its size
     disk_per_row: float
     seconds_per_row: float
 
     def apply(self, forecast: Forecast, rows_in: int) -> Forecast:
-        """The corrected forecast of a stage that `rows_in` rows come into."""
+        """Return the corrected forecast of a stage with `rows_in` input rows."""
         rows_out = round(forecast.rows_out * self.rows)
         disk = forecast.disk_bytes * self.disk if self.disk is not None else rows_out * self.disk_per_row
         return replace(
@@ -51,19 +51,19 @@ class Correction:
             },
             disk_bytes=round(disk),
             seconds=rows_in * self.seconds_per_row,
-            notes=(),  # they say what the uncorrected estimate assumes
+            notes=(),  # they state the assumptions of the uncorrected forecast
         )
 
 
 def read_pilot(folder: Path) -> dict[str, Correction]:
-    """The correction of every finished stage of the pilot that has a forecast, by the stage's name.
+    """Return the corrections by stage, for every finished stage of the pilot that has a forecast.
 
     Raises:
-        UserError: the folder is no run, or holds no finished stage.
+        UserError: the folder is not a run or has no finished stage.
     """
     artifacts = [open_artifact(path.parent) for path in sorted(folder.glob("*/manifest.json"))]
     if not artifacts:
-        raise UserError(f"--pilot {folder}: no finished stage there; name the folder of a run, such as runs/pilot")
+        raise UserError(f"--pilot {folder}: no finished stage found; name the folder of a run, such as runs/pilot")
     found = {artifact.name: _correction(artifact) for artifact in artifacts}
     return {name: correction for name, correction in found.items() if correction is not None}
 
@@ -79,15 +79,15 @@ def _correction(artifact: Artifact) -> Correction | None:
     asked = forecast.requests.values()
     usage, size = manifest.usage, sum(file.stat().st_size for file in artifact.path.rglob("*") if file.is_file())
     return Correction(
-        rows=_quotient(artifact.num_rows, forecast.rows_out),
-        requests=_quotient(usage.requests, sum(each.count for each in asked)),
-        prompt_tokens=_quotient(usage.prompt_tokens, sum(each.prompt_tokens for each in asked)),
-        completion_tokens=_quotient(usage.completion_tokens, sum(each.completion_tokens for each in asked)),
+        rows=_ratio(artifact.num_rows, forecast.rows_out),
+        requests=_ratio(usage.requests, sum(each.count for each in asked)),
+        prompt_tokens=_ratio(usage.prompt_tokens, sum(each.prompt_tokens for each in asked)),
+        completion_tokens=_ratio(usage.completion_tokens, sum(each.completion_tokens for each in asked)),
         disk=size / forecast.disk_bytes if forecast.disk_bytes else None,
-        disk_per_row=_quotient(size, artifact.num_rows),
+        disk_per_row=_ratio(size, artifact.num_rows),
         seconds_per_row=manifest.seconds / max(1, sum(inputs.values())),
     )
 
 
-def _quotient(taken: int, expected: int) -> float:
-    return taken / expected if expected else 1.0
+def _ratio(used: int, expected: int) -> float:
+    return used / expected if expected else 1.0

@@ -1,4 +1,7 @@
-"""`personahub plan`: what an experiment still has to do and what that will cost. Spends nothing; `plan_table` prints it."""
+"""Forecast what is left of an experiment and its cost, for `personahub plan`. Free of charge.
+
+`plan_table` prints the plan.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from personahub.core.stage import load_stage_module
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One row of the plan. `cost_usd` is None where an engine has no price."""
+    """One row of the plan. `cost_usd` is None if an engine has no price."""
 
     name: str
     module: str
@@ -30,15 +33,15 @@ class StagePlan:
 def plan_experiment(
     experiment: Experiment, pilot: Mapping[str, Correction] | None = None, only: Sequence[str] = ()
 ) -> list[StagePlan]:
-    """Forecast the stages, in order; the rows of finished stages are counted, not estimated.
+    """Forecast the stages in order. The rows of finished stages are counted, not estimated.
 
     Args:
-        experiment: what is to be run.
-        pilot: corrections by stage, from a small run of it (`personahub.core.experiments.pilot`).
-        only: names of stages to stop at, as in `runner.run_experiment`; none: all.
+        experiment: the experiment to plan.
+        pilot: corrections by stage, from a small run (`personahub.core.experiments.pilot`).
+        only: names of stages to stop at, as in `runner.run_experiment`; by default all stages.
 
     Raises:
-        UserError: a name in `only` is unknown.
+        UserError: a name in `only` is not a stage.
     """
     rows: dict[str, int | None] = {}
     plans = []

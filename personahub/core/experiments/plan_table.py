@@ -1,4 +1,4 @@
-"""A plan as text: a table of stages, totals by engine, and what the estimates assume."""
+"""Format a plan as text: a table of stages, totals by engine, and the assumptions of the estimates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _TEXT_COLUMNS = 3
 
 
 def format_plan(plans: Sequence[StagePlan], engines: Mapping[str, EngineConfig]) -> str:
-    """The plan as a table, its totals, the bill of each engine, and the notes of the stages."""
+    """Return the plan as a table, followed by totals, the cost of each engine, and the stages' notes."""
     lines = _aligned([_HEADER, *(_cells(plan) for plan in plans)])
     lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join([*lines, "", *_totals(plans), *_engines(plans, engines), *_notes(plans)])
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Text to the left, numbers to the right; a column that is empty below its header is left out."""
+    """Align text to the left and numbers to the right. Columns without values are left out."""
     columns = [cells for cells in zip(*table, strict=True) if any(cells[1:])]
     widths = [max(map(len, cells)) for cells in columns]
     texts = set(_HEADER[:_TEXT_COLUMNS])
@@ -69,29 +69,27 @@ def _gigabytes(size: int) -> str:
 def _totals(plans: Sequence[StagePlan]) -> list[str]:
     forecasts = [plan.forecast for plan in plans if plan.forecast]
     if not forecasts:
-        return [
-            "Nothing left to do." if all(plan.state == "cached" for plan in plans) else "No stage gives a forecast."
-        ]
+        return ["Nothing left to do." if all(plan.state == "cached" for plan in plans) else "No stage has a forecast."]
     count, tokens_in, tokens_out = _sums(r for forecast in forecasts for r in forecast.requests.values())
     cost = sum(plan.cost_usd or 0.0 for plan in plans)
     lines = [
         f"Still to come (estimated): {count:,} requests, {format_number(tokens_in + tokens_out)} tokens, ${cost:,.2f}, "
         f"{sum(f.gpu_hours for f in forecasts):,.1f} GPU-hours, {sum(f.disk_bytes for f in forecasts) / 1e9:,.1f} GB "
-        f"of disk; of the harness itself {sum(f.cpu_seconds for f in forecasts) / 3600:,.1f} CPU-hours and at most "
+        f"of disk; for the harness itself {sum(f.cpu_seconds for f in forecasts) / 3600:,.1f} CPU-hours and at most "
         f"{max(f.memory_bytes for f in forecasts) / 1e9:,.1f} GB of memory in one process."
     ]
     seconds = [f.seconds for f in forecasts if f.seconds is not None]
     if seconds:
-        lines.append(f"At the pilot's rate: {format_seconds(sum(seconds))} for the {len(seconds)} stages that it has.")
+        lines.append(f"At the pilot's rate: {format_seconds(sum(seconds))} for the {len(seconds)} stages that it ran.")
     if measured := sorted({plan.work_measured_by for plan in plans if plan.work_measured_by}):
-        lines.append(f"CPU and memory: as measured by python -m {', '.join(measured)}, per row.")
+        lines.append(f"CPU and memory per row: measured with python -m {', '.join(measured)}.")
     if unpriced := [plan.name for plan in plans if plan.cost_usd is None]:
         lines.append(f"Not priced: {', '.join(unpriced)} (set engines.NAME.price, in USD per million tokens).")
     return lines
 
 
 def _engines(plans: Sequence[StagePlan], engines: Mapping[str, EngineConfig]) -> list[str]:
-    """What each engine is asked, and its bill: at once, and by the Batch API where there is one."""
+    """Return requests, tokens and cost of each engine, also with the Batch API if there is one."""
     lines = []
     for name, engine in engines.items():
         asked = [r for plan in plans if plan.forecast for key, r in plan.forecast.requests.items() if key == name]
@@ -107,7 +105,7 @@ def _engines(plans: Sequence[StagePlan], engines: Mapping[str, EngineConfig]) ->
                 bill = usd(engine.batch_price, tokens_in, tokens_out)
                 line += f", ${bill:,.2f} within a day with kind: openai_batch"
         elif engine.gpu_hours(tokens_out) is None:
-            line += "; its GPU-hours are not known: set tokens_per_second as measured"
+            line += "; its GPU-hours are not known: measure and set tokens_per_second"
         lines.append(line)
     return lines
 

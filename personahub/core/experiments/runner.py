@@ -1,4 +1,4 @@
-"""Running an experiment: stage after stage, each in its own process, finished ones left alone."""
+"""Run an experiment stage by stage, each in its own process. Finished stages are kept."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 
 from personahub.core.artifact import MANIFEST, SPEC, Manifest, Source, read_manifest
 from personahub.core.errors import UserError
-from personahub.core.experiments.experiment import Experiment, PlannedStage, look_again, stale_error
+from personahub.core.experiments.experiment import Experiment, PlannedStage, refresh_states, stale_error
 from personahub.core.experiments.source import checkout_source
 from personahub.core.files import locked, write_json, writing
 from personahub.core.texts.figures import format_number, format_seconds
 
 _KEPT_ON_REDO = {"journal"}  # completions whose key is unchanged are reused
-# What a stage's process starts with where the user has not set it otherwise. OpenMP's threads spin while
-# they wait, which takes 2-4 times the CPU time of a small model on a machine that does other work too.
-# glibc's malloc gives the memory of every large tensor back and asks for it again at the next step, which
-# a small model's training spends a fifth of its CPU time on; the thresholds are glibc's largest and 512 MiB.
+# Environment of a stage's process, unless the user has set these variables. OpenMP threads spin while they
+# wait, which takes 2-4 times the CPU time of a small model on a machine that does other work too. glibc's
+# malloc returns the memory of every large tensor to the system and requests it again at the next step, which
+# takes a fifth of the CPU time of a small model's training. The thresholds are glibc's maximum and 512 MiB.
 _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
@@ -35,12 +35,12 @@ _ENVIRONMENT = {
 
 
 def _environment() -> dict[str, str]:
-    """The libraries' progress bars are for terminals; in a log they are noise."""
+    """Return the variables above. Without a terminal, libraries also show no progress bars."""
     return _ENVIRONMENT if sys.stderr.isatty() else {**_ENVIRONMENT, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 class StageFailedError(Exception):
-    """A stage's process ended badly; it has already said why on stderr. `code` is the exit code to use."""
+    """A stage's process failed and has printed the reason on stderr. `code` is the exit code to use."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -53,27 +53,27 @@ def run_experiment(
     redo: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> list[Manifest]:
-    """Bring all stages, or those in `only` and what they need, to completion.
+    """Complete all stages, or those in `only` and the stages they need.
 
     Args:
-        experiment: as loaded; its states say what there is to do.
+        experiment: the loaded experiment. Its states determine what is left to do.
         only: names of stages to stop at.
-        redo: names of stages to make again, with all that depends on them.
-        say: takes one line per stage.
+        redo: names of stages to make again, with all stages that depend on them.
+        say: called with one line per stage.
 
     Returns:
-        The manifests of the stages asked for, in order.
+        The manifests of the requested stages, in order.
 
     Raises:
-        UserError: a stale artifact, a second run of the same experiment at this time.
+        UserError: an artifact is stale, or another run of the same experiment is active.
         StageFailedError: a stage's process failed.
     """
     names = experiment.needed(only) if only else list(experiment.stages)
     again = {dependent for name in redo for dependent in experiment.dependents(name)}
     with lock_experiment(experiment.folder) as lock:
-        experiment = look_again(experiment)
+        experiment = refresh_states(experiment)
         _refuse_stale_and_damaged(experiment, names, again)
-        # What depends on others goes first: a kill in between leaves nothing whose inputs are gone.
+        # Dependent stages are removed first, so that a kill never leaves an artifact without its inputs.
         for stage in reversed(list(experiment.stages.values())):
             if stage.name in again:
                 _clear(stage)
@@ -90,7 +90,7 @@ def run_experiment(
 
 
 def _refuse_stale_and_damaged(experiment: Experiment, names: Sequence[str], again: set[str]) -> None:
-    """All of it is checked before anything is spent."""
+    """Check all stages before any of them costs anything."""
     for name in names:
         stage = experiment.stage(name)
         if name in again:
@@ -108,25 +108,25 @@ def _run_in_process(stage: PlannedStage, lock: int, source: Source | None) -> Ma
     spec = stage.spec.model_copy(update={"source": source})
     write_json(stage.path / SPEC, spec.model_dump(mode="json"))
     worker = [*_launcher(stage), "-m", "personahub.core.experiments.stage_process"]
-    with _stopping() as stop:
-        # An interrupt waits until the stage's process can handle it, for it inherits that SIGINT is held: one amid
-        # Python's own start would end in a traceback. A launcher would pass the hold on to what never lifts it.
+    with _forwarding_sigterm() as stop:
+        # Block SIGINT, which the stage's process inherits, until that process can handle it: an interrupt during
+        # Python's startup would end in a traceback. Not with a launcher, whose other children would never unblock it.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, () if stage.entry.execution.launcher else {signal.SIGINT})
         try:
-            # The lock travels: should this process die alone, a second run still sees that the stage is being made.
+            # The stage inherits the lock, so if only this process dies, a second run still sees that the stage is running.
             process = subprocess.Popen(  # noqa: S603
                 [*worker, str(stage.path / SPEC)], pass_fds=[lock], env={**_environment(), **os.environ}
             )
-            stop.begin(process)
+            stop.attach(process)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         code = process.wait()
-    # By SIGINT itself ends a process that had done its work and was leaving; the stop is for what comes after it.
+    # A process that was already exiting ends with SIGINT itself; then the stop is meant for the next stages.
     if stop.asked or code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if code:
         reason = f"was killed by signal {-code}" + (" (out of memory?)" if code == -9 else "") if code < 0 else "failed"
-        raise StageFailedError(f"stage {stage.name} {reason}; what it finished is kept", 2 if code == 2 else 1)
+        raise StageFailedError(f"stage {stage.name} {reason}; finished shards are kept", 2 if code == 2 else 1)
     manifest = read_manifest(stage.path)
     if manifest is None:
         raise StageFailedError(f"stage {stage.name} ended without a manifest", 1)
@@ -134,22 +134,22 @@ def _run_in_process(stage: PlannedStage, lock: int, source: Source | None) -> Ma
 
 
 def _launcher(stage: PlannedStage) -> list[str]:
-    """The command in front of the stage; programs installed beside this Python are found without activation."""
+    """Return the command that starts the stage. Programs next to this Python are found without activation."""
     if not stage.entry.execution.launcher:
         return [sys.executable]
     program, *words = stage.entry.execution.launcher
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which(program) or shutil.which(program, path=beside)
+    bin_folder = str(Path(sys.executable).parent)
+    found = shutil.which(program) or shutil.which(program, path=bin_folder)
     if found is None:
         raise UserError(
-            f"stages.{stage.name}.execution.launcher: no program {program!r} on the PATH or in {beside}; "
+            f"stages.{stage.name}.execution.launcher: no program {program!r} on the PATH or in {bin_folder}; "
             "install it, or set the launcher to [] to run one process"
         )
     return [found, *words]
 
 
 class _Stop:
-    """SIGTERM's handler: passes it on to the stage's process as an interrupt, and remembers."""
+    """Handler of SIGTERM that interrupts the stage's process and remembers the signal."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -160,23 +160,23 @@ class _Stop:
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)
 
-    def begin(self, process: subprocess.Popen) -> None:
-        """What came while the process was being started reaches it now."""
+    def attach(self, process: subprocess.Popen) -> None:
+        """Set the process, and forward a signal that arrived while it was starting."""
         asked, self.process = self.asked, process
         if asked:
             process.send_signal(signal.SIGINT)
 
 
 @contextmanager
-def _stopping() -> Iterator[_Stop]:
-    """Pass SIGTERM on from before the stage's process is there, and never leave it behind."""
+def _forwarding_sigterm() -> Iterator[_Stop]:
+    """Forward SIGTERM to the stage's process, from before it starts, and never leave the process running."""
     stop = _Stop()
     previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield stop
     except KeyboardInterrupt:
         if stop.process is not None:
-            _wait_for_the_end(stop.process)
+            _wait_for_exit(stop.process)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -185,22 +185,22 @@ def _stopping() -> Iterator[_Stop]:
             stop.process.wait()
 
 
-def _wait_for_the_end(process: subprocess.Popen) -> None:
-    """The terminal interrupts the stage as well, unless it had not begun yet: then it is told after a moment."""
-    for patience_s in (3, 30):
+def _wait_for_exit(process: subprocess.Popen) -> None:
+    """Wait for the stage to exit. The terminal has interrupted it too, but maybe before it could handle that."""
+    for timeout_s in (3, 30):
         with suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
+            process.wait(timeout_s)
             return
         process.send_signal(signal.SIGINT)
 
 
 def lock_experiment(folder: Path) -> AbstractContextManager[int]:
-    """Hold the experiment for this process and the stages it starts; see `locked`."""
+    """Lock the experiment for this process and the stages it starts; see `locked`."""
     return locked(folder / ".lock", f"{folder}: another run of this experiment is under way; wait for it or stop it")
 
 
 def _clear(stage: PlannedStage) -> None:
-    """Remove what a stage made, the manifest first, so that a kill in between leaves no half that looks whole."""
+    """Remove what a stage made. The manifest goes first, so that a kill leaves nothing that looks complete."""
     if stage.spec is None or not stage.path.is_dir():
         return
     with writing(stage.path):

@@ -1,7 +1,7 @@
 """The process of one stage: `python -m personahub.core.experiments.stage_process runs/<experiment>/<stage>/stage.json`.
 
-Every stage has a process of its own, so that vLLM and TRL never share a GPU context and memory is
-returned when a stage ends. `run_stage` does the same in this process, for tests and notebooks.
+Every stage has its own process, so that vLLM and TRL never share a GPU context and memory is freed
+when a stage ends. `run_stage` does the same in the current process, for tests and notebooks.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from personahub.core.files import disk_error, remove_temporary_files, write_json
 from personahub.core.stage import Stage, StageSpec, load_stage_module, open_engines
 from personahub.core.tracking.tracker import Tracker, artifact_name
 
-COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, handed down so that a manifest can name it
+COMMAND_VARIABLE = "PERSONAHUB_COMMAND"  # the user's command line, for the manifest
 
-_BRING_BACK = "bring it back, or remove what is left of it to begin anew"
+_RESTORE = "restore it, or remove what is left of it to start over"
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of `ru_maxrss`
 
-_SAMPLES = 50  # records in a table of W&B
-_SHOWN_CHARACTERS = 4000
+_SAMPLES = 50  # records in a W&B table
+_MAX_CELL_CHARACTERS = 4000
 
 _PACKAGES = (
     "persona-hub-harness",
@@ -53,14 +53,14 @@ def run_stage(spec: StageSpec, path: Path) -> Artifact:
     """Run one stage into `path` and write its manifest.
 
     Raises:
-        UserError: an input is missing or changed, or the stage itself says so.
+        UserError: an input is missing or has changed, or the stage raises it.
     """
     _run(spec, path)
     return open_artifact(path)
 
 
 def _run(spec: StageSpec, path: Path) -> None:
-    """The manifest is the first rank's to write, so no other rank may look for it."""
+    """Run one stage. Only the first rank writes the manifest, so other ranks must not open it."""
     started = time.monotonic()
     module = load_stage_module(spec.module, f"stages.{spec.stage}")
     stage = Stage(
@@ -73,20 +73,20 @@ def _run(spec: StageSpec, path: Path) -> None:
         engines=open_engines(spec),
     )
     path.mkdir(parents=True, exist_ok=True)
-    if _is_main_rank():  # the others may come to this line when it is writing already
+    if _is_main_rank():  # other ranks may get here when the first one is writing already
         remove_temporary_files(path)
-    was_there = (path / SPEC).exists()
+    had_spec = (path / SPEC).exists()
     stage.tracker = (
         Tracker(path, spec.tracking, spec.experiment, spec.stage, spec.identity, spec.axes) if _is_main_rank() else None
     )
     finished = False
     try:
         module.run(stage)
-        if was_there and not (path / SPEC).exists():
-            raise UserError(f"{path} vanished while the stage ran, and what it had finished before; {_BRING_BACK}")
+        if had_spec and not (path / SPEC).exists():
+            raise UserError(f"{path} disappeared while the stage ran, together with its finished shards; {_RESTORE}")
         if _is_main_rank():
             _write_manifest(stage, time.monotonic() - started)
-            _show(stage)
+            _track_artifact(stage)
         finished = True
     finally:
         if stage.tracker is not None:
@@ -94,7 +94,7 @@ def _run(spec: StageSpec, path: Path) -> None:
 
 
 def _is_main_rank() -> bool:
-    """Under `accelerate launch` all ranks run the stage; one of them keeps the books."""
+    """Whether this is the rank that tracks and writes. With `accelerate launch`, all ranks run the stage."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -136,18 +136,18 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
 
 
 def _peak_bytes() -> int:
-    """Resident memory at its highest, of this process or of one that it started and that has ended."""
+    """Return the peak resident memory of this process or of a child process that has ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _RSS_UNIT
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         own = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    except (OSError, ValueError, IndexError):  # not Linux, whose ru_maxrss counts the parent before exec too
+    except (OSError, ValueError, IndexError):  # not on Linux, where ru_maxrss includes the parent before exec
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
     return max(own, children)
 
 
-def _show(stage: Stage) -> None:
-    """What W&B gets besides numbers: some records, and the artifact with what it was made from."""
+def _track_artifact(stage: Stage) -> None:
+    """Log some records and the artifact with its inputs to W&B."""
     tracker, artifact = stage.tracker, open_artifact(stage.path)
     if tracker is None or not tracker.in_wandb:
         return
@@ -155,7 +155,7 @@ def _show(stage: Stage) -> None:
         shown = list(islice(rows, _SAMPLES))
         if shown:
             columns = list(shown[0])
-            tracker.table(name, columns, [[_shown(row[column]) for column in columns] for row in shown])
+            tracker.table(name, columns, [[_table_cell(row[column]) for column in columns] for row in shown])
     manifest = artifact.manifest
     tracker.artifact(
         f"{manifest.experiment}-{manifest.stage}",
@@ -172,16 +172,16 @@ def _show(stage: Stage) -> None:
     )
 
 
-def _shown(value: Any) -> str | int | float | bool | None:
-    """A cell of a table; long texts are cut, because the artifact holds them."""
+def _table_cell(value: Any) -> str | int | float | bool | None:
+    """Return the value of a table's cell. Long texts are cut, because the artifact has them."""
     if isinstance(value, int | float | bool) or value is None:
         return value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ..."
+    return text if len(text) <= _MAX_CELL_CHARACTERS else text[:_MAX_CELL_CHARACTERS] + " ..."
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages whose behaviour shows in results."""
+    """Return the versions of Python and of the packages that can affect results."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -192,11 +192,11 @@ def installed_versions() -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the stage whose `stage.json` is named on the command line. Returns the exit code."""
+    """Run the stage whose `stage.json` is named on the command line. Return the exit code."""
     (spec_file,) = sys.argv[1:] if arguments is None else arguments
     path = Path(spec_file)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `runner`: one may be waiting
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `runner`: one may be pending
         _run(StageSpec.model_validate(json.loads(path.read_text(encoding="utf-8"))), path.parent)
     except UserError as error:
         print(f"error: {path.parent.name}: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The YAML of an experiment: `extends`, and `key=value` overrides.
+"""Load the YAML of an experiment, with `extends` and `key=value` overrides.
 
 Precedence, lowest first: defaults in the models (`config`), the files named by `extends`, the YAML itself,
 the command line.
@@ -20,14 +20,14 @@ _KIND_OVERRIDE = re.compile(r"engines\.[^.=]+\.kind=")
 
 
 def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read an experiment: YAML, merged over what it `extends`, with `a.b.c=value` overrides applied.
+    """Load a YAML file, merge it over the file it `extends`, and apply `a.b.c=value` overrides.
 
-    Mappings merge key by key; every other value replaces. An override's value is parsed as YAML,
-    so `steps=300`, `stop=[a, b]` and `name=null` mean what they look like.
+    Mappings are merged key by key; other values are replaced. The value of an override is parsed as YAML,
+    as in `steps=300`, `stop=[a, b]` and `name=null`.
 
     Raises:
-        UserError: missing file, malformed YAML (with its line), a key that comes twice, circular `extends`, an
-            override that is malformed or names a stage or an engine that nothing else names.
+        UserError: a file is missing, the YAML is malformed (with its line), a key is duplicated, `extends` is
+            circular, or an override is malformed or names an unknown stage or engine.
     """
     values = _load_extended(Path(path), ())
     known = {section: set(_section(values, section)) for section in ("stages", "engines")}
@@ -36,16 +36,16 @@ def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise UserError(
-                f"{override!r}: an override is written key=value, for example stages.sft.config.max_steps=10"
+                f"{override!r}: an override must have the form key=value, such as stages.sft.config.max_steps=10"
             )
         try:
             value = _parse_yaml(text)
         except yaml.YAMLError as error:
             raise UserError(f"{override!r}: the value is not valid YAML: {_one_line(error)}") from None
         if _KIND_OVERRIDE.match(override):
-            _forget_old_kind(_section(values, "engines").get(key.split(".")[1]), value)
+            _clear_old_kind(_section(values, "engines").get(key.split(".")[1]), value)
         _set_nested(values, key.split("."), value, override)
-    _refuse_strangers(values, known)
+    _reject_unknown_names(values, known)
     return values
 
 
@@ -54,8 +54,8 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _refuse_strangers(values: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
-    """A misspelt name in an override makes a new stage that runs nothing, or a new engine that nobody asks."""
+def _reject_unknown_names(values: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
+    """Reject a misspelled name in an override, which would add a stage that runs nothing or an unused engine."""
     stages = _section(values, "stages")
     for name in stages.keys() - known["stages"]:
         if not isinstance(stages[name], dict) or not {"run", "adopt"} & stages[name].keys():
@@ -74,8 +74,8 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(below)
 
 
-def _forget_old_kind(engine: Any, kind: Any) -> None:
-    """Two kinds of one endpoint share its address, model and price, but not how many requests are under way."""
+def _clear_old_kind(engine: Any, kind: Any) -> None:
+    """Remove the keys of an engine's old kind. Two kinds of one endpoint share all keys except the concurrency."""
     if not isinstance(engine, dict) or engine.get("kind") == kind:
         return
     if {engine.get("kind"), kind} == {"openai", "openai_batch"}:
@@ -86,13 +86,13 @@ def _forget_old_kind(engine: Any, kind: Any) -> None:
 
 def _load_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
-        raise UserError(f"{path}: `extends` goes round in a circle: {' -> '.join(p.name for p in (*seen, path))}")
+        raise UserError(f"{path}: `extends` is circular: {' -> '.join(p.name for p in (*seen, path))}")
     values = _read_yaml(path)
     base = values.pop("extends", None)
     if base is None:
         return values
     if not isinstance(base, str):
-        raise UserError(f"{path}: `extends` names one file, relative to this one (got {base!r})")
+        raise UserError(f"{path}: `extends` must name one file, relative to this one (got {base!r})")
     return merge(_load_extended(path.parent / base, (*seen, path.resolve())), values)
 
 
@@ -107,21 +107,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
         got = "nothing" if values is None else type(values).__name__
-        raise UserError(f"{path}: an experiment is a mapping of keys, from `experiment:` on (got {got})")
+        raise UserError(f"{path}: an experiment must be a mapping with keys such as `experiment:` (got {got})")
     return values
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what would be read as something else than was meant: PyYAML takes the last of two equal keys."""
+    """A YAML loader that rejects duplicate keys. PyYAML would use the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value if node else ():
             if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands there for the second time", problem_mark=key.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark)
             seen.add((key.tag, str(key.value)))
         return node
 
@@ -130,7 +128,7 @@ def _parse_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         values = loader.get_single_data()
-        _refuse_circles(values, [], set())
+        _reject_circular_aliases(values, [], set())
     except RecursionError:
         raise yaml.MarkedYAMLError(problem="it is nested too deeply") from None
     finally:
@@ -138,13 +136,13 @@ def _parse_yaml(text: str) -> Any:
     return values
 
 
-def _refuse_circles(value: Any, above: list[int], done: set[int]) -> None:
+def _reject_circular_aliases(value: Any, above: list[int], done: set[int]) -> None:
     if not isinstance(value, (dict, list)) or id(value) in done:
         return
     if id(value) in above:
-        raise yaml.MarkedYAMLError(problem="an alias (*name) stands within what it stands for")
+        raise yaml.MarkedYAMLError(problem="an alias (*name) contains itself")
     for below in value.values() if isinstance(value, dict) else value:
-        _refuse_circles(below, [*above, id(value)], done)
+        _reject_circular_aliases(below, [*above, id(value)], done)
     done.add(id(value))
 
 
@@ -155,7 +153,7 @@ def _one_line(error: yaml.YAMLError) -> str:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`: mappings merge, everything else replaces; `null` removes a key."""
+    """Merge `over` into `base`. Mappings are merged, other values are replaced, and `null` removes a key."""
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
@@ -171,6 +169,6 @@ def _set_nested(values: dict[str, Any], keys: list[str], value: Any, override: s
     for key in keys[:-1]:
         child = values.setdefault(key, {})
         if not isinstance(child, dict):
-            raise UserError(f"{override!r}: {key!r} is not a mapping, so nothing can be set below it")
+            raise UserError(f"{override!r}: {key!r} is not a mapping, so it has no keys to set")
         values = child
     values[keys[-1]] = value

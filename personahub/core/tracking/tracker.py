@@ -1,10 +1,10 @@
-"""Experiment tracking: `metrics.jsonl` always, Weights & Biases when asked.
+"""Experiment tracking: always to `metrics.jsonl`, and to Weights & Biases if configured.
 
-A stage is one W&B run: group = experiment, job type = stage. The runs of a
-stage that `foreach` repeats have one job type, and `matrix.arm`, `matrix.seed` and so on in their configs, to be
-grouped by. docs/experiments.md lays out a workspace. Offline runs and W&B's own files stay below the stage's folder.
+A stage is one W&B run, with the experiment as its group and the stage as its job type. The runs of a stage
+with `foreach` share a job type and have `matrix.arm`, `matrix.seed` and so on in their configs to group by.
+docs/experiments.md describes a workspace. Offline runs and W&B's own files stay in the stage's folder.
 
-Whatever W&B does costs the tracking of a stage at the most, never the stage.
+An error of W&B ends the tracking of a stage, but never the stage.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from personahub.core.errors import UserError
 from personahub.core.files import append_to_lines, writing
 
 RUN_ID = Path("wandb", "id")  # in a stage's folder
-UNSENT = "unsent"  # in a W&B run's folder, from its start until W&B took its end
-_LATER = "to send what is here: personahub wandb sync"
+UNSENT = "unsent"  # in a W&B run's folder until the finished run is uploaded
+_SYNC_HINT = "to upload it later: personahub wandb sync"
 
 
 class TrackingConfig(FrozenModel):
-    """The YAML's `tracking:` section. Not part of any fingerprint."""
+    """The YAML's `tracking:` section. Never part of a fingerprint."""
 
     wandb: Literal["disabled", "offline", "online"] = "disabled"
     project: str = Field(default="persona-hub", pattern=r"^[^/\\#?%:]{1,128}$")
     entity: str | None = None
     tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
     timeout_s: float = Field(
-        default=60, gt=0, description="For W&B to take a run or its end; then it is tracked offline, to be sent later."
+        default=60, gt=0, description="Time limit for W&B to start or finish a run; then it is tracked offline."
     )
 
 
 class Tracker:
-    """Writes a stage's metrics. `step` is the stage's own axis, such as the optimizer step."""
+    """Writes a stage's metrics. `step` is the stage's own counter, such as the optimizer step."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Tracker:
         axes: Mapping[str, str] | None = None,
     ) -> None:
         self._run = None
-        self._lost = False
+        self._failed = False
         self._name = f"{experiment}/{stage}"
         if config.wandb != "disabled":
             self._run = _start_wandb(folder, config, experiment, stage, settings, axes or {})
@@ -64,46 +64,46 @@ class Tracker:
 
     @property
     def in_wandb(self) -> bool:
-        """Whether there is a W&B run, so that tables and artifacts are worth making."""
+        """Whether there is a W&B run, which can take tables and artifacts."""
         return self._run is not None
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers of one step."""
+        """Log the metrics of one step."""
         with writing(Path(self._file.name)):
             self._file.write(json.dumps({"time": round(time.time(), 3), "step": step, **metrics}) + "\n")
             self._file.flush()
-        self._tell(lambda run: run.log(dict(metrics), step=step))
+        self._send(lambda run: run.log(dict(metrics), step=step))
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Final results of the stage; nested mappings become dotted names in W&B."""
-        self._tell(lambda run: run.summary.update(dict(values)))
+        """Log the final results of the stage. W&B shows nested mappings as dotted names."""
+        self._send(lambda run: run.summary.update(dict(values)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int | None = None) -> None:
-        """A table of samples, shown in W&B; the artifact itself holds them anyway."""
+        """Log a table of samples to W&B. The artifact on disk has them too."""
 
-        def tell(run: Any) -> None:
+        def log_table(run: Any) -> None:
             import wandb
 
             run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}, step=step)
 
-        self._tell(tell)
+        self._send(log_table)
 
     def artifact(
         self, name: str, kind: str, folder: Path, metadata: Mapping[str, Any], uses: Mapping[str, str]
     ) -> None:
-        """A W&B artifact that points at `folder` and at what it was made from; nothing is uploaded.
+        """Log a W&B artifact that refers to `folder` and to its inputs. No file is uploaded.
 
         Args:
-            name: of the artifact, without a version.
+            name: name of the artifact, without a version.
             kind: W&B's type, such as `dataset` or `model`.
-            folder: the files, which stay where they are.
-            metadata: holds the `fingerprint`, whose start is an alias: others may run an experiment of the same
-                name in the same project, so that the latest version is not always the one that was used.
-            uses: fingerprint by name of the artifacts it was made from. Online they become edges of the
-                lineage graph; offline W&B allows no such edge, and the metadata alone holds them.
+            folder: the folder of the files, which are not copied.
+            metadata: includes the `fingerprint`, whose first characters become an alias. Others may run an
+                experiment of the same name in the same project, so the latest version may not be the one used.
+            uses: fingerprints of the input artifacts, by name. Online they become edges of the lineage graph.
+                Offline, W&B does not support such edges, and only the metadata has them.
         """
 
-        def tell(run: Any) -> None:
+        def log_artifact(run: Any) -> None:
             import wandb
 
             made = wandb.Artifact(name, type=kind, metadata={**metadata, "made_from": dict(uses)})
@@ -113,9 +113,9 @@ class Tracker:
                 try:
                     run.use_artifact(f"{used}:{alias_of(fingerprint)}")
                 except (wandb.errors.CommError, ValueError):  # type: ignore[attr-defined]
-                    continue  # it was made without W&B
+                    continue  # the input was made without W&B
 
-        self._tell(tell)
+        self._send(log_artifact)
 
     def finish(self, failed: bool = False) -> None:
         """Close the metrics file and end the W&B run."""
@@ -124,19 +124,19 @@ class Tracker:
             return
         try:
             self._run.finish(exit_code=1 if failed else 0)
-            if not self._lost:
+            if not self._failed:
                 (Path(self._run.settings.sync_dir) / UNSENT).unlink(missing_ok=True)
-        except Exception as error:  # noqa: BLE001 - the stage's results are its artifact, which is whole
-            _warn(f"W&B did not take the end of {self._name}: {_first_line(error)}; {_LATER}")
+        except Exception as error:  # noqa: BLE001 - see the module docstring
+            _warn(f"W&B could not finish {self._name}: {_first_line(error)}; {_SYNC_HINT}")
 
-    def _tell(self, action: Callable[[Any], object]) -> None:
-        if self._run is None or self._lost:
+    def _send(self, action: Callable[[Any], object]) -> None:
+        if self._run is None or self._failed:
             return
         try:
             action(self._run)
-        except Exception as error:  # noqa: BLE001 - see the module docstring; its client raises all kinds
-            self._lost = True
-            _warn(f"W&B tracks no more of {self._name}: {_first_line(error)}; metrics.jsonl goes on, and {_LATER}")
+        except Exception as error:  # noqa: BLE001 - see the module docstring; W&B raises many types
+            self._failed = True
+            _warn(f"W&B stopped tracking {self._name}: {_first_line(error)}; metrics.jsonl continues; {_SYNC_HINT}")
 
 
 def _start_wandb(
@@ -169,7 +169,7 @@ def _start_wandb(
             tags=list(config.tags),
             config={**settings, "matrix": dict(axes)} if axes else dict(settings),
             dir=str(folder / "wandb"),
-            resume="allow" if known else None,  # of a new one, `wandb sync` would append to what had arrived
+            resume="allow" if known else None,  # `wandb sync` would append to a new run with "allow"
             id=id_,
             settings=wandb.Settings(
                 init_timeout=config.timeout_s, finish_timeout=config.timeout_s, finish_timeout_raises=True
@@ -183,10 +183,10 @@ def _start_wandb(
         except wandb.errors.UsageError as error:  # type: ignore[attr-defined]
             raise UserError(f"tracking: {_first_line(error)}") from None
         except Exception as error:  # noqa: BLE001 - see the module docstring
-            instead = f"is tracked offline ({_LATER})" if mode == "online" else "is not tracked there"
-            _warn(f"W&B did not take {stage}, which {instead}: {_first_line(error)}")
+            instead = f"is tracked offline ({_SYNC_HINT})" if mode == "online" else "is not tracked there"
+            _warn(f"W&B could not start {stage}, which {instead}: {_first_line(error)}")
             with suppress(Exception):
-                wandb.teardown()  # it would refuse the id, which the lost run still has
+                wandb.teardown()  # otherwise the failed run would still use the id
         else:
             if mode == "online":
                 (Path(run.settings.sync_dir) / UNSENT).touch()
@@ -195,10 +195,10 @@ def _start_wandb(
 
 
 def _run_id(file: Path, name: str) -> tuple[bool, str]:
-    """Of the W&B run of a stage's folder, and whether there was one: a resumed stage goes on with it.
+    """Return whether a stage's folder has a W&B run, and its id. A resumed stage continues its run.
 
-    Another folder's is another, so that one project may hold many runs of one experiment. W&B forbids some
-    characters, and more than 128 (https://docs.wandb.ai/ref/python/functions/init).
+    Each folder has its own id, so that one project may have many runs of an experiment. W&B does not allow some
+    characters, or more than 128 (https://docs.wandb.ai/ref/python/functions/init).
     """
     if file.exists() and (known := file.read_text()):
         return True, known
@@ -210,12 +210,12 @@ def _run_id(file: Path, name: str) -> tuple[bool, str]:
 
 
 def artifact_name(path: str) -> str:
-    """The name in W&B of the artifact of a stage's folder."""
+    """Return the W&B name of the artifact in a stage's folder."""
     return "-".join(Path(path).parts[-2:])
 
 
 def alias_of(fingerprint: str) -> str:
-    """Of the version of a W&B artifact."""
+    """Return the alias of a version of a W&B artifact."""
     return fingerprint[:12]
 
 
