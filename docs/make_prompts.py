@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """Returns the whole page as Markdown."""
     config = MathConfig.model_validate({"engine": "none", "prompting": "persona_few_shot"})
     enhanced = render("math", examples=load_examples(config)[:2])[0][1]
     block = enhanced[enhanced.index("Examples of what") : enhanced.rindex("</example>") + len("</example>")]
@@ -77,12 +77,11 @@ def page() -> str:
         template = load_template(name, PROMPTS)
         messages = render(name)
         text = messages[0][1] if len(messages) == 1 else "\n\n".join(f"[{role}]\n{text}" for role, text in messages)
-        keys = {"contract": template.head["contract"]} if "contract" in template.head else None
-        contract = f"```yaml\n{yaml.safe_dump(keys, allow_unicode=True, sort_keys=False)}```" if keys else ""
-        parts.append(
-            "\n\n".join(filter(None, (f"## {name} (version {template.version})", reason, contract, _fenced(text))))
-            + "\n"
-        )
+        parts.append(f"## {name} (version {template.version})\n\n{reason}\n")
+        if "contract" in template.head:
+            contract = yaml.safe_dump({"contract": template.head["contract"]}, allow_unicode=True, sort_keys=False)
+            parts.append(f"```yaml\n{contract}```\n")
+        parts.append(f"{_fenced(text)}\n")
     return "\n".join(parts)
 
 

@@ -160,10 +160,7 @@ def prompts(config: Config, template: Template, system: Template) -> Callable[[R
         if config.kind == "two_personas":
             messages = _dialogue_prompt(template, talk)
         elif _next_role(talk) == "user":
-            turns = [
-                {"speaker": m["role"].capitalize(), "text": escape_tags(m["content"], "conversation")}
-                for m in talk["messages"]
-            ]
+            turns = _turns(talk, ("User", "Assistant"))
             messages = template.render(persona=talk["persona"], examples=[], turns=turns)
         else:
             messages, engine = (*system.render(), *talk["messages"]), config.assistant or config.speaker
@@ -173,6 +170,11 @@ def prompts(config: Config, template: Template, system: Template) -> Callable[[R
     return of_conversation
 
 
+def _turns(talk: Row, speakers: tuple[str, str]) -> list[dict[str, str]]:
+    texts = (escape_tags(message["content"], "conversation") for message in talk["messages"])
+    return [{"speaker": speakers[i % 2], "text": text} for i, text in enumerate(texts)]
+
+
 def _dialogue_prompt(template: Template, talk: Row) -> tuple[Message, ...]:
     number = len(talk["messages"])
     speaking, other = (talk["persona"], talk["partner"]) if number % 2 == 0 else (talk["partner"], talk["persona"])
@@ -180,10 +182,7 @@ def _dialogue_prompt(template: Template, talk: Row) -> tuple[Message, ...]:
         persona=speaking,
         partner=other,
         examples=[],
-        turns=[
-            {"speaker": _SPEAKERS[i % 2], "text": escape_tags(m["content"], "conversation")}
-            for i, m in enumerate(talk["messages"])
-        ],
+        turns=_turns(talk, _SPEAKERS),
         speaker=_SPEAKERS[number % 2],
         other=_SPEAKERS[(number + 1) % 2],
     )

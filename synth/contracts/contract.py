@@ -112,8 +112,8 @@ def load_use_case(name: str) -> UseCase:
     """
     if not name.endswith(".md") and name not in built_in():
         raise UserError(
-            f"no use case {name!r}. {suggest(name, built_in())} Built in: {', '.join(built_in())}; or give the path of"
-            " a .md file with a `contract` in its head (docs/use_case.md)"
+            f"no use case {name!r}. {suggest(name, built_in())} For your own, give the path of a .md file with a"
+            " `contract` in its head (docs/use_case.md)"
         )
     template = load_template(name, PROMPTS)
     if "contract" not in template.head:

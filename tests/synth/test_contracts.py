@@ -87,7 +87,7 @@ def test_what_is_wrong_with_a_contract_is_one_line(tmp_path: Path, contract: str
     ("name", "message"),
     [
         ("artikel", r"Did you mean 'article'\?"),
-        ("math", "Built in: article, instruction, .*npc"),
+        ("math", "Valid: article, instruction, .*npc"),
         ("no/such.md", r"no/such\.md: no such template"),
     ],
 )
