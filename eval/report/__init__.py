@@ -1,11 +1,11 @@
-"""The report of an experiment: `index.html` to look at, `summary.json` to compute with, `report.md` to paste.
+"""Report of an experiment: `index.html` to read, `summary.json` to compute with, `report.md` to paste.
 
     report:
       run: eval.report
       inputs: {documents: documents, personas: personas, verified: verified, sft: sft, benchmark: benchmark}
 
-Name every stage that the report shall cover: any number of inputs under any names. `index.html` is
-one file that makes no network request and needs no server.
+List every stage that the report should cover as an input, under any name. `index.html` is a single file that makes no
+network request and needs no server.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ INPUTS = ("*",)
 
 
 class Config(StageConfig):
-    """How much of the records is shown."""
+    """How many records the report shows."""
 
-    samples: int = Field(default=36, ge=0, le=200, description="Records whose whole lineage can be browsed.")
-    examples_per_reason: int = Field(default=2, ge=0, le=10, description="Rejected records shown per stage and reason.")
+    samples: int = Field(default=36, ge=0, le=200, description="Number of records shown with their whole lineage.")
+    examples_per_reason: int = Field(
+        default=2, ge=0, le=10, description="Number of rejected records shown per stage and reason."
+    )
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write the three files and no records."""
+    """Writes the three files, and no records."""
     artifacts = in_order(list(stage.inputs.values()))
-    summary = summarize(stage.spec.experiment, artifacts)
+    summary = summarize(stage.spec.experiment, artifacts, stage.spec.source)
     page = render_page(
         summary,
         lineage_samples(artifacts, stage.config.samples, stage.config.seed),

@@ -1,4 +1,4 @@
-"""The page's section about an ablation: what the arms' numbers show, what they do not, and the numbers."""
+"""Page section about an ablation: what the numbers of its arms show and do not show, and the numbers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from eval.report.charts import (
 from eval.report.diversity import MEASURE_TITLES, shown_value
 
 _SIMULATED = (
-    "The teacher was simulated. That proves the machinery, not the claim: whether personas help a real model is as open"
-    " after this run as before it."
+    "The teacher was simulated. This run shows that the pipeline works. It does not show whether personas help a real"
+    " model."
 )
-_BASELINE = "after"  # the accent colour
+_BASELINE = "after"  # the accent color
 _ARMS = ("other", "paper", "c2", "c0", "c3", "c5", "c4", "before")
 _CURVES = ("vendi", "nearest_cosine", "topics_covered", "distinct_2")
-_HAD = {
-    "problems": "problems made",
-    "problem_tokens": "tokens of them",
+_ARM_FACTS = {
+    "problems": "problems generated",
+    "problem_tokens": "tokens of these problems",
     "training_problems": "training problems",
     "model_steps": "training steps",
-    "model_tokens": "tokens in training",
+    "model_tokens": "training tokens",
 }
 
 
 def ablation(summary: Mapping[str, Any]) -> list[Section]:
-    """One section per ablation stage."""
+    """Returns one section per ablation stage."""
     return [_section(stage, summary["simulated_teacher"]["used"]) for stage in summary["ablations"]]
 
 
@@ -42,9 +42,9 @@ def _section(stage: Mapping[str, Any], simulated: bool) -> Section:
     conclusions = stage["conclusions"]
     remarks = [_SIMULATED] if simulated else []
     series = arm_series(stage)
-    said = (("Shown", "shown"), ("Not shown", "not_shown"), ("Beyond these data", "limits"))
-    listings = [Listing(title, conclusions[key]) for title, key in said if conclusions[key]]
-    panels = [Panel("What these data show, and what they do not", listings=listings, wide=True)]
+    headings = (("Shown", "shown"), ("Not shown", "not_shown"), ("Limits", "limits"))
+    listings = [Listing(title, conclusions[key]) for title, key in headings if conclusions[key]]
+    panels = [Panel("What the data show and do not show", listings=listings, wide=True)]
     panels += [
         panel for name, result in stage["benchmarks"].items() for panel in _accuracy(name, result, stage, series)
     ]
@@ -53,11 +53,11 @@ def _section(stage: Mapping[str, Any], simulated: bool) -> Section:
         panels += _curves(stage["diversity"], series)
     seeds = len(stage["seeds"])
     lead = (
-        f"{len(stage['arms'])} arms, {seeds} seed{'s' * (seeds > 1)} each: the same persona ids and request seeds, as many"
-        f" problems, the same teacher, verification, training and test. Every arm is compared with {arm_name(stage['baseline'])}"
-        " under the same seeds and on the same problems."
+        f"{len(stage['arms'])} arms with {seeds} seed{'s' * (seeds > 1)} each. All have the same persona ids, request seeds,"
+        " number of problems, teacher, verification, training and test. Every arm is compared with"
+        f" {arm_name(stage['baseline'])} on the same seeds and problems."
     )
-    legend = [Legend(colour, arm_name(arm)) for arm, colour in series.items()]
+    legend = [Legend(color, arm_name(arm)) for arm, color in series.items()]
     section_id = "ablation" if stage["stage"] == "ablation" else f"ablation-{stage['stage']}"
     return Section(section_id, "Ablation", "Ablation", lead, remarks, legend, panels)
 
@@ -68,7 +68,7 @@ def arm_name(arm: str) -> str:
 
 
 def arm_series(stage: Mapping[str, Any]) -> dict[str, str]:
-    """Colour class by arm, the baseline in the accent colour and first."""
+    """Maps each arm to its color class. The baseline comes first and has the accent color."""
     others = [arm for arm in stage["arms"] if arm != stage["baseline"]]
     return {stage["baseline"]: _BASELINE} | {arm: _ARMS[i % len(_ARMS)] for i, arm in enumerate(others)}
 
@@ -76,15 +76,13 @@ def arm_series(stage: Mapping[str, Any]) -> dict[str, str]:
 def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], series: Mapping[str, str]) -> list[Panel]:
     title = name.replace("_", " ")
     rows = []
-    for arm, colour in series.items():
+    for arm, color in series.items():
         found = result["accuracy"][arm]
         low, high = max(found["low"], 0.0), min(found["high"], 1.0)
-        rows.append(IntervalRow(arm_name(arm), found["mean"], low, high, colour))
+        rows.append(IntervalRow(arm_name(arm), found["mean"], low, high, color))
     note = f"{result['n']:,} problems, mean over {result['seeds']} seeds. 95% intervals over problems and seeds."
     if flat := [arm_name(arm) for arm, found in result["accuracy"].items() if found["interval"] == "wilson"]:
-        note += (
-            f" All scores within {' and within '.join(flat)} are equal: there Wilson's interval, over problems alone."
-        )
+        note += f" All scores within {' and within '.join(flat)} are equal, so the interval is Wilson's, over problems alone."
     chart = interval_chart(rows, fitted=True)
     accuracy = Panel(f"Accuracy on the {title}", note, chart, folds=_folds(name, result, stage, series))
     differences = [
@@ -94,7 +92,7 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
         for arm, found in result["differences"].items()
     ]
     against = arm_name(stage["baseline"])
-    note = "Points of accuracy, paired by seed and problem. p after Holm's correction for all arms."
+    note = "Percentage points of accuracy, paired by seed and problem. p values are Holm-corrected over all arms."
     header = ("arm", "difference", "95% interval", "p (Holm)", "better", "worse", "equal")
     table = Table(
         header,
@@ -109,7 +107,7 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
             for arm, found in result["differences"].items()
         ],
     )
-    fold = Fold("Problems solved by more seeds, by fewer, by as many", table)
+    fold = Fold("Problems solved by more, fewer or as many seeds", table)
     return [accuracy, Panel(f"Against {against}", note, difference_chart(differences), folds=[fold])]
 
 
@@ -123,14 +121,14 @@ def _folds(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], serie
     if origins := stage["by_origin"].get(name):
         columns = list(next(iter(origins.values())))
         table = Table(
-            ("trained on", *(f"asked like {arm_name(origin)}" for origin in columns)),
+            ("trained on", *(f"problems from {arm_name(origin)}" for origin in columns)),
             [(arm_name(arm), *(percent(origins[arm][origin]) for origin in columns)) for arm in series],
         )
-        folds.append(Fold("By the way in which the test's problems were made", table))
-    had = [key for key in _HAD if any(key in numbers for numbers in stage["arms"].values())]
-    if had:
-        rows = [(arm_name(arm), *(f"{stage['arms'][arm].get(key, 0):,.0f}" for key in had)) for arm in series]
-        folds.append(Fold("What every arm had", Table(("arm", *(_HAD[key] for key in had)), rows)))
+        folds.append(Fold("By the arm whose prompt made the test problem", table))
+    facts = [key for key in _ARM_FACTS if any(key in numbers for numbers in stage["arms"].values())]
+    if facts:
+        rows = [(arm_name(arm), *(f"{stage['arms'][arm].get(key, 0):,.0f}" for key in facts)) for arm in series]
+        folds.append(Fold("Size of every arm", Table(("arm", *(_ARM_FACTS[key] for key in facts)), rows)))
     return folds
 
 
@@ -145,9 +143,9 @@ def _measures(stage: Mapping[str, Any]) -> Panel:
         for arm in arm_series(stage)
     ]
     note = (
-        f"{found['texts']:,} problems of each arm and seed, mean over seeds. In brackets the difference from"
-        f" {arm_name(stage['baseline'])}, with a star where p is below {stage['alpha']:g} in a paired t test over seeds,"
-        " after Holm's correction for all arms."
+        f"{found['texts']:,} problems of each arm and seed; mean over seeds. The difference from"
+        f" {arm_name(stage['baseline'])} is in parentheses. A star marks p below {stage['alpha']:g} in a paired t test over"
+        " seeds, Holm-corrected over all arms."
     )
     return Panel(
         "Diversity of the problems", note, table=Table(header, rows, (arm_name(stage["baseline"]),)), wide=True
@@ -170,14 +168,14 @@ def _curves(found: Mapping[str, Any], series: Mapping[str, str]) -> list[Panel]:
             Line(
                 arm_name(arm),
                 [(point[0], point[1]) for point in found["curves"][measure][arm]],
-                colour,
+                color,
                 ends=[(point[2], point[3]) for point in found["curves"][measure][arm]],
             )
-            for arm, colour in series.items()
+            for arm, color in series.items()
         ]
         title = MEASURE_TITLES[measure]
         shown = f"{title[:1].upper()}{title[1:]} by number of problems"
-        note = "Mean over seeds; the band is from the least seed to the largest."
+        note = "Mean over seeds. The band spans the lowest to the highest seed."
         chart = line_chart(
             lines, "problems", title, y_named=False, y_shown=lambda value, m=measure: shown_value(m, value)
         )
@@ -190,7 +188,7 @@ def _p(value: float) -> str:
 
 
 def card(stages: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
-    """The ablation in a headline: how many comparisons show a difference in accuracy."""
+    """Headline card: how many comparisons show a difference in accuracy."""
     if not stages:
         return None
     stage = stages[0]
@@ -199,5 +197,5 @@ def card(stages: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
     return {
         "title": "Arms that differ",
         "value": f"{found} of {len(compared)}",
-        "text": f"from {arm_name(stage['baseline'])} in accuracy, {len(stage['seeds'])} seeds",
+        "text": f"from {arm_name(stage['baseline'])} in accuracy ({len(stage['seeds'])} seeds)",
     }

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of panels, each with a chart, a table or both."""
+"""Building blocks of the page: sections of panels with charts and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAMPLE_KINDS = {"cot": "CoT", "pot": "PoT"}
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; rows whose first cell is in `marked` stand out; `swatches` are series by row."""
+    """A table of texts. Rows whose first cell is in `marked` are highlighted; `swatches` are series by row."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -22,7 +22,7 @@ class Table:
 
     @property
     def numbers(self) -> list[bool]:
-        """Of each column, whether it holds numbers, which stand to the right."""
+        """Whether each column holds numbers, which are right-aligned."""
         return [
             column > 0 and not any(row[column][:1].isalpha() for row in self.rows if len(row) > column)
             for column in range(len(self.header))
@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Fold:
-    """A table behind a title that opens it."""
+    """A table that opens when its title is clicked."""
 
     title: str
     table: Table
@@ -47,7 +47,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Panel:
-    """A titled chart, table, listings, or several of them."""
+    """A title with a chart, a table, listings, or several of these."""
 
     title: str
     note: str = ""
@@ -60,7 +60,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Legend:
-    """What a colour stands for."""
+    """The meaning of a color."""
 
     series: str
     label: str
@@ -68,7 +68,7 @@ class Legend:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. `short` is its name in the navigation."""
+    """A section of the page. `short` is its name in the navigation."""
 
     id: str
     short: str
@@ -79,6 +79,6 @@ class Section:
     panels: Sequence[Panel] = ()
     funnel: Sequence[Mapping[str, Any]] = ()
     samples: Sequence[Mapping[str, Any]] | None = None
-    outcomes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of the samples, kept and rejected
+    outcomes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # labels of kept and of rejected samples
     commands: Sequence[str] = ()
     table: Table | None = None

@@ -1,8 +1,8 @@
-"""Charts as inline SVG that follows the page: colours are CSS classes, widths are percentages.
+"""Charts as inline SVG: colors are CSS classes and widths are percentages.
 
-Horizontal positions are percentages and vertical ones pixels, so a chart fills a phone or a desktop
-without scaling its text. Every mark has a `<title>`, which browsers show on hover and screen readers
-read out. Everything that comes in as text is escaped.
+Horizontal positions are percentages and vertical positions are pixels, so a chart fills the width of a phone or a
+desktop without scaling its text. Every mark has a `<title>`, which browsers show on hover and screen readers read.
+All text is escaped.
 
     line_chart([Line("loss", points, "accent")], x_title="step", y_title="loss")
 """
@@ -17,11 +17,11 @@ from typing import Any
 from markupsafe import Markup, escape
 
 _HEIGHT = 220
-_LONGEST_LINE = 400  # points; more cannot be told apart at the width of a page
+_LONGEST_LINE = 400  # points; more are indistinguishable at the width of a page
 
 
 def tag(name: str, *children: Any, **attributes: Any) -> Markup:
-    """An element. `class_` and `stroke_width` become `class` and `stroke-width`; text is escaped."""
+    """Returns an element. `class_` and `stroke_width` become `class` and `stroke-width`; text is escaped."""
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
@@ -39,12 +39,12 @@ class Scale:
     log: bool = False
 
     def percent(self, value: float) -> float:
-        """Position of `value`, clipped to the scale."""
-        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, max(value, self.low)))
-        return round(100 * min(max((at - low) / (high - low or 1), 0.0), 1.0), 3)
+        """Returns the position of `value` in percent, clipped to the scale."""
+        low, high, position = (math.log10(v) if self.log else v for v in (self.low, self.high, max(value, self.low)))
+        return round(100 * min(max((position - low) / (high - low or 1), 0.0), 1.0), 3)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values inside the scale, about `count` of them."""
+        """Returns about `count` round values inside the scale."""
         if self.log:
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
             return [10.0**power for power in powers]
@@ -61,7 +61,7 @@ def _round_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 SHARE = Scale(0.0, 1.0)
-_ROW_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of charts with a row per value, whose tracks can be narrow
+_ROW_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)  # for charts with one row per value, whose tracks can be narrow
 
 
 def percent(value: float) -> str:
@@ -71,7 +71,7 @@ def percent(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """A share with its interval (None: a share that somebody printed without one)."""
+    """A share with its interval (None for a published share without an interval)."""
 
     label: str
     value: float
@@ -82,16 +82,16 @@ class IntervalRow:
 
 
 def interval_chart(rows: Sequence[IntervalRow], fitted: bool = False) -> Markup:
-    """One line per row: label, a dot on its interval, the number. Scale: from 0 to 1, or `fitted` to 0.1, 0.25 or 0.5."""
+    """Draws one line per row: label, dot on its interval, number. The scale ends at 1, or if `fitted` at 0.1, 0.25 or 0.5."""
     largest = max((max(row.value, row.high or 0) for row in rows), default=1.0)
     top = next(end for end in (0.1, 0.25, 0.5, 1.0) if end >= min(largest, 1.0)) if fitted else 1.0
     scale = Scale(0.0, top)
-    axis = _row_axis(lambda at: f"{100 * top * at:g}%")
+    axis = _row_axis(lambda tick: f"{100 * top * tick:g}%")
     return tag("div", *(_interval_row(row, scale) for row in rows), axis, class_="rows")
 
 
 def _interval_row(row: IntervalRow, scale: Scale) -> Markup:
-    at = scale.percent(row.value)
+    center = scale.percent(row.value)
     marks = []
     title = f"{row.label}: {percent(row.value)}"
     value = tag("b", percent(row.value))
@@ -102,13 +102,13 @@ def _interval_row(row: IntervalRow, scale: Scale) -> Markup:
             tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4)
         )
         value += tag("span", f"{100 * row.low:.1f}–{100 * row.high:.1f}", class_="range-text")
-    marks.append(tag("circle", class_="dot", cx=f"{at}%", cy=11, r=5))
+    marks.append(tag("circle", class_="dot", cx=f"{center}%", cy=11, r=5))
     return _row(row.label, row.note, marks, value, title, row.series)
 
 
 @dataclass(frozen=True, slots=True)
 class DifferenceRow:
-    """A difference of two shares with its interval (None: nothing tells how far it could be off)."""
+    """A difference of two shares with its interval (None if the error is unknown)."""
 
     label: str
     value: float
@@ -119,15 +119,15 @@ class DifferenceRow:
 
 
 def difference_chart(rows: Sequence[DifferenceRow]) -> Markup:
-    """One line per row around a dashed zero: a dot on its interval, the points. The scale fits the intervals."""
+    """Draws one line per row around a dashed zero: a dot on its interval, and the points. The scale fits the intervals."""
     if not rows:
         return Markup("")
-    reach = max(0.01, *(abs(end) for row in rows for end in (row.low, row.value, row.high) if end is not None))
-    scale = Scale(-reach, reach)
+    limit = max(0.01, *(abs(end) for row in rows for end in (row.low, row.value, row.high) if end is not None))
+    scale = Scale(-limit, limit)
     return tag(
         "div",
         *(_difference_row(row, scale) for row in rows),
-        _row_axis(lambda at: f"{100 * reach * (2 * at - 1):+.0f}" if at != 0.5 else "0"),
+        _row_axis(lambda tick: f"{100 * limit * (2 * tick - 1):+.0f}" if tick != 0.5 else "0"),
         class_="rows",
     )
 
@@ -150,7 +150,7 @@ def _difference_row(row: DifferenceRow, scale: Scale) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class BoxRow:
-    """Quartiles of a sample; `low` and `high` are its extremes, None where only quartiles are known."""
+    """Quartiles of a sample. `low` and `high` are its extremes, or None if only the quartiles are known."""
 
     label: str
     q1: float
@@ -164,7 +164,7 @@ class BoxRow:
 
 @dataclass(frozen=True, slots=True)
 class BoxGroup:
-    """Boxes under a heading. `mark` is a value to compare them with, drawn through all of them."""
+    """Boxes under a heading. `mark` is a value to compare them with, drawn as a line through all of them."""
 
     title: str
     mark: float
@@ -173,7 +173,7 @@ class BoxGroup:
 
 
 def box_chart(groups: Sequence[BoxGroup]) -> Markup:
-    """One box per row: quartiles, the median, whiskers to the extremes. Scale: 0 to 1."""
+    """Draws one box per row, with the quartiles, the median and whiskers to the extremes, on a scale from 0 to 1."""
     parts = []
     for group in groups:
         parts.append(tag("div", group.title, tag("small", group.note) if group.note else "", class_="group"))
@@ -197,7 +197,7 @@ def _box_row(row: BoxRow, mark: float) -> Markup:
 
 
 def _row(label: str, note: str, marks: Sequence[Markup], value: Markup, title: str, series: str) -> Markup:
-    # taller than the row, so that the lines of neighbouring rows meet
+    # taller than the row, so that the lines of adjacent rows meet
     grid = [tag("line", class_="grid", x1=f"{100 * x}%", x2=f"{100 * x}%", y1=-13, y2=35) for x in _ROW_TICKS]
     title = f"{title} ({note})" if note else title
     svg = tag("svg", tag("title", title), *grid, *marks, class_="track", width="100%", height=22, role="img")
@@ -222,7 +222,7 @@ def _row_axis(shown: Callable[[float], str]) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a bar. `series` is its CSS class."""
+    """A segment of a bar. `series` is its CSS class."""
 
     label: str
     count: int
@@ -230,13 +230,13 @@ class Segment:
 
 
 def bar(segments: Sequence[Segment], total: int) -> Markup:
-    """Parts of a whole from left to right; `total` is what the full width stands for."""
+    """Draws the parts of a whole from left to right. The full width represents `total`."""
     marks, left = [], 0.0
     for segment in segments:
         if segment.count:
             width = 100 * segment.count / max(total, 1)
             title = f"{segment.label}: {segment.count:,}"
-            # a sliver of a percent is still there to be seen and hovered
+            # wide enough to see and to hover over
             shown = max(width, 0.5)
             marks.append(
                 tag(
@@ -255,7 +255,7 @@ def bar(segments: Sequence[Segment], total: int) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve, or single points where `points_only`. `ends`: of the interval at each point, drawn as a band."""
+    """A curve, or single points if `points_only`. `ends` are the intervals of the points, drawn as a band."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -273,12 +273,12 @@ def line_chart(
     y_named: bool = True,
     y_shown: Callable[[float], str] = "{:g}".format,
 ) -> Markup:
-    """Curves over a common pair of axes; points carry their values as hover titles.
+    """Draws curves over a common pair of axes. Points show their values on hover.
 
-    Without `y_named`, the vertical axis has no title: the panel's says it.
+    Without `y_named` the vertical axis has no title, because the title of the panel names the quantity.
 
-    Points that are not finite, such as the loss of a training that diverged, are left out. Returns an empty string
-    when no line has a point.
+    Points that are not finite, such as the loss of a diverged training run, are left out. Returns an empty string if no
+    line has a point.
     """
     lines = [_finite(line) for line in lines]
     points = [point for line in lines for point in line.points]
@@ -302,7 +302,7 @@ def _x_scale(low: float, high: float, log: bool) -> Scale:
     if log:
         return Scale(10 ** math.floor(math.log10(max(low, 1))), 10 ** math.ceil(math.log10(max(high, 10))), log=True)
     if 0 < low < 0.2 * high:
-        low = 0  # a curve that begins near the origin is read from there
+        low = 0  # include the origin if the curve begins near it
     return Scale(low, high if high > low else low + 1)
 
 
@@ -326,30 +326,30 @@ def _axes(x_scale: Scale, y_scale: Scale, y_shown: Callable[[float], str]) -> li
 
 
 def _line(line: Line, x_scale: Scale, y_scale: Scale, x_title: str, y_shown: Callable[[float], str]) -> list[Markup]:
-    places = [(x_scale.percent(x), _y(y_scale, y)) for x, y in line.points]
+    positions = [(x_scale.percent(x), _y(y_scale, y)) for x, y in line.points]
     parts = []
-    if not line.points_only and len(places) > 1:
-        drawn = [tag("polyline", points=_path(places), class_=f"curve {line.series}")]
+    if not line.points_only and len(positions) > 1:
+        drawn = [tag("polyline", points=_path(positions), class_=f"curve {line.series}")]
         if line.ends:
-            lower = [(x, _y(y_scale, low)) for (x, _), (low, _) in zip(places, line.ends, strict=True)]
-            upper = [(x, _y(y_scale, high)) for (x, _), (_, high) in zip(places, line.ends, strict=True)]
+            lower = [(x, _y(y_scale, low)) for (x, _), (low, _) in zip(positions, line.ends, strict=True)]
+            upper = [(x, _y(y_scale, high)) for (x, _), (_, high) in zip(positions, line.ends, strict=True)]
             drawn.insert(0, tag("polygon", points=_path(lower + upper[::-1]), class_=f"band {line.series}"))
-        # a drawing of its own that is stretched to the width of the chart; the stroke keeps its width
+        # a separate drawing that is stretched to the width of the chart; the stroke keeps its width
         parts.append(
             tag("svg", *drawn, width="100%", height=_HEIGHT, viewBox=f"0 0 1000 {_HEIGHT}", preserveAspectRatio="none")
         )
-    radius = 5 if line.points_only or len(places) <= 12 else 3
+    radius = 5 if line.points_only or len(positions) <= 12 else 3
     kind = "point" if radius == 5 else "point hidden-point"
-    for number, ((x, y), (left, top)) in enumerate(zip(line.points, places, strict=True)):
+    for number, ((x, y), (left, top)) in enumerate(zip(line.points, positions, strict=True)):
         interval = f" ({y_shown(line.ends[number][0])} to {y_shown(line.ends[number][1])})" if line.ends else ""
         title = tag("title", f"{line.label}, {x_title} {x:,g}: {y_shown(y)}{interval}")
         parts.append(tag("circle", title, class_=f"{kind} {line.series}", cx=f"{left}%", cy=top, r=radius))
     return parts
 
 
-def _path(places: Sequence[tuple[float, float]]) -> str:
-    """Of a drawing 1,000 wide."""
-    return " ".join(f"{10 * x:.1f},{y:.1f}" for x, y in places)
+def _path(positions: Sequence[tuple[float, float]]) -> str:
+    """Returns the coordinates of a drawing 1,000 units wide."""
+    return " ".join(f"{10 * x:.1f},{y:.1f}" for x, y in positions)
 
 
 def _y(scale: Scale, value: float) -> float:
@@ -357,7 +357,7 @@ def _y(scale: Scale, value: float) -> float:
 
 
 def _finite(line: Line) -> Line:
-    """The points whose coordinates and interval are numbers that can be drawn."""
+    """Keeps the points whose coordinates and interval are finite."""
     kept = [
         i
         for i, point in enumerate(line.points)
@@ -368,7 +368,7 @@ def _finite(line: Line) -> Line:
 
 
 def _thinned(line: Line) -> Line:
-    """Every n-th point of a long curve, and always the last; curves with a band are short."""
+    """Keeps every n-th point of a long curve and the last one. Curves with a band are short enough."""
     step = -(-len(line.points) // _LONGEST_LINE)
     if step <= 1 or line.ends:
         return line

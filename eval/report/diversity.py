@@ -1,4 +1,4 @@
-"""The page's sections about diversity: figure 10 beside the paper's, and every measure by number of texts."""
+"""Page sections about diversity: figure 10 next to the paper's, and every measure by number of texts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MEASURE_TITLES = {
     "topics_covered": "topics covered",
     "effective_topics": "effective topics",
 }
-_LESS_IS_MORE = ("mean_cosine", "nearest_cosine", "duplicate_rate", "compression_ratio")
+_LOWER_IS_MORE_DIVERSE = ("mean_cosine", "nearest_cosine", "duplicate_rate", "compression_ratio")
 _SHARES = ("duplicate_rate", "topics_covered")
 _SERIES = ("after", "other", "c2", "c0", "c3", "c5", "c4", "before")
 _TOPICS_SHOWN = 15
-_FEW_PAIRS = 20  # fewer make no median to speak of
+_FEW_PAIRS = 20  # the median of fewer pairs means little
 
 
 def shown_value(measure: str, value: float) -> str:
-    """A measure's value as text."""
+    """Formats the value of a measure."""
     if measure in _SHARES:
         return percent(value)
     if measure in ("vendi", "effective_topics"):
@@ -36,30 +36,29 @@ def shown_value(measure: str, value: float) -> str:
 
 
 def similarity(summary: Mapping[str, Any]) -> Section | None:
-    """Figure 10: problem similarity at levels of persona similarity, beside the paper's quartiles."""
+    """Figure 10: problem similarity by persona similarity, next to the paper's quartiles."""
     panels, legend = [], []
     for stage in summary["similarity"]:
-        colours = {series["name"]: _SERIES[i % len(_SERIES)] for i, series in enumerate(stage["series"])}
-        chart = box_chart([_level(level, stage, colours) for level in stage["levels"]])
+        colors = {series["name"]: _SERIES[i % len(_SERIES)] for i, series in enumerate(stage["series"])}
+        chart = box_chart([_level(level, stage, colors) for level in stage["levels"]])
         note = ". ".join(_search_notes(stage["search"])) + "."
         fold = Fold("Quartiles", _quartile_table(stage))
         panels.append(Panel(f"{stage['stage']}: cosine of two problems", note, chart, folds=[fold], wide=True))
-        note = f"By medians, of levels with {_FEW_PAIRS} pairs at least."
-        panels.append(Panel("The paper's claims, here", note, table=_claims(stage), wide=True))
+        note = f"Judged by the medians of levels with at least {_FEW_PAIRS} pairs."
+        panels.append(Panel("Do the paper's claims hold here?", note, table=_claims(stage), wide=True))
         legend += [
-            Legend(colour, _series_name(series))
-            for series, colour in zip(stage["series"], colours.values(), strict=True)
+            Legend(color, _series_name(series)) for series, color in zip(stage["series"], colors.values(), strict=True)
         ]
     if not panels:
         return None
     lead = (
-        "Pairs of personas at a given cosine, and the cosine of the problems made with them. The paper finds that "
-        "problems grow alike with their personas but stay below them, that is, left of the dashed line, and that a fixed "
-        "focus raises them. It measured with text-embedding-3-small; cosines of other embedding models differ in level, "
-        "so compare the trend."
+        "Pairs of personas at a given cosine similarity, and the similarity of the problems made with them. The paper "
+        "finds that problems become more similar as their personas do, that they stay less similar than the personas "
+        "(left of the dashed line), and that a fixed focus makes them more similar. The paper used "
+        "text-embedding-3-small. Other embedding models have other levels of similarity, so compare the trend."
     )
     legend += [Legend("paper", "figure 10 of the paper"), Legend("dashed", "cosine of the personas")]
-    title = "Persona similarity against problem similarity"
+    title = "Problem similarity by persona similarity"
     return Section("similarity", "Similarity", title, lead, legend=legend, panels=panels)
 
 
@@ -70,19 +69,19 @@ def _series_name(series: Mapping[str, Any]) -> str:
     return f"{series['name'].replace('_', ' ')} ({details})"
 
 
-def _level(level: Mapping[str, Any], stage: Mapping[str, Any], colours: Mapping[str, str]) -> BoxGroup:
+def _level(level: Mapping[str, Any], stage: Mapping[str, Any], colors: Mapping[str, str]) -> BoxGroup:
     rows = []
     for series in stage["series"]:
         found = next(each for each in series["levels"] if each["level"] == level["level"])
         if found["pairs"]:
             values = (found["q1"], found["median"], found["q3"])
             note = f"{found['pairs']:,} pairs"
-            colour = colours[series["name"]]
-            rows.append(BoxRow(series["name"].replace("_", " "), *values, colour, found["low"], found["high"], note))
+            color = colors[series["name"]]
+            rows.append(BoxRow(series["name"].replace("_", " "), *values, color, found["low"], found["high"], note))
     rows += [
         BoxRow("paper", row["q1"], row["median"], row["q3"], "paper", note=row["prompt"]) for row in level["paper"]
     ]
-    note = "" if level["found"] else "this collection has no such pair"
+    note = "" if level["found"] else "no such pair in this collection"
     return BoxGroup(f"Personas at {level['level']:g}", level["level"], rows, note)
 
 
@@ -94,17 +93,20 @@ def _search_notes(search: Mapping[str, Any]) -> list[str]:
     if short:
         listed = ", ".join(f"{entry['found']:,} at {entry['level']:g}" for entry in short)
         why = (
-            f"all {search['possible_pairs']:,} pairs were compared, so the collection holds no more"
+            f"all {search['possible_pairs']:,} pairs were compared, so there are no more"
             if search["exhaustive"]
-            else f"the search ended at its budget, {search['compared_pairs']:,} of {search['possible_pairs']:,} pairs"
+            else f"the search reached its limit after {search['compared_pairs']:,} of {search['possible_pairs']:,} pairs"
         )
         notes.append(f"Fewer than {search['pairs_per_level']:,} pairs: {listed}; {why}")
     return notes
 
 
 def _claims(stage: Mapping[str, Any]) -> Table:
-    """Whether the medians rise with the personas' cosine, stay below it, and rise with a focus; levels with few pairs aside."""
-    header = ("series", "levels", "rises with the personas' cosine", "stays below it", "above that without focus")
+    """Whether the medians rise with the cosine of the personas, stay below it, and rise with a focus.
+
+    Levels with few pairs are left out.
+    """
+    header = ("series", "levels", "rises with persona similarity", "stays below it", "higher than without focus")
     return Table(header, [_claim(series, stage["series"]) for series in stage["series"]])
 
 
@@ -125,7 +127,7 @@ def _claim(series: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> tu
 
 
 def _medians(series: Mapping[str, Any]) -> dict[float, tuple[float, int]]:
-    """Median and number of pairs by level, of the levels that have enough pairs for a median to mean something."""
+    """Median and number of pairs by level, for the levels with enough pairs."""
     levels = sorted(series["levels"], key=lambda level: level["level"])
     return {level["level"]: (level["median"], level["pairs"]) for level in levels if level["pairs"] >= _FEW_PAIRS}
 
@@ -145,19 +147,19 @@ def _quartile_table(stage: Mapping[str, Any]) -> Table:
 
 
 def diversity(summary: Mapping[str, Any]) -> Section | None:
-    """Every measure by number of texts, one line per collection, with what the whole sample has."""
+    """Every measure by number of texts, with one line per collection and a table of the whole samples."""
     panels: list[Panel] = []
     legend: list[Legend] = []
     for stage in summary["diversity"]:
-        colours = {name: _SERIES[i % len(_SERIES)] for i, name in enumerate(stage["collections"])}
-        legend = [Legend(colour, _collection_name(name)) for name, colour in colours.items()]
+        colors = {name: _SERIES[i % len(_SERIES)] for i, name in enumerate(stage["collections"])}
+        legend = [Legend(color, _collection_name(name)) for name, color in colors.items()]
         panels.append(Panel(f"{stage['stage']}: in numbers", _note(stage), table=_table(stage), wide=True))
         for measure, title in MEASURE_TITLES.items():
             lines = [
                 Line(
                     _collection_name(name),
                     [(point[0], point[1]) for point in found["curves"][measure]],
-                    colours[name],
+                    colors[name],
                     ends=[(point[2], point[3]) for point in found["curves"][measure]],
                 )
                 for name, found in stage["collections"].items()
@@ -166,16 +168,16 @@ def diversity(summary: Mapping[str, Any]) -> Section | None:
             chart = line_chart(
                 lines, "texts", shown, log_x=True, y_named=False, y_shown=lambda value, m=measure: shown_value(m, value)
             )
-            more = "lower" if measure in _LESS_IS_MORE else "higher"
-            panels.append(Panel(f"{shown[:1].upper()}{shown[1:]}", f"{more}: more diverse", chart))
-        panels.append(_thresholds(stage, colours))
+            better = "lower" if measure in _LOWER_IS_MORE_DIVERSE else "higher"
+            panels.append(Panel(f"{shown[:1].upper()}{shown[1:]}", f"{better} is more diverse", chart))
+        panels.append(_thresholds(stage, colors))
         panels.append(_topics(stage))
     if not panels:
         return None
     lead = (
-        "Each measure against the number of texts: a curve that has gone flat is saturated, and more texts of the same "
-        "kind add little. All of them depend on the number of texts and on their length, so compare at equal numbers and "
-        "kinds. Bands are 95% intervals: what as many other texts of the collection might give."
+        "Each measure by number of texts. A flat curve is saturated: more texts of the same kind add little. All measures "
+        "depend on the number and the length of the texts, so compare collections of the same kind at equal numbers. Bands "
+        "are 95% intervals for other samples of the same size from the collection."
     )
     return Section("diversity", "Diversity", "Diversity", lead, legend=legend, panels=panels)
 
@@ -186,15 +188,15 @@ def _collection_name(name: str) -> str:
 
 def _note(stage: Mapping[str, Any]) -> str:
     return (
-        f"Embedded by {stage['embedder']}. Samples of each collection, with 95% intervals by subsampling. Curves: the mean"
-        f" over {stage['draws']} random subsets of the sample."
+        f"Embedded by {stage['embedder']}. A sample of each collection, with 95% intervals by subsampling. Curves show the"
+        f" mean over {stage['draws']} random subsets of the sample."
     )
 
 
 def _table(stage: Mapping[str, Any]) -> Table:
     header = ("", *(_collection_name(name) for name in stage["collections"]))
     found = list(stage["collections"].values())
-    rows = [("texts measured, of", *(f"{each['texts']:,} of {each['total']:,}" for each in found))]
+    rows = [("texts measured", *(f"{each['texts']:,} of {each['total']:,}" for each in found))]
     for measure, title in MEASURE_TITLES.items():
         ends = [[shown_value(measure, value) for value in each["curves"][measure][-1][1:]] for each in found]
         rows.append((title, *(f"{value} ({low.removesuffix('%')}–{high})" for value, low, high in ends)))
@@ -202,19 +204,19 @@ def _table(stage: Mapping[str, Any]) -> Table:
     return Table(header, rows)
 
 
-def _thresholds(stage: Mapping[str, Any], colours: Mapping[str, str]) -> Panel:
+def _thresholds(stage: Mapping[str, Any], colors: Mapping[str, str]) -> Panel:
     lines = [
         Line(
             _collection_name(name),
             [(each["threshold"], each["rate"]) for each in found["duplicate_rates"]],
-            colours[name],
+            colors[name],
         )
         for name, found in stage["collections"].items()
     ]
-    chart = line_chart(
-        lines, "cosine that counts as duplicate", "texts with a duplicate", y_from_zero=True, y_shown=percent
+    chart = line_chart(lines, "cosine threshold", "texts with a duplicate", y_from_zero=True, y_shown=percent)
+    return Panel(
+        "Duplicates by threshold", "Share of texts whose nearest other text is at or above the threshold.", chart
     )
-    return Panel("Duplicates by threshold", "A text's duplicate is its nearest other text.", chart)
 
 
 def _topics(stage: Mapping[str, Any]) -> Panel:
@@ -224,7 +226,7 @@ def _topics(stage: Mapping[str, Any]) -> Panel:
         rows = [(topic["words"], *(f"{topic['texts'][name]:,}" for name in names)) for topic in topics[:_TOPICS_SHOWN]]
         title = f"Topics by {column}: the {min(_TOPICS_SHOWN, len(topics))} largest of {len(topics)}"
         folds.append(Fold(title, Table(("words", *map(_collection_name, names)), rows)))
-    return Panel("Topics", "Clusters of all texts of a kind, named by the words that set them apart.", folds=folds)
+    return Panel("Topics", "Clusters of all texts of one kind, named by the words that set them apart.", folds=folds)
 
 
 def _range(ends: Sequence[float]) -> str:

@@ -1,10 +1,10 @@
-"""Records drawn for the page: which ones, by a hash of their id, and what the page needs to know of each.
+"""Chooses records for the page by a hash of their id, and collects what the page shows of each.
 
     ids = drawn_ids(artifact, count=24, seed=0)
     rows = rows_where([artifact], "id", ids)
     sample = new_sample(rows[ids[0]], [part("Problem", rows[ids[0]]["problem"])], outcome="accepted")
 
-The same records are drawn however the run was sharded. Every text is cut to a length that keeps the page small.
+The choice does not depend on how the run was sharded. Every text is truncated to keep the page small.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 _Item = TypeVar("_Item")
-# characters that are shown of a text
+# characters shown of a text
 DOCUMENT, SOLUTION, PROBLEM, PERSONA, SHORT = 1500, 3000, 2500, 800, 300
 
 
 def new_sample(
     row: Row, parts: Sequence[dict[str, Any]], outcome: str, reason: str | None = None, detail: str | None = None
 ) -> dict[str, Any]:
-    """A record as the browser shows it, its lineage and later fate still to be attached.
+    """Returns a record as the sample browser shows it, before its lineage and later results are attached.
 
     Args:
-        row: its `persona_id` and `document_id` lead back to its text.
-        parts: what it consists of, see `part`.
-        outcome: kept, accepted, train or test; rejected.
-        reason: of the rejection, behind the stage's name.
-        detail: of the rejection.
+        row: the record. Its `persona_id` and `document_id` lead back to its web text.
+        parts: its parts, see `part`.
+        outcome: kept, accepted, train, test or rejected.
+        reason: why it was rejected, after the name of the stage.
+        detail: details of the rejection.
     """
     return {
         "id": row.get("id"),
         "outcome": outcome,
         "reason": reason,
         "detail": cut(detail, SHORT),
-        "stage": None,  # that kept it; None where a verdict says more
+        "stage": None,  # the stage that kept it; None if a verdict says more
         "parts": list(parts),
-        "persona": None,  # the row, of a record that is a persona
+        "persona": None,  # the row, if the record is a persona
         "persona_id": row.get("persona_id"),
         "document_id": row.get("document_id"),
         "licence": row.get("licence"),
@@ -61,14 +61,14 @@ def new_sample(
 
 
 def part(title: str, text: str | None, notes: Sequence[str | None] = (), form: str = "prose", **more: Any) -> Row:
-    """A titled piece of a record.
+    """Returns a titled part of a record.
 
     Args:
         title: its heading.
-        text: what it says; its first line with a word is also the record's in the list of all.
-        notes: small print beside the heading.
-        form: prose; code; reply (what a model wrote, in a box); talk (with `turns`).
-        more: `turns`, as [{speaker, text}]; `gist`, in place of the first line.
+        text: its text. The first line with a letter or digit also represents the record in the list of samples.
+        notes: small print next to the heading.
+        form: prose, code, reply (a model's text in a box) or talk (with `turns`).
+        more: `turns`, as [{speaker, text}]; `gist`, to use instead of the first line.
     """
     shown = cut(text, SOLUTION)
     line = next((line for line in shown.splitlines() if any(map(str.isalnum, line))), shown.strip())
@@ -76,16 +76,16 @@ def part(title: str, text: str | None, notes: Sequence[str | None] = (), form: s
 
 
 def drawn_ids(artifact: Artifact, count: int, seed: int, split: str | None = None) -> list[str]:
-    """The ids of `count` records, or of all there are; of one split, if it is given."""
+    """Chooses the ids of up to `count` records, from one split if it is given."""
     columns = ["id"] if split is None else ["id", "split"]
     ids = (row["id"] for row in artifact.rows(columns) if split is None or row["split"] == split)
     return heapq.nsmallest(count, ids, key=lambda id_: derive_seed(seed, "report", id_))
 
 
 def drawn_rejected(artifacts: Iterable[Artifact], count: int, seed: int) -> list[tuple[str, Row]]:
-    """Rejected records as (stage, row), spread over the reasons.
+    """Chooses rejected records as (stage, row), spread over the reasons.
 
-    They are a third of `count`, and more, up to two thirds, where it takes more to show every reason.
+    Their number is a third of `count`, or up to two thirds if that many are needed to show every reason.
     """
     piles: dict[str, list[tuple[str, Row]]] = {}
     for artifact in artifacts:
@@ -97,13 +97,13 @@ def drawn_rejected(artifacts: Iterable[Artifact], count: int, seed: int) -> list
 
 
 def in_turn(piles: Sequence[Sequence[_Item]], count: int) -> list[_Item]:
-    """The first of every pile, then the second of every pile, until there are `count`."""
+    """Takes the first item of every pile, then the second of every pile, up to `count` items."""
     deepest = max(map(len, piles), default=0)
     return [pile[i] for i in range(deepest) for pile in piles if i < len(pile)][:count]
 
 
 def first_rejected(artifact: Artifact, per_reason: int) -> dict[str, list[Row]]:
-    """The first rejected records of every reason."""
+    """Returns the first rejected records of every reason."""
     counts = artifact.manifest.counts.rejected
     wanted = sum(min(number, per_reason) for number in counts.values())
     found: dict[str, list[Row]] = {reason: [] for reason in counts}
@@ -118,7 +118,7 @@ def first_rejected(artifact: Artifact, per_reason: int) -> dict[str, list[Row]]:
 
 
 def rows_where(artifacts: Iterable[Artifact], column: str, values: Iterable[str | None]) -> dict[str, Row]:
-    """Rows by the value of `column`, from the first artifact that has them."""
+    """Finds rows by the value of `column`, each in the first artifact that has it."""
     from pyarrow.dataset import field
 
     missing = {value for value in values if value is not None}
@@ -132,7 +132,7 @@ def rows_where(artifacts: Iterable[Artifact], column: str, values: Iterable[str 
 
 
 def column_names(artifact: Artifact) -> set[str]:
-    """Names of an artifact's columns; none where it has no records."""
+    """Returns the column names of an artifact; empty if it has no records."""
     return set(_dataset(artifact).schema.names) if artifact.shard_names else set()
 
 
@@ -143,7 +143,7 @@ def _dataset(artifact: Artifact) -> Dataset:
 
 
 def cut(text: str | None, limit: int) -> str:
-    """Text of at most `limit` characters, which says how many are left out."""
+    """Truncates a text to `limit` characters and says how many are left out."""
     if text is None:
         return ""
     return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"

@@ -1,7 +1,7 @@
-"""Which student the headline is about: the synthetic test before and after training, and MATH.
+"""Chooses the student of the headline: the synthetic test before and after training, and MATH.
 
-Of several trained students it is the one trained on most examples, and of those the later stage; where a student was
-graded more than once, the first of its stages. Arms of an ablation are never taken for it: their section compares them.
+Of several trained students it is the one trained on the most examples, and among equals the later stage. If a student
+was graded more than once, its first stage counts. Arms of an ablation are never chosen: their own section compares them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ _NEAR_ZERO = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Students:
-    """What is known of trained models, by the stage that trained them."""
+    """What is known about trained models, by the stage that trained them."""
 
-    examples: Mapping[str, int]  # where the training says how many
-    began_with: Mapping[str, Sequence[str]]  # stages that it was made from, and the name of a model from elsewhere
-    arms: frozenset[str]  # those that an ablation compares
+    examples: Mapping[str, int]  # only stages that report the number
+    started_from: Mapping[str, Sequence[str]]  # upstream stages, and the name of an external model
+    arms: frozenset[str]  # models that an ablation compares
 
 
 def student(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, Any] | None:
-    """The synthetic test before and after training; None where no student took it but the arms of an ablation."""
+    """Results on the synthetic test before and after training.
+
+    None if no student took it, or only the arms of an ablation.
+    """
     taken = [(stage, name) for stage in benchmarks if (name := _synthetic_test(stage)) is not None]
     names = {stage["stage"]: name for stage, name in taken}
     trained = [stage for stage, _ in taken if stage["role"] == "after"]
-    candidates = _beside_arms(trained, students)
+    candidates = _outside_ablations(trained, students)
     if trained and not candidates:
         return None
     before = [stage for stage, _ in taken if stage["role"] == "before"]
@@ -46,13 +49,13 @@ def student(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, An
 
 
 def math(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, Any]:
-    """MATH of the trained student (else of any model), with a plain sentence about it."""
+    """Result on MATH of the trained student, or else of any model, with a sentence about it."""
     taken = [stage for stage in benchmarks if "math" in stage["results"]]
     trained = [stage for stage in taken if stage["role"] == "after"]
-    candidates = _beside_arms(trained, students)
+    candidates = _outside_ablations(trained, students)
     if trained and not candidates:
         count = len({stage["model"] for stage in trained})
-        statement = f"MATH was taken by {count} students, which the ablation compares."
+        statement = f"{count} students took MATH. The ablation compares them."
         return {"status": "in_ablation", "statement": statement}
     if taken:
         chosen = _most_trained(candidates, students) if candidates else taken[0]
@@ -63,13 +66,13 @@ def math(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, Any]:
         if "math" in stage["skipped"]:
             reason = stage["skipped"]["math"]
             return {"status": "skipped", "reason": reason, "statement": f"MATH was skipped: {reason}"}
-    return {"status": "not_asked_for", "statement": "No benchmark stage of this experiment asks for MATH."}
+    return {"status": "not_asked_for", "statement": "No benchmark stage of this experiment includes MATH."}
 
 
-def which(result: Mapping[str, Any]) -> str:
-    """The stage of a headline's result, and why it is this one; empty where there was nothing to choose."""
+def describe_choice(result: Mapping[str, Any]) -> str:
+    """Names the stage of a headline result and why it was chosen; empty if there was no choice."""
     if result["students"] > 1:
-        return f"{result['stage']}; none of the {result['students']} students was trained on more examples"
+        return f"{result['stage']}, trained on the most examples of {result['students']} students"
     return result["stage"] if result["stages"] > 1 else ""
 
 
@@ -77,44 +80,44 @@ def _synthetic_test(stage: Benchmark) -> str | None:
     return next((name for name, result in stage["results"].items() if result["kind"] == "synthetic_test"), None)
 
 
-def _beside_arms(stages: Sequence[Benchmark], students: Students) -> list[Benchmark]:
+def _outside_ablations(stages: Sequence[Benchmark], students: Students) -> list[Benchmark]:
     return [stage for stage in stages if stage["model"] not in students.arms]
 
 
 def _most_trained(stages: Sequence[Benchmark], students: Students) -> Benchmark:
-    """Of the student trained on most examples (ties: the later one), the first stage."""
+    """Returns the first stage of the student trained on the most examples; the later student wins a tie."""
     models = list(dict.fromkeys(stage["model"] for stage in stages))
     chosen = max(reversed(models), key=lambda model: students.examples.get(model, -1))
     return next(stage for stage in stages if stage["model"] == chosen)
 
 
 def _origins(model: str, students: Students) -> set[str]:
-    """What a training began with, what that began with, and so on."""
+    """Returns the models that a training run started from, directly or through others."""
     found: set[str] = set()
     left = [model]
     while left:
-        new = set(students.began_with.get(left.pop(), ())) - found
+        new = set(students.started_from.get(left.pop(), ())) - found
         found |= new
         left += new
     return found
 
 
 def _headline(stage: Benchmark, benchmark: str, stages: Sequence[Benchmark], students: Students) -> dict[str, Any]:
-    """A result, how many stages of its role have one, and from how many trained students it was chosen."""
+    """A result, with the number of stages of its role that have one and the number of trained students."""
     result = stage["results"][benchmark]
     return {
         "stage": stage["stage"],
         "benchmark": benchmark,
         **{key: result[key] for key in ("n", "correct", "accuracy", "low", "high")},
         "stages": len(stages),
-        "students": len({each["model"] for each in _beside_arms(stages, students) if each["role"] == "after"}),
+        "students": len({each["model"] for each in _outside_ablations(stages, students) if each["role"] == "after"}),
     }
 
 
 def _statement(result: Mapping[str, Any], near_zero: bool) -> str:
-    chosen = f" ({which(result)})" if which(result) else ""
+    chosen = f" ({describe_choice(result)})" if describe_choice(result) else ""
     numbers = (
         f"MATH{chosen}: {result['correct']:,} of {result['n']:,} correct, {100 * result['accuracy']:.1f}% "
         f"(95% interval {100 * result['low']:.1f} to {100 * result['high']:.1f})"
     )
-    return f"{numbers}. That is near zero: this student does not solve MATH problems." if near_zero else f"{numbers}."
+    return f"{numbers}. This is near zero: the student does not solve MATH problems." if near_zero else f"{numbers}."

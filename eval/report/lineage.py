@@ -1,10 +1,10 @@
-"""A few dozen records followed back to the text they came from, and forward to their verdict.
+"""Sampled records, traced back to their web text and forward to their verdict.
 
     for sample in lineage_samples(artifacts, count=36, seed=0):
         sample["document"], sample["personas"], sample["parts"], sample["samples"], sample["votes"]
 
-Of a run that verifies problems these are problems (`eval.report.problems`), of any other its personas and
-what was made with them (`eval.report.unverified`).
+If the run verifies problems, the records are problems (`eval.report.problems`). Otherwise they are personas and what was
+made with them (`eval.report.unverified`).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from eval.report.unverified import profile_fields, unverified_samples
 from personahub.core.artifact import Artifact
 from personahub.core.records import Row
 
-_MAX_HOPS = 12  # the paper takes six; a bound, should a damaged artifact hold a circle
+_MAX_HOPS = 12  # the paper uses six; the limit stops at a cycle in a damaged artifact
 
 
 def lineage_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
-    """Up to `count` records with their lineage, the kept ones in front of the rejected.
+    """Returns up to `count` records with their lineage, kept records first.
 
     Args:
-        artifacts: of all stages, in pipeline order.
-        count: how many in all.
-        seed: of the choice.
+        artifacts: artifacts of all stages, in pipeline order.
+        count: total number of records.
+        seed: seed of the choice.
     """
     chosen = problem_samples(artifacts, count, seed) or unverified_samples(artifacts, count, seed)
     _attach_personas(chosen, artifacts)
@@ -38,7 +38,7 @@ def lineage_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> lis
 
 
 def rejected_examples(artifacts: Sequence[Artifact], per_reason: int) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The first rejected records of every stage and reason, as {stage: {reason: [{detail, text}]}}."""
+    """Returns the first rejected records of every stage and reason: {stage: {reason: [{detail, text}]}}."""
     found = {}
     for artifact in artifacts:
         reasons = first_rejected(artifact, per_reason)
@@ -51,16 +51,16 @@ def rejected_examples(artifacts: Sequence[Artifact], per_reason: int) -> dict[st
 
 
 def _rejected_text(row: Row) -> str:
-    """What to show of a rejected record: the model's text, else its most telling field."""
+    """Text to show for a rejected record: the model's reply, or else its most informative field."""
     if row["raw"]:
         return cut(row["raw"], PERSONA)
     record = json.loads(row["record"])
-    telling = next((record[key] for key in ("problem", "persona", "text") if record.get(key)), row["record"])
-    return cut(str(telling), PERSONA)
+    text = next((record[key] for key in ("problem", "persona", "text") if record.get(key)), row["record"])
+    return cut(str(text), PERSONA)
 
 
 def _attach_personas(samples: Sequence[dict[str, Any]], artifacts: Sequence[Artifact]) -> None:
-    """The chain from the Text-to-Persona persona to the one the record was made with, or is."""
+    """Attaches the chain from the Text-to-Persona persona to the one that the record was made with, or is."""
     sources = [
         artifact for artifact in artifacts if {"persona", "parent_id", "relation", "hop"} <= column_names(artifact)
     ]

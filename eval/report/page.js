@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // Maps: the nearest dot to the pointer, the finger or the arrow is read out beside the map.
+  // Maps: show the text of the dot nearest to the pointer, the finger or the arrow next to the map.
   const NEAR = 24; // pixels
   for (const map of document.querySelectorAll(".map")) {
     const cloud = map.querySelector(".cloud");
@@ -11,7 +11,7 @@
     const spots = [...cloud.querySelectorAll(".spot")].map((element) => {
       const title = element.querySelector("title");
       const [topic, ...lines] = title.textContent.split("\n");
-      title.remove(); // else the browser's own note would come up over the dot
+      title.remove(); // otherwise the browser shows its own tooltip over the dot
       const [x, y] = ["cx", "cy"].map((name) => parseFloat(element.getAttribute(name)));
       return { element, topic, text: lines.join("\n"), series: element.classList[1], x, y, shown: true };
     });
@@ -85,7 +85,7 @@
         filter();
       });
     }
-    filter(); // a browser may restore what was typed before a reload
+    filter(); // browsers may restore the typed text after a reload
   }
 })();
 (() => {
@@ -98,7 +98,7 @@
   const samples = [...browser.querySelectorAll(".sample")].map((element) => ({
     element,
     outcome: element.dataset.outcome,
-    // formulae are found by their source, too
+    // formulas can also be found by their source
     text: [element.textContent, ...[...element.querySelectorAll("math")].map((math) => math.getAttribute("alttext"))]
       .join(" ")
       .toLowerCase()
@@ -131,5 +131,5 @@
       filter();
     }
   });
-  filter(); // a browser may restore what was typed before a reload
+  filter(); // browsers may restore the typed text after a reload
 })();

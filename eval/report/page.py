@@ -1,7 +1,7 @@
-"""The page: one HTML file with its style, script and charts inside, and no request to anywhere.
+"""The page: one HTML file that contains its style, script and charts, and makes no network request.
 
-Text of models and data sets passes Jinja's autoescape on its way in, and a content security policy
-allows no script but the page's own, by its hash.
+Jinja's autoescaping escapes the text of models and data sets, and a content security policy allows no script other than
+the page's own, identified by its hash.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from markupsafe import Markup
 from eval.report import ablation, diversity, embedding_map, pipeline, results
 from eval.report.blocks import SAMPLE_KINDS
 from eval.report.charts import percent
-from eval.report.headline import which
+from eval.report.headline import describe_choice
 from eval.report.prose import line, prose, tex
+from personahub.core.artifact import Source
 from personahub.core.records import Row
 from personahub.core.texts.figures import format_number, format_seconds
 
 _FOLDER = Path(__file__).parent
-_FEW_PAIRS = 10  # fewer make no headline
+_FEW_PAIRS = 10  # fewer are too few for a headline
 
 
 def render_page(
@@ -33,16 +34,16 @@ def render_page(
     samples: Sequence[Mapping[str, Any]],
     examples: Mapping[str, Any],
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
-    places: Mapping[str, Sequence[Row]],
+    map_rows: Mapping[str, Sequence[Row]],
 ) -> str:
-    """The whole page as HTML.
+    """Renders the whole page as HTML.
 
     Args:
-        summary: of `eval.report.summary.summarize`.
-        samples: of `eval.report.lineage.lineage_samples`.
-        examples: of `eval.report.lineage.rejected_examples`.
-        metrics: logged steps of each training stage by its name.
-        places: of `eval.report.embedding_map.read_maps`.
+        summary: from `eval.report.summary.summarize`.
+        samples: from `eval.report.lineage.lineage_samples`.
+        examples: from `eval.report.lineage.rejected_examples`.
+        metrics: logged steps of each training stage, by its name.
+        map_rows: from `eval.report.embedding_map.read_maps`.
     """
     found = [
         *ablation.ablation(summary),
@@ -54,7 +55,7 @@ def render_page(
         results.breakdown(summary),
         diversity.similarity(summary),
         diversity.diversity(summary),
-        embedding_map.maps(summary, places),
+        embedding_map.maps(summary, map_rows),
         pipeline.samples(samples),
         pipeline.cost(summary),
         pipeline.repeat(summary),
@@ -69,16 +70,17 @@ def render_page(
             notice=summary["notice"],
             facts=_facts(summary),
             cards=_cards(summary),
+            source=_source_text(summary),
             sections=[section for section in found if section is not None],
-            style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704  (our own file)
-            script=Markup(script),  # noqa: S704  (our own file)
+            style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704  (a file of this package)
+            script=Markup(script),  # noqa: S704  (a file of this package)
             script_hash=f"sha256-{script_hash}",
         )
     )
 
 
 def render_markdown(summary: Mapping[str, Any]) -> str:
-    """The headline numbers as Markdown, for a README or an issue."""
+    """Renders the headline numbers as Markdown, for a README or an issue."""
     return _environment().get_template("page.md").render(summary=summary, rows=markdown_rows(summary))
 
 
@@ -99,16 +101,24 @@ def _environment() -> jinja2.Environment:
 
 def _facts(summary: Mapping[str, Any]) -> list[str]:
     totals = summary["totals"]
-    facts = [f"{len(summary['stages'])} stages", f"{format_seconds(totals['seconds'])} of work"]
+    facts = [f"{len(summary['stages'])} stages", f"{format_seconds(totals['seconds'])} of stage time"]
     if totals["requests"]:
         tokens = totals["prompt_tokens"] + totals["completion_tokens"]
         facts.append(f"{totals['requests']:,} requests, {format_number(tokens)} tokens")
     if totals["cost_usd"]:
         facts.append(f"${totals['cost_usd']:,.2f}")
     if summary["created"]:
-        made = datetime.datetime.fromisoformat(summary["created"])
-        facts.insert(0, f"{made.day} {made:%B %Y, %H:%M} UTC")
+        created = datetime.datetime.fromisoformat(summary["created"])
+        facts.insert(0, f"{created:%B} {created.day}, {created:%Y, %H:%M} UTC")
     return facts
+
+
+def _source_text(summary: Mapping[str, Any]) -> str:
+    """Names the git commits of the harness that made the run, and whether their checkouts had changes."""
+    sources = [str(Source.model_validate(source)) for source in summary["sources"]]
+    if not sources:
+        return "The git commit of the harness was not recorded."
+    return f"Git commit{'s' * (len(sources) > 1)} of the harness: {', '.join(sources)}."
 
 
 def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -122,7 +132,7 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     for data in summary["data"][-1:]:
         texts = sum(stage["rows_out"] for stage in summary["stages"] if stage["module"] == "personahub.sources")
         source = f", from {texts:,} web texts" if texts else ""
-        text = f"{data['train']:,} for training, {data['test']:,} for the test{source}"
+        text = f"{data['train']:,} for training and {data['test']:,} for the test{source}"
         cards.append({"title": "Verified problems", "value": f"{data['train'] + data['test']:,}", "text": text})
     cards += _similarity_cards(summary["similarity"])
     for stage in summary["diversity"][:1]:
@@ -138,13 +148,13 @@ def _similarity_cards(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, str
     if not levels:
         return []
     last = levels[-1]
-    text = f"median cosine of problems whose personas are at {last['level']:g} ({last['pairs']:,} pairs)"
+    text = f"median cosine of two problems whose personas have cosine {last['level']:g} ({last['pairs']:,} pairs)"
     return [{"title": "Problem similarity", "value": f"{last['median']:.2f}", "text": text}]
 
 
 def _student_card(student: Mapping[str, Any]) -> dict[str, str]:
     after = student["after"] or student["before"]
-    text = f"{_interval(after)}, {after['n']:,} problems{_chosen(after)}"
+    text = f"{_interval(after)}, {after['n']:,} problems{_choice_suffix(after)}"
     if student["after"] and student["before"]:
         text += f". Before training {percent(student['before']['accuracy'])} ({_interval(student['before'])})"
     title = "Synthetic test, after training" if student["after"] else "Synthetic test, before training"
@@ -157,16 +167,16 @@ def _math_card(math: Mapping[str, Any]) -> dict[str, str]:
         return {
             "title": "MATH",
             "value": percent(math["accuracy"]),
-            "text": f"{_interval(math)}, {math['n']:,} problems{_chosen(math)}.{near_zero}",
+            "text": f"{_interval(math)}, {math['n']:,} problems{_choice_suffix(math)}.{near_zero}",
         }
     if math["status"] == "skipped":
-        return {"title": "MATH", "value": "skipped", "text": "not evaluated; the reason stands under Accuracy"}
-    return {"title": "MATH", "value": "not asked for", "text": math["statement"]}
+        return {"title": "MATH", "value": "skipped", "text": "not evaluated; see Accuracy for the reason"}
+    return {"title": "MATH", "value": "not evaluated", "text": math["statement"]}
 
 
-def _chosen(result: Mapping[str, Any]) -> str:
-    named = which(result)
-    return f" ({named})" if named else ""
+def _choice_suffix(result: Mapping[str, Any]) -> str:
+    choice = describe_choice(result)
+    return f" ({choice})" if choice else ""
 
 
 def _interval(result: Mapping[str, Any]) -> str:
@@ -174,7 +184,7 @@ def _interval(result: Mapping[str, Any]) -> str:
 
 
 def markdown_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One row per benchmark and stage."""
+    """Returns one row per benchmark and stage."""
     return [
         {
             "benchmark": name,

@@ -1,7 +1,7 @@
 """Numbers printed in "Scaling Synthetic Data Creation with 1,000,000,000 Personas" (arXiv 2406.20094v1).
 
-Accuracies are shares in [0, 1]. The paper's synthetic test is another set of problems than that of
-any run here, so its numbers give the scale and are no baseline.
+Accuracies are shares in [0, 1]. The paper's synthetic test has other problems than the tests of runs of this project, so
+its numbers show the scale but are not a baseline.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ MATH = {  # table 2: all 5,000 test problems, greedy
 }
 
 SCALING = ((65_000, 0.575), (131_000, 0.610), (262_000, 0.626), (524_000, 0.638), (1_050_000, 0.649))
-"""Figure 9, read off the plot: (training problems, MATH accuracy)."""
+"""Figure 9, read from the plot: (training problems, MATH accuracy)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaperQuartiles:
-    """Cosines of problem pairs at one level of persona similarity, text-embedding-3-small at 512 dimensions."""
+    """Cosines of problem pairs at one level of persona similarity (text-embedding-3-small, 512 dimensions)."""
 
     prompt: str
     q1: float
@@ -74,5 +74,5 @@ SIMILARITY: dict[float, tuple[PaperQuartiles, ...]] = {  # figure 10
 
 
 def paper_similarity(level: float) -> tuple[PaperQuartiles, ...]:
-    """Figure 10 at `level`; empty where the paper has no such level."""
+    """Returns figure 10 at `level`; empty if the paper has no such level."""
     return next((rows for known, rows in SIMILARITY.items() if abs(known - level) < 1e-9), ())

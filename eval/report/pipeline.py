@@ -1,6 +1,6 @@
-"""The page's sections about the way from web text to a trained model: funnel, votes, training, cost, samples.
+"""Page sections about the pipeline from web text to a trained model: funnel, votes, training, cost, samples.
 
-A section without anything to show is None and left out of the page.
+A section with nothing to show is None and is left out of the page.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from eval.report.charts import Line, Segment, bar, line_chart, percent
 from eval.report.summary import NO_DATA
 from personahub.core.texts.figures import format_number, format_seconds
 
-_COLOURS = 6  # CSS classes c0 to c5
-_GIST = 180  # characters of a record before it is opened
+_COLORS = 6  # CSS classes c0 to c5
+_GIST = 180  # characters shown of a closed record
 _CURVES = {
     "train/loss": "training loss",
     "eval/accuracy": "accuracy on the validation slice",
@@ -24,26 +24,24 @@ _CURVES = {
 
 
 def funnel(summary: Mapping[str, Any], examples: Mapping[str, Any]) -> Section | None:
-    """What came in, went on and was rejected, stage by stage."""
+    """Records read, written and rejected by every stage."""
     stages = [stage for stage in summary["stages"] if not stage["module"].startswith(NO_DATA)]
     if not stages:
         return None
     widest = max(stage["rows_out"] + sum(stage["rejected"].values()) for stage in stages)
     entries = [_funnel_entry(stage, widest, examples.get(stage["stage"], {})) for stage in stages]
-    lead = (
-        "Records that each stage wrote, and those it rejected with a reason. A stage may turn one record into several."
-    )
+    lead = "Records that each stage wrote, and records that it rejected, by reason. A stage may turn one record into several."
     return Section("funnel", "Funnel", "From web text to training data", lead, funnel=entries)
 
 
 def _funnel_entry(stage: Mapping[str, Any], widest: int, examples: Mapping[str, Any]) -> dict[str, Any]:
     ranked = sorted(stage["rejected"].items(), key=lambda item: -item[1])
     reasons = [
-        {"name": reason, "count": f"{count:,}", "series": f"c{i % _COLOURS}", "examples": examples.get(reason, ())}
+        {"name": reason, "count": f"{count:,}", "series": f"c{i % _COLORS}", "examples": examples.get(reason, ())}
         for i, (reason, count) in enumerate(ranked)
     ]
     segments = [Segment("written", stage["rows_out"], "kept")]
-    segments += [Segment(reason, count, f"c{i % _COLOURS}") for i, (reason, count) in enumerate(ranked)]
+    segments += [Segment(reason, count, f"c{i % _COLORS}") for i, (reason, count) in enumerate(ranked)]
     flow = f"{stage['rows_in']:,} → {stage['rows_out']:,}" if stage["rows_in"] else f"{stage['rows_out']:,}"
     return {
         "name": stage["stage"],
@@ -56,15 +54,15 @@ def _funnel_entry(stage: Mapping[str, Any], widest: int, examples: Mapping[str, 
 
 
 def personas(summary: Mapping[str, Any]) -> Section | None:
-    """How the personas grew hop by hop, and what share of each hop says something new."""
+    """Number of personas by hop, and the share of each hop that is new."""
     panels = [
         Panel(f"{stage['stage']}: personas by hop", table=_growth_table(stage["hops"]))
         for stage in summary["personas"]
         if stage["hops"]
     ]
     lead = (
-        "Hop 0 are the personas from text, each further hop people related to those of the hop before. "
-        "New: no near-duplicate, by surface form, of a persona of an earlier hop or of its own."
+        "Hop 0 has the personas from text. Each later hop has people related to the personas of the hop before. A persona "
+        "is new if it is not a near-duplicate, by surface form, of another persona of its own hop or an earlier one."
     )
     return Section("personas", "Personas", "Personas hop by hop", lead, panels=panels) if panels else None
 
@@ -79,7 +77,7 @@ def _growth_table(hops: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def verification(summary: Mapping[str, Any]) -> Section | None:
-    """How the samples of each problem agreed."""
+    """How far the sampled solutions of the problems agree."""
     panels = []
     for stage in summary["verification"]:
         segments = _vote_segments(stage)
@@ -87,14 +85,12 @@ def verification(summary: Mapping[str, Any]) -> Section | None:
         table = Table(("outcome", "problems", "share"), rows, swatches=[part.series for part in segments])
         panels.append(Panel(f"{stage['stage']}: problems by agreement", "", bar(segments, stage["problems"]), table))
         panels.append(Panel(f"{stage['stage']}: votes on accepted problems", table=_status_table(stage["statuses"])))
-    lead = (
-        "Several solutions per problem vote on its answer; equivalent answers form a cluster, and the largest one wins."
-    )
+    lead = "The solutions of a problem vote on its answer. Equivalent answers form a cluster, and the largest cluster wins."
     return Section("verification", "Votes", "Verification votes", lead, panels=panels) if panels else None
 
 
 def _vote_segments(stage: Mapping[str, Any]) -> list[Segment]:
-    """Accepted problems by the share of the winning votes, then the rejected ones by reason."""
+    """Accepted problems by the share of winning votes, then rejected problems by reason."""
     segments = []
     for i, level in enumerate(stage["agreement"]):
         share = level["vote_share"]
@@ -117,7 +113,7 @@ def _status_table(statuses: Mapping[str, Mapping[str, int]]) -> Table:
 
 
 def training(summary: Mapping[str, Any], metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Section | None:
-    """Loss and learning rate by optimizer step; what was not finite is not drawn, and said."""
+    """Loss and learning rate by optimizer step. Values that are not finite become remarks instead."""
     panels, remarks = [], []
     for name, steps in metrics.items():
         for key, title in _CURVES.items():
@@ -125,7 +121,7 @@ def training(summary: Mapping[str, Any], metrics: Mapping[str, Sequence[Mapping[
             chart = line_chart([Line(title, points, "after" if key == "train/loss" else "other")], "step", title)
             if chart:
                 panels.append(Panel(f"{name}: {title}", chart=chart))
-        # transformers logs a loss of 0 where it was not finite; the gradient's norm tells
+        # transformers logs a loss that is not finite as 0, but not the norm of its gradient
         for key, quantity in (("train/loss", "loss"), ("train/grad_norm", "gradient")):
             logged = [(step["step"], float(step[key])) for step in steps if key in step]
             if when := _not_finite(logged):
@@ -135,7 +131,7 @@ def training(summary: Mapping[str, Any], metrics: Mapping[str, Sequence[Mapping[
 
 
 def _not_finite(logged: Sequence[tuple[int, float]]) -> str:
-    """When a quantity was not a finite number: from some step on, at some steps, or never (empty)."""
+    """Says when a quantity was not finite: from some step on, at some steps, or never (empty)."""
     broken = [step for step, value in logged if not math.isfinite(value)]
     if not broken:
         return ""
@@ -154,7 +150,7 @@ def _training_facts(run: Mapping[str, Any]) -> str:
 
 
 def cost(summary: Mapping[str, Any]) -> Section:
-    """Requests, tokens, money and time of every stage."""
+    """Requests, tokens, cost and time of every stage."""
     total = summary["totals"]
     rows = [
         _cost_row(stage["stage"] + (" (adopted)" if stage["adopted_from"] else ""), stage)
@@ -176,14 +172,14 @@ def _cost_row(name: str, numbers: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def samples(chosen: Sequence[Mapping[str, Any]]) -> Section | None:
-    """The browser of sampled records."""
+    """Browser of sampled records."""
     if not chosen:
         return None
     shown = [{**sample, **_outcome(sample)} for sample in chosen]
     rejected = sorted({sample["label"] for sample in shown if sample["outcome"] == "rejected"})
     kept = dict.fromkeys(sample["label"] for sample in shown if sample["outcome"] != "rejected")
     outcomes = {name: labels for name, labels in (("kept", list(kept)), ("rejected", rejected)) if labels}
-    lead = "A sample of the records, each followed from the text it came from to its verdict."
+    lead = "A sample of the records, each traced from its web text to its verdict."
     return Section("samples", "Samples", "Samples", lead, samples=shown, outcomes=outcomes)
 
 
@@ -199,7 +195,7 @@ def _outcome(sample: Mapping[str, Any]) -> dict[str, str]:
 
 
 def repeat(summary: Mapping[str, Any]) -> Section:
-    """Commands, and the identity of all that ran."""
+    """Commands, stages and package versions of the run."""
     stages = [
         (stage["stage"], stage["module"], stage["version"], stage["fingerprint"][:12]) for stage in summary["stages"]
     ]
@@ -208,4 +204,4 @@ def repeat(summary: Mapping[str, Any]) -> Section:
         Panel("Stages", table=Table(("stage", "module", "version", "fingerprint"), stages), wide=True),
         Panel("Packages", table=Table(("package", "version"), versions)),
     )
-    return Section("repeat", "Repeat", "To repeat this run", commands=summary["commands"], panels=panels)
+    return Section("repeat", "Repeat", "Repeat this run", commands=summary["commands"], panels=panels)

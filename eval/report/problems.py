@@ -1,6 +1,6 @@
-"""Verified problems for the page's browser: their solutions, votes and verdict, and what students answered.
+"""Verified problems for the sample browser, with their solutions, votes and verdict and the students' answers.
 
-Accepted problems of both splits and rejected ones of every reason.
+They include accepted problems of both splits and rejected problems of every reason.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from personahub.core.records import Row
 
 
 def problem_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
-    """Up to `count` problems: two thirds accepted, one third rejected behind `synth.solutions`.
+    """Chooses up to `count` problems: two thirds accepted, and one third rejected after `synth.solutions`.
 
     Args:
-        artifacts: of all stages, in pipeline order.
-        count: how many in all.
-        seed: of the choice.
+        artifacts: artifacts of all stages, in pipeline order.
+        count: total number of problems.
+        seed: seed of the choice.
     """
     checking = made_by(artifacts, "synth.verify", "synth.decontaminate", "synth.sft_data")
     rejected = [_rejected_sample(stage, row) for stage, row in drawn_rejected(checking, count, seed)]
@@ -45,7 +45,7 @@ def problem_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> lis
 
 
 def _accepted_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
-    """Half of them from the test split, where the students' answers can be shown as well."""
+    """Chooses accepted problems, half of them from the test split, for which there are students' answers."""
     source = [*made_by(artifacts, "synth.verify"), *made_by(artifacts, "synth.sft_data")][-1:]
     chosen: dict[str, str] = {}
     for artifact in source:
@@ -70,12 +70,12 @@ def _sample(row: Row, outcome: str, reason: str | None = None, detail: str | Non
 
 
 def problem_part(row: Row) -> Row:
-    """What a problem says. The notes come with its solutions: later stages know only who solved it."""
+    """The text of a problem. Its notes come with its solutions, because later stages only know who solved it."""
     return part("Problem", cut(row.get("problem"), PROBLEM))
 
 
 def _votes(row: Row) -> list[dict[str, Any]]:
-    """Votes with `won`: whether they are in the largest cluster."""
+    """Votes with `won`: whether a vote is in the largest cluster."""
     votes = row.get("votes") or []
     clusters = Counter(vote["cluster"] for vote in votes if vote["cluster"] is not None and vote["cluster"] >= 0)
     largest = max(clusters, key=lambda cluster: (clusters[cluster], -cluster), default=None)
@@ -90,7 +90,7 @@ def _votes(row: Row) -> list[dict[str, Any]]:
 
 
 def attach_solutions(samples: Sequence[dict[str, Any]], artifacts: Sequence[Artifact]) -> None:
-    """Who wrote each problem, from which template, and how it was solved."""
+    """Attaches the template and model of each problem, and its solutions."""
     rows = rows_where(made_by(artifacts, "synth.solutions"), "id", [sample["id"] for sample in samples])
     for sample in samples:
         row = rows.get(sample["id"])
@@ -109,7 +109,7 @@ def _attach_votes(samples: Sequence[dict[str, Any]], artifacts: Sequence[Artifac
 
 
 def _attach_graded(samples: Sequence[dict[str, Any]], artifacts: Sequence[Artifact]) -> None:
-    """What each benchmark stage's model answered, for problems of the test split."""
+    """Attaches the answers of every benchmark stage to problems of the test split."""
     ids = [sample["id"] for sample in samples if sample["outcome"] == "test"]
     for artifact in made_by(artifacts, "eval.benchmark"):
         rows = rows_where([artifact], "id", ids)

@@ -1,10 +1,11 @@
-"""Text of models and data sets as HTML: line breaks, fenced code, and LaTeX as MathML, which browsers set without help.
+"""Text of models and data sets as HTML, with line breaks, fenced code, and LaTeX as MathML.
 
-    prose("The sum is $\\frac{1}{2} + 1$.")     # a paragraph with a <math> in it
+    prose("The sum is $\\frac{1}{2} + 1$.")     # a paragraph that contains a <math>
     tex("\\frac{3}{4}")                        # a short answer
 
-LaTeX that cannot be set, or that defines macros, is shown as its source. What the converter returns is not
-trusted: only elements and attributes of MathML that draw are taken over, one by one, and all text is escaped.
+Browsers render MathML without a script. LaTeX that cannot be converted, or that defines macros, is shown as source. The
+output of the converter is not trusted: only presentational MathML elements and attributes are kept, and all text is
+escaped.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from markupsafe import Markup
 from eval.report.charts import tag
 
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
-# $5 and $7 are prices: a formula begins and ends without a space, and no digit follows it
+# $5 and $7 are prices: a formula does not begin or end with a space, and no digit follows it
 _MATH = re.compile(
     r"(\$\$(?:\\.|[^$\\])+\$\$|(?<!\\)\$(?!\s)(?:\\.|[^$\\\n])+(?<!\s)\$(?!\d)|\\\[.+?\\\]|\\\(.+?\\\)"
     r"|\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})",
@@ -37,7 +38,7 @@ _ELEMENTS = frozenset((
     "ms", "mspace", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtable", "mtd", "mtext", "mtr", "munder",
     "munderover", "none",
 ))
-_ROWS = frozenset(("math", "mpadded", "mrow", "mstyle", "mtd"))  # take any number of children
+_ROWS = frozenset(("math", "mpadded", "mrow", "mstyle", "mtd"))  # elements with any number of children
 _ATTRIBUTES = frozenset((
     "accent", "accentunder", "columnalign", "depth", "displaystyle", "fence", "form", "height", "largeop",
     "linethickness", "lspace", "mathvariant", "maxsize", "minsize", "movablelimits", "rspace", "scriptlevel",
@@ -47,7 +48,7 @@ _ATTRIBUTES = frozenset((
 
 
 def prose(text: str) -> Markup:
-    """Text with its line breaks; fenced code as code, LaTeX as formulae."""
+    """Renders text with its line breaks, fenced code as code, and LaTeX as formulas."""
     parts, end = [], 0
     for match in _FENCE.finditer(text):
         parts.append(_paragraph(text[end : match.start()]))
@@ -58,7 +59,7 @@ def prose(text: str) -> Markup:
 
 
 def line(text: str) -> Markup:
-    """Text as one line with its formulae."""
+    """Renders text as one line with its formulas."""
     pieces = _MATH.split(text)
     return Markup("").join(
         formula(piece, display=False) if i % 2 else tag("span", piece) for i, piece in enumerate(pieces) if piece
@@ -73,17 +74,17 @@ def _paragraph(text: str) -> Markup:
 
 
 def tex(text: str) -> Markup:
-    """A short answer: set where it is LaTeX, else as it stands."""
+    """Renders a short answer: as a formula if it is LaTeX, else unchanged."""
     return tag("span", formula(text, display=False), class_="answer") if _LATEX.search(text) else _source(text)
 
 
 @lru_cache(maxsize=4096)
 def formula(source: str, display: bool | None = None) -> Markup:
-    """LaTeX as MathML, with its source as alternative text; inline code where it cannot be set.
+    """Renders LaTeX as MathML with its source as alternative text, or as inline code if it cannot be converted.
 
     Args:
-        source: with or without its delimiters.
-        display: on a line of its own; None: as the delimiters say.
+        source: the formula, with or without delimiters.
+        display: whether it gets its own line; None to let the delimiters decide.
     """
     latex, own_line = source.strip(), False
     for start, end, block in _DELIMITERS:
@@ -107,12 +108,12 @@ def _drawn(latex: str) -> Markup | None:
     try:
         root = convert_to_element(latex)
         return Markup("").join(_children(root))
-    except Exception:  # noqa: BLE001 - a parser of what models write: whatever it stumbles over is shown as source
+    except Exception:  # noqa: BLE001 - models write anything: what the parser cannot handle is shown as source
         return None
 
 
 def _children(element: Element) -> list[Markup]:
-    """What is in an element; the name of a function stands apart from its argument."""
+    """Renders the children of an element, with a space between a function name and its argument."""
     drawn: list[Markup] = []
     for child, following in itertools.zip_longest(element, element[1:]):
         drawn.append(_element(child))
@@ -124,16 +125,16 @@ def _children(element: Element) -> list[Markup]:
 
 
 def _element(element: Element) -> Markup:
-    """An element with what is allowed of it.
+    """Renders an element with the allowed attributes and children.
 
     Raises:
-        ValueError: the converter did not know a command and left it as text.
+        ValueError: the converter left an unknown command as text.
     """
     text = html.unescape(element.text or "")
     if element.tag != "mtext" and text.startswith("\\") and len(text) > 1:
         raise ValueError(f"unknown command {text}")
     children = _children(element)
-    if element.tag == "menclose":  # browsers no longer draw it; the style sheet draws the box
+    if element.tag == "menclose":  # browsers no longer draw this element; the style sheet draws the box
         return tag("mrow", text, *children, class_="boxed")
     if element.tag not in _ELEMENTS:
         return tag("mrow", text, *children)

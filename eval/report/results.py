@@ -1,6 +1,6 @@
-"""The page's sections about accuracy, beside the paper's numbers.
+"""Page sections about accuracy, next to the paper's numbers.
 
-A section without anything to show is None and left out of the page.
+A section with nothing to show is None and is left out of the page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error")
 
 
 def accuracy(summary: Mapping[str, Any]) -> Section | None:
-    """Every benchmark, every model, with intervals, beside what the paper printed."""
+    """Accuracy of every model on every benchmark, with intervals, next to the paper's numbers."""
     names = list(dict.fromkeys(name for stage in summary["benchmarks"] for name in stage["results"]))
     panels = [_benchmark_panel(name, summary["benchmarks"]) for name in names]
     panels += _comparison_panels(summary)
@@ -28,19 +28,19 @@ def accuracy(summary: Mapping[str, Any]) -> Section | None:
     remarks = _remarks(summary["benchmarks"])
     if not panels and not remarks:
         return None
-    lead = "The bar behind each dot is its 95% interval: Wilson's, or with several samples a bootstrap over problems. "
+    lead = "The bar behind each dot is its 95% interval: Wilson's, or a bootstrap over problems if there are several samples. "
     if summary["math"]["status"] == "measured":
         lead += summary["math"]["statement"]
     roles = dict.fromkeys(stage["role"] for stage in summary["benchmarks"])
     legend = [Legend(role, _ROLES[role]) for role in roles]
-    legend.append(Legend("paper", "printed in the paper"))
+    legend.append(Legend("paper", "published in the paper"))
     return Section("accuracy", "Accuracy", "Accuracy", lead, remarks, legend, panels)
 
 
 def _benchmark_panel(name: str, stages: Sequence[Mapping[str, Any]]) -> Panel:
     taken = [(stage, stage["results"][name]) for stage in stages if name in stage["results"]]
     rows = [
-        IntervalRow(stage["stage"], result["accuracy"], result["low"], result["high"], stage["role"], _of(result))
+        IntervalRow(stage["stage"], result["accuracy"], result["low"], result["high"], stage["role"], _count(result))
         for stage, result in taken
     ]
     kind = taken[0][1]["kind"]
@@ -49,7 +49,7 @@ def _benchmark_panel(name: str, stages: Sequence[Mapping[str, Any]]) -> Panel:
     folds = [Fold("Verdicts", _verdict_table(name, taken)), *_sampling_folds(taken), *_judge_folds(taken)]
     if printed:
         folds.append(Fold(f"All of the paper's {number}", _printed_table(printed)))
-    note = "The paper's numbers are for a synthetic test of its own." if kind == "synthetic_test" else ""
+    note = "The paper's numbers are for its own synthetic test." if kind == "synthetic_test" else ""
     return Panel(_title(name), note, interval_chart(rows), folds=folds)
 
 
@@ -57,12 +57,17 @@ def _title(name: str) -> str:
     return {"math": "MATH", "math500": "MATH-500", "gsm8k": "GSM8K"}.get(name, name.replace("_", " ").capitalize())
 
 
-def _of(result: Mapping[str, Any]) -> str:
+def _count(result: Mapping[str, Any]) -> str:
     return f"{result['correct']:,} of {result['n']:,}"
 
 
 def _verdict_table(name: str, taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
-    header = ("stage", *(verdict.replace("_", " ") for verdict in _VERDICTS), "truncated", "references that pass")
+    header = (
+        "stage",
+        *(verdict.replace("_", " ") for verdict in _VERDICTS),
+        "truncated",
+        "references that match themselves",
+    )
     rows = []
     for stage, result in taken:
         checked = stage["reference_self_check"].get(name)
@@ -73,7 +78,7 @@ def _verdict_table(name: str, taken: Sequence[tuple[Mapping[str, Any], Mapping[s
 
 
 def _sampling_folds(taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Fold]:
-    """pass@k and maj@k of the stages that asked several times."""
+    """pass@k and maj@k of the stages with several samples per problem."""
     folds = []
     for stage, result in taken:
         if "pass_at_k" in result:
@@ -90,8 +95,8 @@ def _with_interval(value: Mapping[str, float]) -> str:
 
 
 def _judge_folds(taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Fold]:
-    """What a model said behind the rules, where one was asked."""
-    header = ("stage", "model", "asked", "accepts what rules do not", "rejects what rules accept", "accuracy with it")
+    """Verdicts of an LLM judge after the rules, if there was one."""
+    header = ("stage", "model", "judged", "accepted against rules", "rejected against rules", "accuracy with judge")
     rows = [
         (
             stage["stage"],
@@ -109,7 +114,15 @@ def _judge_folds(taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -
 
 def _comparison_panels(summary: Mapping[str, Any]) -> list[Panel]:
     """Paired comparisons of runs on the same problems."""
-    header = ("benchmark", "runs", "difference", "95% interval", "only the first", "only the second", "p (Holm)")
+    header = (
+        "benchmark",
+        "runs",
+        "difference",
+        "95% interval",
+        "solved only by first",
+        "solved only by second",
+        "p (Holm)",
+    )
     panels = []
     for stage in summary["comparisons"]:
         rows = [
@@ -126,8 +139,10 @@ def _comparison_panels(summary: Mapping[str, Any]) -> list[Panel]:
             for pair in pairs
         ]
         if rows:
-            note = "Points of accuracy, paired bootstrap over problems; problems that only one run solves; McNemar's exact test."
-            panels.append(Panel(f"{stage['stage']}: is it chance?", note, table=Table(header, rows), wide=True))
+            note = "Percentage points of accuracy with a paired bootstrap over problems, and McNemar's exact test, Holm-corrected."
+            panels.append(
+                Panel(f"{stage['stage']}: paired comparison of runs", note, table=Table(header, rows), wide=True)
+            )
     return panels
 
 
@@ -136,7 +151,7 @@ def _printed_table(printed: Mapping[str, float]) -> Table:
 
 
 def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was asked for and not done, or done otherwise than a reader would think."""
+    """What was skipped, and what a reader might not expect."""
     skipped = {name: reason for stage in stages for name, reason in stage["skipped"].items()}
     remarks = [f"{_title(name)} was skipped: {reason}" for name, reason in skipped.items()]
     for stage in stages:
@@ -145,24 +160,24 @@ def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
             if failed:
                 remarks.append(
                     f"{stage['stage']}: {failed:,} of {checked['checked']:,} reference answers of {_title(name)} are not "
-                    "graded correct against themselves, so right answers to them may count as wrong"
+                    "graded as correct when compared with themselves, so correct answers to them may count as wrong"
                 )
         for name, result in stage["results"].items():
-            unfit = {verdict: result["verdicts"][verdict] for verdict in ("error", "timeout")}
-            if any(unfit.values()):
+            failed = {verdict: result["verdicts"][verdict] for verdict in ("error", "timeout")}
+            if any(failed.values()):
                 remarks.append(
-                    f"{stage['stage']}: of {result['n']:,} problems of {_title(name)}, {unfit['error']:,} could not be asked or "
-                    f"checked and {unfit['timeout']:,} ran out of time in checking; they count as not solved"
+                    f"{stage['stage']}: of {result['n']:,} problems of {_title(name)}, {failed['error']:,} could not be answered or "
+                    f"checked and {failed['timeout']:,} timed out during checking. They count as not solved"
                 )
         if stage["asked_as_trained"] is False:
-            remarks.append(f"{stage['stage']} asks under another prompt than the training data has")
+            remarks.append(f"{stage['stage']} uses a different prompt than the training data")
     return remarks
 
 
 def breakdown(summary: Mapping[str, Any]) -> Section | None:
     """Accuracy by subject and level of every benchmark that has them, for trained and other models.
 
-    Where nothing was solved there is nothing to break down; summary.json has the tables all the same.
+    Benchmarks without any solved problem are left out here, but `summary.json` has their tables.
     """
     stages = summary["benchmarks"]
     shown = [stage for stage in stages if stage["role"] != "before"] or stages
@@ -174,7 +189,12 @@ def breakdown(summary: Mapping[str, Any]) -> Section | None:
                 if groups and result["correct"]:
                     rows = [
                         IntervalRow(
-                            _group(part, key), group["accuracy"], group["low"], group["high"], stage["role"], _of(group)
+                            _group(part, key),
+                            group["accuracy"],
+                            group["low"],
+                            group["high"],
+                            stage["role"],
+                            _count(group),
                         )
                         for key, group in groups.items()
                     ]

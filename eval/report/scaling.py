@@ -1,4 +1,4 @@
-"""Accuracy against the number of training problems, beside figure 9 of the paper."""
+"""Accuracy by number of training problems, next to figure 9 of the paper."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NAMES = {"math": "MATH", "math500": "MATH-500", "gsm8k": "GSM8K"}
 def scaling_series(
     benchmarks: Sequence[Mapping[str, Any]], trainings: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """For each benchmark, its results by the number of problems that the student was trained on.
+    """Collects the results of each benchmark by the number of problems that the student was trained on.
 
     Args:
-        benchmarks: of the report's summary; those of trained students count.
-        trainings: of the same; `examples` says how many problems each saw.
+        benchmarks: benchmarks of the report's summary. Only those of trained students count.
+        trainings: training runs of the report's summary, with their number of `examples`.
     """
     examples = {training["stage"]: training["examples"] for training in trainings if training.get("examples")}
     found: dict[str, list[dict[str, Any]]] = {}
@@ -37,7 +37,7 @@ def scaling_series(
 
 
 def scaling_panels(summary: Mapping[str, Any]) -> list[Panel]:
-    """MATH always, as the paper has it; any other benchmark where several students took it."""
+    """Returns panels for MATH, as in the paper, and for other benchmarks that several students took."""
     return [
         _panel(series["benchmark"], series["points"])
         for series in summary["scaling"]
@@ -46,12 +46,12 @@ def scaling_panels(summary: Mapping[str, Any]) -> list[Panel]:
 
 
 def _panel(benchmark: str, points: Sequence[Mapping[str, Any]]) -> Panel:
-    ours = [(float(point["examples"]), float(point["accuracy"])) for point in points]
+    measured = [(float(point["examples"]), float(point["accuracy"])) for point in points]
     name = _NAMES.get(benchmark, benchmark.replace("_", " ").capitalize())
     chart = line_chart(
         [
             Line("paper, Qwen2-7B on MATH", paper.SCALING, "paper"),
-            Line(f"this run on {name}", ours, "after", points_only=len(ours) == 1),
+            Line(f"this run on {name}", measured, "after", points_only=len(measured) == 1),
         ],
         x_title="training problems",
         y_title="accuracy",
@@ -69,5 +69,5 @@ def _panel(benchmark: str, points: Sequence[Mapping[str, Any]]) -> Panel:
         for point in points
     ]
     table = Table(("training problems", "stage", "correct", "accuracy"), rows)
-    note = "The paper's curve is its figure 9, which is MATH with another student and another teacher."
+    note = "The paper's curve is from figure 9: MATH, with another student and another teacher."
     return Panel(f"{name} by number of training problems", note, chart, folds=[Fold("Numbers", table)], wide=True)

@@ -1,7 +1,7 @@
-"""The numbers of a report, as `summary.json` holds them: pure functions over artifacts.
+"""The numbers of a report, as in `summary.json`: pure functions over artifacts.
 
-Which artifact plays which role is told by the module that made it (`Manifest.module`), never by
-the name that a YAML gave the stage.
+The role of an artifact follows from the module that made it (`Manifest.module`), never from the name of its stage in the
+YAML.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from eval.regrade import GRADERS
 from eval.report import headline, paper
 from eval.report.headline import Students
 from eval.report.scaling import scaling_series
-from personahub.core.artifact import Artifact, Usage
+from personahub.core.artifact import Artifact, Source, Usage
 
 SIMULATED_NOTICE = (
-    "This run was made with a simulated teacher. Its numbers prove that the machinery works; "
-    "they say nothing about real language models."
+    "This run used a simulated teacher. Its numbers show that the pipeline works. "
+    "They say nothing about real language models."
 )
 _SIMULATED_KINDS = {"simulated", "synth.simulated.engine"}
-_SIMULATED_MODEL = "simulated-teacher"  # what it calls itself behind an HTTP endpoint, too
-NO_DATA = ("train.", "eval.")  # packages whose stages make no records on the way to training data
+_SIMULATED_MODEL = "simulated-teacher"  # its name behind an HTTP endpoint as well
+NO_DATA = ("train.", "eval.")  # packages whose stages do not make training data
 
 
-def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
-    """Everything the report shows but the sampled records, as JSON values.
+def summarize(experiment: str, artifacts: Sequence[Artifact], source: Source | None = None) -> dict[str, Any]:
+    """Returns everything that the report shows except the sampled records, as JSON values.
 
     Args:
-        experiment: its name.
-        artifacts: of all stages, in any order.
+        experiment: the name of the experiment.
+        artifacts: artifacts of all stages, in any order.
+        source: the git commit that makes the report.
     """
     ordered = in_order(artifacts)
     benchmarks = [_benchmark(artifact, ordered) for artifact in made_by(ordered, *GRADERS)]
@@ -63,17 +64,18 @@ def summarize(experiment: str, artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "similarity": [_similarity(artifact) for artifact in made_by(ordered, "eval.similarity")],
         "diversity": [_own_summary(artifact) for artifact in made_by(ordered, "eval.diversity")],
         "versions": _versions(ordered),
+        "sources": _sources(ordered, source),
         "commands": list(dict.fromkeys(artifact.manifest.command for artifact in ordered)),
     }
 
 
 def made_by(artifacts: Sequence[Artifact], *modules: str) -> list[Artifact]:
-    """Those of the artifacts that one of `modules` made."""
+    """Returns the artifacts that one of `modules` made."""
     return [artifact for artifact in artifacts if artifact.manifest.module in modules]
 
 
 def in_order(artifacts: Sequence[Artifact]) -> list[Artifact]:
-    """Artifacts such that each comes after those it was made from; given order where that is free."""
+    """Sorts artifacts so that each comes after its inputs, and otherwise keeps their order."""
     sorter: TopologicalSorter[int] = TopologicalSorter()
     for number, artifact in enumerate(artifacts):
         upstream = {reference.fingerprint for reference in artifact.manifest.inputs.values()}
@@ -120,10 +122,10 @@ def _data(artifact: Artifact) -> dict[str, Any]:
 
 
 def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, Any]:
-    """One benchmark stage with its role.
+    """Returns a benchmark stage with its role.
 
-    `after`: its model came out of `train.sft`. `before`: its model is what a `train.sft` began with.
-    `other`: any other model, evaluated for comparison. What is graded anew keeps the role it had.
+    The role is `after` if its model is the result of a `train.sft`, `before` if a `train.sft` started from its model, and
+    `other` for any other model. A regraded stage keeps its role.
     """
     manifest = artifact.manifest
     source = _made_from(artifact, "completions", artifacts)
@@ -133,7 +135,7 @@ def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, A
     trainings = made_by(artifacts, "train.sft")
     if maker in trainings:
         role = "after"
-    elif any(name in _began_with(training, artifacts) for training in trainings):
+    elif any(name in _started_from(training, artifacts) for training in trainings):
         role = "before"
     else:
         role = "other"
@@ -149,13 +151,13 @@ def _benchmark(artifact: Artifact, artifacts: Sequence[Artifact]) -> dict[str, A
 
 
 def _made_from(artifact: Artifact, name: str, artifacts: Sequence[Artifact]) -> Artifact | None:
-    """The one of `artifacts` that was the input `name`."""
+    """Returns the one of `artifacts` that was the input `name`."""
     reference = artifact.manifest.inputs.get(name)
     return next((a for a in artifacts if reference is not None and a.fingerprint == reference.fingerprint), None)
 
 
-def _began_with(training: Artifact, artifacts: Sequence[Artifact]) -> list[str | None]:
-    """Names of the model that a training began with: the stage that made it, or what `model.name_or_path` says."""
+def _started_from(training: Artifact, artifacts: Sequence[Artifact]) -> list[str | None]:
+    """Names of the model that a training run started from: the stage that made it, and `model.name_or_path`."""
     upstream = {reference.fingerprint for reference in training.manifest.inputs.values()}
     stages = [artifact.manifest.stage for artifact in artifacts if artifact.fingerprint in upstream]
     return [*stages, training.manifest.config.get("model", {}).get("name_or_path")]
@@ -171,7 +173,7 @@ def _comparisons(artifact: Artifact) -> dict[str, Any]:
 
 
 def _students(artifacts: Sequence[Artifact], benchmarks: Sequence[Mapping[str, Any]]) -> Students:
-    """What decides which student the headline is about."""
+    """Returns what determines the student of the headline."""
     trainings = made_by(artifacts, "train.sft")
     compared = {
         reference.fingerprint
@@ -185,19 +187,19 @@ def _students(artifacts: Sequence[Artifact], benchmarks: Sequence[Mapping[str, A
             for each in trainings
             if "examples" in each.manifest.summary
         },
-        {each.manifest.stage: [name for name in _began_with(each, artifacts) if name] for each in trainings},
+        {each.manifest.stage: [name for name in _started_from(each, artifacts) if name] for each in trainings},
         frozenset(benchmark["model"] for benchmark in benchmarks if benchmark["stage"] in graded),
     )
 
 
 def _votes(artifact: Artifact) -> dict[str, Any]:
-    """How the samples of the accepted problems voted, and why the other problems were rejected."""
+    """Counts the votes on accepted problems, and the rejected problems by reason."""
     agreement: Counter[float | None] = Counter()
     statuses: dict[str, Counter[str]] = {}
     for shard in artifact.shard_names:
         table = pq.read_table(artifact.path / f"{shard}.parquet", columns=["vote_share", "votes"])
         for row in _counted(table, ["vote_share"]):
-            share = row["vote_share"]  # null where the policy compares nothing
+            share = row["vote_share"]  # null if the policy compares nothing
             agreement[share if share is None else round(share, 4)] += row["count_all"]
         votes = pa.Table.from_struct_array(table["votes"].combine_chunks().flatten())
         for row in _counted(votes, ["kind", "status"]):
@@ -218,7 +220,7 @@ def _votes(artifact: Artifact) -> dict[str, Any]:
 
 
 def _growth(artifact: Artifact) -> dict[str, Any]:
-    """Personas by hop: how many, by what factor more than the hop before, and what share is new."""
+    """Personas by hop: their number, the factor of growth, and the share that is new."""
     return {"stage": artifact.manifest.stage, "hops": artifact.manifest.summary.get("growth", [])}
 
 
@@ -228,7 +230,7 @@ def _counted(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
 
 
 def _training(artifact: Artifact) -> dict[str, Any]:
-    """A training's own summary; a loss that is not finite is None, which JSON can hold."""
+    """Returns the summary of a training stage. A loss that is not finite becomes None, because JSON has no NaN."""
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in artifact.manifest.summary.items()
@@ -237,14 +239,14 @@ def _training(artifact: Artifact) -> dict[str, Any]:
 
 
 def read_metrics(artifact: Artifact) -> list[dict[str, Any]]:
-    """Logged steps in order. A resumed run logs some steps twice: the later line counts."""
+    """Reads the logged steps in order. A resumed run logs some steps twice, and the later line counts."""
     file = artifact.path / "metrics.jsonl"
     if not file.exists():
         return []
     steps: dict[int, dict[str, Any]] = {}
     with file.open(encoding="utf-8") as lines:
         for line in lines:
-            if not line.endswith("\n"):  # a kill has cut it short
+            if not line.endswith("\n"):  # the process was killed while writing
                 break
             entry = json.loads(line)
             if entry.get("step") is not None:
@@ -257,7 +259,7 @@ def _own_summary(artifact: Artifact) -> dict[str, Any]:
 
 
 def _similarity(artifact: Artifact) -> dict[str, Any]:
-    """A similarity stage's results with the paper's quartiles at each level."""
+    """Returns the results of a similarity stage with the paper's quartiles at each level."""
     summary = artifact.manifest.summary
     levels = [
         {
@@ -273,7 +275,7 @@ def _similarity(artifact: Artifact) -> dict[str, Any]:
 
 
 def _versions(artifacts: Sequence[Artifact]) -> dict[str, list[str]]:
-    """Every version of every package that had a part in the run; more than one when it changed midway."""
+    """Collects the versions of every package; several if a package changed during the run."""
     versions: dict[str, list[str]] = {}
     for artifact in artifacts:
         for package, version in artifact.manifest.versions.items():
@@ -281,3 +283,9 @@ def _versions(artifacts: Sequence[Artifact]) -> dict[str, list[str]]:
             if version not in seen:
                 seen.append(version)
     return versions
+
+
+def _sources(artifacts: Sequence[Artifact], own: Source | None) -> list[dict[str, Any]]:
+    """Collects the git commits that made the artifacts and the report."""
+    known = dict.fromkeys(source for source in (*(a.manifest.source for a in artifacts), own) if source is not None)
+    return [source.model_dump() for source in known]

@@ -1,8 +1,8 @@
-"""Personas and what was made with them, for the page's browser of a run that verified no problem.
+"""Personas and what was made with them, for the sample browser of a run that verified no problems.
 
-Records of the last stage that wrote personas, and of every stage that wrote problems, texts of a use case,
-conversations or tools, unless a later one (dedup, say) took its records over; with them what was
-rejected on the way, of every reason. Kinds of records are told by their columns: the stage may be anybody's.
+The samples come from the last stage that wrote personas and from every stage that wrote problems, texts of a use case,
+conversations or tools, except where a later stage (such as dedup) passed its records on. Rejected records of every
+reason are included. The columns of a record determine its kind, so stages from other packages work too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from eval.report.summary import NO_DATA
 from personahub.core.artifact import Artifact
 from personahub.core.records import Row
 
-_KINDS = {  # by columns; the first that fits
+_KINDS = {  # by columns; the first match counts
     "conversation": {"messages", "opening_id"},
     "tool": {"code", "interface"},
     "text": {"use_case", "text"},
@@ -36,19 +36,19 @@ _KINDS = {  # by columns; the first that fits
     "persona": {"persona", "hop"},
     "document": {"text", "source"},
 }
-_TITLES = {"npc": "Game character"}  # of use cases whose name is no word
+_TITLES = {"npc": "Game character"}  # of use cases whose name is not a word
 _SPEAKERS = {"assistant": ("User", "Assistant"), "two_personas": ("Persona", "Partner")}
-_TALK = 6000  # characters that are shown of a conversation
-_MOST_FIELDS = 8  # of a profile; ours have four
+_TALK = 6000  # characters shown of a conversation
+_MOST_FIELDS = 8  # fields shown of a profile; those of this project have four
 
 
 def unverified_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
-    """Up to `count` records: two thirds kept, as many of each stage, one third rejected.
+    """Chooses up to `count` records: two thirds kept, equally many of each stage, and one third rejected.
 
     Args:
-        artifacts: of all stages, in pipeline order.
-        count: how many in all.
-        seed: of the choice.
+        artifacts: artifacts of all stages, in pipeline order.
+        count: total number of records.
+        seed: seed of the choice.
     """
     makers = [artifact for artifact in artifacts if not artifact.manifest.module.startswith(NO_DATA)]
     behind = [artifact for artifact in makers if artifact.manifest.module != "personahub.sources"]
@@ -59,7 +59,7 @@ def unverified_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> 
 
 
 def _last_of_their_kind(artifacts: Sequence[Artifact]) -> list[tuple[Artifact, str]]:
-    """Artifacts whose records no later one of the same kind was made from, and of personas the last only."""
+    """Returns artifacts that no later artifact of the same kind was made from, and only the last of personas."""
     kinds = {artifact.fingerprint: kind_of(column_names(artifact)) for artifact in artifacts}
     passed_on = {
         reference.fingerprint
@@ -77,19 +77,19 @@ def _last_of_their_kind(artifacts: Sequence[Artifact]) -> list[tuple[Artifact, s
 
 
 def kind_of(names: Collection[str]) -> str | None:
-    """What records with these columns are: a key of `_KINDS`, or None."""
+    """Returns the kind of records with these columns: a key of `_KINDS`, or None."""
     return next((kind for kind, columns in _KINDS.items() if columns | {"id"} <= set(names)), None)
 
 
 def _kept_samples(ends: Sequence[tuple[Artifact, str]], count: int, seed: int) -> list[dict[str, Any]]:
-    """As many of each stage as there are, in pipeline order."""
-    piles = [[(place, id_) for id_ in drawn_ids(artifact, count, seed)] for place, (artifact, _) in enumerate(ends)]
+    """Chooses equally many records of each stage if there are enough, in pipeline order."""
+    piles = [[(number, id_) for id_ in drawn_ids(artifact, count, seed)] for number, (artifact, _) in enumerate(ends)]
     drawn = in_turn(piles, count)
     samples = []
-    for place, (artifact, kind) in enumerate(ends):
-        ids = [id_ for where, id_ in drawn if where == place]
+    for number, (artifact, kind) in enumerate(ends):
+        ids = [id_ for owner, id_ in drawn if owner == number]
         rows = rows_where([artifact], "id", ids)
-        template = artifact.manifest.config.get("template")  # a conversation does not name its own
+        template = artifact.manifest.config.get("template")  # conversations do not record their template
         for row in (rows[id_] for id_ in ids):
             sample = _sample(kind, {"template": template, **row}, "kept")
             samples.append({**sample, "stage": artifact.manifest.stage})
@@ -97,7 +97,7 @@ def _kept_samples(ends: Sequence[tuple[Artifact, str]], count: int, seed: int) -
 
 
 def _rejected_sample(stage: str, row: Row) -> dict[str, Any]:
-    """The record as it came into the stage, and the model's text that did not qualify."""
+    """The record that entered the stage, and the model's text that was rejected."""
     record = json.loads(row["record"])
     kind = kind_of(record)
     sample = _sample(kind, record, "rejected", f"{stage}: {row['reason']}", row["detail"])
@@ -120,7 +120,7 @@ def _sample(
 
 
 def _parts(kind: str | None, row: Row) -> list[Row]:
-    """What a record consists of; nothing for a persona, which is the end of its own lineage."""
+    """The parts of a record. A persona has none, because its lineage already ends with it."""
     unused = "the persona was not shown" if row.get("persona_id") and not row.get("persona") else None
     notes = [row.get("template"), row.get("prompting"), unused, row.get("model")]
     match kind:
@@ -166,7 +166,7 @@ def _conversation_parts(row: Row, notes: Sequence[str | None]) -> list[Row]:
 
 
 def profile_fields(profile: str | None) -> list[tuple[str, str]]:
-    """The parts of a persona's profile as (name, text); as it stands, where it is no JSON object."""
+    """Returns the fields of a persona's profile as (name, text), or the whole text if it is not a JSON object."""
     if not profile:
         return []
     parsed = _parsed(profile)
@@ -182,7 +182,7 @@ def _field_text(value: Any) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """A JSON object; empty if it is none."""
+    """Parses a JSON object; empty if the text is not one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

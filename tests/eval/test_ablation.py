@@ -99,7 +99,7 @@ def test_every_number_follows_from_the_records(ablation: Artifact, arms: dict[st
 def test_the_sentences_say_what_is_shown_and_what_is_not(ablation: Artifact) -> None:
     said = ablation.manifest.summary["conclusions"]
     assert any("no persona is" in line and "points worse than persona" in line for line in said["shown"])
-    assert any("key points comes out" in line and "no difference is shown" in line for line in said["not_shown"])
+    assert any("key points scores" in line and "no difference is shown" in line for line in said["not_shown"])
     assert any("less diverse: a Vendi score -" in line for line in said["shown"])
     assert "3 seeds" in said["limits"][0]
 
@@ -119,7 +119,7 @@ def test_diversity_is_compared_at_equal_numbers_of_texts(ablation: Artifact, arm
 def test_one_seed_is_called_what_it_is(arms: dict[str, Artifact], run: Any, tmp_path: Path) -> None:
     single = {name: arms[name] for name in arms if name.endswith("-0")}
     said = run(tmp_path / "one", "eval.ablation", single, {"baseline": "persona"}).manifest.summary["conclusions"]
-    assert "one seed does not tell an arm from its luck" in said["limits"][0]
+    assert "one seed cannot separate an arm from its luck" in said["limits"][0]
 
 
 def test_what_cannot_be_compared_is_refused(arms: dict[str, Artifact], graded: Any, run: Any, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_arms_that_score_the_same_everywhere_claim_no_precision(
         assert (accuracy["low"], accuracy["high"], accuracy["interval"]) == (0, 0.0151, "wilson")
     said = ablation.manifest.summary["conclusions"]
     assert said["shown"] == []
-    assert "all scores are equal, so nothing can be said of the error" in said["not_shown"][0]
+    assert "all scores are equal on every problem and for every seed, so the error is unknown" in said["not_shown"][0]
     assert any("Wilson's over the 250 problems" in line for line in said["limits"])
     folder = run(tmp_path / "report", "eval.report", {"ablation": ablation}).path
     html, markdown = ((folder / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
@@ -216,9 +216,9 @@ def test_diversity_that_differs_alike_under_all_seeds_has_no_interval() -> None:
     (sentence,) = conclude("a", 0.05, benchmarks, alike)["not_shown"]
     assert "one seed" not in sentence
     assert "+1.1" in sentence
-    assert "under all 3 seeds" in sentence
+    assert "for all 3 seeds" in sentence
     (sentence,) = conclude("a", 0.3, benchmarks, alike)["shown"]
     assert "more diverse" in sentence
     entry["by_seed"] = [25.5]
     (sentence,) = conclude("a", 0.05, benchmarks, {**alike, "measures": {"vendi": {"b": entry}}})["not_shown"]
-    assert "with one seed" in sentence
+    assert "One seed cannot show" in sentence

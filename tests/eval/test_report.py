@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from eval.report.page import render_page
 from eval.report.prose import prose
 from eval.report.summary import in_order, read_metrics, summarize
 from personahub.core import records
-from personahub.core.artifact import Artifact
+from personahub.core.artifact import Artifact, Source
 
 Run = Callable[..., Artifact]
 
@@ -89,7 +90,7 @@ def test_comparisons_are_shown_with_their_p_value(summary: dict[str, Any], repor
     (pair,) = comparison["benchmarks"]["synthetic_test"]
     assert (pair["a"], pair["b"]) == ("before", "after")
     text = _Page((report / "index.html").read_text(encoding="utf-8")).text
-    assert "comparison: is it chance?" in text
+    assert "comparison: paired comparison of runs" in text
     assert f"{100 * pair['difference']:+.1f}" in text
     assert f"{pair['p_holm']:.2g}" in text
 
@@ -154,9 +155,9 @@ def test_errors_in_checking_are_pointed_out(build: Any, run: Run, tmp_path: Path
     }
     artifact = build(tmp_path / "bench", "eval.benchmark", summary=summary)
     page = _Page((run(tmp_path / "r", "eval.report", {"b": artifact}).path / "index.html").read_text(encoding="utf-8"))
-    assert "3 could not be asked or checked and 2 ran out of time" in page.text
-    assert "2 of 6 reference answers of Exam are not graded correct against themselves" in page.text
-    assert "asks under another prompt" in page.text
+    assert "3 could not be answered or checked and 2 timed out" in page.text
+    assert "2 of 6 reference answers of Exam are not graded as correct when compared with themselves" in page.text
+    assert "uses a different prompt than the training data" in page.text
 
 
 def test_a_simulated_teacher_is_announced(summary: dict[str, Any], report: Path, build: Any, tmp_path: Path) -> None:
@@ -360,3 +361,14 @@ def test_personas_are_shown_hop_by_hop(build: Any, run: Run, tmp_path: Path) -> 
         summary={"growth": [{"hop": 0, "personas": 7, "factor": None}]},
     )
     assert 'id="personas"' in (run(tmp_path / "r2", "eval.report", {"few": uncounted}).path / "index.html").read_text()
+
+
+def test_the_footer_names_the_commits_of_the_harness(build: Any, run: Any, tmp_path: Path) -> None:
+    sources = [Source(commit="a" * 40, dirty=False), Source(commit="b" * 40, dirty=True), None]
+    made = {f"s{i}": build(tmp_path / f"s{i}", "synth.problems", source=source) for i, source in enumerate(sources)}
+    text = _Page(render_page(summarize("x", list(made.values())), [], {}, {}, {})).text
+    assert f"Git commits of the harness: {'a' * 40}, {'b' * 40} with uncommitted changes." in text
+    text = _Page(render_page(summarize("x", [made["s0"]], sources[0]), [], {}, {}, {})).text
+    assert f"Git commit of the harness: {'a' * 40}." in text
+    text = _Page(render_page(summarize("x", [made["s2"]]), [], {}, {}, {})).text
+    assert "The git commit of the harness was not recorded" in text

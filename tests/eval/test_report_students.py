@@ -69,7 +69,7 @@ def test_of_several_students_the_headline_is_the_one_trained_on_most(
     assert summary["student"]["before"]["stage"] == "before_base"
     value, text = cards["Synthetic test, after training"]
     assert value == f"{correct / 10:.1f}%"
-    said = f"{chosen}; none of the {len(trained)} students was trained on more examples"
+    said = f"{chosen}, trained on the most examples of {len(trained)} students"
     assert said in text
     assert "Before training 0.7%" in text
     value, text = cards["MATH"]
@@ -125,7 +125,7 @@ def test_an_ablation_has_no_card_of_one_of_its_arms(students: Students, build: A
     summary, cards, markdown = read(run(tmp_path / "report", "eval.report", made | {"ablation": ablation}))
     assert summary["student"] is None
     assert summary["math"]["status"] == "in_ablation"
-    assert "MATH was taken by 2 students, which the ablation compares" in markdown
+    assert "2 students took MATH. The ablation compares them." in markdown
     assert not {"MATH", "Synthetic test, after training", "Synthetic test, before training"} & set(cards)
     assert "Arms that differ" in cards
     # a student beside the ablation has its cards

@@ -89,7 +89,7 @@ def test_the_page_says_what_each_record_is(collection: dict[str, Artifact], run:
         "Conversation 4 turns · dialogue · simulated-teacher Persona How do I begin? Partner With a list.",
         "Interface tool_interface · simulated-teacher",
         "occupation deckhand",
-        "kept by tools; licence CC0-1.0",
+        "kept by tools; license CC0-1.0",
         "Reply import os # nothing else Verdict rejected by tools: no_function: order",
         "Reply I cannot write about this person.",
     ):
