@@ -1,10 +1,10 @@
 # %% [markdown]
 # # A tour of a run
 #
-# A run is a folder of artifacts: Parquet shards, rejected records with their reasons, and a manifest. Nothing else
-# is needed to analyse it, and nothing here changes it.
+# A run is a folder of artifacts: Parquet shards, rejected records with their reasons, and a manifest. You need nothing
+# else to analyze it. This notebook only reads.
 #
-# Start Jupyter in the repository's root after `make quickstart`, or set `PERSONAHUB_RUN` to the folder of another run.
+# Start Jupyter in the repository root after `make quickstart`, or set `PERSONAHUB_RUN` to the folder of another run.
 
 # %%
 import json
@@ -20,7 +20,7 @@ except ModuleNotFoundError:
 
 run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
 if not run.is_dir():
-    run = ".." / run  # the notebook's own folder is the working directory
+    run = ".." / run  # Jupyter started in the notebook's folder
 artifacts = {path.parent.name: open_artifact(path.parent) for path in sorted(run.glob("*/manifest.json"))}
 for name, artifact in artifacts.items():
     counts = artifact.manifest.counts
@@ -31,7 +31,7 @@ for name, artifact in artifacts.items():
 # %% [markdown]
 # ## Where a problem comes from
 #
-# Every record names what it was made from: a problem its persona, a persona its parent and its web text.
+# Every record names its origin: a problem names its persona, and a persona names its parent and its web text.
 
 # %%
 personas = {row["id"]: row for row in artifacts["related_personas"].rows()}
@@ -49,7 +49,7 @@ while True:
 print("web text ", documents[persona["document_id"]]["text"][:200], "...")
 
 # %% [markdown]
-# ## How sure the votes are
+# ## Agreement of the votes
 
 # %%
 shares = [row["vote_share"] for row in artifacts["verified"].rows(["vote_share"])]
@@ -59,9 +59,9 @@ axes.set(xlabel="share of the votes for the accepted answer", ylabel="problems")
 plt.show()
 
 # %% [markdown]
-# ## What was dropped, and why
+# ## Dropped records and their reasons
 #
-# The model's raw text is kept beside the reason.
+# The reason is kept together with the model's raw text.
 
 # %%
 for row in list(artifacts["good_personas"].rejected())[:5]:

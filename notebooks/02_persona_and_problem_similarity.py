@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Do similar personas give similar problems?
 #
-# Figure 10 of the paper (section 4.1.1): pairs of personas at a similarity of 0.4, 0.6, 0.8 and 0.9, and how similar
-# the problems are that were made with them. `eval.persona_pairs` finds the pairs, `eval.similarity` compares their
-# problems and keeps each pair with its texts; its numbers are in the manifest. After `make quickstart`; `PERSONAHUB_RUN` names the folder of another run.
+# Figure 10 of the paper (section 4.1.1) shows pairs of personas at a similarity of 0.4, 0.6, 0.8 and 0.9, and how
+# similar their problems are. `eval.persona_pairs` finds the pairs. `eval.similarity` compares their problems and keeps
+# each pair with its texts; its numbers are in the manifest. Run `make quickstart` first, or set `PERSONAHUB_RUN` to the
+# folder of another run.
 
 # %%
 import os
@@ -18,11 +19,11 @@ except ModuleNotFoundError:
 
 run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
 if not run.is_dir():
-    run = ".." / run  # the notebook's own folder is the working directory
+    run = ".." / run  # Jupyter started in the notebook's folder
 similarity = open_artifact(run / "similarity")
 summary = similarity.manifest.summary
 print(summary["embedder"])
-series = summary["series"][0]  # one for each collection of problems that was compared
+series = summary["series"][0]  # one per compared collection of problems
 for level in series["levels"]:
     median = level.get("median", "no pair found")
     print(f"personas at {level['level']}: {level['pairs']} pairs, median similarity of their problems {median}")
@@ -41,7 +42,7 @@ plt.show()
 # %% [markdown]
 # ## Two pairs to read
 #
-# The one whose problems are most alike, and the one whose problems are least alike, among the most similar personas.
+# Among the most similar personas: the pair with the most similar problems, and the pair with the least similar ones.
 
 # %%
 nearest = sorted((pair for pair in pairs if pair["level"] == levels[-1]), key=lambda pair: pair["problem_similarity"])

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Did it help, or was it chance?
 #
-# `eval.compare` sets two runs on the same problems side by side, `eval.ablation` several arms over several seeds. This
-# reads what they found in every experiment beside the one that `PERSONAHUB_RUN` names: after `make quickstart` the
-# student before and after training, after `make ablation` personas against none. docs/experiments.md has the formulae.
+# `eval.compare` compares two runs on the same problems, and `eval.ablation` compares several arms over several seeds.
+# This notebook reads their results from all experiments in the same folder as the run that `PERSONAHUB_RUN` names.
+# After `make quickstart` it compares the student before and after training; after `make ablation` it compares arms with
+# and without personas. docs/experiments.md has the formulas.
 
 # %%
 import os
@@ -18,14 +19,14 @@ except ModuleNotFoundError:
 
 run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
 if not run.is_dir():
-    run = ".." / run  # the notebook's own folder is the working directory
+    run = ".." / run  # Jupyter started in the notebook's folder
 artifacts = [open_artifact(path.parent) for path in sorted(run.parent.glob("*/*/manifest.json"))]
 
 # %% [markdown]
 # ## Two runs, problem by problem
 #
-# What counts is the problems that only one of the two solves: McNemar's exact test asks how likely so uneven a split
-# would be if both were equally good.
+# Only problems that one run solves and the other does not matter. McNemar's exact test gives the probability of such an
+# uneven split if both runs were equally good.
 
 # %%
 for artifact in artifacts:
@@ -44,7 +45,7 @@ for artifact in artifacts:
 # %% [markdown]
 # ## Arms over seeds
 #
-# Seeds are a sample too: a difference has to stand out against what another seed does to the same arm.
+# Seeds are a sample too: a difference must stand out against the effect of another seed on the same arm.
 
 # %%
 for artifact in artifacts:

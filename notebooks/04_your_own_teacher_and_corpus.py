@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own teacher, your own texts
 #
-# Any OpenAI-compatible endpoint and any texts. So that this runs anywhere, the endpoint here is the simulated teacher
-# behind real HTTP; put your own address and model in their place, and the key into `OPENAI_API_KEY`.
+# You can use any OpenAI-compatible endpoint and any texts. To run anywhere, this notebook serves the simulated teacher
+# over HTTP. Replace its address and model with your own, and put the key into `OPENAI_API_KEY`.
 
 # %%
 import json
@@ -22,11 +22,12 @@ with socket.socket() as free:
     port = free.getsockname()[1]
 command = [sys.executable, "-m", "synth.simulated.serve", "--port", str(port)]
 server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
-print(server.stdout.readline())  # it is there
+print(server.stdout.readline())  # the server is ready
 base_url = f"http://127.0.0.1:{port}/v1"
 
 # %% [markdown]
-# Texts are lines of JSON with a `text`; folders, Parquet and data sets of the hub will do as well (docs/your_own.md).
+# Texts are JSON lines with a `text` field. Folders, Parquet files and data sets on the hub work as well
+# (docs/your_own.md).
 
 # %%
 texts = [
@@ -47,7 +48,7 @@ words = [
 folder = ["--runs", str(work / "runs")]
 
 # %% [markdown]
-# What it would take, and then the stages up to the verified problems.
+# First print the forecast, then run the stages up to the verified problems.
 
 # %%
 main(["plan", *words, *folder])

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Accuracy against the number of problems
 #
-# Figure 9 of the paper: a student trained on more and more of the same data. Every trained model that was evaluated, in
-# any experiment beside the one that `PERSONAHUB_RUN` names, is a point; `configs/scaling_small.yaml` makes a series of
-# nested subsets on a CPU, `configs/scaling.yaml` the paper's.
+# Figure 9 of the paper: a student trained on growing subsets of the same data. Each point is an evaluated model from an
+# experiment in the same folder as the run that `PERSONAHUB_RUN` names. `configs/scaling_small.yaml` makes a series of
+# nested subsets on a CPU; `configs/scaling.yaml` makes the paper's.
 
 # %%
 import os
@@ -19,7 +19,7 @@ except ModuleNotFoundError:
 
 run = Path(os.environ.get("PERSONAHUB_RUN", "runs/quickstart"))
 if not run.is_dir():
-    run = ".." / run  # the notebook's own folder is the working directory
+    run = ".." / run  # Jupyter started in the notebook's folder
 artifacts = [open_artifact(path.parent) for path in sorted(run.parent.glob("*/*/manifest.json"))]
 trained = {a.fingerprint: a.manifest.summary for a in artifacts if a.manifest.module == "train.sft"}
 
