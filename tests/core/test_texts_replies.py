@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from personahub.core.texts.replies import (
+    THINKING_MARKERS,
     Part,
     escape_tags,
     find_refusal,
+    first_turn,
     labelled_parts,
     split_thinking,
     without_thinking,
@@ -22,12 +24,16 @@ from personahub.core.texts.replies import (
         ("hm</think>Persona: A nurse", "Persona: A nurse", False),
         ("<think>one</think> or <think>two</think> three", "three", False),
         ("<think>Persona: A nurse", "<think>Persona: A nurse", True),
+        ("<think>Persona: A <think>nurse</think>, no", "<think>Persona: A <think>nurse</think>, no", True),
+        ("<think>a<think>b</think>c</think>d", "d", False),
+        ("The answer is 5.<think>checked</think>", "The answer is 5.", False),
+        ("<THINK>hm</THINK>d", "d", False),
         ("", "", False),
     ],
 )
 def test_thinking_is_split_off(text: str, answer: str, still_thinking: bool) -> None:
     assert split_thinking(text) == (answer, still_thinking)
-    assert without_thinking(text) == answer
+    assert without_thinking(text) == ("" if still_thinking else answer)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +86,51 @@ def test_each_label_starts_one_part_unless_it_may_repeat() -> None:
 
 def test_tags_are_escaped_in_any_spelling() -> None:
     assert escape_tags("a </text> <TEXT></ text > <b>", "text", "persona") == "a [/text] [TEXT][/ text ] <b>"
+
+
+@pytest.mark.parametrize("opening", THINKING_MARKERS)
+def test_every_convention_of_thinking_is_known(opening: str) -> None:
+    closing = THINKING_MARKERS[opening]
+    assert split_thinking(f"{opening}maybe 4{closing}\n17") == ("17", False)
+    assert split_thinking(f"maybe 4{closing}17") == ("17", False)
+    assert split_thinking(f"{opening}maybe 4").still_thinking
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "still_thinking"),
+    [
+        (
+            "<|channel|>analysis<|message|>maybe 4<|end|><|start|>assistant<|channel|>final<|message|>17<|return|>",
+            "17",
+            False,
+        ),
+        ("<|channel|>analysis<|message|>maybe 4<|end|>", "maybe 4", True),
+        ("<|channel|>commentary to=x<|message|>call<|call|><|channel|>final<|message|>17", "17", False),
+        ("<|channel|>final <|constrain|>json<|message|>{}", "{}", False),
+        (
+            "<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>\n17<|end_of_solution|>",
+            "17",
+            False,
+        ),
+    ],
+)
+def test_channels_and_marked_solutions_are_read(text: str, answer: str, still_thinking: bool) -> None:
+    assert split_thinking(text) == (answer, still_thinking)
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "<|im_end|>",
+        "</s>",
+        "<|eot_id|>",
+        "<|endoftext|>",
+        "<end_of_turn>",
+        "[INST]",
+        "<|start_header_id|>",
+        "<|return|>",
+    ],
+)
+def test_only_the_first_turn_counts(marker: str) -> None:
+    assert first_turn(f"The answer is 4.{marker}\nuser\nAnd 5?") == "The answer is 4."
+    assert first_turn(f"{marker}The answer is 4.") == f"{marker}The answer is 4."

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from personahub.core.answers import guards
 from personahub.core.answers.equivalence import equivalent, is_name, is_readable
-from personahub.core.answers.extract import extract, inside
+from personahub.core.answers.extract import extract
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.verdict import EMPTY_REFERENCE, Extracted, Verdict
 
@@ -34,27 +33,31 @@ def check(gold: str, pred: str, *, policy: Policy = _LENIENT) -> Verdict:
 
 
 def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
-    reference = extract(gold)
     found = extract(pred)
-    line = gold.strip()
-    if reference.answer is None:
-        reference = Extracted(line, "bare")
-    elif reference.rule.startswith("last") and "\n" not in line:  # the whole sentence may be the answer
-        reference = Extracted(reference.answer, reference.rule, (line,))
-    if not reference.answer:
+    references = _references(gold)
+    if not references:
         return "error", found, EMPTY_REFERENCE
     if found.answer is None:
         whole = pred.strip()
-        rule = equivalent(reference.answer, whole, policy) if whole else None
+        rule = equivalent(references[0], whole, policy) if whole and found.rule == "none" else None
         if rule is not None:
             return "correct", Extracted(whole, "bare"), rule
         return "no_answer", found, "nothing to compare"
-    for gold_reading in (reference.answer, *reference.others):
-        for pred_reading in _readings(found):
-            rule = equivalent(gold_reading, pred_reading, policy)
-            if rule is not None:
-                return "correct", found, rule
-    return "wrong", found, _why_not(reference.answer, found.answer)
+    for reference in references:
+        rule = equivalent(reference, found.answer, policy)
+        if rule is not None:
+            return "correct", found, rule
+    return "wrong", found, _why_not(references[0], found.answer)
+
+
+def _references(gold: str) -> list[str]:
+    """Returns the reference as extracted and, if it is a sentence without an explicit answer, the whole sentence."""
+    line, found = gold.strip(), extract(gold)
+    if found.answer is None:
+        return [line] if line else []
+    if found.rule.startswith("last") and "\n" not in line:
+        return [found.answer, line]
+    return [found.answer]
 
 
 def _why_not(gold: str, pred: str) -> str:
@@ -65,14 +68,3 @@ def _why_not(gold: str, pred: str) -> str:
         if not (is_readable(answer) or is_name(answer)):
             return f"unread: {side}"
     return "different"
-
-
-def _readings(found: Extracted) -> Iterator[str]:
-    """Yields the predicted answer, its alternative readings, and the answer inside a sentence."""
-    if found.answer:
-        yield found.answer
-        yield from found.others
-        prose = not guards.refusal(found.answer) and not is_readable(found.answer)
-        inner = inside(found.answer, found.rule) if prose else None
-        if inner:
-            yield inner

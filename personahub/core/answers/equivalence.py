@@ -76,6 +76,9 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
     refused = guards.refusal(a) or guards.refusal(b)
     if refused:
         return None
+    points, others = _points(a), _points(b)
+    if points and others:
+        return _same_points(points, others)
     try:
         left, right = clock(a), clock(b)
         if left and right and same_time(left, right):
@@ -93,6 +96,31 @@ def equivalent(gold: str, pred: str, policy: Policy) -> str | None:
 @lru_cache(maxsize=1024)
 def _normal(text: str) -> str:
     return normalise(text)
+
+
+_POINTS = re.compile(
+    r"(?P<sign>-?)\s*(?P<head>\\(?:overrightarrow|vec|overline|bar|angle|measuredangle|triangle|widehat))?\s*\{?\s*"
+    r"(?P<points>[A-Z]{2,5})\s*\}?"
+)
+
+
+def _points(text: str) -> re.Match[str] | None:
+    """Matches points written together, such as `AB`, `\\overrightarrow{AB}` and `\\angle ABC`."""
+    return _POINTS.fullmatch(text)
+
+
+def _same_points(gold: re.Match[str], pred: re.Match[str]) -> str | None:
+    """Compares names of points, whose order matters except in a segment and an angle."""
+    heads = [(match["head"] or "").strip("\\").replace("overrightarrow", "vec") for match in (gold, pred)]
+    a, b = gold["points"], pred["points"]
+    if "vec" in heads and "vec" != heads[0] == heads[1]:
+        return None
+    if heads == ["vec", "vec"] and gold["sign"] != pred["sign"]:
+        return "same expression" if a == b[::-1] else None
+    if gold["sign"] != pred["sign"] or ("vec" in heads and heads[0] != heads[1]):
+        return None
+    reversible = set(heads) & {"overline", "bar", "angle", "measuredangle", "widehat"}
+    return "same expression" if a == b or (reversible and a == b[::-1]) else None
 
 
 def _choice(a: str, b: str, policy: Policy) -> str | None:

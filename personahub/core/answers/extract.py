@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import replace
 
 from personahub.core.answers import guards, sentences
-from personahub.core.answers.sentences import BOUND, FORMULA
+from personahub.core.answers.equivalence import is_readable
+from personahub.core.answers.sentences import FORMULA
 from personahub.core.answers.verdict import Extracted
+from personahub.core.texts.replies import first_turn, split_thinking
 
 _TAIL = 20_000  # characters searched for the last formula or number
 _CLAUSE = 2_000  # characters searched after "answer is"
-_NEIGHBOURS = 60  # most boxes that may form one list
+_NEIGHBORS = 60  # most boxes that may form one list
 
 _BOX = re.compile(r"(?:\\|\x08)?(?:boxed|fbox|framebox)\s{0,3}(?P<brace>\{)?|\x08oxed\{|(?<![a-z])oxed\{")
-_BARE_BOX = re.compile(r"\s{0,3}(-?\w+(?:\.\d+)?)")
+_BARE_BOX = re.compile(r"\s{0,3}(-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![\w'’]| [a-z]))")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####:?[^\S\n]{0,3}(\S[^\n]*)")
 _PHRASE = re.compile(
@@ -47,15 +48,11 @@ _RIGHT_OPTION = re.compile(
     re.IGNORECASE,
 )
 _LONE_LETTER = re.compile(r"[*(\s]{0,4}([A-J])[*).\s]{0,5}$")
-_LEADING = re.compile(
-    r"^(-?\d[\d,]*(?:\.\d+)?)(?P<words> (?!of\b|out\b|or\b|and\b|to\b|in\b|per\b|over\b|by\b|times\b|plus\b)\(?[a-z]{3,}.*)"
-)
 _COPULA = re.compile(r"(?<=[$)\]\d])(?:입니다|이다|です|である|となります|となる)$")  # `is`, after the value
 _NOT_BUT = re.compile(
     r"^ ?(?:not|nicht|pas) [^.\n]{1,80}?,? (?:but|sondern|mais)(?: rather| is)? "
 )  # `is not 11 but 12`
 _SENTENCE_START = re.compile(r"[.!?]\s+|\n")
-_SAYS_ANSWER = re.compile(r"final answer|^\W{0,6}answer\W{0,4}:", re.IGNORECASE | re.MULTILINE)
 _AFTERTHOUGHT = re.compile(  # after the value of a sentence: `, not 60`, `, attained at x = 2`
     r",? (?:attained|achieved|reached|obtained|rather than|instead of|because|since)\b|, (?:not|nicht|pas|at|when|where|which occurs)\b"
 )
@@ -64,6 +61,30 @@ _CONDITION = re.compile(r"^(?:since|because|when|where|if|as|for|given|with|at)\
 _BOLD = re.compile(r"\*\*([-+−]?[$€£\\(\[]{0,2}\d[^*\n]{0,60}|\$[^*\n]{1,60}\$)\*\*(?=[^\d\n]*$)")
 _TEXT_GROUP = re.compile(r"\\text\s?\{([^{}]*)\}")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
+_CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's annotations
+_SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}")  # two letters of Chinese, Japanese or Korean
+_LETTERS = re.compile(r"[A-Za-z]{2}")
+_TAGS = re.compile(r"<(answer|ans|final[_ ]?answer|solution_answer|result)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_LETTER_LINE = re.compile(r"^\W{0,6}(?:final )?answer\W{0,6}:\W{0,6}([A-J])\W{0,6}$", re.IGNORECASE | re.MULTILINE)
+_NEXT_PROBLEM = re.compile(
+    r"\n\s*(?:\*\*|#{1,4} )?(?:user|human|assistant|question|problem|exercise|instruction|q)(?: ?\d{1,4})?\s?:",
+    re.IGNORECASE,
+)
+_TRAILING_STOP = re.compile(r"[。.]$")
+_ITEM = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+(.+?)\s*$")
+_NAMED = re.compile(r"\$?\s*([A-Za-z](?:_\{?\w\}?)?)\s*=\s*[^=]+$")
+_DECLINES = re.compile(
+    r"\b(?:can(?:no|['’]|\s?no)t|unable to|not able to|could(?:n['’]| no)t|(?:im|not )possible to)\b[^.\n]{0,30}"
+    r"\b(?:solve|answer|help|assist|determine|compute|calculate|complete|provide|find|be (?:solved|determined|answered))"
+    r"|\b(?:don['’]t|do not) know\b|\b(?:not|n['’]t) (?:have |contain |provide |give )?(?:enough|sufficient) information\b"
+    r"|\binsufficient (?:information|data)\b|\b(?:answer|it|this) (?:can(?:no|['’])t|is(?: not|n['’]t)|could|might|may) ",
+    re.IGNORECASE,
+)
+_ORDINAL_LABEL = re.compile(
+    r"(?:#|\bNo\. ?|\b(?:step|question|problem|figure|case|part|equation|exercise|line|horse|bus|room|page|chapter)"
+    r" (?:number )?#?)\s?\d+",
+    re.IGNORECASE,
+)
 _COMMANDS = re.compile(
     r"\\(?:begin|end)\{\w+\*?\}"
     r"|\\(?:text|mathrm|textbf|mbox|mathbf|operatorname|textit|textnormal)\s{0,3}\{[^{}]*\}|\\[a-zA-Z]+"
@@ -73,52 +94,49 @@ _COMMANDS = re.compile(
 def extract(text: str) -> Extracted:
     """Finds the answer in a completion, a solution, or a text that is only an answer.
 
-    Order: the last balanced \\boxed or \\fbox; `#### 42`; a text that is only an answer; what
-    follows the last "answer is"; the last line, formula, number or choice letter. See `Extracted.rule`.
+    A completion has one reading. Thinking text and everything after the first turn are ignored. Then the first
+    rule that finds something decides: the last balanced \\boxed or \\fbox (a list, if one sentence has several);
+    `<answer>` tags; `#### 42`; a text that is only an answer; what follows the last "answer is"; at last, if the
+    text does not decline, the last line, formula, number or choice letter. See `Extracted.rule`.
     """
-    text = re.sub(r"[^\S\n]+", " ", text[-guards.MAX_COMPLETION :])
-    for rule in (_boxed, _hashes, _bare, _phrased, _last):
+    reply = split_thinking(text[-guards.MAX_COMPLETION :])
+    if reply.still_thinking:
+        return Extracted(None, "thinking")
+    text = _first_problem(re.sub(r"[^\S\n]+", " ", _CALCULATION.sub("", first_turn(reply.text))))
+    for rule in (_boxed, _tagged, _hashes, _bare, _phrased, _last):
         found = rule(text)
         if found is not None:
-            return (
-                replace(found, others=(*found.others, *sentences.first_or_last_words(text))) if rule is _last else found
-            )
+            return found
     return Extracted(None, "none")
 
 
-def inside(prose: str, rule: str) -> str | None:
-    """Finds the value inside an answer that is a sentence: `The largest n is 34`.
+def _first_problem(text: str) -> str:
+    """Drops another problem that a model poses itself after its answer, as base models do."""
+    following = _NEXT_PROBLEM.search(text)
+    if following is None:
+        return text
+    head = text[: following.start()]
+    return head if _BOX.search(head) or _HASHES.search(head) or _PHRASE.search(head) else text
 
-    A value before words has priority (`9 multiples of 30`). In a box, any other value counts only if it
-    stands alone or the sentence ends in it: `at most 5 of 8` and `more than 5` contain no answer.
+
+def value_in(sentence: str) -> str | None:
+    """Returns the value that an answer in words states, as in `The largest n is 34`.
+
+    A sentence states a value if it consists of the value and a noun (`9 multiples of 30`), or of allowed words
+    before it (`exactly 9`, `the value of n is 9`, `negative 9`). Anything else, such as `at most 9`, `twice 9` or
+    `not 9`, is an answer in words and contains no value.
     """
-    prose = re.sub(r"\s+", " ", _TEXT_GROUP.sub(r" \1 ", prose)).strip()
-    if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", prose)):  # unknown notation or another language
-        return sentences.only_formula(prose)
-    if (value := sentences.without_remark(prose)) != prose:
+    sentence = re.sub(r"\s+", " ", _TEXT_GROUP.sub(r" \1 ", sentence)).strip(" .*")
+    if not re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", sentence)):  # unknown notation or another language
+        return sentences.only_formula(sentence)
+    if (value := sentences.without_remark(sentence)) != sentence:
         return value
-    if rule.startswith("boxed") and BOUND.search(prose):
-        return None
-    option = _RIGHT_OPTION.search(prose)
+    option = _RIGHT_OPTION.search(sentence)
     if option:
         return option.group(1)
-    leading = _LEADING.match(prose)
-    if leading:
-        return leading.group(1) + sentences.unit_behind(leading["words"])
-    if words := sentences.first_or_last_words(prose):
+    if words := sentences.first_or_last_words(sentence):
         return words[-1]
-    if several := sentences.listed_formulas(prose):
-        return several
-    said = _predicate(_without_afterthought(prose))
-    if said != prose and not re.search(r"[A-Za-z]", re.sub(r"\b(?:and|or)\b", "", FORMULA.sub("", said))):
-        return said.rstrip(". ")  # only formulas: `$x = 1$ and $x = 4$`
-    found = _last(said)
-    if found is None or found.answer == prose or re.fullmatch(r"[A-Za-z]", found.answer or ""):
-        return None  # `odd $n$` is not the answer n
-    if said != prose and _looks_bare(said) and found.rule == "last_number":
-        return said.rstrip(". ")  # also a list: `The numbers are 4 and 9`
-    alone = said != prose or len(_NUMBER.findall(FORMULA.sub(" 0 ", prose))) <= 1
-    return found.answer if alone or not rule.startswith("boxed") else None
+    return sentences.stated_value(_without_afterthought(sentence)) or sentences.counted(sentence)
 
 
 # Boxes ---------------------------------------------------------------------------------------
@@ -135,8 +153,15 @@ def _boxed(text: str) -> Extracted | None:
         inner = _hashes(content) or _phrased(content)
         if inner is not None:
             return Extracted(inner.answer, "boxed")
-    others = [_neighbours(text, found), _final_phrase(text[end:])]
-    return Extracted(content, "boxed", tuple(other for other in others if other))
+    letter = _LETTER_LINE.search(text, end)
+    if letter is not None and not _LONE_LETTER.match(content):
+        return Extracted(letter.group(1), "answer_is")
+    return Extracted(_stated(_neighbors(text, found) or content), "boxed")
+
+
+def _stated(answer: str) -> str:
+    """Returns the value that an answer in words states, or the answer itself."""
+    return answer if is_readable(answer) else value_in(answer) or answer
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
@@ -171,23 +196,27 @@ def _matching_braces(text: str) -> dict[int, int]:
 
 
 def _unclosed(text: str) -> Extracted | None:
-    """Reads a box cut off by the end of the text, up to the end of its line."""
+    """Reads a box without its closing brace, unless the text ends inside it: then the answer may go on."""
     start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if start < 0:
         return None
     opening = text.index("{", start)
     if opening in _matching_braces(text):
         return None  # closed, but empty
-    content = text[opening + 1 :].strip().split("\n")[0].strip(" $")
+    line, _, _ = text[opening + 1 :].strip().partition("\n")
+    content = line.rstrip(" .").removesuffix("$").removesuffix("\\)").removesuffix("\\]").rstrip()
+    cut_off = line == content and text.rstrip().endswith(line) and not content.endswith("}")
     if "\\{" not in content:
         content = content.removesuffix("\\}")  # a closing brace with a mistaken backslash
-    return Extracted(content, "boxed_unclosed") if content else None
+    if cut_off or not content or content.count("{") != content.count("}"):
+        return Extracted(None, "boxed_unclosed")
+    return Extracted(content, "boxed_unclosed")
 
 
-def _neighbours(text: str, found: list[tuple[int, int, str]]) -> str | None:
+def _neighbors(text: str, found: list[tuple[int, int, str]]) -> str | None:
     """Reads the last boxes of one sentence as a list: `\\boxed{1} and \\boxed{2}`."""
     chain = [found[-1]]
-    for box in reversed(found[-_NEIGHBOURS:-1]):
+    for box in reversed(found[-_NEIGHBORS:-1]):
         gap = text[box[1] : chain[-1][0]]
         if len(gap) > 40 or "\n\n" in gap or re.search(r"[.!?]\s", gap) or not _joins(gap):
             break
@@ -201,13 +230,13 @@ def _joins(gap: str) -> bool:
     return len(words) <= 3 and (not words or "and" in words or "or" in words)
 
 
-def _final_phrase(rest: str) -> str | None:
-    """Reads "the final answer is" or a line `Answer: D` after the last box, which then was not final."""
-    found = _phrased(rest) if _SAYS_ANSWER.search(rest) else None
-    return found.answer if found else None
-
-
 # Text ----------------------------------------------------------------------------------------
+
+
+def _tagged(text: str) -> Extracted | None:
+    found = _TAGS.findall(text)
+    content = found[-1][1].strip() if found else ""
+    return Extracted(_stated(content), "tagged") if content else None
 
 
 def _hashes(text: str) -> Extracted | None:
@@ -222,7 +251,17 @@ def _bare(text: str) -> Extracted | None:
         return None
     if _PHRASE.search(line) or _BOX.search(line):
         return None
-    return Extracted(line, "bare") if _looks_bare(line) else None
+    if not _looks_bare(line):
+        return None
+    if is_readable(line):
+        return Extracted(line, "bare")
+    if (value := value_in(line)) is not None and (value in line or "=" not in line):
+        return Extracted(value, "last_number" if line.endswith(".") else "bare")
+    plain = _COMMANDS.sub(" ", FORMULA.sub(" ", line))
+    ends = line.rstrip("$ ").endswith(".") and _LETTERS.search(plain)
+    a_sentence = len(_PROSE.findall(plain)) > 1 or ends
+    a_sentence = a_sentence and (_NUMBER.search(line) or FORMULA.search(line))
+    return None if a_sentence else Extracted(line, "bare")
 
 
 def _looks_bare(line: str) -> bool:
@@ -230,6 +269,8 @@ def _looks_bare(line: str) -> bool:
     if "\n" in line and not re.search(r"\\begin|^\s{0,9}(?:\$\$|\\\[)", line):
         return False
     words = _PROSE.findall(_COMMANDS.sub(" ", line))
+    if _SCRIPT.search(line) and re.search(r"\d", line) and _TRAILING_STOP.search(line):
+        return False
     if re.search(r"[.!?]\s+[A-Z]", line) or len(words) > 8:
         return False
     return len(words) <= (4 if re.search(r"\d", line) else 6)
@@ -241,7 +282,7 @@ def _phrased(text: str) -> Extracted | None:
         return None
     rest = text[match.end() : match.end() + _CLAUSE]
     answer = _clause(_NOT_BUT.sub("", rest))
-    return Extracted(answer, "answer_is") if answer else None
+    return Extracted(_stated(answer), "answer_is") if answer else None
 
 
 def _clause(rest: str) -> str:
@@ -287,24 +328,38 @@ def _inside_math(head: str) -> bool:
 def _last(text: str) -> Extracted | None:
     """Reads the last line if it is only an answer, else the last formula or number, whichever ends later."""
     text = text[-_TAIL:].strip()
+    if _DECLINES.search(text):
+        return Extracted(None, "declined")
+    if guards.has_control_characters(text):
+        return None
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     letter = _LONE_LETTER.match(lines[-1]) if len(lines) > 1 else None
     letter = letter or _final(_RIGHT_OPTION, text)
     if letter is not None:
         return Extracted(letter.group(1), "last_letter")
+    if (listed := _listed_items(lines)) is not None:
+        return Extracted(listed, "last_line")
+    verdict = sentences.first_or_last_words(text)
+    if verdict:
+        return Extracted(verdict[-1], "last_words")
     if len(lines) > 1 and _stands_alone(lines[-1]):
         line = lines[-1].strip("* ")
         bare = _CONNECTIVE.sub("", line)
-        return Extracted(line if _PROSE.search(_COMMANDS.sub(" ", bare)) else bare, "last_line")
+        answer = line if _PROSE.search(_COMMANDS.sub(" ", bare)) else bare
+        if is_readable(answer) or (answer := value_in(answer) or "") or not _NUMBER.search(line):
+            return Extracted(answer or line, "last_line")
     bold = _BOLD.search(lines[-1]) if lines else None
     if bold is not None:
         return Extracted(bold.group(1).strip(), "last_bold")
     start = max((match.end() for match in _SENTENCE_START.finditer(text)), default=0)
+    if _SCRIPT.search(text[start:]) and sentences.denies(text[start:]):
+        return None
     text = text[:start] + _without_afterthought(text[start:])
+    text = _ORDINAL_LABEL.sub(lambda match: "#" * len(match.group()), text)
     formula, number = _final(FORMULA, text), _final(_NUMBER, text)
     if formula is not None and (number is None or formula.end() >= number.start()):
         several = sentences.listed_formulas(text[start:])
-        return Extracted(sentences.body(formula), "last_math", (several,) if several else ())
+        return Extracted(several or sentences.body(formula), "last_math")
     if number is not None:
         return Extracted(
             number.group().strip() + sentences.unit_behind(text[number.end() : number.end() + 60]), "last_number"
@@ -313,6 +368,26 @@ def _last(text: str) -> Extracted | None:
         return Extracted(count, "last_number")
     letters = _LETTER.findall(text)
     return Extracted(letters[-1], "last_letter") if letters else None
+
+
+def _listed_items(lines: list[str]) -> str | None:
+    """Joins the list items that end a text if each is a bare value: `- $x=1$` and `- $x=2$`."""
+    items: list[str] = []
+    for line in reversed(lines):
+        item = _ITEM.match(line)
+        if item is None:
+            break
+        items.append(item.group(1).strip("* ").removesuffix("."))
+    values = [item for item in items if is_readable(item) and not _PROSE.search(_COMMANDS.sub(" ", item))]
+    names = {named.group(1) if (named := _NAMED.match(item)) else "" for item in items}
+    if (
+        len(items) < 2
+        or len(values) < len(items)
+        or len(names) > 1
+        or (names == {""} and any("=" in v for v in values))
+    ):
+        return None
+    return ", ".join(value.strip("$ ") for value in reversed(values))
 
 
 def _stands_alone(line: str) -> bool:

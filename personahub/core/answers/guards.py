@@ -22,9 +22,14 @@ _FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|lg|det|
 _POWER = re.compile(r"\^\s*\{?\s*\(?\s*-?\s*(\d+)")
 
 
+def has_control_characters(text: str) -> bool:
+    """Whether the text holds characters that no person writes, such as NUL or the replacement character."""
+    return _NO_TEXT.search(text) is not None
+
+
 def refusal(text: str) -> str | None:
     """Returns why `text` must not be parsed (`characters`, `length`, `digits`, `nesting`, `items`), or None."""
-    if _NO_TEXT.search(text):
+    if has_control_characters(text):
         return "characters"
     if len(text) <= MAX_NESTING:
         return None

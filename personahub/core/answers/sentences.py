@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 
-from personahub.core.answers.reading.units import dimension
+from personahub.core.answers.reading.units import CHANGES_VALUE, dimension
 
 FORMULA = re.compile(
-    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,1000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,1000}?)\$", re.DOTALL
+    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,1000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,1000}?)\$(?!\d)",
+    re.DOTALL,
 )
-BOUND = re.compile(  # words that make a number a bound or a condition
+_BOUND = re.compile(  # words that make a number a bound or a condition
     r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
     r"|up to|except|only if|otherwise|unless|depend\w*)\b",
     re.IGNORECASE,
@@ -40,6 +41,7 @@ _COUNTED = re.compile(
     re.IGNORECASE,
 )
 _ANY_COUNT = re.compile(rf"\b(?:{_COUNT}|half|dozen|twice|double|pairs?|both)\b", re.IGNORECASE)
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
 _FOREIGN = re.compile(r"[^\W\d_A-Za-z]{2}")
 _BETWEEN_FORMULAS = re.compile(r",? ?(?:and|or)? ?(?:at|in|by)? ?")
 _JOINED = re.compile(r"(?:and|or) ?(?:(?:at|in|by) ?)?\Z")
@@ -60,11 +62,67 @@ def only_formula(sentence: str) -> str | None:
     return body(formulas[0])
 
 
+def denies(sentence: str) -> bool:
+    """Whether a sentence negates or only supposes something."""
+    return _DENIED.search(sentence) is not None
+
+
 def without_remark(sentence: str) -> str:
     """Removes the remark from `60 (we exclude 5 of the 65 cases)`; other sentences stay unchanged."""
     match = _REMARK.fullmatch(sentence)
     said = match.group(2) if match else ""
-    return match.group(1) if match and _WORDS.search(said) and len(said.split()) > 2 else sentence
+    remark = said.startswith("not ") or (_WORDS.search(said) and len(said.split()) > 2)
+    return match.group(1) if match and remark else sentence
+
+
+_COPULA = re.compile(
+    r"(?:^|\s)(?:is|are|was|were|equals?(?: to)?|be|becomes|gives|get|has|have|make|take|need|pay|=)(?=[\s$\\*])|:(?=\s)"
+    r"|(?:^|\s)(?!divides|exceeds|times|minus|plus|less)[a-z]{3,}s(?=\s[\s$\\*]*\d)"  # costs 9, weighs 9
+)
+_LEAD_IN = re.compile(
+    r"(?:(?:the|a|an|our|my|her|his|its|their|final|correct|exact|numerical|answer|(?:value|result|total|solution|number)"
+    r"(?: of)?|exactly|precisely|about|around|approximately|approx\.?|roughly|only|just|simply|therefore|thus|so|hence|then"
+    r"|we|get|have|obtain|there|given by|equal to|equals?|is|are|by|US)[\s,:]+|US(?=\\?\$))*",
+    re.IGNORECASE,
+)
+_STATED = re.compile(
+    r"(?P<sign>(?:negative|minus)\s+)?(?P<value>(?:[^A-Za-z]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)(?P<rest>[A-Za-z].*)?",
+    re.IGNORECASE,
+)
+_JOINS = re.compile(r"(?:and|or|to) (?:[^A-Za-z]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+")
+
+_TWO_FORMULAS = re.compile(r" ?\$(?:(?:, ?|,? (?:and|or) )\$)+ ?")
+
+
+def stated_value(sentence: str) -> str | None:
+    """Returns the value that a sentence states with allowed words around it, or None: see `extract.value_in`."""
+    if several := listed_formulas(sentence):
+        return several
+    if _TWO_FORMULAS.fullmatch(FORMULA.sub("$", predicate := _COPULA.split(sentence, maxsplit=1)[-1])):
+        return predicate.strip(" .")
+    masked = FORMULA.sub(lambda match: "0" * len(match.group()), sentence)
+    masked = _COMMAND.sub(lambda match: "0" * len(match.group()), masked)
+    start = 0
+    for copula in _COPULA.finditer(masked):
+        if not (_BOUND.search(masked, 0, copula.start()) or _DENIED.search(masked, 0, copula.start())):
+            start = copula.end()
+    start += len(masked[start:]) - len(masked[start:].lstrip())
+    lead_in = _LEAD_IN.match(masked, start)
+    start = lead_in.end() if lead_in else start
+    stated = _STATED.fullmatch(masked, start)
+    if stated is None or not re.search(r"[\d∞]", stated["value"]):
+        return None
+    rest = stated["rest"] or ""
+    if _JOINS.fullmatch(rest):
+        return sentence[stated.start("value") :].strip(" ,.*")  # a list (`4 and 9`) or a ratio (`2 to 5`)
+    if CHANGES_VALUE.match(rest) or len(rest.split()) > 12:
+        return None
+    begin, end = stated.span("value")
+    value = sentence[begin:end].strip(" ,.*")
+    if any(value.count(left) != value.count(right) for left, right in ("()", "[]", "{}")):
+        return None
+    unit = unit_behind(" " + sentence[end:]) if rest else ""
+    return ("-" if stated["sign"] else "") + value + unit
 
 
 def unit_behind(rest: str) -> str:
@@ -82,7 +140,7 @@ def unit_behind(rest: str) -> str:
 def counted(sentence: str) -> str | None:
     """Returns the only number word of a sentence: `There are twelve such triangles`."""
     found = _COUNTED.search(sentence)
-    if found is None or BOUND.search(sentence) or _DENIED.search(sentence):
+    if found is None or _BOUND.search(sentence) or _DENIED.search(sentence):
         return None
     return None if _ANY_COUNT.search(_COUNTED.sub(" ", sentence, count=1)) else found.group(1)
 

@@ -16,15 +16,13 @@ class Extracted:
 
     Attributes:
         answer: the answer as written, or None if the text has none.
-        rule: how the answer was found: `boxed`, `boxed_unclosed`, `hashes`, `answer_is`, `bare`, `last_line`,
-            `last_math`, `last_number`, `last_letter` or `none`.
-        others: alternative readings, tried if the first does not match: the list of this box and its
-            neighbors (`\\boxed{1} and \\boxed{2}`), or the formula inside a short sentence.
+        rule: how the answer was found: `boxed`, `boxed_unclosed`, `tagged`, `hashes`, `answer_is`, `bare`, `last_line`,
+            `last_words`, `last_bold`, `last_math`, `last_number`, `last_letter`, `none`, or `thinking` (cut off
+            inside a thought).
     """
 
     answer: str | None
     rule: str
-    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

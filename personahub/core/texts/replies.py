@@ -15,7 +15,33 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-_THINKING_STARTS, _THINKING_ENDS = "<think>", "</think>"
+# How models mark their thinking: the opening and the closing marker of each convention.
+THINKING_MARKERS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<thoughts>": "</thoughts>",
+    "<reasoning>": "</reasoning>",
+    "<reflection>": "</reflection>",
+    "<scratchpad>": "</scratchpad>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|begin_thinking|>": "<|end_thinking|>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<unused94>": "<unused95>",
+}
+_OPENING_MARKERS = {marker.lower() for marker in THINKING_MARKERS}
+_MARKER = re.compile("|".join(map(re.escape, [*THINKING_MARKERS, *THINKING_MARKERS.values()])), re.IGNORECASE)
+_SOLUTION = re.compile(r"<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>|\Z)", re.DOTALL)
+# gpt-oss: each message names its channel; the answer is the message in the channel `final`.
+_CHANNEL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>\s*(\w+)[^<]*?(?:<\|constrain\|>\w*)?<\|message\|>")
+_CHANNEL_ENDS = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
+_TURN_ENDS = re.compile(
+    r"<\|(?:im_end|im_start|eot_id|endoftext|end_of_text|start_header_id|end|eom_id|end_of_turn|user|return|eot)\|>"
+    r"|<(?:/s|end_of_turn|start_of_turn|eos)>|\[/?INST\]|<｜(?:end▁of▁sentence|User|Assistant)｜>"
+)
 
 
 class Answer(NamedTuple):
@@ -26,14 +52,54 @@ class Answer(NamedTuple):
 
 
 def split_thinking(text: str) -> Answer:
-    """Splits off the thinking text, which ends at the last `</think>`."""
-    answer = text.rpartition(_THINKING_ENDS)[2].strip()
-    return Answer(answer, _THINKING_STARTS in answer)
+    """Separates the answer of a reply from its thinking text.
+
+    Recognizes the pairs of `THINKING_MARKERS`, also where the chat template has written the opening marker, and
+    the channels of gpt-oss. The answer is the text after the last thought, or around it if nothing follows. If a thought is still open at the end, `still_thinking` is True and `text` is the whole
+    reply.
+    """
+    if "<|channel|>" in text:
+        return _final_channel(text)
+    visible, shown, depth = "", 0, 0  # `shown`: where the text outside of thoughts goes on
+    for marker in _MARKER.finditer(text):
+        if marker.group().lower() in _OPENING_MARKERS:
+            if depth == 0:
+                visible += text[shown : marker.start()]
+            depth += 1
+        else:
+            if depth == 0:
+                visible = ""  # the chat template wrote the opening marker into the prompt
+            depth = max(0, depth - 1)
+            shown = marker.end()
+    if depth:
+        return Answer(text.strip(), True)
+    rest = text[shown:] if text[shown:].strip() else visible
+    solution = _SOLUTION.search(rest)
+    return Answer((solution.group(1) if solution else rest).strip(), False)
+
+
+def _final_channel(text: str) -> Answer:
+    messages = list(_CHANNEL.finditer(text))
+    for message in reversed(messages):
+        body = _CHANNEL_ENDS.split(text[message.end() :], maxsplit=1)[0].strip()
+        if message.group(1) == "final":
+            return Answer(body, False)
+    last = text[messages[-1].end() :] if messages else text
+    return Answer(_CHANNEL_ENDS.split(last, maxsplit=1)[0].strip(), True)
 
 
 def without_thinking(text: str) -> str:
-    """The reply without its thinking text."""
-    return split_thinking(text).text
+    """Returns the reply without its thinking text; nothing if the thought was cut off."""
+    answer = split_thinking(text)
+    return "" if answer.still_thinking else answer.text
+
+
+def first_turn(text: str) -> str:
+    """Returns the text up to the first marker by which a chat template ends a turn."""
+    for marker in _TURN_ENDS.finditer(text):
+        if text[: marker.start()].strip():
+            return text[: marker.start()]
+    return text
 
 
 _OPENING = 200  # characters; a refusal starts right away, and further on "I cannot" belongs to a story

@@ -13,7 +13,14 @@ from personahub.core.answers.comparing.matrices import folded, in_components
 from personahub.core.answers.comparing.members import without_common
 from personahub.core.answers.comparing.numerals import same_numeral
 from personahub.core.answers.comparing.quantities import same_quantity
-from personahub.core.answers.comparing.realsets import NotASet, infinity_sign, is_the_rest, real_set, same_set
+from personahub.core.answers.comparing.realsets import (
+    NotASet,
+    infinity_sign,
+    is_the_rest,
+    listed_integers,
+    real_set,
+    same_set,
+)
 from personahub.core.answers.comparing.scalars import same_scalar, same_structure, uses_bare_log, with_common_log
 from personahub.core.answers.comparing.values import free_symbols
 from personahub.core.answers.policy import Policy
@@ -53,6 +60,8 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
         return "same expression"
     if isinstance(gold, Number) and isinstance(pred, Number):
         return same_scalar(gold, pred, policy)
+    if isinstance(gold, Call) or isinstance(pred, Call):
+        gold, pred = listed_integers(gold), listed_integers(pred)
     rule = _by_shape(gold, pred, policy)
     if rule is None and (signs.has_plus_minus(gold) or signs.has_plus_minus(pred)):
         return _both_signs(gold, pred, policy)
@@ -61,7 +70,7 @@ def same(gold: Node, pred: Node, policy: Policy) -> str | None:
     if rule is None:
         renamed = (relations.substitute(pred, names) for names in families.parameter_renamings(gold, pred))
         rule = next((rule for node in renamed if (rule := _by_shape(gold, node, policy))), None)
-    return rule or families.same_antiderivative(gold, pred)
+    return rule or families.same_antiderivative(gold, pred) or families.same_multiples(gold, pred)
 
 
 def _by_shape(gold: Node, pred: Node, policy: Policy) -> str | None:

@@ -7,19 +7,35 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import permutations
 
-from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, precision, subtract
+from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, divide, plus, precision, subtract
 from personahub.core.answers.comparing.relations import is_function, settled
 from personahub.core.answers.comparing.scalars import equal_values, same_scalar
 from personahub.core.answers.comparing.values import evaluate, free_symbols, sample
 from personahub.core.answers.policy import Policy
-from personahub.core.answers.reading.nodes import Call, Constant, Node, Number, Relation, Sum, Symbol, walk
+from personahub.core.answers.reading.nodes import (
+    Call,
+    Constant,
+    Matrix,
+    Node,
+    Number,
+    Product,
+    Relation,
+    Sequence,
+    Sum,
+    Symbol,
+    walk,
+)
 
 _WHOLE = frozenset("knml")  # letters used for an arbitrary integer
 _CONSTANTS = frozenset("CcKDk")  # letters used for an arbitrary constant
 _ARBITRARY = re.compile(r"[Cc](?:_?\d)?|[Cc]_\w")  # names used only for a constant of integration
 _NEUTRAL = re.compile(r"[A-DKcdk](?:_\w)?")  # names accepted when the other side uses one of the names above
 _VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "r", "theta", "w"))  # of integration
+_PARAMETERS = frozenset(
+    ("r", "s", "t", "u", "v", "k", "n", "m", "lambda", "mu", "alpha")
+)  # of a line or a solution set
 _DIGITS = 150  # working digits for comparing antiderivatives
+_MOST_PERIODS = 10**6
 _SLOW = frozenset(("Gamma", "factorial", "binomial", "sum", "prod"))
 
 
@@ -34,6 +50,9 @@ def parameter_renamings(gold: Node, pred: Node) -> Iterator[dict[str, str]]:
         return
     if len(ours) == 1:
         names = {*ours, *theirs}
+        if names <= _PARAMETERS and _is_parametric(gold) and _is_parametric(pred):
+            yield {theirs[0]: ours[0]}
+            return
         periodic = names <= _WHOLE and _mentions_pi(gold) and _mentions_pi(pred)
         if periodic or (names <= _CONSTANTS and _is_added(gold, ours[0]) and _is_added(pred, theirs[0])):
             yield {theirs[0]: ours[0]}
@@ -46,6 +65,47 @@ def _arbitrary(ours: list[str], theirs: list[str]) -> bool:
     """Whether the names are arbitrary constants: certainly on one side, plausibly on the other."""
     certain = all(map(_ARBITRARY.fullmatch, ours)) or all(map(_ARBITRARY.fullmatch, theirs))
     return certain and all(_NEUTRAL.fullmatch(name) or _ARBITRARY.fullmatch(name) for name in (*ours, *theirs))
+
+
+def _is_parametric(node: Node) -> bool:
+    """Whether the node lists coordinates: `(1 + 2t, 3 - t)`, a vector, or `x = t, y = 2t`."""
+    if isinstance(node, Matrix):
+        return True
+    if not isinstance(node, Sequence) or len(node.items) < 2:
+        return False
+    return node.kind in ("tuple", "bracket") or all(isinstance(item, Relation) for item in node.items)
+
+
+def same_multiples(gold: Node, pred: Node) -> str | None:
+    """Compares `pi/4 + k pi` with `5 pi/4 + k pi`: the same numbers for all integers k.
+
+    Both sides have one variable named k, n, m or l, are linear in it and mention pi.
+    """
+    left, right = _progression(settled(gold)), _progression(settled(pred))
+    if left is None or right is None:
+        return None
+    (first, step), (other, other_step) = left, right
+    if not (equal_values(step, other_step) or equal_values(step, -other_step)):
+        return None
+    periods = divide(subtract(first, other), step)
+    if isinstance(periods, context().mpc) or abs(periods) > _MOST_PERIODS:
+        return None
+    return "same multiples" if equal_values(periods, Fraction(round(periods))) else None
+
+
+def _progression(node: Node) -> tuple[Value, Value] | None:
+    """Returns first value and step of an expression that is linear in its only variable, an integer."""
+    names = free_symbols(node)
+    if len(names) != 1 or not names <= _WHOLE or not _mentions_pi(node) or not isinstance(node, (Sum, Product)):
+        return None
+    (name,) = names
+    try:
+        values = [evaluate(node, {name: Fraction(point)}) for point in (0, 1, 3)]
+    except NoValue:
+        return None
+    step = subtract(values[1], values[0])
+    linear = equal_values(subtract(values[2], values[1]), plus(step, step)) and not equal_values(step, Fraction(0))
+    return (values[0], step) if linear else None
 
 
 def _mentions_pi(node: Node) -> bool:

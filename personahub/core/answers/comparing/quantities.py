@@ -10,11 +10,12 @@ from personahub.core.answers.comparing.scalars import same_scalar
 from personahub.core.answers.comparing.values import free_symbols
 from personahub.core.answers.policy import Policy
 from personahub.core.answers.reading.nodes import Node, Number, Power, Product, Quantity, Sum, Symbol, Words
-from personahub.core.answers.reading.units import dimension, is_unit_letter
+from personahub.core.answers.reading.units import CHANGES_VALUE, dimension, is_unit_letter
 from personahub.core.answers.reading.wording import words_key
 
 _MULTIPLIERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LETTERED = re.compile(r"^(?:[mgshlL]|ohm|m \^[23]|m / [sh](?: \^2)?)$")
+_OF_ALL = re.compile(r"^(percent) of (?:the|all|its|their|his|her|these|those)\b.*")
 _HUNDREDTH = Number(Fraction(1, 100))
 
 
@@ -41,10 +42,12 @@ def _read(node: Node) -> Node:
     """Folds `3.5 million`, `2 hours 30 minutes` and `$5 dollars` into one quantity or number."""
     if isinstance(node, Quantity):
         value = _read(node.value)
-        words = node.unit.split()
+        words = _OF_ALL.sub(r"\1", node.unit).split()
         while words and words[0].lower() in _MULTIPLIERS:
             value = _times(value, Fraction(10) ** _MULTIPLIERS[words.pop(0).lower()])
         if isinstance(value, Quantity):
+            if value.unit == "percent" and _OF_ALL.match(f"percent {' '.join(words)}"):
+                return value
             same_kind = _kind(value.unit) == _kind(" ".join(words)) or not words
             return value if same_kind else Quantity(value.value, f"{value.unit} {' '.join(words)}")
         return Quantity(value, " ".join(words)) if words else value
@@ -96,6 +99,8 @@ def _below_one(node: Node) -> bool:
 
 
 def _one_unit(gold: Node, pred: Node, a: Node, b: Node, unit: str, policy: Policy) -> str | None:
+    if CHANGES_VALUE.match(unit) and dimension(unit) is None:
+        return None
     if not (policy.units_optional if dimension(unit) else policy.labels_ignored):
         return None
     rule = same_scalar(a, b, policy)

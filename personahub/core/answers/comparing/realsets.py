@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cmp_to_key
 from typing import Any
 
+from personahub.core.answers import guards
 from personahub.core.answers.comparing.arithmetic import NoValue, Value, context, divide, inexact, subtract
 from personahub.core.answers.comparing.scalars import equal_values
 from personahub.core.answers.comparing.values import evaluate, free_symbols
@@ -70,6 +72,29 @@ def real_set(node: Node) -> RealSet:
     if isinstance(node, Sequence) and node.kind == "list" and all(map(_is_interval, node.items)):
         return _canonical([piece for item in node.items for piece in real_set(item)])  # (a, b) and (c, d)
     raise NotASet(type(node).__name__)
+
+
+def listed_integers(node: Node) -> Node:
+    """Lists the members of `{x in Z | 1 <= x <= 3}`; returns any other node, or a set that is too large, unchanged."""
+    if not (isinstance(node, Call) and node.name in ("integers", "naturals") and len(node.arguments) == 1):
+        return node
+    try:
+        pieces = real_set(node.arguments[0])
+    except (NotASet, NoValue):
+        return node
+    if node.name == "naturals":
+        pieces = _intersection(pieces, (Piece(Fraction(1), _INFINITY, True, False),))
+    members: list[Node] = []
+    for piece in pieces:
+        if (
+            any(isinstance(end, float) for end in (piece.left, piece.right))
+            or piece.right - piece.left > guards.MAX_ITEMS
+        ):
+            return node
+        for value in range(math.ceil(piece.left), math.floor(piece.right) + 1):
+            inside = (piece.left_closed or value != piece.left) and (piece.right_closed or value != piece.right)
+            members += [Number(Fraction(value))] if inside else []
+    return Sequence("set", tuple(members))
 
 
 def _interval(left: Node, right: Node, left_closed: bool, right_closed: bool) -> RealSet:

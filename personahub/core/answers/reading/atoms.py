@@ -32,6 +32,8 @@ _GOES_ON = {
     "which",
 }  # more words than this after a value make a sentence, not an answer
 _CONDITIONS = {"if", "for", "when", "where"}
+_UNIT_VECTORS = {"j", "k", "\\jmath", "jmath"}
+_WHOLE = {"integers", "naturals"}
 _OTHERWISE = {"otherwise", "else", "elsewhere"}
 _ENVIRONMENTS = {"array", "cases", "aligned", "align", "split", "gathered"}
 
@@ -139,7 +141,11 @@ def _set_members(cursor: Cursor) -> Node:
     cursor.in_set -= 1
     if cursor.peek().kind in ("bar", "mid", ":"):
         cursor.take()
-        return expressions.listing(cursor)
+        condition = expressions.listing(cursor)
+        domain = node.sides[1] if isinstance(node, Relation) and node.operators == ("in",) else None
+        if isinstance(domain, NamedSet) and domain.name in _WHOLE:
+            return Call(domain.name, (condition,))
+        return condition
     items = node.items if isinstance(node, Sequence) and node.kind == "list" else (node,)
     return Sequence("set", items)
 
@@ -159,7 +165,21 @@ def _barred(cursor: Cursor, _: str) -> Node:
     inner = group(cursor) if cursor.peek().kind == "{" else atom(cursor)
     if isinstance(inner, Symbol):
         return Symbol(f"bar {inner.name}")
-    return inner if isinstance(inner, (Product, Number)) else Call("bar", (inner,))
+    segment = isinstance(inner, Product) and all(
+        isinstance(factor, Symbol) and factor.name.isupper() for factor in inner.factors
+    )
+    return inner if segment else Call("bar", (inner,))
+
+
+def _accented(cursor: Cursor, accent: str) -> Node:
+    """Parses `\\hat{x}` as a variable other than x; `\\hat{i}` is the unit vector i, a hat over `ABC` an angle."""
+    inner = group(cursor) if cursor.peek().kind == "{" else atom(cursor)
+    if accent == "hat" and isinstance(inner, Symbol) and inner.name in ("\\imath", "imath"):
+        return Constant("i")
+    unit_vector = isinstance(inner, Symbol) and inner.name in _UNIT_VECTORS
+    if isinstance(inner, Symbol) and not (accent == "hat" and unit_vector):
+        return Symbol(f"{accent} {inner.name}")
+    return inner
 
 
 def _french_interval(cursor: Cursor, _: str) -> Node:
@@ -265,5 +285,6 @@ _READERS = {
     "currency": _money,
     "word": _words,
     "bar over": _barred,
+    "accent": _accented,
     "close": _french_interval,
 }

@@ -30,7 +30,7 @@ from personahub.core.answers.reading.units import dimension
 
 _CLAUSE_WORDS = {"is", "are", "was", "because", "since", "so", "where", "when", "if", "which", "by", "it", "we"}
 _SIGNS = ("percent", "degree")  # units attached to the value right before them
-VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin", "bar over"}
+VALUES = {"number", "symbol", "constant", "function", "open", "{", "named_set", "begin", "bar over", "accent"}
 _LIST_ENDS = ("close", "}", "&", "row", "end")
 
 

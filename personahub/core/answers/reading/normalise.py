@@ -53,6 +53,18 @@ _FONT = r"mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mathcal|mathscr|mathf
 _FONT_WORDS = re.compile(  # words, or units: kg, m/s^2, m s^{-2}
     r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?(?:\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?|\s+[A-Za-z]+\s*\^\{?-?\d\}?)"
 )
+_ROMAN_GROUP = re.compile(r"\{\s*\\rm\s+([^{}]*)\}|\\rm\s+([A-Za-z]{2,})(?![A-Za-z])")
+_POWER_OF_UNIT = re.compile(r"([A-Za-z]+)\s*\^\s*\{?\s*(-?\d)\s*\}?")
+_MICRO = re.compile(
+    r"(?<=[\d ])\\mu\s*(?:\\text\s*\{\s*([A-Za-z])\s*\}|\{?\s*([A-Za-z])\s*\}?(?=\s*$))|\\text\s*\{\s*\\mu\s*([A-Za-z])\s*\}"
+)
+_KILOOHM = re.compile(r"\\text\s*\{\s*k\s*\}\s*\\Omega")
+_REAL_DOMAIN = re.compile(
+    r"(?<=[^\s,;(])[,;]?\s*\(?\s*(?:\\text\s*\{\s*)?(?:(?:for|where)\s+(?:all|any|every)?\s*\}?\s*)?[a-z]\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)\)?$"
+    r"|[,;]?\s*(?:\\text\s*\{\s*)?for (?:all|any|every)(?: real)?\s*\}?\s*[a-z]$"
+)
+_UPRIGHT_UNIT = re.compile(r"(?<=\d)((?:\s|\\[,;: ]|~)*)\\mathrm\s*\{\s*([gmshlLJWNV])\s*(?:\^\s*\{?(-?\d)\}?\s*)?\}")
+_IN_BASE = re.compile(r"^([\dA-F]+)\s*\(?\s*(?:in )?base[ -](\w+)\s*\)?$")
 _LAYOUT = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|limits|nolimits|bf|it|rm|sf|tt|large|Large|huge|Huge"
     r"|small|tiny|normalsize|boldmath|centering|noindent|nonumber|notag|hfill|par|strut|null|allowbreak|nobreak"
@@ -131,7 +143,11 @@ def normalise(text: str) -> str:
     text = re.sub(r"\s+", " ", text).strip()
     text = _trim(_DOMAIN.sub("", _REMARK.sub("", text) if text.endswith((")", "}")) else text))
     text = _ORDINAL.sub("", _MINUS.sub("-", text))
+    if "=" in text or r"\in" not in text.partition(",")[0]:
+        text = _REAL_DOMAIN.sub("", text)
     text = _ALL_REALS.sub("", text)
+    if "base" in text:
+        text = _IN_BASE.sub(r"\1_{\2}", re.sub(r"\\text\s*\{([^{}]*base[^{}]*)\}", r"\1", text))
     if text.endswith(")") and text[:1] in "FR":
         text = _FRACTION_CALL.sub(r"\\frac{\1}{\2}", text)
     if "C" in text and "_" in text:
@@ -198,6 +214,10 @@ def _plain_latex(text: str) -> str:
         text = _BRACED_ARRAY.sub(r"\\begin{cases}\1\\end{cases}", text)
     text = re.sub(r"\\left\s*\|", r"\\lvert ", text)
     text = re.sub(r"\\right\s*\|", r"\\rvert ", text)
+    if r"\rm" in text:
+        text = _ROMAN_GROUP.sub(lambda match: rf"\mathrm{{{match.group(1) or match.group(2)}}}", text)
+    if r"\mathrm" in text:
+        text = _UPRIGHT_UNIT.sub(lambda m: rf"\text{{ {m.group(2)}}}" + (f"^{m.group(3)}" if m.group(3) else ""), text)
     text = _LAYOUT.sub(" ", text)
     text = _SIZED.sub("", text)
     text = _rename(text)
@@ -209,7 +229,11 @@ def _plain_latex(text: str) -> str:
     text = _unwrap(text, "operatorname", _operator)
     text = _unwrap(text, "(?:boxed|fbox|framebox|mathstrut)", lambda body: body)
     text = re.sub(r"\\text\s*([A-Za-z])(?![A-Za-z])", r"\\text{\1}", text)
-    return _SPACES.sub(" ", text)
+    text = _SPACES.sub(" ", text)
+    if r"\mu" in text or r"\Omega" in text:
+        text = _MICRO.sub(lambda match: r"\text{ micro" + next(filter(None, match.groups())) + "}", text)
+        text = _KILOOHM.sub(r"\\text{ kohm}", text)
+    return text
 
 
 def _rename(text: str) -> str:
@@ -244,6 +268,8 @@ def _operator(body: str) -> str:
 def _font(body: str) -> str:
     """Reads `\\mathrm{cm}` as words, and `\\mathrm{e}` and `\\mathbf{v}` as the letter itself."""
     inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
+    if (power := _POWER_OF_UNIT.fullmatch(inner)) and is_unit(power.group(1)):
+        return rf"\text{{{power.group(1)}}}^{power.group(2)}"
     if _FONT_WORDS.fullmatch(inner):
         return r"\text{" + inner + "}"
     return " " + inner + " " if len(inner) <= 1 else "{" + inner + "}"

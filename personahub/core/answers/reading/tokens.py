@@ -58,8 +58,7 @@ _RELATIONS = {
 _SETS = {"cup": "union", "cap": "intersection", "setminus": "difference", "backslash": "difference",
          "smallsetminus": "difference"}  # fmt: skip
 _IGNORED = {
-    "angle", "measuredangle", "vec", "hat", "overrightarrow", "widehat", "tilde",
-    "mathring", "widetilde", "boxed", "displaystyle", "square", "therefore", "because", "blacksquare", "checkmark",
+    "angle", "measuredangle", "vec", "overrightarrow", "mathring", "boxed", "displaystyle", "square", "therefore", "because", "blacksquare", "checkmark",
     "ensuremath", "underbrace", "overbrace", "text", "stackrel", "mathstrut", "degree_sign", "underline", "cancel",
     "quad", "Box", "overleftrightarrow", "overset", "underset",
 }  # fmt: skip
@@ -74,6 +73,7 @@ _CONNECTIVES = {"AND": "land", "OR": "lor"}
 _SIGNS = {
     "land": ("land", "and"), "wedge": ("land", "and"), "lor": ("lor", "or"), "vee": ("lor", "or"),
     "neg": ("symbol", r"\neg"), "lnot": ("symbol", r"\neg"), "bar": ("bar over", ""), "overline": ("bar over", ""),
+    "hat": ("accent", "hat"), "widehat": ("accent", "hat"), "tilde": ("accent", "tilde"), "widetilde": ("accent", "tilde"),
     "mod": ("modulus", ""), "bmod": ("modulus", ""), "pmod": ("modulus", ""),
 }  # fmt: skip
 _NAMED_SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}

@@ -20,17 +20,20 @@ _define("length", {
     "mm millimeter millimetre": "0.001", "cm centimeter centimetre": "0.01", "dm decimeter decimetre": "0.1",
     "m meter metre": 1, "km kilometer kilometre": 1000, "in inch": "0.0254", "ft foot feet": "0.3048",
     "yd yard": "0.9144", "mi mile": "1609.344", "nm nanometer nanometre": Fraction(1, 10**9),
-    "micrometer micrometre micron": Fraction(1, 10**6), "angstrom": Fraction(1, 10**10),
+    "micrometer micrometre micron microm": Fraction(1, 10**6), "angstrom": Fraction(1, 10**10),
 })  # fmt: skip
 _define("time", {
-    "ms millisecond": "0.001", "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400,
+    "ms millisecond": "0.001", "micros microsecond": Fraction(1, 10**6), "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400,
     "week": 604800, "month": Fraction(2629800), "yr year": Fraction(31557600),
 })  # fmt: skip
 _define("mass", {
-    "mg milligram": "0.001", "g gm gram": 1, "kg kilogram": 1000, "lb pound-mass": "453.59237", "oz ounce": "28.349523125",
+    "mg milligram": "0.001", "microg microgram": Fraction(1, 10**6), "g gm gram": 1, "kg kilogram": 1000, "lb pound-mass": "453.59237", "oz ounce": "28.349523125",
     "ton tonne": 1000000,
 })  # fmt: skip
-_define("volume", {"ml milliliter millilitre": "0.000001", "l liter litre": "0.001", "gal gallon": "0.003785411784"})
+_define("volume", {
+    "ml milliliter millilitre": "0.000001", "microl microliter": Fraction(1, 10**9), "l liter litre": "0.001",
+    "gal gallon": "0.003785411784",
+})  # fmt: skip
 _define("substance", {"mol mole": 1, "mmol": "0.001"})
 _define("angle", {"degree deg": 1})
 _define("radian", {"radian rad": 1})
@@ -47,19 +50,26 @@ _define("energy", {"j joule": 1, "kj kilojoule": 1000, "megajoule": 1000000, "kw
 _define("power", {"w watt": 1, "kw kilowatt": 1000, "megawatt": 1000000})
 _define("force", {"n newton": 1, "kn kilonewton": 1000})
 _define("frequency", {"hz hertz": 1, "khz kilohertz": 1000, "mhz megahertz": 1000000, "ghz gigahertz": 10**9})
-_define("voltage", {"v volt": 1})
+_define("voltage", {"v volt": 1, "microv microvolt": Fraction(1, 10**6)})
 _define("temperature", {"celsius": 1})
 _define("fahrenheit", {"fahrenheit": 1})
-_define("resistance", {"ohm": 1})
+_define("resistance", {"ohm": 1, "kohm kiloohm": 1000, "megaohm": 1000000})
 _define("pressure", {"pa pascal": 1, "kpa kilopascal": 1000, "atm atmosphere": 101325})
 _define("kelvin", {"k kelvin": 1})
 _define("electronvolt", {"ev electronvolt": 1, "kev": 1000, "megaelectronvolt": 1000000})
-_define("current", {"ampere amp": 1})
-_define("charge", {"coulomb": 1})
+_define("current", {"ampere amp": 1, "microa microampere": Fraction(1, 10**6)})
+_define("charge", {"coulomb": 1, "microc microcoulomb": Fraction(1, 10**6)})
 _define("magnetism", {"tesla": 1})
-_define("capacitance", {"farad": 1})
+_define("capacitance", {"farad": 1, "microf microfarad": Fraction(1, 10**6)})
 _define("volume", {"pint": "0.000473176473", "quart": "0.000946352946"})
 
+# Words after a value that make it another value or a statement about it, so they are neither units nor labels.
+CHANGES_VALUE = re.compile(
+    r"(?:of|out|or|and|to|over|by|times|plus|minus|squared|cubed|factorial|choose|mod|modulo|percent|more|less|fewer|greater"
+    r"|larger|smaller|is|are|was|were|does|do|did|can|cannot|could|divides?|works?|fails?|if|when|where|but|except|not|than"
+    r"|as|that|with|halves|thirds?|quarters?|tenths?|in(?! (?:total|all)\b)|for(?= \w ?=))\b",
+    re.IGNORECASE,
+)
 _PLURALS = {"inches": "inch", "feet": "foot", "centuries": "century", "days": "day"}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 _AMBIGUOUS = {"m", "s", "g", "h", "l", "j", "w", "n", "v"}  # variables as often as units
