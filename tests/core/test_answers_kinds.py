@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from personahub.core.answers import check, extract
+from personahub.core.answers import Policy, check, extract
 
 ROWS: dict[str, list[dict]] = defaultdict(list)
 for _line in (Path(__file__).parent / "data/answer_kinds.jsonl").read_text(encoding="utf-8").split("\n"):
@@ -103,3 +103,13 @@ def test_units_to_a_power_are_units(unit: str, written: str) -> None:
 )
 def test_the_rule_says_how_explicit_an_answer_is(text: str, rule: str) -> None:
     assert extract(text).rule == rule
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["We add them.\n4", "Then she has 4 apples left over for the others.", "We are left with the value $4$ here"],
+)
+def test_a_policy_leaves_fallbacks_out(text: str) -> None:
+    assert check("4", text).correct
+    assert check("4", text, policy=Policy(fallbacks=False)).label == "no_answer"
+    assert check("4", f"{text} \\boxed{{4}}", policy=Policy(fallbacks=False)).correct

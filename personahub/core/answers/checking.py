@@ -34,6 +34,8 @@ def check(gold: str, pred: str, *, policy: Policy = _LENIENT) -> Verdict:
 
 def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
     found = extract(pred)
+    if not policy.fallbacks and found.is_fallback:
+        found = Extracted(None, found.rule)
     references = _references(gold)
     if not references:
         return "error", found, EMPTY_REFERENCE

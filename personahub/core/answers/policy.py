@@ -7,9 +7,11 @@ docs/answers.md lists the cases with examples.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from personahub.core.config import FrozenModel
+from personahub.core.config import UNLESS_DEFAULT, FrozenModel
 
 
 class Policy(FrozenModel):
@@ -41,6 +43,10 @@ class Policy(FrozenModel):
         default=True, description="LaTeX that the parser rejects goes to math-verify, within tight limits."
     )
     ignore_case: bool = Field(default=True, description="Text answers are compared without case and articles.")
+    fallbacks: Annotated[bool, UNLESS_DEFAULT] = Field(
+        default=True,
+        description="The last line, formula or number counts when a completion states no answer. false: no answer.",
+    )
 
     @classmethod
     def strict(cls) -> Policy:
@@ -59,4 +65,5 @@ class Policy(FrozenModel):
             ratio_as_fraction=False,
             comma_as_decimal_point=False,
             ignore_case=False,
+            fallbacks=False,
         )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 Label = Literal["correct", "wrong", "no_answer", "timeout", "error"]
 EMPTY_REFERENCE = "the reference is empty"  # the rule of an `error` that a second check cannot fix
+FALLBACK = "last_"  # prefix of the extraction rules for a text that states no answer
 LABELS: tuple[Label, ...] = ("correct", "wrong", "no_answer", "timeout", "error")
 
 
@@ -23,6 +24,11 @@ class Extracted:
 
     answer: str | None
     rule: str
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether the text states no answer and its last line, formula, number or word was taken."""
+        return self.rule.startswith(FALLBACK)
 
 
 @dataclass(frozen=True, slots=True)
