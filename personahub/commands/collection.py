@@ -1,7 +1,7 @@
-"""Collections of personas in files: reading, writing, sampling, counting and searching them.
+"""Reads, writes, samples, counts and searches collections of personas in files.
 
 A collection is a JSON Lines or Parquet file, a folder of such files, or an artifact of a run. Every
-function streams it; what each holds in memory is said there.
+function streams it and documents what it holds in memory.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from personahub.personas.lexicon import detect_language, names_person
 
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _BUFFER_ROWS = 2048
-_EMBEDDED_AT_ONCE = 4096
+_EMBEDDING_ROWS = 4096
 
 
 class Persona(NamedTuple):
-    """A persona and the row it stands in."""
+    """A persona and its row."""
 
     text: str
     row: Row
@@ -50,24 +50,22 @@ class Persona(NamedTuple):
 
 
 def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
-    """The personas of a collection, in the order of its files; rows whose text is empty or no string are left out.
+    """Streams the personas of a collection, file by file. Rows whose text is empty or not a string are skipped.
 
     Raises:
-        UserError: nothing is there, a file is empty, damaged or malformed, a row lacks the column, or no row has text.
+        UserError: nothing is found, a file is empty, damaged or malformed, a row lacks the column, or no row has text.
     """
     found = False
     for where, row in _rows(path):
         if field not in row:
             there = ", ".join(map(repr, row)) or "none"
-            raise UserError(
-                f"{where}: no field {field!r}; there are {there}. Name the one that holds the persona with --field"
-            )
+            raise UserError(f"{where}: no field {field!r}; there are {there}. Name the one with the persona by --field")
         text = row[field]
         if isinstance(text, str) and text.strip():
             found = True
             yield Persona(text, row, where)
     if not found:
-        raise UserError(f"{path}: holds no persona: no row has text in {field!r}; --field names another column")
+        raise UserError(f"{path}: has no personas: no row has text in {field!r}; name another column with --field")
 
 
 def _rows(path: Path) -> Iterator[SourceRow]:
@@ -78,15 +76,15 @@ def _rows(path: Path) -> Iterator[SourceRow]:
                 yield SourceRow(f"{path / shard}.parquet, row {number}", row)
         return
     if path.is_file() and not path.name.endswith(ROW_SUFFIXES):
-        raise UserError(f"{path}: unknown type of file; a collection is read from {', '.join(ROW_SUFFIXES)}")
+        raise UserError(f"{path}: unknown file type; a collection can be {', '.join(ROW_SUFFIXES)}")
     yield from read_files(path, EVERY_FILE, "", ROW_SUFFIXES)
 
 
 def parquet_schema(path: Path) -> pa.Schema | None:
-    """Columns and types of a collection of Parquet files, all that one of them has; None if some are JSON Lines.
+    """Returns all columns of a collection of Parquet files with their types, or None if it has JSON Lines files.
 
     Raises:
-        UserError: the files differ in the type of a column, a column comes twice, or see `list_files`.
+        UserError: files disagree about a column's type, a column name is repeated, or see `list_files`.
     """
     files = list_files(path, EVERY_FILE, ROW_SUFFIXES)
     if not files or not all(file.suffix == ".parquet" for file in files):
@@ -94,25 +92,25 @@ def parquet_schema(path: Path) -> pa.Schema | None:
     try:
         return pa.unify_schemas([open_parquet(file, str(file)).schema_arrow for file in files])
     except pa.ArrowException as error:
-        raise UserError(f"{path}: has no one schema ({one_line(error)}); write .jsonl") from None
+        raise UserError(f"{path}: the files have no common schema ({one_line(error)}); write .jsonl instead") from None
 
 
 class CollectionWriter:
-    """Writes rows to JSON Lines or Parquet under a temporary name; the file is there when all of it is.
+    """Writes rows to JSON Lines or Parquet under a temporary name; the file appears when it is complete.
 
-    Use as a context manager. Parquet takes its columns from `schema`; without one, rows are held until the end
-    and the columns are all that one of them has.
+    Use as a context manager. Parquet takes its columns from `schema`. Without a schema, all rows are held until
+    the end, and the columns are those that occur in any row.
 
     Raises:
-        UserError: the name has no known ending, the file exists, its folder cannot be written to, or Parquet
-            cannot hold the rows.
+        UserError: the file type is unknown, the file exists, its folder cannot be written to, or Parquet cannot
+            store the rows.
     """
 
     def __init__(self, path: Path, schema: pa.Schema | None = None, overwrite: bool = False) -> None:
         if not path.name.endswith(OUTPUT_SUFFIXES):
-            raise UserError(f"{path}: unknown type of file; personas are written to {', '.join(OUTPUT_SUFFIXES)}")
+            raise UserError(f"{path}: unknown file type; personas can be written to {', '.join(OUTPUT_SUFFIXES)}")
         if path.exists() and not overwrite:
-            raise UserError(f"{path}: exists already; name another file, or replace it with --overwrite")
+            raise UserError(f"{path}: already exists; name another file, or replace it with --overwrite")
         self.path, self.rows = path, 0
         self._schema = schema
         self._temporary = temporary_name(path)
@@ -131,7 +129,7 @@ class CollectionWriter:
         return self
 
     def write(self, row: Row) -> None:
-        """Add one row."""
+        """Adds one row."""
         self.rows += 1
         if self._lines is not None:
             self._lines.write(_json_line(row))
@@ -150,10 +148,12 @@ class CollectionWriter:
             self._parquet.write_table(table)
         except UnicodeEncodeError:
             raise UserError(
-                f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot hold; write .jsonl"
+                f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot store; write .jsonl instead"
             ) from None
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"{self.path}: Parquet cannot hold the rows ({one_line(error)}); write .jsonl") from None
+            raise UserError(
+                f"{self.path}: Parquet cannot store the rows ({one_line(error)}); write .jsonl instead"
+            ) from None
         self._buffer.clear()
 
     def __exit__(
@@ -166,7 +166,7 @@ class CollectionWriter:
             if kind is None:
                 publish(self._temporary, self.path)
         finally:
-            with contextlib.suppress(OSError):  # on a full disk closing fails too
+            with contextlib.suppress(OSError):  # on a full disk, closing fails too
                 self._close()
             self._temporary.unlink(missing_ok=True)
 
@@ -183,16 +183,18 @@ def _schema_of(rows: Sequence[Row]) -> pa.Schema:
 
 def _json_line(row: Row) -> str:
     line = json.dumps(row, ensure_ascii=False, default=str)
-    if any("\ud800" <= character <= "\udfff" for character in line):  # half of a character: only ASCII can spell it
+    if any(
+        "\ud800" <= character <= "\udfff" for character in line
+    ):  # a lone surrogate can only be written as an escape
         line = json.dumps(row, default=str)
     return line + "\n"
 
 
 def sample(personas: Iterator[Persona], count: int, seed: int) -> list[Persona]:
-    """`count` personas drawn evenly, without replacement: those of the smallest hashes, in the order of these.
+    """Draws `count` personas uniformly without replacement: those with the smallest hashes, in hash order.
 
-    The same ones are drawn whatever the order and the division into files. Rows are told apart by id and text, as
-    an id may be that of a document with many personas. Memory: the sample.
+    The sample does not depend on the order of rows or files. The hash covers id and text, because the id may be
+    that of a document with many personas. Memory: the sample.
     """
     keyed = (
         (digest("sample", seed, str(persona.row.get("id") or ""), persona.text), number, persona)
@@ -206,13 +208,13 @@ _FIRST_WORDS = re.compile(r"[\w'’-]+")
 
 
 def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
-    """What a collection holds, as JSON values.
+    """Computes statistics of a collection, as JSON values.
 
-    Memory: 8 bytes a persona, about 80 in a Python set, to know those that come again; and the vocabulary.
+    Memory: 8 bytes per persona (about 80 in a Python set) to find repeated ones, and the vocabulary.
 
     Args:
-        personas: of the collection.
-        most: how many of the commonest values are listed.
+        personas: the personas of the collection.
+        most: how many of the most common values to list.
     """
     lengths: Counter[int] = Counter()
     languages: Counter[str] = Counter()
@@ -227,7 +229,7 @@ def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
         lengths[len(words)] += 1
         vocabulary.update(words)
         languages[detect_language(text) or "unknown"] += 1
-        people[_who(text)] += 1
+        people[_person_word(text)] += 1
         seen.add(_hash(normalise(text)))
         if row.get("id") in (None, ""):
             without_id += 1
@@ -248,11 +250,11 @@ def stats(personas: Iterator[Persona], most: int = 10) -> dict[str, Any]:
         "vocabulary": len(vocabulary),
         "languages": dict(languages.most_common(most)),
         "people": dict(people.most_common(most)),
-        **{name: _listed(name, counts, most) for name, counts in columns.items() if counts},
+        **{name: _top_values(name, counts, most) for name, counts in columns.items() if counts},
     }
 
 
-def _listed(name: str, counts: Counter[str], most: int) -> dict[str, int]:
+def _top_values(name: str, counts: Counter[str], most: int) -> dict[str, int]:
     return dict(sorted(counts.items()) if name == "hop" else counts.most_common(most))
 
 
@@ -260,8 +262,8 @@ def _hash(text: str) -> int:
     return int(digest(text, size=8), 16)
 
 
-def _who(text: str) -> str:
-    """The first word that names a person: what the persona is, in a word."""
+def _person_word(text: str) -> str:
+    """Returns the first word that names a person, which describes the persona in one word."""
     words = _FIRST_WORDS.findall(text[:200])[:12]
     return next((word.lower() for word in words if names_person(word)), "(none)")
 
@@ -278,29 +280,29 @@ def _percentiles(lengths: Mapping[int, int]) -> dict[str, float]:
 
 
 class Hit(NamedTuple):
-    """A persona that a search found; higher scores are better."""
+    """A search result; higher scores are better."""
 
     score: float
     persona: Persona
 
 
-_K1, _B = 1.2, 0.75  # of BM25 (Robertson and Zaragoza 2009); lengths are counted in characters
+_K1, _B = 1.2, 0.75  # parameters of BM25 (Robertson and Zaragoza 2009); lengths are in characters
 
 
 def search_words(read: Callable[[], Iterator[Persona]], query: str, count: int) -> list[Hit]:
-    """The best personas for the words of `query`, by BM25. Reads the collection twice; memory: the hits.
+    """Finds the best personas for the words in `query` by BM25. Reads the collection twice; memory: the hits.
 
     Args:
         read: opens the collection from its beginning.
-        query: words; case and word order do not matter, and not all have to occur.
-        count: most hits.
+        query: words; case and order do not matter, and not all need to occur.
+        count: maximum number of hits.
 
     Raises:
-        UserError: the query has no word.
+        UserError: the query has no words.
     """
     terms = list(dict.fromkeys(words_of(query)))
     if not terms:
-        raise UserError(f"search {query!r}: there is no word in it")
+        raise UserError(f"search {query!r}: the query has no words")
     frequency: Counter[str] = Counter()
     rows = characters = 0
     for persona in read():
@@ -320,9 +322,9 @@ def search_words(read: Callable[[], Iterator[Persona]], query: str, count: int) 
 
 
 def _occurrences(text: str, terms: Sequence[str]) -> dict[str, int]:
-    """How often each term that occurs at all is a word of the text."""
+    """Counts how often each term occurs in the text; terms that do not occur are left out."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    if not any(term in folded for term in terms):  # most rows are done here
+    if not any(term in folded for term in terms):  # true for most rows
         return {}
     counts = Counter(words_of(text))
     return {term: counts[term] for term in terms if term in counts}
@@ -331,7 +333,7 @@ def _occurrences(text: str, terms: Sequence[str]) -> dict[str, int]:
 def search_embedding(
     personas: Iterator[Persona], query: str, count: int, embedder: EmbedderConfig, progress: Callable[[int], object]
 ) -> list[Hit]:
-    """The personas nearest to `query` in meaning, by cosine. Embeds all of them; memory: a block and the hits."""
+    """Finds the personas closest to `query` in meaning, by cosine. Embeds all of them; memory: a block and the hits."""
     wanted = embed([query], embedder)[0]
     best: list[Hit] = []
     block: list[Persona] = []
@@ -345,7 +347,7 @@ def search_embedding(
 
     for persona in personas:
         block.append(persona)
-        if len(block) == _EMBEDDED_AT_ONCE:
+        if len(block) == _EMBEDDING_ROWS:
             merge()
     if block:
         merge()
@@ -353,6 +355,6 @@ def search_embedding(
 
 
 def _best(scored: Any, count: int) -> list[Hit]:
-    """The highest scores; among equals the first."""
+    """Returns the highest scores; among equal scores, the first."""
     numbered = ((-score, number, persona) for number, (score, persona) in enumerate(scored))
     return [Hit(-score, persona) for score, _, persona in heapq.nsmallest(count, numbered, key=lambda entry: entry[:2])]

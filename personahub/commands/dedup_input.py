@@ -1,4 +1,4 @@
-"""Rows of JSON Lines and Parquet files as `personahub dedup` reads them: a text, an id and a score each."""
+"""Reads rows for `personahub dedup` from JSON Lines and Parquet files: a text, an id and a score each."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from personahub.core.texts.rows import (
 from personahub.deduplication.columns import holds_numbers
 from personahub.personas.documents import list_files
 
-MOST_CHARACTERS = 1_000_000  # in one text; longer ones are no persona
-_ROWS = 16_384  # read at once
+MAX_CHARACTERS = 1_000_000  # in one text; longer texts are not personas
+_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The columns that are read of each row."""
+    """The columns to read."""
 
     text: str = "persona"
     id: str = "id"
@@ -41,7 +41,7 @@ class Fields:
 
 
 class TextRow(NamedTuple):
-    """One row as read: either its text or, in `reason`, why it has none."""
+    """A row. If it has no usable text, `reason` says why."""
 
     text: str
     id: Any = None
@@ -50,36 +50,38 @@ class TextRow(NamedTuple):
 
 
 def row_files(path: Path) -> list[Path]:
-    """The files of a collection, all of them JSON Lines (also gzipped) or all Parquet of the same columns.
+    """Lists the files of a collection: all JSON Lines (also gzipped), or all Parquet with the same columns.
 
     Raises:
-        UserError: they are not, or see `documents.list_files`.
+        UserError: the files are mixed, their columns differ, or see `documents.list_files`.
     """
     found = list_files(path, EVERY_FILE, ROW_SUFFIXES)
     if not found:
-        raise UserError(f"{path}: holds no records")
+        raise UserError(f"{path}: there are no records")
     if len({is_parquet(file) for file in found}) > 1:
         kinds = Counter(next(suffix for suffix in ROW_SUFFIXES if file.name.endswith(suffix)) for file in found)
-        told = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(kinds.items()))
-        raise UserError(f"{path}: rows are copied as they are, so all have to be JSON Lines or all Parquet; has {told}")
+        counts = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(kinds.items()))
+        raise UserError(
+            f"{path}: rows are copied unchanged, so all files must be JSON Lines or all Parquet; found {counts}"
+        )
     if is_parquet(found[0]):
         schemas = {file: _schema(file).remove_metadata() for file in found}
         for file, schema in schemas.items():
             if not schema.equals(schemas[found[0]]):
-                raise UserError(f"{file}: its columns are not those of {found[0]}")
+                raise UserError(f"{file}: its columns differ from those of {found[0]}")
     return found
 
 
 def is_parquet(file: Path) -> bool:
-    """Whether its name says so; all other files are JSON Lines."""
+    """Whether the file is Parquet, by its name; all others are JSON Lines."""
     return file.suffix == ".parquet"
 
 
 def read_text_rows(file: Path, fields: Fields) -> Iterator[list[TextRow]]:
-    """The rows of a file in order, some at a time.
+    """Streams the rows of a file in blocks, in order.
 
     Raises:
-        UserError: it cannot be read; Parquet has no such column, two of its name, or a score that is no number.
+        UserError: the file cannot be read; or, in Parquet, a column is missing or repeated, or scores are not numbers.
     """
     if not is_parquet(file):
         for block in line_blocks(file):
@@ -91,7 +93,7 @@ def read_text_rows(file: Path, fields: Fields) -> Iterator[list[TextRow]]:
         columns = [
             batch[name].to_pylist() if name in wanted else nothing for name in (fields.text, fields.id, fields.score)
         ]
-        yield [_checked(*values) for values in zip(*columns, strict=True)]
+        yield [_check_text(*values) for values in zip(*columns, strict=True)]
 
 
 def _columns(file: Path, fields: Fields) -> list[str]:
@@ -115,26 +117,26 @@ def parse_text_row(line: bytes, fields: Fields) -> TextRow:
     except InvalidRow as error:
         return TextRow("", reason=error.reason)
     score = record.get(fields.score) if fields.score is not None else None
-    return _checked(record.get(fields.text), record.get(fields.id), score)
+    return _check_text(record.get(fields.text), record.get(fields.id), score)
 
 
-def _checked(text: Any, name: Any, value: Any) -> TextRow:
-    score = _number(value)
+def _check_text(text: Any, name: Any, value: Any) -> TextRow:
+    score = _parse_score(value)
     if text is None:
         return TextRow("", name, score, "missing_field")
     if not isinstance(text, str):
         return TextRow("", name, score, "not_a_string")
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > MAX_CHARACTERS:
         return TextRow(text[:1000], name, score, "too_long")
     return TextRow(text, name, score)
 
 
-def _number(value: Any) -> float | None:
+def _parse_score(value: Any) -> float | None:
     if not isinstance(value, (int, float, Decimal)) or isinstance(value, bool) or value != value:
         return None
     try:
         return float(value)
-    except OverflowError:  # JSON knows no limit
+    except OverflowError:  # JSON has no limit
         return float("inf") if value > 0 else float("-inf")
 
 
@@ -151,13 +153,13 @@ def field_names(file: Path) -> list[str]:
 def line_blocks(file: Path) -> Iterator[list[bytes]]:
     """Streams the non-blank lines of a JSON Lines file in blocks."""
     lines = (line for _, line in read_lines(file))
-    while block := list(itertools.islice(lines, _ROWS)):
+    while block := list(itertools.islice(lines, _BLOCK_ROWS)):
         yield block
 
 
 def record_batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Streams the rows of a Parquet file in batches, with types that can be filtered."""
-    for batch in read_batches(file, str(file), columns, _ROWS):
+    for batch in read_batches(file, str(file), columns, _BLOCK_ROWS):
         schema = _filterable(batch.schema)
         yield batch if schema == batch.schema else batch.cast(schema)
 

@@ -129,7 +129,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, personas: Command, colle
     assert target.read_bytes() == before
     assert personas("import", collection, target, "--limit", 1, "--overwrite")[0] == 0
     assert len(target.read_text().splitlines()) == 1
-    assert "unknown type of file" in personas("import", collection, tmp_path / "out.csv")[2]
+    assert "unknown file type" in personas("import", collection, tmp_path / "out.csv")[2]
 
 
 def test_import_writes_over_nothing_that_it_reads_or_that_is_not_its_own(tmp_path: Path, personas: Command) -> None:
@@ -147,7 +147,7 @@ def test_import_writes_over_nothing_that_it_reads_or_that_is_not_its_own(tmp_pat
     old.write_text('{"mine": 1}\n')
     code, _, error = personas("import", source, tmp_path / "out.jsonl")
     assert code == 2
-    assert "out.rejected.jsonl: exists already" in error
+    assert "out.rejected.jsonl: already exists" in error
     assert old.read_text() == '{"mine": 1}\n'
     assert not (tmp_path / "out.jsonl").exists()
     assert personas("import", source, tmp_path / "out.jsonl", "--overwrite")[0] == 0
@@ -206,7 +206,7 @@ def test_a_sample_that_parquet_cannot_hold_is_one_line(
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     code, _, error = personas("sample", tmp_path / "p.jsonl", "--out", tmp_path / "s.parquet")
     assert (code, error.count("\n")) == (2, 1)
-    assert "s.parquet: Parquet cannot hold the rows" in error
+    assert "s.parquet: Parquet cannot store the rows" in error
     assert message in error
     assert [file.name for file in tmp_path.iterdir()] == ["p.jsonl"]
 
@@ -267,7 +267,7 @@ def test_search_by_words_ranks_the_rare_and_the_short_first(personas: Command, c
     best = json.loads(personas("search", collection, "écoles", "-n", 1, "--json")[1])
     assert best["persona"] == PEOPLE[5]
     assert "nothing found" in personas("search", collection, "astronaut")[1]
-    assert "there is no word in it" in personas("search", collection, "...")[2]
+    assert "the query has no words" in personas("search", collection, "...")[2]
 
 
 def test_search_by_embedding(personas: Command, collection: Path) -> None:
@@ -310,8 +310,8 @@ def test_a_collection_without_a_persona_is_no_result(tmp_path: Path, personas: C
     for words in (["sample"], ["stats"]):
         code, out, error = personas(*words, tmp_path / "p.jsonl")
         assert (code, out) == (2, "")
-        assert "p.jsonl: holds no persona: no row has text in 'persona'" in error
-    assert "holds no persona" in personas("search", tmp_path / "p.jsonl", "nurse")[2]
+        assert "p.jsonl: has no personas: no row has text in 'persona'" in error
+    assert "has no personas" in personas("search", tmp_path / "p.jsonl", "nurse")[2]
 
 
 def test_half_a_character_is_kept_in_json_lines_and_refused_in_parquet(tmp_path: Path, personas: Command) -> None:
