@@ -9,7 +9,7 @@ once, has a separate line.
 * `empty`: the cost of a fork with its namespaces, limits and filter.
 * `arithmetic`: loops and fractions, as in PoT programs for word problems.
 * `sympy`: equations, derivatives, simplification, number theory. Most of a program's time is sympy's own;
-  `sympy, imported anew` runs the same programs in fresh interpreters, without the fork-server and the sandbox.
+  `sympy, fresh interpreter` runs the same programs in fresh interpreters, without the fork-server and the sandbox.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def report(count_of_all: int | None) -> list[dict[str, object]]:
         rows.append({"as": who, "kind": kind, "programs": count, "cpu_s": cpu})
     rows.append({"as": who, "kind": "start of a server", "programs": len(starts), "cpu_s": sum(starts)})
     few = [*SYMPY, *SYMPY]
-    rows.append({"as": who, "kind": "sympy, imported anew", "programs": len(few), "cpu_s": measure_fresh(few)})
+    rows.append({"as": who, "kind": "sympy, fresh interpreter", "programs": len(few), "cpu_s": measure_fresh(few)})
     return rows
 
 
