@@ -1,4 +1,7 @@
-"""`personahub` and `python -m personahub`: an interrupt at the beginning or the end leaves without a traceback."""
+"""Entry point of `personahub` and `python -m personahub`.
+
+An interrupt during startup or shutdown exits without a traceback.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line. Returns the exit code."""
+    """Run the command line. Return the exit code."""
     signal.signal(signal.SIGINT, _stop)
     from personahub.commands import cli
 
@@ -16,7 +19,9 @@ def main() -> int:
     try:
         return cli.main()
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said: Python's own end would die of it
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # an interrupt during Python's own shutdown would print a traceback
 
 
 def _stop(*_: object) -> None:

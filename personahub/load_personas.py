@@ -1,4 +1,4 @@
-"""Personas that exist already: a file of yours, or a data set of the hub such as Persona Hub's release.
+"""Load existing personas from your own files, or from a data set of the hub such as Persona Hub's release.
 
     personas:
       run: personahub.load_personas
@@ -11,9 +11,9 @@
         limit: 100_000
         licence: CC BY-NC-SA 4.0
 
-Files are those that `personahub.sources` reads. The records have no web text at their root, so `document_id`
-is null; a persona that comes twice is rejected the second time. The whole collection is one shard a
-`rows_per_shard` input rows; memory holds 100 bytes for every persona seen.
+The same kinds of files as in `personahub.sources` are read. The records are not inferred from a web text, so
+`document_id` is null. Repeated personas are rejected. Each output shard covers `rows_per_shard` input rows, and
+memory grows by about 100 bytes per persona.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Config(StageConfig):
     pattern: FilePattern = Field(default=EVERY_FILE, description="Which files of a folder to read.")
     hub: HubSource | None = None
     persona_field: str = "persona"
-    source: str | None = Field(default=None, description="Where they come from, kept with each.")
-    licence: str | None = Field(default=None, description="Their licence, kept with each.")
-    model: str | None = Field(default=None, description="The model that wrote them, if one did.")
+    source: str | None = Field(default=None, description="Origin of the personas, stored in each record.")
+    licence: str | None = Field(default=None, description="Licence of the personas, stored in each record.")
+    model: str | None = Field(default=None, description="The model that wrote the personas, if any.")
     machine_generated: bool = Field(default=True, description="False for personas that people wrote.")
-    limit: int | None = Field(default=None, gt=0, description="Read this many rows at most.")
-    min_chars: int = Field(default=5, ge=1, description="Shorter ones are rejected.")
+    limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
+    min_chars: int = Field(default=5, ge=1, description="Shorter personas are rejected.")
     rows_per_shard: int = Field(default=50_000, gt=0)
 
     @model_validator(mode="after")
@@ -63,10 +63,10 @@ class Config(StageConfig):
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write the personas in their own order.
+    """Write the personas in their original order.
 
     Raises:
-        UserError: a file is missing, empty or malformed, or holds no usable persona.
+        UserError: a file is missing, empty or malformed, or has no usable persona.
     """
     config = stage.config
     seen: set[str] = set()
@@ -83,7 +83,7 @@ def run(stage: Stage[Config]) -> None:
                 else:
                     writer.write(persona)
     if not seen:
-        raise UserError(f"stages.{stage.name}.config: none of the rows holds a usable persona; see `persona_field`")
+        raise UserError(f"stages.{stage.name}.config: no row has a usable persona; check `persona_field`")
 
 
 def _read(config: Config) -> Iterator[SourceRow]:
@@ -94,7 +94,7 @@ def _persona(raw: SourceRow, config: Config) -> Row:
     if config.persona_field not in raw.row:
         raise UserError(
             f"{raw.where}: no field {config.persona_field!r}; there are {', '.join(map(repr, raw.row)) or 'none'}. "
-            "Name the one that holds the persona with `persona_field`"
+            "Set `persona_field` to the field that contains the persona"
         )
     value = raw.row[config.persona_field]
     text = " ".join(clean_text(value).split()) if isinstance(value, str) else ""
@@ -119,7 +119,7 @@ def _check(persona: Row, config: Config, seen: set[str]) -> None:
 
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
-    """As many rows as the files hold, at most `limit`; a hub data set's size is not asked for."""
+    """Count the rows of the files, up to `limit`. The size of a hub data set is not requested."""
     if config.path is not None:
         rows = count_rows(Path(config.path), config.pattern)
         return Forecast(rows_out=min(rows, config.limit or rows))

@@ -5,19 +5,18 @@
       inputs: {personas: first_personas}
       config: {engine: teacher, hops: 6, breadth: 2, max_new: 100_000}
 
-Each request names `breadth` related personas; they are asked in turn, `hops` times. The output holds
-the input personas and all new ones, each with its parent, relation and hop. With `form: structured`
-the replies are JSON, and each new persona has a profile (occupation, expertise, interests) as well.
+Each request asks for `breadth` related personas. The new personas are expanded in the same way, up to `hops`
+times. The output contains the input personas and all new ones, each with its parent, relation and hop. With
+`form: structured` the replies are JSON, and each new persona also has a profile (occupation, expertise, interests).
 
-The summary tells, for each hop, how many personas there are, by what factor they grew, and what
-share of them says something new: no near-duplicate, by surface form, of a persona of an earlier hop
-or of its own.
+The summary reports for each hop the number of personas, the growth factor, and the share of new ones. A persona
+is new if it is not a near-duplicate, by surface form, of a persona of an earlier hop or the same hop.
 
-Unlimited, one persona grows to breadth + breadth^2 + ... + breadth^hops. `max_new` bounds what is
-added without cutting off the far hops: every input persona is the root of a tree that is expanded at
-a fixed number of places per hop, and where the budget allows no place for some, their roots stay
-alone. A budget of fewer requests than hops makes as many hops as it has requests. Places go to the
-smallest hashes of ids, so the same personas are asked under any sharding.
+Without a limit, one persona grows to breadth + breadth^2 + ... + breadth^hops. `max_new` limits the number of new
+personas without cutting off the later hops. Every input persona is the root of a tree, and in each hop a fixed
+number of its personas is expanded. If the budget is too small for all roots, some are not expanded. If it allows
+fewer requests than hops, it makes one hop per request. The personas with the smallest hashes of ids are expanded,
+so the choice does not depend on sharding.
 """
 
 from __future__ import annotations
@@ -53,44 +52,44 @@ VERSION = "3"
 INPUTS = ("personas",)
 WORK = Work(cpu_seconds=0.00017, memory_bytes=1400, measured_by="benchmarks.million")
 
-_PAIR_TOKENS: dict[Form, int] = {"plain": 45, "structured": 115}  # a relation and a persona with what is around
-_ROOTS_AT_ONCE = 4096  # of a shard; bounds what a wide tree holds in memory
+_PAIR_TOKENS: dict[Form, int] = {"plain": 45, "structured": 115}  # a relation and a persona, with their labels or JSON
+_ROOTS_AT_ONCE = 4096  # of a shard; limits the memory for wide trees
 
 
 class Config(PersonaReplies):
-    """How far and how wide to expand. The paper makes six iterations: six degrees of separation."""
+    """How far and how wide to expand. The paper makes six iterations, for six degrees of separation."""
 
     template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
-        default="persona_to_persona", description="By default that of the form."
+        default="persona_to_persona", description="Default: the template of the form."
     )
     hops: int = Field(default=6, ge=1, le=6)
-    breadth: int = Field(default=2, gt=0, description="Related personas that one request asks for.")
-    max_new: int | None = Field(default=None, ge=0, description="At most so many personas are added, over all hops.")
+    breadth: int = Field(default=2, gt=0, description="Related personas per request.")
+    max_new: int | None = Field(default=None, ge=0, description="Maximum number of new personas over all hops.")
     new_threshold: float | None = Field(
         default=0.9,
         gt=0,
         le=1,
-        description="A persona whose words have this Jaccard similarity with another's is nothing new; null: not counted "
-        "(counting takes some 1.4 kB of memory a persona).",
+        description="Jaccard similarity of words from which a persona is not new. Null: new personas are not counted "
+        "(counting takes about 1.4 kB of memory per persona).",
     )
 
     @model_validator(mode="after")
     def _budget_allows_a_request(self) -> Config:
         if self.max_new and self.max_new < self.breadth:
             raise ValueError(
-                f"max_new {self.max_new}: one request already adds breadth = {self.breadth} personas (0 adds none)"
+                f"max_new {self.max_new}: one request already adds breadth = {self.breadth} personas (use 0 to add none)"
             )
         return self
 
     @property
     def hops_reached(self) -> int:
-        """Fewer than `hops` where the budget has no request for each."""
+        """The number of hops made: fewer than `hops` if the budget does not allow a request for each."""
         return self.hops if self.max_new is None else min(self.hops, self.max_new // self.breadth)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One other person: what they are to the one asked about, who that is, and a profile as JSON if one was asked for."""
+    """A related persona: the relation, the persona, and its profile as JSON if profiles were requested."""
 
     relation: str
     persona: str
@@ -99,7 +98,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A persona in the tree of `root`. `path` holds the normalised personas from the root to itself."""
+    """A persona in the tree of `root`. `path` has the normalized personas from the root to this one."""
 
     row: Row
     root: str
@@ -110,7 +109,7 @@ Width = Callable[[str], int | None]
 
 
 def run(stage: Stage[Config]) -> None:
-    """Expand `personas` by their relations; report how many there are of each hop."""
+    """Expand `personas` by their relations, and report the number of personas of each hop."""
     personas = stage.input("personas")
     width = widths(stage.config, (row["id"] for row in personas.rows(["id"])))
 
@@ -130,7 +129,7 @@ def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
 
 
 async def _expand(config: Config, shard: CompletionShard, roots: Sequence[Row], width: Width) -> None:
-    """Write the roots and, hop by hop, what grows out of them."""
+    """Write the roots and, hop by hop, their related personas."""
     for row in roots:
         shard.write(row)
     asking = prompts(config, load_template(config.template, PROMPTS))
@@ -164,11 +163,11 @@ def _children(shard: CompletionShard, parent: _Node, pairs: Sequence[Pair], mode
 
 
 def widths(config: Config, root_ids: Iterable[str]) -> Width:
-    """How many personas of each root's tree are asked per hop, so that all trees keep within `max_new`.
+    """Return how many personas of each root's tree to expand per hop, so that all trees stay within `max_new`.
 
-    The budget allows `n` requests per hop in all; n // roots of them go to every root and the rest to
-    the roots of the smallest hashes. Costs 8 bytes per root. Returns a function of the root's id; its
-    value is None where there is no limit.
+    The budget allows `n` requests per hop. Every root gets n // roots of them, and the roots with the smallest
+    hashes get the rest. Takes 8 bytes per root. The result is a function of the root's id, and its value is None
+    if there is no limit.
     """
     if config.max_new is None:
         return lambda _: None
@@ -179,7 +178,7 @@ def widths(config: Config, root_ids: Iterable[str]) -> Width:
 
 
 def _shares(config: Config, roots: int) -> tuple[int, int]:
-    """Requests per hop that every root gets, and how many roots get one more."""
+    """Return the requests per hop of every root, and the number of roots that get one more."""
     if not config.max_new or roots == 0:
         return 0, 0
     return divmod(config.max_new // (config.breadth * config.hops_reached), roots)
@@ -190,7 +189,7 @@ def _rank(config: Config, persona_id: str) -> int:
 
 
 def select(config: Config, grown: Sequence[_Node], width: Width) -> list[_Node]:
-    """The personas to ask next: of each tree those of the smallest hashes, in the order they came."""
+    """Return the personas to expand next: in each tree those with the smallest hashes, in their order."""
     by_root: dict[str, list[_Node]] = {}
     for node in grown:
         by_root.setdefault(node.root, []).append(node)
@@ -205,7 +204,7 @@ def select(config: Config, grown: Sequence[_Node], width: Width) -> list[_Node]:
 
 
 def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
-    """The one request about a persona."""
+    """Return a function that makes the one request for a persona."""
     schema = None
     if config.form == "structured" and config.constrain:
         schema = reply_schema("related", config.breadth, relation=True, max_chars=config.max_chars)
@@ -219,7 +218,10 @@ def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[list[Pair], str]]:
-    """Parser of a reply into (pairs, model); see `parse_pairs` and `parse_profiles` for the reasons to reject."""
+    """Return a parser of replies into (pairs, model).
+
+    See `parse_pairs` and `parse_profiles` for the reasons to reject a reply.
+    """
 
     def reply(_: Request, completion: Completion) -> tuple[list[Pair], str]:
         if config.form == "structured":
@@ -235,7 +237,7 @@ def _pair(profile: Profile) -> Pair:
 
 
 def parse_pairs(completion: Completion, count: int) -> list[Pair]:
-    """The pairs of a reply of `count` times two lines, `Relation: ...` and `Persona: ...`.
+    """Return the pairs of a reply with `count` times two lines, `Relation: ...` and `Persona: ...`.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line`, `empty_line`, `unpaired_line`,
@@ -271,15 +273,15 @@ def _record(parent: Row, pair: Pair, model: str) -> Row:
 
 
 def growth(folder: Path, threshold: float | None) -> list[dict[str, Any]]:
-    """What each hop brought, over all finished shards, so that a resumed run reports the whole.
+    """Count the personas of each hop over all finished shards, so that a resumed run reports everything.
 
     Args:
-        folder: the stage's; its shards have the columns `id`, `persona` and `hop`.
-        threshold: Jaccard similarity of the words at which a persona is nothing new; None: not counted.
+        folder: the stage's folder, whose shards have the columns `id`, `persona` and `hop`.
+        threshold: Jaccard similarity of words from which a persona is not new; None to skip the count.
 
     Returns:
-        one entry per hop with `hop`, `personas`, `factor` (to the hop before; None at the first), `new` (of them,
-        without near-duplicate in an earlier hop or among its own with a smaller id) and `new_share`.
+        One entry per hop with `hop`, `personas`, `factor` (relative to the hop before; None for the first), `new`
+        (personas without a near-duplicate in an earlier hop, or in the same hop with a smaller id) and `new_share`.
     """
     columns = ["hop"] if threshold is None else ["hop", "id", "persona"]
     files = sorted(folder.glob("[0-9]*.parquet"))
@@ -287,7 +289,9 @@ def growth(folder: Path, threshold: float | None) -> list[dict[str, Any]]:
     if table is None or not len(table):
         return []
     if threshold is not None:
-        table = table.set_column(2, "persona", table["persona"].cast(pa.large_string()))  # sorting joins its chunks
+        table = table.set_column(
+            2, "persona", table["persona"].cast(pa.large_string())
+        )  # sorting concatenates its chunks
         table = table.sort_by([("hop", "ascending"), ("id", "ascending")])
     numbers = table["hop"].to_numpy()
     hops, counts = np.unique(numbers, return_counts=True)
@@ -304,7 +308,7 @@ def growth(folder: Path, threshold: float | None) -> list[dict[str, Any]]:
 
 
 def requests_per_hop(config: Config, width: int | None) -> list[int]:
-    """Requests of each hop in one root's tree, if every reply qualifies."""
+    """Return the requests of each hop in one root's tree, if every reply is usable."""
     asked, grown = [], 1
     for _ in range(config.hops_reached):
         asked.append(grown if width is None else min(width, grown))
@@ -313,7 +317,7 @@ def requests_per_hop(config: Config, width: int | None) -> list[int]:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per persona asked; replies that have to be asked for again are not foreseen."""
+    """Forecast one request per expanded persona. Repeated requests are not included."""
     roots = rows_in["personas"]
     if config.max_new is None:
         count = roots * sum(requests_per_hop(config, None))
@@ -327,5 +331,5 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
         rows_out=roots + new,
         requests=forecast_requests((config.engine, count, prompt, answer)),
         disk_bytes=(roots + new) * 350,
-        notes=(f"assumes {prompt} tokens in and {answer} out per persona asked",),
+        notes=(f"assumes {prompt} tokens in and {answer} out per expanded persona",),
     )

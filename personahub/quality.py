@@ -1,16 +1,16 @@
-"""Heuristic filters: personas that are none, or that carry what no persona should, are dropped.
+"""Heuristic filters that reject texts that do not describe a person, or that contain what no persona should.
 
     quality:
       run: personahub.quality
       inputs: {personas: personas_expanded}
       config: {min_words: 4, languages: [en, de]}
 
-Every check is a pure function `(persona, config) -> detail or None` whose name is the reason under
-which a dropped persona is kept and counted. Checks run in the order of `CHECKS`; the first that
-objects names the reason. The paper says that low-quality descriptions were filtered (section 2)
-and not how, so these rules are ours. They drop the faults that language models make and what can
-point at a real person; `named_person: subject` keeps the one in fifteen of the paper's released
-personas that are fans, friends or colleagues of somebody named, and with it all but 1% pass.
+Every check is a pure function `(persona, config) -> detail or None`. Its name is the reason under which a
+rejected persona is stored and counted. Checks run in the order of `CHECKS`, and the first one that returns a
+detail determines the reason. The paper says that low-quality descriptions were filtered (section 2), but not
+how, so these rules are our own. They reject typical faults of language models and anything that can identify
+a real person. One in fifteen of the paper's released personas is a fan, friend or colleague of a named person;
+`named_person: subject` keeps them, and then all but 1% pass.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ WORK = Work(cpu_seconds=0.00018, memory_bytes=150, disk_bytes=53, measured_by="b
 
 
 class Config(StageConfig):
-    """Thresholds of the checks. A check named in `skip` is not made."""
+    """Thresholds of the checks. Checks named in `skip` do not run."""
 
     min_words: int = Field(
-        default=2, ge=1, description="Fewer is too_short; a Chinese or Japanese character counts as a word."
+        default=2, ge=1, description="Fewer words: too_short. A Chinese or Japanese character counts as a word."
     )
-    max_words: int = Field(default=150, ge=1, description="More is too_long.")
-    languages: tuple[str, ...] = Field(default=("en",), description="Languages to keep; empty keeps all.")
+    max_words: int = Field(default=150, ge=1, description="More words: too_long.")
+    languages: tuple[str, ...] = Field(default=("en",), description="Languages to keep; if empty, all.")
     named_person: Literal["subject", "mention"] = Field(
         default="mention",
-        description="Drop personas that are a named person, or also those tied to one ('a friend of Jane Smith').",
+        description="Reject named persons (`subject`), or also persons tied to one, such as 'a friend of Jane Smith'.",
     )
-    max_copied_words: int = Field(default=7, ge=3, description="A longer run of words from a prompt is prompt_copy.")
+    max_copied_words: int = Field(default=7, ge=3, description="Longer copies of a prompt's words: prompt_copy.")
     min_distinct_share: float = Field(
-        default=0.4, ge=0, le=1, description="Distinct words / words; less is repetition."
+        default=0.4, ge=0, le=1, description="Distinct words / words; a smaller share: repetition."
     )
     text_template: Annotated[str, TemplateFolder(PROMPTS)] = "text_to_persona"
     relation_template: Annotated[str, TemplateFolder(PROMPTS)] = "persona_to_persona"
@@ -83,7 +83,7 @@ def _only_known(names: tuple[str, ...], known: Mapping[str, object] | tuple[str,
 
 
 def run(stage: Stage[Config]) -> None:
-    """Keep the personas that pass every check; report the share that did."""
+    """Keep the personas that pass every check, and report their share."""
     stage.map_shards(process, stage.input("personas"), PERSONA)
     _, counts, _ = stage.totals()
     stage.report(pass_rate=pass_rate(counts))
@@ -102,37 +102,37 @@ def process(stage: Stage[Config], shard: Shard) -> None:
 
 
 def forecast(_config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """As many rows as come in: what a model's faults will cost is not known beforehand."""
+    """Forecast as many rows as come in, because the share of rejected personas is not known in advance."""
     return Forecast(rows_out=rows_in["personas"])
 
 
 def pass_rate(counts: Counts) -> float | None:
-    """Kept / read; None when nothing was read."""
+    """Return kept / read personas, or None if none were read."""
     return counts.rows_out / counts.rows_in if counts.rows_in else None
 
 
 def check(persona: str, config: Config) -> None:
-    """Apply all checks.
+    """Run all checks.
 
     Raises:
-        Rejected: with the name of the first check that objects.
+        Rejected: with the name of the first check that fails.
     """
-    for name, objection in CHECKS.items():
+    for name, find_fault in CHECKS.items():
         if name not in config.skip:
-            detail = objection(persona, config)
+            detail = find_fault(persona, config)
             if detail is not None:
                 raise Rejected(name, detail)
 
 
-# What no part of a profile may hold either. Names are not looked for there: `Machine Learning` has the form of one.
+# Checks that also apply to profiles. The check for names is not one of them: `Machine Learning` looks like a name.
 PROFILE_CHECKS = ("contact_data", "refusal", "markup")
 
 
 def check_profile(profile: str | None, config: Config) -> None:
-    """Apply `PROFILE_CHECKS` to every text of a structured persona's profile.
+    """Run `PROFILE_CHECKS` on every text of a structured persona's profile.
 
     Raises:
-        Rejected: with the name of the first check that objects.
+        Rejected: with the name of the first check that fails.
     """
     for text in _texts_in(json.loads(profile)) if profile else ():
         for name in PROFILE_CHECKS:
@@ -149,7 +149,7 @@ def _texts_in(value: object) -> list[str]:
 
 
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’-][^\W_]+)*")
-_LONGEST_WORD = 20  # characters, on average, before a description stops being words
+_LONGEST_WORD = 20  # average characters per word; longer text does not consist of words
 
 
 def _words(text: str) -> list[str]:
@@ -157,7 +157,7 @@ def _words(text: str) -> list[str]:
 
 
 def too_short(persona: str, config: Config) -> str | None:
-    """Fewer words than `min_words`."""
+    """Reject personas with fewer words than `min_words`."""
     count = len(_words(persona[: 100 * config.min_words]))
     return f"{count} words" if count < config.min_words else None
 
@@ -166,12 +166,12 @@ _GENERIC = read_words(WORDS / "generic_words.txt")
 
 
 def vague(persona: str, _config: Config | None = None) -> str | None:
-    """Says nothing about the person but that there is one, as `an individual with various interests` does."""
+    """Reject personas that say nothing about the person, such as `an individual with various interests`."""
     return persona if all(word.lower() in _GENERIC for word in _words(persona[:200])) else None
 
 
 def too_long(persona: str, config: Config) -> str | None:
-    """More words than `max_words`, or that many characters in fewer words."""
+    """Reject personas with more words than `max_words`, or as many characters in fewer words."""
     if len(persona) > _LONGEST_WORD * config.max_words:
         return f"{len(persona)} characters"
     count = len(_words(persona))
@@ -179,7 +179,7 @@ def too_long(persona: str, config: Config) -> str | None:
 
 
 def refusal(persona: str, _config: Config | None = None) -> str | None:
-    """The model declined, apologised or spoke of itself."""
+    """Reject replies in which the model declines, apologizes or talks about itself."""
     return find_refusal(persona)
 
 
@@ -198,7 +198,7 @@ _SOURCE_MENTION = re.compile(
 
 
 def prompt_copy(persona: str, config: Config) -> str | None:
-    """Echoes the prompt: its labels and tags, a run of its own words, or the text it was about."""
+    """Reject copies of the prompt's labels, tags or words, and references to the text in it."""
     matched = _matched(_LABEL, persona) or _matched(_SOURCE_MENTION, persona)
     if matched:
         return matched
@@ -245,7 +245,7 @@ _MARKUP = re.compile(
 
 
 def markup(persona: str, _config: Config | None = None) -> str | None:
-    """Formatting, placeholders or debris instead of a plain sentence."""
+    """Reject formatting, placeholders and broken text instead of a plain sentence."""
     return _matched(_MARKUP, persona)
 
 
@@ -270,27 +270,27 @@ _DATE_OR_RANGE = re.compile(
 
 
 def contact_data(persona: str, _config: Config | None = None) -> str | None:
-    """E-mail address, phone number, page, handle or street address; streets in five languages' notation."""
+    """Reject e-mail addresses, phone numbers, web pages, handles and street addresses in five languages."""
     persona = _BOOK.sub("", unicodedata.normalize("NFKC", persona))  # full-width @ and digits, too
     matched = _matched(_CONTACT, persona)
     if matched:
         return matched
     numbers = (match.group() for match in _DIGITS.finditer(persona))
-    return next((number for number in numbers if _looks_dialled(number)), None)
+    return next((number for number in numbers if _looks_like_phone_number(number)), None)
 
 
-def _looks_dialled(number: str) -> bool:
+def _looks_like_phone_number(number: str) -> bool:
     if number.startswith(("+", "(")):
         return True
     return not _DATE_OR_RANGE.fullmatch(number) and (bool(re.search(r"\d[\s.-]\d", number)))
 
 
 _RUN_OF_ONE = re.compile(r"(\S)\1{5,}|(\b\w+\b)(?:\W+\2\b){3,}", re.IGNORECASE)
-_REPEATED_RUN = 3  # a run of as many words, as many times, is a loop
+_REPEATED_RUN = 3  # three words that occur three times are a loop
 
 
 def repetition(persona: str, config: Config) -> str | None:
-    """The model ran in circles: one character, one word, one run of words, or too few distinct words."""
+    """Reject loops of a character, a word or several words, and texts with too few distinct words."""
     matched = _matched(_RUN_OF_ONE, persona)
     if matched:
         return matched
@@ -304,23 +304,23 @@ def repetition(persona: str, config: Config) -> str | None:
 
 
 def language(persona: str, config: Config) -> str | None:
-    """Not in one of `languages`, as far as script and common words tell; no evidence passes."""
+    """Reject texts whose script or common words show a language that is not in `languages`."""
     detected = detect_language(persona) if config.languages else None
     return None if detected is None or detected in config.languages else detected
 
 
 def named_person(persona: str, config: Config) -> str | None:
-    """Describes a person by full name; with `named_person: mention`, also one who is tied to such a person."""
+    """Reject persons with a full name and, with `named_person: mention`, persons tied to one."""
     name = introduced_name(persona)
     return name or (mentioned_name(persona) if config.named_person == "mention" else None)
 
 
-_FIRST_WORDS = 12  # of an English description name the person, in all but 1% of the released ones
+_FIRST_WORDS = 12  # all but 1% of the released English personas mention the person in their first 12 words
 _FIRST_PERSON = re.compile(r"\b(?:I|I['’]m|my)\b|\b(?:who|whose)\b", re.IGNORECASE)
 
 
 def not_a_person(persona: str, _config: Config | None = None) -> str | None:
-    """Describes a thing, a firm or a subject, or asks: no person is named at the start. English only."""
+    """Reject English texts that do not start with a person: descriptions of a thing or a firm, and questions."""
     if persona.rstrip().endswith("?"):
         return "a question"
     if detect_language(persona) not in ("en", None):

@@ -1,4 +1,4 @@
-"""Released personas: collections that others have published, as records with their origin and licence.
+"""Import published persona collections, with their origin and licence.
 
     personas:
       run: personahub.released
@@ -8,14 +8,13 @@
       run: personahub.released
       config: {release: finepersonas, hub: {revision: <commit>}, limit: 1_000_000}
 
-`release` fills in where the data set is, what its columns are called, and its licence (`RELEASES`);
-what the config says itself comes first, key by key of `hub` and `columns`, and any other collection
-is read with `columns` alone. The whole mapping is written to the artifact's `stage.json`. Check the licence of what you make from them:
-PersonaHub's forbids commercial use, FinePersonas' passes on Llama's terms.
+`release` fills in the location of the data set, the names of its columns, and its licence (`RELEASES`). Keys in
+the config take precedence, also below `hub` and `columns`. Any other collection can be read by setting `columns`.
+All settings are written to the artifact's `stage.json`. Check the licences before you publish what you make from
+them: PersonaHub's forbids commercial use, and FinePersonas' passes on Llama's terms.
 
-Persona-to-Persona, quality and dedup read the output as they read our own personas. Memory grows by
-about 100 bytes for every persona, by which those that come again are known; `unique: false` leaves
-that to dedup.
+Persona-to-Persona, quality and dedup read the output like any other personas. Memory grows by about 100 bytes per
+persona in order to recognize repeated ones; with `unique: false` it does not, and dedup removes them later.
 """
 
 from __future__ import annotations
@@ -44,17 +43,21 @@ INPUTS = ()
 
 
 class Columns(FrozenModel):
-    """What the columns of a collection are called."""
+    """The names of a collection's columns."""
 
     persona: tuple[str, ...] = Field(
         default=("persona",),
         min_length=1,
-        description="Each of these gives a persona. A row may lack some of them, not all.",
+        description="Columns with personas. A row must have at least one of them.",
     )
-    id: str | None = Field(default=None, description="The collection's own id of a row; appended to `source` as #id.")
-    document_id: str | None = Field(default=None, description="Id of the text that the persona was inferred from.")
+    id: str | None = Field(
+        default=None, description="Column with the collection's own id, appended to `source` as #id."
+    )
+    document_id: str | None = Field(
+        default=None, description="Column with the id of the text that the persona was inferred from."
+    )
     profile: dict[str, str] = Field(
-        default={}, description="Part of the profile -> column; kept as JSON in the column `profile`."
+        default={}, description="Column by part of the profile; stored as JSON in the column `profile`."
     )
 
 
@@ -66,7 +69,7 @@ _DOMAINS = {
 }
 _POPULATION = ("occupation", "age", "sex", "marital_status", "education_level", "city", "state", "country")
 
-# Column names and licences as their publishers gave them in 2024 and 2025.
+# Column names and licences as published in 2024 and 2025.
 RELEASES: dict[str, dict[str, Any]] = {
     "personahub": {  # 200,000 personas; "input persona" is the column of the problem and text samples
         "hub": {"name": "proj-persona/PersonaHub", "config": "persona"},
@@ -80,13 +83,13 @@ RELEASES: dict[str, dict[str, Any]] = {
         "source": "proj-persona/PersonaHub ElitePersonas",
         "licence": "CC BY-NC-SA 4.0",
     },
-    "finepersonas": {  # 21 million, from FineWeb-Edu; `id` is that of its document
+    "finepersonas": {  # 21 million, from FineWeb-Edu; `id` is the id of the document
         "hub": {"name": "argilla/FinePersonas-v0.1"},
         "columns": {"persona": ("persona",), "document_id": "id", "profile": {"labels": "labels"}},
         "source": "argilla/FinePersonas-v0.1",
         "licence": "Llama 3 Community License",
     },
-    "nemotron_personas": {  # 1 million from statistics of the USA; other countries' sets have the same columns
+    "nemotron_personas": {  # 1 million, from statistics of the USA; the sets of other countries have the same columns
         "hub": {"name": "nvidia/Nemotron-Personas-USA"},
         "columns": {
             "persona": ("persona",),
@@ -106,7 +109,7 @@ ReleaseName = Literal["personahub", "elite_personas", "finepersonas", "nemotron_
 
 
 class Config(StageConfig):
-    """Where the collection is and what its columns are called."""
+    """The location of the collection and the names of its columns."""
 
     release: ReleaseName | None = Field(default=None, description="A known collection; see RELEASES.")
     path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
@@ -116,13 +119,13 @@ class Config(StageConfig):
     hub: HubSource | None = None
     urls: tuple[str, ...] = Field(default=(), description="https or hf addresses of JSON Lines or Parquet files.")
     columns: Columns = Columns()
-    source: str | None = Field(default=None, description="Of rows that have no column `source`.")
-    licence: str | None = Field(default=None, description="Of rows that have no column `licence` or `license`.")
-    model: str | None = Field(default=None, description="That wrote the personas, if known.")
+    source: str | None = Field(default=None, description="Source of rows without a column `source`.")
+    licence: str | None = Field(default=None, description="Licence of rows without a column `licence` or `license`.")
+    model: str | None = Field(default=None, description="The model that wrote the personas, if known.")
     machine_generated: bool = True
-    limit: int | None = Field(default=None, gt=0, description="Read this many rows at most.")
+    limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
     max_chars: int = Field(default=4000, gt=0, description="Longer personas are rejected as too_long.")
-    unique: bool = Field(default=True, description="Reject personas, and ids, that came before.")
+    unique: bool = Field(default=True, description="Reject repeated personas and ids.")
     rows_per_shard: int = Field(default=50_000, gt=0, description="Input rows that one output shard covers.")
 
     @model_validator(mode="before")
@@ -146,14 +149,14 @@ class Config(StageConfig):
 
 
 class Imported(NamedTuple):
-    """One persona as a record, and why it is not taken, if so."""
+    """One persona as a record, and the reason to reject it, if any."""
 
     record: Row
     error: Rejected | None
 
 
 class Seen:
-    """Identities of the personas taken so far: 16 bytes each, about 100 in a Python set."""
+    """Keys of the personas accepted so far: 16 bytes each, about 100 bytes in a Python set."""
 
     def __init__(self) -> None:
         self.personas: set[bytes] = set()
@@ -164,7 +167,7 @@ def run(stage: Stage[Config]) -> None:
     """Read, check and shard the personas.
 
     Raises:
-        UserError: a file is missing, empty or malformed, or holds no usable persona.
+        UserError: a file is missing, empty or malformed, or has no usable persona.
     """
     config, seen = stage.config, Seen()
     numbered = enumerate(itertools.islice(read(config), config.limit))
@@ -172,7 +175,7 @@ def run(stage: Stage[Config]) -> None:
         for index, group in itertools.groupby(numbered, key=lambda pair: pair[0] // config.rows_per_shard):
             rows = (raw for _, raw in group)
             if (stage.path / f"{shard_name(index)}.parquet").exists():
-                for raw in rows:  # only to know its personas again
+                for raw in rows:  # only to recognize its personas later
                     for _ in import_row(raw, config, seen):
                         pass
                 continue
@@ -187,20 +190,20 @@ def run(stage: Stage[Config]) -> None:
                             writer.reject(record, error)
     _, counts, _ = stage.totals()
     if counts.rows_out == 0:
-        raise UserError(f"stages.{stage.name}.config: {none_usable(counts.rows_in, counts.rejected)}")
+        raise UserError(f"stages.{stage.name}.config: {no_usable_persona(counts.rows_in, counts.rejected)}")
 
 
 _COLUMN_KEY = "`columns.persona` (`--field` of `personahub personas import`)"
 
 
-def none_usable(rows: int, rejected: Mapping[str, int]) -> str:
-    """What to say where nothing was taken."""
+def no_usable_persona(rows: int, rejected: Mapping[str, int]) -> str:
+    """Return the error message for a collection without usable personas."""
     reasons = ", ".join(f"{reason} {number}" for reason, number in rejected.items())
     return f"none of the {rows} rows has a usable persona ({reasons}); name the right column with {_COLUMN_KEY}"
 
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
-    """As many rows as the files hold, at most `limit`; a hub data set's size is not asked for."""
+    """Count the rows of the files, up to `limit`. The size of a hub data set is not requested."""
     if config.path is not None:
         rows = count_rows(Path(config.path), config.pattern)
         return Forecast(rows_out=min(rows, config.limit or rows))
@@ -209,7 +212,7 @@ def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
 
 
 def read(config: Config) -> Iterator[SourceRow]:
-    """Raw rows of the configured origin, streamed.
+    """Stream the raw rows of the configured origin.
 
     Raises:
         UserError: see `personahub.personas.documents`.
@@ -218,8 +221,10 @@ def read(config: Config) -> Iterator[SourceRow]:
 
 
 def import_row(raw: SourceRow, config: Config, seen: Seen) -> Iterator[Imported]:
-    """The personas of a row, each with the reason not to take it: `no_persona`, `too_long`, `duplicate_id` (that
-    of a row of which a persona was taken) or `duplicate_persona`.
+    """Yield the personas of a row, with the reason to reject them.
+
+    Reasons are `no_persona`, `too_long`, `duplicate_id` (an earlier row with this id had a usable persona) and
+    `duplicate_persona`.
 
     Raises:
         UserError: the row has none of the columns `columns.persona`.
@@ -227,9 +232,9 @@ def import_row(raw: SourceRow, config: Config, seen: Seen) -> Iterator[Imported]
     columns = [name for name in config.columns.persona if name in raw.row]
     if not columns:
         wanted = " or ".join(map(repr, config.columns.persona))
-        there = ", ".join(map(repr, raw.row)) or "none"
+        fields = ", ".join(map(repr, raw.row)) or "none"
         raise UserError(
-            f"{raw.where}: no field {wanted}; there are {there}. Name the one that holds the persona with {_COLUMN_KEY}"
+            f"{raw.where}: no field {wanted}; there are {fields}. Name the field that contains the persona with {_COLUMN_KEY}"
         )
     own_id = _value(raw.row, config.columns.id)
     id_key = bytes.fromhex(content_id("id", own_id)) if config.unique and own_id is not None else None
@@ -238,21 +243,21 @@ def import_row(raw: SourceRow, config: Config, seen: Seen) -> Iterator[Imported]
         record, error = _record(raw.row, name, own_id, config, with_column=len(columns) > 1)
         if error is None and repeated:
             error = Rejected("duplicate_id", str(own_id))
-        if error is None and config.unique and _before(seen.personas, content_id("text", record["persona"])):
+        if error is None and config.unique and not _add_if_new(seen.personas, content_id("text", record["persona"])):
             error = Rejected("duplicate_persona")
-        if error is None and id_key is not None:  # of a row that gives nothing, the id may come again
+        if error is None and id_key is not None:  # the id of a row without a usable persona may be repeated
             seen.ids.add(id_key)
         yield Imported(record, error)
 
 
-def _before(seen: set[bytes], key: str) -> bool:
-    """Whether the key was there before; from now on it is."""
+def _add_if_new(seen: set[bytes], key: str) -> bool:
+    """Add the key. Return whether it is new."""
     number = len(seen)
     seen.add(bytes.fromhex(key))
-    return len(seen) == number
+    return len(seen) > number
 
 
-_SHOWN = 500  # characters of an over-long persona that are kept with its reason
+_KEPT_CHARS = 500  # of a persona that is rejected because it is too long
 
 
 def _record(row: Row, column: str, own_id: str | None, config: Config, with_column: bool) -> Imported:
@@ -261,8 +266,8 @@ def _record(row: Row, column: str, own_id: str | None, config: Config, with_colu
     if not persona:
         error = Rejected("no_persona", f"field {column!r} is empty or not a string ({type(value).__name__})")
     elif len(persona) > config.max_chars:
-        error = Rejected("too_long", f"{len(persona)} characters, of which {_SHOWN} are kept here")
-        persona = persona[:_SHOWN]
+        error = Rejected("too_long", f"{len(persona)} characters, of which the first {_KEPT_CHARS} are kept here")
+        persona = persona[:_KEPT_CHARS]
     source = _value(row, "source") or config.source
     if own_id is not None:
         source = f"{source or ''}#{own_id}"
@@ -287,7 +292,7 @@ def _record(row: Row, column: str, own_id: str | None, config: Config, with_colu
 
 
 def _value(row: Row, column: str | None) -> str | None:
-    """A column as text; nothing, blanks and the word None (which ElitePersonas writes) are None."""
+    """Return a column as text, or None if it is missing, blank or the word None (as in ElitePersonas)."""
     value = row.get(column) if column is not None else None
     text = "" if value is None else clean_text(value if isinstance(value, str) else json.dumps(value, default=str))
     return None if text in ("", "None") else text

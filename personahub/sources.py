@@ -1,4 +1,4 @@
-"""Web texts: the documents that personas are inferred from, out of files or a hub data set.
+"""Read web texts, from which personas are inferred, from files or a hub data set.
 
     texts:
       run: personahub.sources
@@ -12,14 +12,14 @@
       run: personahub.sources
       config: {corpus: redpajama_v2, redpajama: {snapshot: 2023-14, partition: head}, limit: 1_000_000}
 
-Files are JSON Lines (also gzipped), Parquet, plain text or HTML (a file is a document; of a page only
-its main text is kept); a folder is read in the order of its files' names. `corpus` names a well-known
-data set and fills in what its columns are called, its source and its licence; whatever the config
-says itself comes first, and the whole mapping is written to the artifact's `stage.json`.
+Files are JSON Lines (also gzipped), Parquet, plain text or HTML. A text or HTML file is one document, and only
+the main text of an HTML page is kept. The files of a folder are read in the order of their names. `corpus` names
+a well-known data set and fills in the names of its columns, its source and its licence. Keys in the config take
+precedence, and all settings are written to the artifact's `stage.json`.
 
-The input is streamed: memory holds one shard's buffer and 16 bytes of identity (about 100 in a Python
-set) for every document seen, against duplicates. An output shard covers a fixed range of input rows,
-so a stopped run goes on with the first shard that is missing.
+The input is streamed. Memory holds one shard's buffer and, to find duplicates, a 16-byte key per document (about
+100 bytes in a Python set). An output shard covers a fixed range of input rows, so a stopped run continues with the
+first missing shard.
 """
 
 from __future__ import annotations
@@ -56,21 +56,26 @@ WORK = Work(cpu_seconds=0.00025, disk_bytes=720, measured_by="benchmarks.million
 
 
 class RedPajamaSource(FrozenModel):
-    """Shards of RedPajama v2 (release v1.0.0), from its publisher's server.
+    """Shards of RedPajama v2 (release v1.0.0) on its publisher's server.
 
-    Its hub data set is a loading script around these addresses, and `datasets` no longer runs scripts.
+    Its hub data set is a script that downloads these files, and `datasets` no longer runs scripts.
     """
 
     snapshot: str = Field(pattern=r"^\d{4}-\d{2}$", description="Common Crawl snapshot, such as 2023-14.")
     language: Literal["en", "de", "fr", "es", "it"] = "en"
     partition: Literal["head", "middle", "tail"] = Field(
-        default="head", description="Third of the perplexity under a model of Wikipedia; head is the lowest."
+        default="head", description="Third by perplexity under a language model of Wikipedia; `head` is the lowest."
     )
     first_shard: int = Field(default=0, ge=0, le=4999)
-    shards: int = Field(default=1, ge=1, le=5000, description="Of 5,000 per snapshot, some 10,000 to 20,000 rows each.")
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=5000,
+        description="Number of shards, of 5,000 per snapshot with about 10,000 to 20,000 rows each.",
+    )
 
     def urls(self) -> list[str]:
-        """Addresses of the shards, in order."""
+        """Return the URLs of the shards, in order."""
         numbers = range(self.first_shard, min(self.first_shard + self.shards, 5000))
         file = f"{self.language}_{self.partition}.json.gz"
         return [f"{_REDPAJAMA}/{self.snapshot}/{number:04d}/{file}" for number in numbers]
@@ -78,8 +83,8 @@ class RedPajamaSource(FrozenModel):
 
 _REDPAJAMA = "https://data.together.xyz/redpajama-data-v2/v1.0.0/documents"
 
-# What the well-known corpora call their columns, and their terms. The texts themselves stay under the
-# terms of the pages they come from.
+# Column names and terms of well-known corpora. The texts themselves stay under the terms of the pages they come
+# from.
 CORPORA: dict[str, dict[str, Any]] = {
     "c4": {
         "hub": {"name": "allenai/c4", "config": "en"},
@@ -105,7 +110,7 @@ CORPORA: dict[str, dict[str, Any]] = {
 
 
 class Config(StageConfig):
-    """Where the texts are, which column holds them, and what becomes of long and short ones."""
+    """The location and columns of the texts, and the limits of their length."""
 
     corpus: Literal["c4", "fineweb", "redpajama_v2"] | None = Field(
         default=None, description="Fills in the columns, source and licence of this data set; see CORPORA."
@@ -118,20 +123,20 @@ class Config(StageConfig):
     redpajama: RedPajamaSource | None = None
     urls: tuple[str, ...] = Field(
         default=(),
-        description="https addresses of JSON Lines or Parquet files. The address is their identity, so it should "
-        "name a version.",
+        description="https URLs of JSON Lines or Parquet files. The fingerprint covers the URL, not the content, so it "
+        "should include a version.",
     )
     text_is_html: bool = Field(
-        default=False, description="The column `text_field` holds HTML pages, of which the main text is taken."
+        default=False, description="The column `text_field` contains HTML pages. Only their main text is kept."
     )
     text_field: str = "text"
     id_field: str | None = Field(
-        default=None, description="A column with the origin's own id; it is appended to `source` as #id."
+        default=None, description="Column with the origin's own id, appended to `source` as #id."
     )
-    kind: str | None = Field(default=None, description="Kind of rows that have no column `kind`.")
-    source: str | None = Field(default=None, description="Source of rows that have no column `source`.")
-    licence: str | None = Field(default=None, description="Licence of rows that have no column `licence` or `license`.")
-    limit: int | None = Field(default=None, gt=0, description="Read this many rows at most.")
+    kind: str | None = Field(default=None, description="Kind of rows without a column `kind`.")
+    source: str | None = Field(default=None, description="Source of rows without a column `source`.")
+    licence: str | None = Field(default=None, description="Licence of rows without a column `licence` or `license`.")
+    limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
     min_chars: int = Field(default=100, ge=1, description="Shorter texts are rejected.")
     max_chars: int = Field(default=6000, ge=100, description="Longer texts are cut at the end of a sentence.")
     rows_per_shard: int = Field(default=10_000, gt=0, description="Input rows that one output shard covers.")
@@ -158,7 +163,7 @@ def run(stage: Stage[Config]) -> None:
     """Read, clean and shard the documents.
 
     Raises:
-        UserError: a file is missing, empty or malformed, or no document at all is usable.
+        UserError: a file is missing, empty or malformed, or no document is usable.
     """
     config = stage.config
     seen: set[bytes] = set()
@@ -175,7 +180,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
-    """As many rows as the files hold, at most `limit`; a hub data set's size is not asked for."""
+    """Count the rows of the files, up to `limit`. The size of a hub data set is not requested."""
     if config.path is not None:
         rows = count_rows(Path(config.path), config.pattern)
         return Forecast(rows_out=min(rows, config.limit or rows))
@@ -185,7 +190,7 @@ def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
 
 
 def read(config: Config) -> Iterator[SourceRow]:
-    """Raw rows of the configured origin, streamed.
+    """Stream the raw rows of the configured origin.
 
     Raises:
         UserError: see `personahub.personas.documents`.
@@ -211,16 +216,16 @@ def _write_shard(
 
 
 def _skip(raw_documents: Iterator[SourceRow], config: Config, seen: set[bytes]) -> None:
-    """Pass over the rows of a finished shard, only to know their texts again."""
+    """Skip the rows of a finished shard, but remember their texts to find duplicates."""
     for raw in raw_documents:
         with contextlib.suppress(Rejected):
             check_document(to_document(raw, config), config, seen)
 
 
 def to_document(raw: SourceRow, config: Config) -> Row:
-    """One row as a record of the schema DOCUMENT: the text cleaned and cut, its origin's columns kept.
+    """Convert a row to a record of the schema DOCUMENT, with its text cleaned and cut.
 
-    A text that is not a string is an empty text, of which `check_document` disapproves.
+    A text that is not a string becomes an empty text, which `check_document` rejects.
 
     Raises:
         UserError: the row has no column `text_field`.
@@ -229,7 +234,7 @@ def to_document(raw: SourceRow, config: Config) -> Row:
     if config.text_field not in row:
         raise UserError(
             f"{raw.where}: no field {config.text_field!r}; there are {', '.join(map(repr, row)) or 'none'}. "
-            "Name the one that holds the text with `text_field`"
+            "Set `text_field` to the field that contains the text"
         )
     value = row[config.text_field]
     text = cut_text(clean_text(value), config.max_chars) if isinstance(value, str) else ""
@@ -254,7 +259,7 @@ def check_document(document: Row, config: Config, seen: set[bytes]) -> None:
     """Accept a document and remember it in `seen`.
 
     Raises:
-        Rejected: `no_text`, `too_short`, or `duplicate_document` for one whose text was accepted before.
+        Rejected: `no_text`, `too_short`, or `duplicate_document` if the same text was accepted before.
     """
     characters = len(document["text"])
     if characters == 0:
@@ -271,13 +276,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def clean_text(text: str) -> str:
-    """What can be stored and shown: valid Unicode, one kind of line break, no control characters."""
-    text = text.encode("utf-8", "replace").decode()  # JSON can spell lone surrogates, UTF-8 cannot
+    """Normalize a text to valid Unicode with one kind of line break and no control characters."""
+    text = text.encode("utf-8", "replace").decode()  # JSON can represent lone surrogates, UTF-8 cannot
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])['\"”’»)\]]*(?=\s)|(?<=[。！？])|\n")
-# A full stop behind one of these, or behind a single capital, ends no sentence.
+# A full stop after one of these, or after a single capital, does not end a sentence.
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Sen|Rep|Rev|Hon|No|Nos|Vol|Fig|Figs|Eq|Eqs|Sec|Ref|Refs"
     r"|pp?|vs|cf|ca|al|e\.g|i\.e|approx|Inc|Ltd|Co|[A-Z]\.[A-Z])\.$"
@@ -285,13 +290,13 @@ _ABBREVIATION = re.compile(
 
 
 def cut_text(text: str, max_chars: int) -> str:
-    """At most `max_chars` characters, up to the end of a sentence or line, else of a word.
+    """Cut a text to `max_chars` characters at the end of a sentence or line, or else of a word.
 
-    A border in the first half is not used: one long sentence is better than nearly nothing.
+    An end in the first half is not used, because part of a long sentence is better than almost no text.
     """
     if len(text) <= max_chars:
         return text
-    head = text[: max_chars + 1]  # one more, to see that a word or sentence ends right at the limit
+    head = text[: max_chars + 1]  # one more, to see whether a word or sentence ends exactly at the limit
     ends = [match.end() for match in _SENTENCE_END.finditer(head) if max_chars // 2 <= match.end() <= max_chars]
     for end in reversed(ends):
         if _ends_sentence(head, end):
@@ -301,7 +306,7 @@ def cut_text(text: str, max_chars: int) -> str:
 
 
 def _ends_sentence(head: str, end: int) -> bool:
-    """Whether a mark before `end` closes a sentence: no abbreviation, and no lower case behind it."""
+    """Whether the mark before `end` ends a sentence: not an abbreviation, and not followed by lower case."""
     following = head[end:].lstrip()[:1]
     return not following.islower() and not _ABBREVIATION.search(head[max(0, end - 12) : end])
 

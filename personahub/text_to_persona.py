@@ -5,10 +5,10 @@
       inputs: {documents: documents}
       config: {engine: teacher, modes: [read, write], granularity: fine, personas_per_text: 2}
 
-One request per text and mode. A plain reply is one persona per line, a structured one (`form:
-structured`) JSON with occupation, expertise, interests and, where the text supports them,
-demographics for each; those go into the column `profile`. A reply that breaks the contract is asked
-for again and finally kept among the rejected, with its text.
+There is one request per text and mode. A plain reply has one persona per line. A structured reply (`form:
+structured`) is JSON with the occupation, expertise and interests of each persona and, if the text supports them,
+demographics; these go into the column `profile`. A reply that breaks the contract is requested again, and after
+the last attempt it is rejected with its text.
 
     config: {engine: teacher, modes_per_text: 1, mode_shares: {read: 0.5, write: 0.3, like: 0.2},
              granularity: [coarse, medium, fine], form: structured}
@@ -55,44 +55,47 @@ Mode = Literal["read", "write", "like", "dislike"]
 Granularity = Literal["coarse", "medium", "fine"]
 
 _TEXT_TOKENS = 500  # web pages of C4 and Common Crawl, cut at 6,000 characters, average 470 to 510
-_PERSONA_TOKENS: dict[Form, int] = {"plain": 35, "structured": 110}  # a sentence of 10 to 30 words, and what is around
+_PERSONA_TOKENS: dict[Form, int] = {
+    "plain": 35,
+    "structured": 110,
+}  # a sentence of 10 to 30 words, with its label or JSON
 
 
 class Config(PersonaReplies):
-    """Whom to ask for, how, and of which engine."""
+    """Configuration for Text-to-Persona."""
 
     template: Annotated[str, TemplateFolder(PROMPTS)] = Field(
-        default="text_to_persona", description="By default that of the form."
+        default="text_to_persona", description="Default: the template of the form."
     )
     modes: tuple[Mode, ...] = Field(default=("read", "write", "like", "dislike"), min_length=1)
     modes_per_text: int | None = Field(
-        default=None, gt=0, description="Ask each text in so many of `modes`, drawn for it; by default in all of them."
+        default=None, gt=0, description="Number of `modes` drawn for each text; by default all modes are used."
     )
     mode_shares: dict[Mode, float] | None = Field(
-        default=None, description="How often each mode is drawn, relative to the others; by default equally often."
+        default=None, description="Relative weight of each mode when modes are drawn; by default all are equal."
     )
     granularity: Granularity | tuple[Granularity, ...] = Field(
         default="fine",
         description="`coarse`: an occupation; `medium`: with its field; `fine`: as specific as the text allows. "
-        "Of several, one is drawn for each text and mode.",
+        "If several are given, one is drawn for each text and mode.",
     )
-    personas_per_text: int = Field(default=2, gt=0, description="Personas asked for per text and mode, in one request.")
+    personas_per_text: int = Field(default=2, gt=0, description="Personas per text and mode, all in one request.")
 
     @model_validator(mode="after")
     def _modes_to_draw_from(self) -> Config:
         if len(set(self.modes)) < len(self.modes):
-            raise ValueError("`modes` names a mode twice")
+            raise ValueError("`modes` contains a mode twice")
         if self.modes_per_text is not None and self.modes_per_text > len(self.modes):
             raise ValueError(f"modes_per_text is {self.modes_per_text}, but there are {len(self.modes)} modes")
         if self.mode_shares is not None:
             if self.modes_per_text is None:
-                raise ValueError("`mode_shares` needs `modes_per_text`: without it every text is asked in all modes")
+                raise ValueError("`mode_shares` needs `modes_per_text`: without it all modes are used for every text")
             if set(self.mode_shares) != set(self.modes):
-                raise ValueError("`mode_shares` has a share for each of `modes` and for no other")
+                raise ValueError("`mode_shares` must have exactly the keys that `modes` lists")
             if not all(0 < share < math.inf for share in self.mode_shares.values()):
-                raise ValueError("a share is a number above 0; leave a mode out of `modes` instead")
+                raise ValueError("a share must be above 0; to exclude a mode, remove it from `modes`")
         if not self.granularity:
-            raise ValueError("`granularity` names at least one")
+            raise ValueError("`granularity` must not be empty")
         return self
 
 
@@ -106,12 +109,12 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
     asking = prompts(config, load_template(config.template, PROMPTS))
 
     def rejected_row(document: Row, number: int) -> Row:
-        mode, granularity = asked_of(config, document["id"])[number]
+        mode, granularity = requests_of(config, document["id"])[number]
         return {**document, "mode": mode, "granularity": granularity}
 
     replies = usable_results(shard, shard.rows(), asking, parse(config), config.attempts, rejected_row)
     async for document, number, (profiles, model) in replies:
-        mode, granularity = asked_of(config, document["id"])[number]
+        mode, granularity = requests_of(config, document["id"])[number]
         for profile in profiles:
             profile, guessed = split_by_evidence(profile, document["text"])
             record = _record(config, document, mode, granularity, profile, model)
@@ -121,13 +124,13 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 
 
 def _unsupported(guess: Demographic) -> Rejected:
-    """The persona stays, without the attribute; what was left out is kept here."""
+    """Return the rejection that stores an attribute removed from a persona, which is kept without it."""
     entry = {"attribute": guess.attribute, "value": guess.value, "evidence": guess.evidence}
     return Rejected("unsupported_demographic", json.dumps(entry, ensure_ascii=False))
 
 
-def asked_of(config: Config, document_id: str) -> list[tuple[Mode, Granularity]]:
-    """The modes that a text is asked in, in the order of the config, each with its granularity."""
+def requests_of(config: Config, document_id: str) -> list[tuple[Mode, Granularity]]:
+    """Return mode and granularity of each request for a text, in the order of the config."""
     modes = modes_of(config, document_id)
     if isinstance(config.granularity, str):
         return [(mode, config.granularity) for mode in modes]
@@ -136,20 +139,20 @@ def asked_of(config: Config, document_id: str) -> list[tuple[Mode, Granularity]]
 
 
 def modes_of(config: Config, document_id: str) -> list[Mode]:
-    """The modes that a text is asked in, in the order of the config."""
+    """Return the modes used for a text, in the order of the config."""
     if config.modes_per_text is None:
         return list(config.modes)
     draw = Random(derive_seed(config.seed, "modes", document_id))  # noqa: S311 - not for secrets
     if config.mode_shares is None:
         drawn = draw.sample(config.modes, config.modes_per_text)
-    else:  # weighted, without replacement (Efraimidis and Spirakis 2006): the earliest of exponential clocks
+    else:  # weighted, without replacement (Efraimidis and Spirakis 2006): the smallest exponential variates
         clocks = {mode: draw.expovariate(config.mode_shares[mode]) for mode in config.modes}
         drawn = sorted(config.modes, key=lambda mode: clocks[mode])[: config.modes_per_text]
     return [mode for mode in config.modes if mode in drawn]
 
 
 def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
-    """The requests of one document, one per mode."""
+    """Return a function that makes the requests for a document, one per mode."""
     schema = None
     if config.form == "structured" and config.constrain:
         schema = reply_schema("personas", config.personas_per_text, demographics=True, max_chars=config.max_chars)
@@ -165,14 +168,17 @@ def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]
                 json_schema=schema,
                 engine=config.engine,
             )
-            for sample, (mode, granularity) in enumerate(asked_of(config, row["id"]))
+            for sample, (mode, granularity) in enumerate(requests_of(config, row["id"]))
         ]
 
     return of_document
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[Sequence[Profile], str]]:
-    """Parser of a reply into (profiles, model); see `parse_personas` and `parse_profiles` for the reasons to reject."""
+    """Return a parser of replies into (profiles, model).
+
+    See `parse_personas` and `parse_profiles` for the reasons to reject a reply.
+    """
 
     def reply(_: Request, completion: Completion) -> tuple[Sequence[Profile], str]:
         if config.form == "structured":
@@ -184,7 +190,7 @@ def parse(config: Config) -> Callable[[Request, Completion], tuple[Sequence[Prof
 
 
 def parse_personas(completion: Completion, count: int) -> list[str]:
-    """The personas of a reply of `count` lines `Persona: ...`.
+    """Return the personas of a reply with `count` lines `Persona: ...`.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line`, `empty_line`, `unexpected_label`,
@@ -218,7 +224,7 @@ def _record(config: Config, document: Row, mode: Mode, granularity: Granularity,
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per text and mode; replies that have to be asked for again are not foreseen."""
+    """Forecast one request per text and mode. Repeated requests are not included."""
     granularity = config.granularity if isinstance(config.granularity, str) else config.granularity[0]
     messages = load_template(config.template, PROMPTS).render(
         text="", mode=config.modes[0], granularity=granularity, count=config.personas_per_text

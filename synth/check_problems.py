@@ -1,14 +1,14 @@
-"""Problems that are not sound are taken out before anybody pays for solutions: by rules, then by an LLM.
+"""Reject unsound problems before paying for solutions: first by rules, then with an LLM.
 
     sound:
       run: synth.check_problems
       inputs: {problems: problems}
       config: {engine: teacher, judges: 1}
 
-The rules of `synth.contracts.validity` cost nothing and come first. What passes is read by `judges` samples of the
-engine, each of which says `sound` or names a flaw. A problem stays where at most `max_doubts` of them
-name one; otherwise it is rejected under the flaw named most. Whether the answer agrees with the problem's
-conditions can only be seen later: `synth.verify` looks at that.
+The rules of `synth.contracts.validity` are free and come first. Then the engine judges each problem `judges` times,
+with the verdict `sound` or the name of a flaw. A problem is kept if at most `max_doubts` verdicts name a flaw.
+Otherwise it is rejected for the most frequent flaw. Whether the answer agrees with the problem's conditions can
+only be checked later, by `synth.verify`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from synth.prompts import PROMPTS
 VERSION = "1"
 INPUTS = ("problems",)
 
-# What a judge may say, and the reason under which a problem is rejected then.
+# The verdicts of a judge, and the reasons for which a problem is rejected.
 FLAWS = {
     "missing": "missing_condition",
     "contradictory": "contradictory",
@@ -48,14 +48,14 @@ _VERDICT_TOKENS = 150  # a few sentences
 
 
 class Config(StageConfig):
-    """Who judges, and how much doubt is too much."""
+    """The judge, and how many of its verdicts may name a flaw."""
 
     engine: EngineName
     template: Annotated[str, TemplateFolder(PROMPTS)] = "check_problem"
-    judges: int = Field(default=1, gt=0, description="Verdicts asked for, per problem.")
-    max_doubts: int = Field(default=0, ge=0, description="So many of them may name a flaw.")
+    judges: int = Field(default=1, gt=0, description="Number of verdicts per problem.")
+    max_doubts: int = Field(default=0, ge=0, description="Number of verdicts that may name a flaw.")
     sampling: Sampling = Sampling(temperature=0.7, max_tokens=1024)
-    attempts: int = Field(default=3, gt=0, description="How often a verdict is asked for, when none can be read.")
+    attempts: int = Field(default=3, gt=0, description="How often to request a verdict if the reply has none.")
 
     @model_validator(mode="after")
     def _some_problem_can_fail(self) -> Config:
@@ -65,7 +65,7 @@ class Config(StageConfig):
 
 
 def run(stage: Stage[Config]) -> None:
-    """Copy `problems` without those that are found unsound."""
+    """Copy the sound `problems`."""
     map_completions(stage, _process, stage.input("problems"), PROBLEM)
 
 
@@ -93,7 +93,7 @@ def _passing_rules(shard: CompletionShard, problems: Iterable[Row]) -> Iterator[
 
 
 def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]]:
-    """The requests of one problem, one per judge."""
+    """Return a function that makes the requests for a problem, one per verdict."""
 
     def of_problem(row: Row) -> list[Request]:
         messages = template.render(problem=row["problem"])
@@ -109,7 +109,7 @@ _VERDICT = re.compile(r"^[ \t>#*_]*verdict[ \t*_]*[:：][ \t*_\"'`]*([a-z]+)", r
 
 
 def parse_verdict(_: Request, completion: Completion) -> str:
-    """`sound` or a key of `FLAWS`: the last verdict in the reply.
+    """Return the last verdict in the reply: `sound` or a key of `FLAWS`.
 
     Raises:
         Rejected: `truncated`, `no_prefix` or `unknown_verdict`.
@@ -124,21 +124,21 @@ def parse_verdict(_: Request, completion: Completion) -> str:
 
 
 def decide(config: Config, verdicts: Sequence[str | Failure]) -> None:
-    """Whether a problem stays.
+    """Decide whether a problem is kept.
 
     Raises:
-        Rejected: `no_verdict` (all judges failed), or the flaw that most of those who doubt have named.
+        Rejected: `no_verdict` (no reply has a verdict), or the most frequent flaw.
     """
-    said = [verdict for verdict in verdicts if isinstance(verdict, str)]
-    if not said:
+    usable = [verdict for verdict in verdicts if isinstance(verdict, str)]
+    if not usable:
         raise Rejected("no_verdict", "; ".join(str(v.error) for v in verdicts if isinstance(v, Failure)))
-    flaws = Counter(verdict for verdict in said if verdict != "sound")
+    flaws = Counter(verdict for verdict in usable if verdict != "sound")
     if flaws.total() > config.max_doubts:
-        raise Rejected(FLAWS[flaws.most_common(1)[0][0]], f"{flaws.total()} of {len(said)} judges doubt it")
+        raise Rejected(FLAWS[flaws.most_common(1)[0][0]], f"{flaws.total()} of {len(usable)} judges doubt it")
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per problem and judge; the paper's experts called 3.5% of its problems invalid (section 4.1.2)."""
+    """Forecast one request per verdict. The paper's experts found 3.5% of its problems invalid (section 4.1.2)."""
     prompt = estimate_tokens(load_template(config.template, PROMPTS).render(problem="")) + PROBLEM_TOKENS
     count = rows_in["problems"] * config.judges
     return Forecast(

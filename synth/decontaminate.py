@@ -1,25 +1,24 @@
-"""Problems that a benchmark already holds, word for word or thinly rewritten, are taken out.
+"""Remove problems that are in a benchmark, word for word or slightly rewritten.
 
     clean:
       run: synth.decontaminate
       inputs: {problems: verified, math: math, gsm8k: gsm8k}   # every other input is a benchmark
 
-Benchmarks are artifacts of `eval.datasets`, the same that evaluation grades against. A problem is
-compared with every problem of each under these rules; the first that matches rejects it as
-`contaminated`, with the benchmark, the item and the rule in the detail.
+Benchmarks are artifacts of `eval.datasets`, the same that evaluation uses. Each problem is compared with every
+problem of each benchmark. The first rule that matches rejects it as `contaminated`, with the benchmark, the item
+and the rule in the detail:
 
 * `text`: both are the same sequence of words.
-* `ngram`: they share `ngram` words in a row (default 13, the longest run in GPT-3's overlap
-  analysis, https://arxiv.org/abs/2005.14165 appendix C). Runs that more than `boilerplate` items of a
-  benchmark share are its house style ("express your answer as a common fraction in lowest
-  terms"), not its content, and do not count.
-* `words`: the Jaccard similarity of their sets of words, in whatever order, is at least `words`.
+* `ngram`: they share `ngram` consecutive words (default 13, the longest n-gram in GPT-3's overlap analysis,
+  https://arxiv.org/abs/2005.14165 appendix C). N-grams in more than `boilerplate` items of a benchmark are
+  phrases of its style ("express your answer as a common fraction in lowest terms") and do not count.
+* `words`: the Jaccard similarity of their sets of words is at least `words`.
 * `embedding`: with an `embedder`, the cosine of their embeddings is at least `cosine`.
 
-What counts as a word is in `synth.overlap.index.words_of`: LaTeX spacing, delimiters, case and, unless
-`mask_numbers` is off, the numbers do not tell two problems apart. With a `judge`, a model decides
-about the problems just below `words` or `cosine` (`synth.overlap.overlap_judge`). Few-shot examples are checked where
-they are used, before anything is asked: see `synth.contracts.examples`.
+`synth.overlap.index.words_of` defines words. LaTeX spacing, delimiters and case are ignored, and so are numbers
+unless `mask_numbers` is off. With a `judge`, a model decides about problems just below `words` or `cosine`
+(`synth.overlap.overlap_judge`). Few-shot examples are checked before they are used, by
+`synth.contracts.examples`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,8 @@ from personahub.core.embedding.config import EmbedderConfig
 from personahub.core.embedding.embed import embed
 from personahub.core.engines import Request
 from personahub.core.errors import Rejected, UserError
-from personahub.core.forecast import Forecast, Requests, Work
+from personahub.core.forecast import Forecast, Work
+from personahub.core.generation.llm_stage import forecast_requests
 from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import Row
 from personahub.core.stage import Shard, Stage
@@ -54,30 +54,32 @@ WORK = Work(cpu_seconds=0.00011, memory_bytes=120, measured_by="benchmarks.milli
 
 
 class Config(StageConfig):
-    """What counts as the same problem. 0 turns `ngram` or `words` off."""
+    """Which problems count as the same. Set `ngram` or `words` to 0 to turn the rule off."""
 
-    ngram: int = Field(default=13, ge=0, description="Words in a row that two problems may not share.")
-    words: float = Field(default=0.7, ge=0, le=1, description="Jaccard similarity of the sets of words.")
-    mask_numbers: bool = Field(default=True, description="All numbers count as the same word.")
-    boilerplate: int = Field(
-        default=4, gt=0, description="An n-gram in more items of a benchmark than this is ignored."
+    ngram: int = Field(default=13, ge=0, description="Number of shared consecutive words that is a match.")
+    words: float = Field(
+        default=0.7, ge=0, le=1, description="Jaccard similarity of the sets of words that is a match."
     )
-    embedder: EmbedderConfig | None = Field(default=None, description="Null: no comparison by meaning.")
+    mask_numbers: bool = Field(default=True, description="Treat all numbers as the same word.")
+    boilerplate: int = Field(default=4, gt=0, description="N-grams in more items of a benchmark than this are ignored.")
+    embedder: EmbedderConfig | None = Field(default=None, description="Compares by meaning. Null: no such comparison.")
     cosine: float = Field(default=0.9, gt=-1, le=1)
-    judge: OverlapJudge | None = Field(default=None, description="Decides the grey zone; null: it passes.")
+    judge: OverlapJudge | None = Field(
+        default=None, description="Decides about the gray zone. Null: such problems are kept."
+    )
 
     @model_validator(mode="after")
-    def _there_is_a_grey_zone(self) -> Config:
+    def _has_gray_zone(self) -> Config:
         if self.judge is None:
             return self
         if self.words and self.judge.words >= self.words:
-            raise ValueError(f"judge.words is {self.judge.words:g}: the grey zone lies below words ({self.words:g})")
+            raise ValueError(f"judge.words is {self.judge.words:g}: the gray zone must be below words ({self.words:g})")
         if self.embedder is not None and self.judge.cosine >= self.cosine:
             raise ValueError(
-                f"judge.cosine is {self.judge.cosine:g}: the grey zone lies below cosine ({self.cosine:g})"
+                f"judge.cosine is {self.judge.cosine:g}: the gray zone must be below cosine ({self.cosine:g})"
             )
         if not self.words and self.embedder is None:
-            raise ValueError("judge: without `words` and `embedder` there is no similarity to have a grey zone")
+            raise ValueError("judge: needs `words` or `embedder`, because only similarities have a gray zone")
         return self
 
 
@@ -91,7 +93,7 @@ def run(stage: Stage[Config]) -> None:
     stage.report(benchmarks={name: artifact.num_rows for name, artifact in benchmarks.items()})
     if source.shard_names:
         schema = pq.read_schema(source.path / f"{source.shard_names[0]}.parquet").remove_metadata()
-        # problems pass in whatever state they are
+        # problems may come from any stage, so the schema is that of the input
         if stage.config.judge is None:
             stage.map_shards(_process, source, schema)
         else:
@@ -112,7 +114,7 @@ def _process(stage: Stage[Config], shard: Shard) -> None:
     rows = shard.rows()
     while batch := list(islice(rows, _ROWS_AT_A_TIME)):
         for row, match in zip(batch, _matches(stage, batch), strict=True):
-            _settle(shard, row, match)
+            _write_or_reject(shard, row, match)
 
 
 async def _process_with_judge(judge: OverlapJudge, stage: Stage[Config], shard: CompletionShard) -> None:
@@ -120,8 +122,8 @@ async def _process_with_judge(judge: OverlapJudge, stage: Stage[Config], shard: 
 
     def asking(row: Row) -> list[Request]:
         match: Match | None = row["match"]
-        grey = match is not None and not _is_certain(config, match)
-        return [overlap_request(judge, config.seed, row, match)] if match and grey else []
+        gray = match is not None and not _is_certain(config, match)
+        return [overlap_request(judge, config.seed, row, match)] if match and gray else []
 
     while batch := list(islice(rows, _ROWS_AT_A_TIME)):
         matches = await asyncio.to_thread(_matches, stage, batch)
@@ -132,10 +134,10 @@ async def _process_with_judge(judge: OverlapJudge, stage: Stage[Config], shard: 
                 match = None
             elif results:
                 match = replace(match, rule=f"{match.rule}, {'judge' if results == [True] else 'judge not readable'}")
-            _settle(shard, row, match)
+            _write_or_reject(shard, row, match)
 
 
-def _settle(shard: Shard, row: Row, match: Match | None) -> None:
+def _write_or_reject(shard: Shard, row: Row, match: Match | None) -> None:
     if match is None:
         shard.write(row)
     else:
@@ -148,7 +150,7 @@ def _is_certain(config: Config, match: Match) -> bool:
 
 
 def _matches(stage: Stage[Config], batch: Sequence[Row]) -> list[Match | None]:
-    """The benchmark item that each row is too close to, or may be where there is a judge."""
+    """Return the benchmark item that each row matches or, with a judge, might match."""
     config = stage.config
     benchmarks = tuple((str(artifact.path), artifact.fingerprint) for artifact in _benchmarks(stage).values())
     words, cosine = config.words, config.cosine
@@ -161,10 +163,12 @@ def _matches(stage: Stage[Config], batch: Sequence[Row]) -> list[Match | None]:
     return _by_meaning(config, batch, matches, benchmarks, config.embedder, cosine)
 
 
-_Benchmarks = tuple[tuple[str, str], ...]  # path and fingerprint: in a notebook, a path may hold another one later
+_Benchmarks = tuple[
+    tuple[str, str], ...
+]  # path and fingerprint, because in a notebook the artifact at a path may change
 
 
-# One index and one matrix per process, however many shards it works on.
+# One index and one matrix per process, for all its shards.
 @functools.lru_cache(maxsize=1)
 def _index(benchmarks: _Benchmarks, ngram: int, words: float, mask_numbers: bool, boilerplate: int) -> BenchmarkIndex:
     return BenchmarkIndex(_items(benchmarks), ngram, words, mask_numbers, boilerplate)
@@ -188,7 +192,7 @@ def _by_meaning(
     embedder: EmbedderConfig,
     cosine: float,
 ) -> list[Match | None]:
-    """Look up by embedding what its words do not decide."""
+    """Compare rows by embedding if their words do not decide."""
     items = _items(benchmarks)
     open_rows = [i for i, match in enumerate(matches) if match is None or not _is_certain(config, match)]
     if not items or not open_rows:
@@ -202,14 +206,13 @@ def _by_meaning(
     return matches
 
 
-_GREY = 0.02  # share of synthetic problems in the grey zone (assumed)
+_GRAY = 0.02  # share of synthetic problems in the gray zone (assumed)
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Asks the judge at the most. Few synthetic problems match a benchmark, so all are expected to stay."""
+    """Forecast the judge's requests. Few synthetic problems match a benchmark, so all are expected to be kept."""
     rows, requests, notes = rows_in["problems"], {}, ()
     if config.judge is not None:
-        count = round(rows * _GREY)
-        requests[config.judge.engine] = Requests(count, count * PROMPT_TOKENS, count * REPLY_TOKENS)
-        notes = (f"assumes that {_GREY:.0%} of the problems are in the judge's grey zone",)
+        requests = forecast_requests((config.judge.engine, round(rows * _GRAY), PROMPT_TOKENS, REPLY_TOKENS))
+        notes = (f"assumes that {_GRAY:.0%} of the problems are in the judge's gray zone",)
     return Forecast(rows_out=rows, requests=requests, disk_bytes=rows * 3000, notes=notes)

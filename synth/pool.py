@@ -1,13 +1,13 @@
-"""Verified problems of several origins as one collection, equally many from each.
+"""Combine verified problems of several inputs, with the same number from each.
 
     exam:
       run: synth.pool
-      inputs: {made: exam_verified}          # of every arm of an ablation
+      inputs: {made: exam_verified}          # from every arm of an ablation
       config: {per_input: 60}
 
-For a test that favours none of the ways in which its problems were made. The problems taken from an
-input come first in an order shuffled by the seed, whatever the sharding; ids stay as they are, and a
-problem that two inputs hold is taken once.
+Use it for a test that does not favor one of the ways in which its problems were made. The problems of an input
+are chosen by a hash of the seed and their id, independent of sharding. Ids do not change, and a problem that is in
+two inputs is used once.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ INPUTS = ("*",)
 
 
 class Config(StageConfig):
-    """How much is taken."""
+    """How many problems to use."""
 
-    per_input: int = Field(gt=0, description="Problems of each input; an input that has fewer is refused.")
+    per_input: int = Field(gt=0, description="Problems of each input; having fewer is an error.")
 
 
 def run(stage: Stage[Config]) -> None:
-    """Take from every input in the order of their names in the YAML.
+    """Copy problems of every input, in the order of the inputs in the YAML.
 
     Raises:
-        UserError: there is no input, or one holds too few problems.
+        UserError: there is no input, or an input has too few problems.
     """
     if not stage.inputs:
         raise UserError(f"stages.{stage.name}.inputs: name the artifacts of synth.verify to take problems from")
@@ -50,8 +50,8 @@ def run(stage: Stage[Config]) -> None:
             rows = _chosen(stage.config, artifact, seen)
             if len(rows) < stage.config.per_input:
                 raise UserError(
-                    f"stages.{stage.name}.config.per_input: {stage.config.per_input:,}, but the input {name} has"
-                    f" {len(rows):,} that no other has ({artifact.path})"
+                    f"stages.{stage.name}.config.per_input: {stage.config.per_input:,}, but the input {name} has only"
+                    f" {len(rows):,} problems that are in no other input ({artifact.path})"
                 )
             seen.update(row["id"] for row in rows)
             writer.rows_in += artifact.num_rows
@@ -66,5 +66,5 @@ def _chosen(config: Config, artifact: Artifact, seen: set[str]) -> list[Row]:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Copies records; asks no engine."""
+    """Forecast the number of copied records."""
     return Forecast(rows_out=config.per_input * len(rows_in), disk_bytes=3000 * config.per_input * len(rows_in))

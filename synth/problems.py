@@ -1,4 +1,4 @@
-"""Math problems from personas: one prompt per persona and sample, one problem per reply.
+"""Write math problems from personas: one prompt per persona and sample, one problem per reply.
 
     problems:
       run: synth.problems
@@ -54,7 +54,7 @@ from synth.contracts.validity import MOST_PARTS, count_parts
 from synth.prompts import PROMPTS
 
 VERSION = "3"
-INPUTS = ("personas", "example_personas?", "*")  # the others: benchmarks that examples must not be from
+INPUTS = ("personas", "example_personas?", "*")  # "*": benchmarks that examples must not come from
 WORK = Work(cpu_seconds=0.00025, memory_bytes=70, measured_by="benchmarks.million")
 
 _NAMES = {"persona", "examples", "key_points", "words", "persona_kind", "focus", "difficulty"}  # known to templates
@@ -68,14 +68,12 @@ class Drawn(FrozenModel):
 
 
 class Config(PromptingConfig):
-    """`persona_kind`, `focus` and `difficulty` are handed to the template, which may ignore them."""
+    """Configuration. `persona_kind`, `focus` and `difficulty` go to the template, which may ignore them."""
 
     template: Annotated[str, TemplateFolder(PROMPTS)] = "math"
     problems_per_persona: int = Field(default=1, gt=0)
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
-    attempts: int = Field(
-        default=3, gt=0, description="How often one problem is asked for, when replies do not qualify."
-    )
+    attempts: int = Field(default=3, gt=0, description="How often to request a problem if replies do not qualify.")
     persona_kind: str | None = Field(default=None, description="`general` or `professional` in the math template.")
     key_points: Drawn | None = Field(default=None, description="Mathematics that the problem should need.")
     words: Drawn | None = Field(default=None, description="Words that the problem should have to do with.")
@@ -116,7 +114,7 @@ Draw = Callable[[str], dict[str, list[str]]]
 
 
 def draws(config: Config, template: Template) -> Draw:
-    """Function of a persona's id that returns the entries for its prompt, by the name of the list.
+    """Return a function of a persona's id that draws the entries for its prompt, by the name of the list.
 
     Raises:
         UserError: see `_entries`.
@@ -134,10 +132,10 @@ def draws(config: Config, template: Template) -> Draw:
 
 
 def _entries(config: Config, template: Template) -> dict[str, tuple[list[str], int]]:
-    """All entries of each list, and how many of them a prompt takes.
+    """Return all entries of each list, and how many of them a prompt shows.
 
     Raises:
-        UserError: a file cannot be read or holds fewer entries than a prompt takes, or the template uses no such list.
+        UserError: a file cannot be read or has fewer entries than a prompt shows, or the template does not use a list.
     """
     lists = {}
     for name, drawn in config.lists.items():
@@ -153,17 +151,17 @@ def _read_entries(drawn: Drawn) -> list[str]:
     try:
         lines = Path(drawn.path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{drawn.path}: the list cannot be read: {error}") from None
+        raise UserError(f"{drawn.path}: cannot be read: {error}") from None
     entries = list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
     if len(entries) < drawn.count:
-        raise UserError(f"{drawn.path}: {len(entries)} entries, but `count` asks for {drawn.count} in a prompt")
+        raise UserError(f"{drawn.path}: has {len(entries)} entries, but `count` asks for {drawn.count} per prompt")
     return entries
 
 
 def prompts(
     config: Config, template: Template, examples: Sequence[Example], draw: Draw
 ) -> Callable[[Row], list[Request]]:
-    """The requests of one persona, one per sample."""
+    """Return a function that makes the requests for a persona, one per sample."""
 
     def of_persona(row: Row) -> list[Request]:
         shown = draw_examples(config, examples, row["id"])
@@ -194,7 +192,7 @@ def _seed(config: Config, persona_id: str, sample: int) -> int:
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
-    """Parser of a reply into (problem, model); see `parse_problem` for the reasons to reject."""
+    """Return a parser of replies into (problem, model). See `parse_problem` for the reasons to reject."""
 
     def reply(_: Request, completion: Completion) -> tuple[str, str]:
         return parse_problem(completion, config.min_chars, config.max_chars), completion.model
@@ -202,17 +200,17 @@ def parse(config: Config) -> Callable[[Request, Completion], tuple[str, str]]:
     return reply
 
 
-_UNFINISHED = re.compile(r"[\w,]\Z")  # 11 of MATH's 12,500 problems and none of GSM8K's 1,319 test problems end so
+_UNFINISHED = re.compile(r"[\w,]\Z")  # matches 11 of MATH's 12,500 problems and none of GSM8K's 1,319 test problems
 
 
 def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 4000) -> str:
-    """The problem in a reply that follows the contract `Math problem: ...`, and nothing else.
+    """Return the problem in a reply that follows the contract `Math problem: ...`.
 
-    Markdown around the label, other capitals and a line of chat before it are tolerated.
+    Markdown around the label, a different case and a line of chat before it are accepted.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long`, `multi_part`
-            (more than two sub-problems) or `unfinished` (it stops in the middle of a sentence).
+            (more than two sub-problems) or `unfinished` (it ends in the middle of a sentence).
     """
     text = completion.whole_text()
     if find_refusal(text):
@@ -236,7 +234,7 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
 
 
 def record(config: Config, draw: Draw) -> Callable[[Row, int, tuple[str, str]], Row]:
-    """Output record of a persona, a sample index and a (problem, model)."""
+    """Return a function that makes the output record of a persona, a sample index and a (problem, model)."""
 
     def of_reply(persona: Row, sample: int, reply: tuple[str, str]) -> Row:
         problem, model = reply
@@ -260,7 +258,7 @@ def record(config: Config, draw: Draw) -> Callable[[Row, int, tuple[str, str]], 
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per problem; replies that have to be asked for again are not foreseen."""
+    """Forecast one request per problem. Repeated requests are not included."""
     template = load_template(config.template, PROMPTS)
     examples = [] if config.prompting == "zero_shot" else [Example(text="x" * 400, persona="x" * 100)] * config.shots
     drawn = {  # entries of average length

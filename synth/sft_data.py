@@ -1,18 +1,17 @@
-"""Training data and a synthetic test set, in the prompt-completion chat format that TRL trains on.
+"""Make training data and a synthetic test set in TRL's prompt-completion chat format.
 
     data:
       run: synth.sft_data
       inputs: {problems: clean}          # `test: verified_test` takes the test set from elsewhere
       config: {test_problems: 300}
 
-Every record has a `split`. Test problems are those whose ids come first in an order shuffled by the
-seed: the same ones however the artifact is sharded, and nested when the number changes; so are the
-training problems under `max_train`. A problem is in one split only, and no test problem has a near
-duplicate in the other: those are rejected as `near_duplicate_of_test`, with the test problem and the
-similarity in the detail.
+Every record has a `split`. Test problems are the first ones in an order shuffled by the seed. They do not depend
+on sharding, and a larger number includes the problems of a smaller one. The same is true for training problems
+with `max_train`. A problem is in only one split. Training problems that are near-duplicates of a test problem are
+rejected as `near_duplicate_of_test`, with the test problem and the similarity in the detail.
 
-Beside the shards lie `export/train.jsonl` and `export/test.jsonl` ({"prompt": [...], "completion":
-[...]} per line, for `load_dataset("json")` or any other trainer) and a dataset card.
+The stage's folder also has a dataset card and the files `export/train.jsonl` and `export/test.jsonl`
+({"prompt": [...], "completion": [...]} per line, for `load_dataset("json")` or another trainer).
 """
 
 from __future__ import annotations
@@ -44,32 +43,35 @@ WORK = Work(cpu_seconds=7e-05, memory_bytes=350, measured_by="benchmarks.million
 
 
 class Config(StageConfig):
-    """The prompt, the split, and how alike a training and a test problem may be."""
+    """The prompt, the split, and the allowed similarity of training and test problems."""
 
     template: StudentTemplate = "solve"
-    system_prompt: str | None = Field(default=None, description="Null: none, so a chat template may put in its own.")
+    system_prompt: str | None = Field(default=None, description="Null: none, so the chat template may add its default.")
     test_problems: int | None = Field(
         default=None, ge=0, description="Exact number of test problems. Null: none, or all of the input `test`."
     )
     test_min_vote_share: float = Field(
-        default=0.0, ge=0, le=1, description="Test problems need an answer with so many of the votes; others train."
+        default=0.0, ge=0, le=1, description="Minimum share of votes for a test problem's answer."
     )
     near_duplicate: float = Field(
-        default=0.9, gt=0, le=1, description="Jaccard similarity of the words, numbers included, that is too near."
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of words and numbers from which problems are near-duplicates.",
     )
-    max_train: int | None = Field(default=None, gt=0, description="Training problems at the most.")
+    max_train: int | None = Field(default=None, gt=0, description="Maximum number of training problems.")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Where each problem goes. `near` names the test problem that a training problem repeats."""
+    """The split of each problem. `near` names the test problem that a training problem is similar to."""
 
     test: frozenset[str]
     near: Mapping[str, str] = field(default_factory=dict)
-    last_train: str | None = None  # rank of the last training problem under `max_train`
+    last_train: str | None = None  # rank of the last training problem with `max_train`
 
     def place(self, problem_id: str, rank: str) -> str:
-        """`test` or `train`.
+        """Return `test` or `train`.
 
         Raises:
             Rejected: `near_duplicate_of_test` or `over_max_train`.
@@ -96,10 +98,10 @@ def run(stage: Stage[Config]) -> None:
 
 
 def choose_test(config: Config, source: Artifact, all_of_it: bool) -> list[Row]:
-    """The test problems (`id`, `problem`), first in the seed's order, without near duplicates among them.
+    """Return the test problems (`id`, `problem`), in the seed's order and without near-duplicates.
 
     Raises:
-        UserError: fewer qualify than `test_problems` asks for.
+        UserError: fewer problems qualify than `test_problems`.
     """
     wanted = config.test_problems
     if wanted is None:
@@ -108,17 +110,17 @@ def choose_test(config: Config, source: Artifact, all_of_it: bool) -> list[Row]:
         return _without_near_duplicates(config, _ranked(config, _eligible(config, source), None))
     if wanted == 0:
         return []
-    drawn = wanted
+    count = wanted
     while True:
-        drawn *= 2
-        candidates = _ranked(config, _eligible(config, source), drawn)
+        count *= 2
+        candidates = _ranked(config, _eligible(config, source), count)
         chosen = _without_near_duplicates(config, candidates)[:wanted]
         if len(chosen) == wanted:
             return chosen
-        if len(candidates) < drawn:
+        if len(candidates) < count:
             raise UserError(
-                f"test_problems: {wanted} are asked for, but only {len(chosen)} of {source.num_rows} problems in"
-                f" {source.path} have an answer with enough votes and no near duplicate: lower it"
+                f"test_problems: {wanted} are requested, but only {len(chosen)} of {source.num_rows} problems in"
+                f" {source.path} have an answer with enough votes and no near-duplicate: lower it"
             )
 
 
@@ -158,7 +160,7 @@ def _split(config: Config, problems: Artifact, test: list[Row], taken_from_probl
 
 
 def _near_test(config: Config, rows: list[Row], test: list[Row]) -> dict[str, str]:
-    """Of `rows`, those too near to a test problem, with the reason in words."""
+    """Return the ids of rows that are near-duplicates of a test problem, with the detail of the rejection."""
     if not rows or not test:
         return {}
     found, similarity = surface.nearest(
@@ -184,7 +186,7 @@ def _process(split: Split, stage: Stage[Config], shard: Shard) -> None:
 
 
 def _write_separate_test(stage: Stage[Config], source: Artifact, chosen: frozenset[str]) -> None:
-    """One shard behind those of `problems`."""
+    """Write the test problems as one shard after those of `problems`."""
     ask = student_prompt(stage.config.template, stage.config.system_prompt)
     name = shard_name(1 + max((int(shard) for shard in stage.input("problems").shard_names), default=-1))
     if (stage.path / f"{name}.parquet").exists():
@@ -215,7 +217,7 @@ def _record(row: Row, split: str, prompt: Iterable[Message]) -> Row:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Asks no engine; every problem is expected to find its place."""
+    """Forecast the number of records. Every problem is expected to be used."""
     rows = rows_in["problems"] + rows_in.get("test", 0)
     if config.max_train is not None:
         rows = min(rows, config.max_train + (config.test_problems or rows_in.get("test", 0)))

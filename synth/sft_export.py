@@ -1,4 +1,4 @@
-"""Copies of training data for use elsewhere: one JSONL file per split, and a dataset card."""
+"""Export training data as one JSONL file per split, with a dataset card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLITS = ("train", "test")
 
 
 def export(stage: Stage[Any]) -> dict[str, Any]:
-    """Write `export/` from the stage's finished shards. Returns the number of records by split."""
+    """Write `export/` from the stage's finished shards. Return the number of records by split."""
     folder = stage.path / "export"
     folder.mkdir(exist_ok=True)
     counts: Counter[str] = Counter()

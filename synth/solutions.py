@@ -1,4 +1,4 @@
-"""Solutions to problems: any number of CoT samples and PoT programs each, from one or several models.
+"""Sample solutions to problems: any number of CoT samples and PoT programs each, from one or more models.
 
     solutions:
       run: synth.solutions
@@ -9,10 +9,9 @@
           - {engine: gpt_4o, kind: pot}
           - {engine: gpt_4_turbo, kind: cot}
 
-One record per problem holds all its samples in the order of the config. A sample that the engine
-or the model refuses, or that is empty, is left out; the problem is rejected only when no sample is
-left. Nothing is judged here: truncated samples and samples without an answer stay, for
-`synth.verify` to see.
+Each problem gives one record, with all samples in the order of the config. Samples that are empty or refused by
+the engine or the model are left out. A problem is rejected only if no sample is left. Samples are not judged here:
+truncated samples and samples without an answer are kept for `synth.verify`.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ class SampleGroup(FrozenModel):
 
 
 class Config(StageConfig):
-    """Which samples to draw. Appending a group leaves the seeds of those before it as they were."""
+    """Which samples to draw. A group added at the end does not change the seeds of the groups before it."""
 
     samples: tuple[SampleGroup, ...] = Field(min_length=1)
-    attempts: int = Field(default=2, gt=0, description="How often an empty sample is asked for.")
+    attempts: int = Field(default=2, gt=0, description="How often to request a sample if it is empty or refused.")
 
 
 def run(stage: Stage[Config]) -> None:
@@ -86,7 +85,10 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 
 
 def prompts(config: Config) -> Callable[[Row], list[Request]]:
-    """The requests of one problem, in the order of the config. `sample` counts over all groups."""
+    """Return a function that makes the requests for a problem, in the order of the config.
+
+    `sample` counts over all groups.
+    """
     groups = [(group, load_template(group.template, PROMPTS)) for group in config.samples]
 
     def of_problem(row: Row) -> list[Request]:
@@ -103,7 +105,7 @@ def prompts(config: Config) -> Callable[[Row], list[Request]]:
 
 
 def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
-    """The fields of a sample but its kind. `seed` is that of the attempt that succeeded.
+    """Return the fields of a sample, except its kind. `seed` is the seed of the successful attempt.
 
     Raises:
         Rejected: `empty` or `refusal`.
@@ -121,7 +123,7 @@ def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """One request per problem and sample."""
+    """Forecast one request per problem and sample."""
     problems = rows_in["problems"]
     groups = []
     for group in config.samples:

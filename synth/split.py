@@ -1,4 +1,4 @@
-"""One of two parts of an artifact: records held out, or all the others.
+"""Split an artifact into two parts: the held-out records, or all others.
 
     held_out:
       run: synth.split
@@ -8,10 +8,9 @@
       run: synth.split
       inputs: {records: problems, held_out: held_out}
 
-Which records are held out is decided by a hash of the seed and the record's id: the same ones however
-the artifact is sharded, nested when the number grows. The others are told by what the input `held_out`
-holds, so no record can be in both. The paper holds 20,000 problems out before it writes solutions
-(section 4.1.2).
+A hash of the seed and the record's id determines which records are held out, independent of sharding. A larger
+number includes the records of a smaller one. The other part is everything that is not in the input `held_out`, so
+no record can be in both. The paper holds out 20,000 problems before it writes solutions (section 4.1.2).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ INPUTS = ("records", "held_out?")
 
 
 class Config(StageConfig):
-    """How many records are held out; for the stage that keeps them."""
+    """How many records to hold out. Only for the stage that keeps them."""
 
     held_out: int | None = Field(None, gt=0)
 
@@ -43,14 +42,14 @@ def run(stage: Stage[Config]) -> None:
     """Copy one part.
 
     Raises:
-        UserError: fewer records come in than are to be held out, or both or neither of a number and an
-            input `held_out` are given, or that input holds what `records` does not.
+        UserError: there are fewer records than `held_out`, both or neither of a number and an input `held_out` are
+            given, or the input has records that are not in `records`.
     """
     source, number = stage.input("records"), stage.config.held_out
     if ("held_out" in stage.inputs) == (number is not None):
         raise UserError(
-            f"stages.{stage.name}: needs either config.held_out, how many records to hold out, or an input `held_out`, "
-            "the stage that holds them, to keep the others"
+            f"stages.{stage.name}: needs either config.held_out, the number of records to hold out, or an input "
+            "`held_out`, the stage that keeps them, to keep the others"
         )
     if number is None:
         held_out = frozenset(row["id"] for row in stage.input("held_out").rows(["id"]))
@@ -67,13 +66,13 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _check_part(stage: Stage[Config], held_out: frozenset[str]) -> None:
-    """A stage that held out something else would leave all records to train on."""
+    """Check that `held_out` comes from the same records. Otherwise all records would stay in the other part."""
     source = stage.input("records")
-    strange = held_out.difference(row["id"] for row in source.rows(["id"]))
-    if strange:
+    unknown = held_out.difference(row["id"] for row in source.rows(["id"]))
+    if unknown:
         raise UserError(
-            f"stages.{stage.name}.inputs.held_out: {len(strange):,} of its {len(held_out):,} records, {min(strange)} for "
-            f"one, are not in {source.path}; both stages have to take the same `records`"
+            f"stages.{stage.name}.inputs.held_out: {len(unknown):,} of its {len(held_out):,} records, such as "
+            f"{min(unknown)}, are not in {source.path}; both stages need the same `records`"
         )
 
 
@@ -85,7 +84,7 @@ def _process(held_out: frozenset[str], stage: Stage[Config], shard: Shard) -> No
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Copies records; asks no engine."""
+    """Forecast the number of copied records."""
     rows = rows_in["records"]
     out = max(0, rows - rows_in["held_out"]) if config.held_out is None else min(config.held_out, rows)
     return Forecast(rows_out=out, disk_bytes=500 * out)

@@ -1,30 +1,31 @@
-"""Solutions compared with each other: a problem is kept when enough of its samples agree.
+"""Verify solutions by comparing them with each other: a problem is kept if enough samples agree.
 
     verified:
       run: synth.verify
       inputs: {solutions: solutions}
       config: {policy: two_of_three}
 
-Every sample may cast one vote, for its final answer (`synth.voting.votes`); one without an answer casts none, but
-still counts as a sample. Votes whose answers are equivalent (`personahub.core.answers`) form a cluster,
-and the largest one wins. With a `judge`, a model reads the votes that could not be parsed, and no
-others (`synth.voting.vote_judge`). The policy decides whether the winner has enough:
+Every sample has one vote, for its final answer (`synth.voting.votes`). A sample without an answer does not vote, but
+counts as a sample. Votes with equivalent answers (`personahub.core.answers`) form a cluster, and the largest cluster
+wins. With a `judge`, a model reads only the votes that could not be parsed (`synth.voting.vote_judge`). The policy
+decides whether the winner has enough votes:
 
-* `none`: nothing is compared and no program runs. The first CoT sample that was not truncated is
-  kept, with or without an answer, whatever the others say: the paper's training data.
-* `two_of_three`: of the first three samples at least two agree. The paper's test set (section
-  4.1.2): CoT and PoT of one model and CoT of another. Further samples do not vote.
+* `none`: nothing is compared and no program runs. The first CoT sample that is not truncated is kept, with or
+  without an answer. This is the paper's training data.
+* `two_of_three`: at least two of the first three samples agree. Other samples do not vote. This is the paper's test
+  set (section 4.1.2), with CoT and PoT of one model and CoT of another.
 * `majority`: more than half of all samples agree.
 * `unanimous`: all samples vote, and they agree.
 
-All but `none` need at least two votes: one sample cannot agree with itself. `min_vote_share` (winning
-votes / samples) and `require_pot` ask for more: a program among the winning votes which, unless
-`pot_computes` is off, computes its answer from the problem's own numbers (`synth.voting.grounding`). All but `none`
-also drop problems that the rules of `synth.contracts.validity` find unsound, by their text or by the answer
-that won. The solution that is kept is a CoT of the winning cluster.
+All policies except `none` need at least two votes, because one sample cannot agree with itself. `min_vote_share`
+(winning votes / samples) and `require_pot` are additional conditions. `require_pot` needs a program among the winning
+votes. Unless `pot_computes` is off, the program must compute its answer from the problem's own numbers
+(`synth.voting.grounding`). All policies except `none` also reject problems that the rules of
+`synth.contracts.validity` find unsound, by their text or by the winning answer. The kept solution is a CoT of the
+winning cluster.
 
-Kept or rejected, a record carries its votes and the reason. `vote_share` is the problem's solve rate as
-far as it can be known without a reference; `difficulty` sorts it into three.
+Every record, kept or rejected, has its votes and the reason. `vote_share` estimates the problem's solve rate without
+a reference, and `difficulty` sorts it into three levels.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from pydantic import Field, model_validator
 
 from personahub.core.config import EXECUTION, StageConfig
 from personahub.core.errors import Rejected
-from personahub.core.forecast import Forecast, Requests, Work
+from personahub.core.forecast import Forecast, Work
+from personahub.core.generation.llm_stage import forecast_requests
 from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
@@ -63,29 +65,33 @@ class Config(StageConfig):
 
     policy: Policy = "majority"
     min_vote_share: float = Field(default=0.0, ge=0, le=1)
-    require_pot: bool = Field(default=False, description="At least one program is among the winning votes.")
+    require_pot: bool = Field(default=False, description="Require at least one program among the winning votes.")
     pot_computes: bool = Field(
         default=True,
-        description="That program computes its answer from the problem's numbers (synth.voting.grounding).",
+        description="That program must compute its answer from the problem's numbers (synth.voting.grounding).",
     )
-    judge: VoteJudge | None = Field(default=None, description="Reads the votes that the rules could not.")
+    judge: VoteJudge | None = Field(default=None, description="Reads the votes that the rules cannot parse.")
     check_problems: bool = Field(
-        default=True, description="Drop what the rules of synth.contracts.validity find unsound."
+        default=True, description="Reject problems that the rules of synth.contracts.validity find unsound."
     )
-    choose: Literal["first", "shortest"] = Field(default="first", description="Which CoT of the winning cluster stays.")
-    check_timeout_s: float = Field(default=5.0, gt=0, description="For one comparison; then two answers differ.")
-    programs: Limits = Field(default=Limits(), description="What a PoT program may use.")
+    choose: Literal["first", "shortest"] = Field(
+        default="first", description="Which CoT of the winning cluster to keep."
+    )
+    check_timeout_s: float = Field(
+        default=5.0, gt=0, description="Time limit of a comparison; a slower one counts as different."
+    )
+    programs: Limits = Field(default=Limits(), description="Resource limits of a PoT program.")
     workers: Annotated[int, EXECUTION] = Field(default=2, gt=0, description="Processes that compare or run programs.")
 
     @model_validator(mode="after")
-    def _the_judge_has_votes_to_read(self) -> Config:
+    def _judge_needs_votes(self) -> Config:
         if self.judge is not None and self.policy == "none":
-            raise ValueError("policy none compares no votes: take `judge` out, or name another policy")
+            raise ValueError("policy none does not compare votes: remove `judge` or choose another policy")
         return self
 
 
 def run(stage: Stage[Config]) -> None:
-    """Write those `solutions` that the policy accepts."""
+    """Write the `solutions` that the policy accepts."""
     if stage.config.judge is None:
         stage.map_shards(_process, stage.input("solutions"), VERIFIED)
     else:
@@ -98,7 +104,7 @@ def _process(stage: Stage[Config], shard: Shard) -> None:
         while batch := list(islice(rows, _ROWS_AT_A_TIME)):
             ballots = counting.ballots(batch, partial(_voters, config.policy), compare=config.policy != "none")
             for row, votes in zip(batch, ballots, strict=True):
-                _settle(config, shard, row, votes)
+                _write_or_reject(config, shard, row, votes)
 
 
 async def _process_with_judge(judge: VoteJudge, stage: Stage[Config], shard: CompletionShard) -> None:
@@ -117,36 +123,36 @@ async def _process_with_judge(judge: VoteJudge, stage: Stage[Config], shard: Com
             counted = await asyncio.to_thread(count, counting, batch)
             async for row, judgements in shard.generate(counted, asking, parse_judgement, judge.attempts):
                 votes = with_judgements(row.pop("ballot"), row.pop("unparsed"), judgements)
-                _settle(config, shard, row, votes)
+                _write_or_reject(config, shard, row, votes)
 
 
 def _voters(policy: Policy, row: Row) -> list[Row]:
-    """The samples that the policy looks at."""
+    """Return the samples that the policy uses."""
     if policy == "none":
         return [sample for sample in row["samples"] if sample["kind"] == "cot"]
     return row["samples"][:3] if policy == "two_of_three" else row["samples"]
 
 
-def _settle(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
+def _write_or_reject(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
     problem = {key: value for key, value in row.items() if key != "samples"}
-    told = {"votes": [vote.record() for vote in votes], "policy": config.policy}
+    verdict = {"votes": [vote.record() for vote in votes], "policy": config.policy}
     samples = _voters(config.policy, row)
     try:
         if config.check_problems and config.policy != "none":
             check_problem(row["problem"])
         chosen, share = decide(config, samples, votes)
         answer = votes[chosen].answer
-        if answer is None and share is not None:  # a vote that the judge has read has no answer of its own
+        if answer is None and share is not None:  # a vote that the judge read has no answer of its own
             answer = answer_of(votes, votes[chosen].cluster)
         if config.check_problems and share is not None:
             check_answer(row["problem"], answer or "")
     except Rejected as error:
-        shard.reject({**row, **told}, error)
+        shard.reject({**row, **verdict}, error)
         return
     shard.write(
         {
             **problem,
-            **told,
+            **verdict,
             "answer": answer,
             "solution": samples[chosen]["text"],
             "solution_model": samples[chosen]["model"],
@@ -158,7 +164,7 @@ def _settle(config: Config, shard: Shard, row: Row, votes: list[Vote]) -> None:
 
 
 def difficulty(share: float | None) -> str | None:
-    """`easy` where all samples agree, `medium` from two thirds on, `hard` below; null where none were compared."""
+    """Return `easy` if all samples agree, `medium` from two thirds, else `hard`; None if none were compared."""
     if share is None:
         return None
     return "easy" if share == 1 else "medium" if share > 0.66 else "hard"
@@ -172,7 +178,7 @@ def _why_kept(votes: Sequence[Vote], chosen: int, share: float | None) -> str:
 
 
 def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tuple[int, float | None]:
-    """Index of the sample whose solution is kept, and the winning share of the samples (null for `none`).
+    """Return the index of the sample to keep, and the winning share of the samples (None for policy `none`).
 
     Raises:
         Rejected: `no_cot`, `truncated` (policy `none`); `too_few_samples`, `no_answer`, `tie`, `no_agreement`,
@@ -180,27 +186,27 @@ def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tup
             `no_cot_in_winning_cluster`.
     """
     if config.policy == "none":
-        return _first_whole(votes), None
+        return _first_complete(votes), None
     if len(votes) < 2:
-        raise Rejected("too_few_samples", f"{len(votes)} of them: agreement takes two")
+        raise Rejected("too_few_samples", f"{len(votes)} of them: agreement needs two")
     winner = _winner(config.policy, votes)
-    # A sample that failed upstream is not in the record; of three that were asked for it is still one.
+    # A sample that failed upstream is not in the record, but still counts as one of the three requested.
     samples_asked = 3 if config.policy == "two_of_three" else len(votes)
     share = sum(vote.cluster == winner for vote in votes) / samples_asked
     if share < config.min_vote_share:
         raise Rejected("low_vote_share", f"{share:.2f} < {config.min_vote_share:g}")
     if config.require_pot:
-        _need_program(config, [vote for vote in votes if vote.cluster == winner and vote.kind == "pot"])
+        _check_programs(config, [vote for vote in votes if vote.cluster == winner and vote.kind == "pot"])
     solutions = [i for i, vote in enumerate(votes) if vote.cluster == winner and vote.kind == "cot"]
     if not solutions:
         raise Rejected("no_cot_in_winning_cluster", "only programs found the answer: there is no solution to keep")
     if config.choose == "shortest":
         solutions.sort(key=lambda i: len(samples[i]["text"]))
-    solutions.sort(key=lambda i: votes[i].status == "judged")  # one that states its answer as it was asked to
+    solutions.sort(key=lambda i: votes[i].status == "judged")  # prefer one that states its answer in the requested form
     return solutions[0], share
 
 
-def _need_program(config: Config, programs: Sequence[Vote]) -> None:
+def _check_programs(config: Config, programs: Sequence[Vote]) -> None:
     if not programs:
         raise Rejected("no_pot_in_winning_cluster")
     flaws = sorted({vote.flaw for vote in programs if vote.flaw is not None})
@@ -210,7 +216,7 @@ def _need_program(config: Config, programs: Sequence[Vote]) -> None:
         )
 
 
-def _first_whole(votes: Sequence[Vote]) -> int:
+def _first_complete(votes: Sequence[Vote]) -> int:
     if not votes:
         raise Rejected("no_cot", "no sample is a CoT")
     for index, vote in enumerate(votes):
@@ -220,35 +226,33 @@ def _first_whole(votes: Sequence[Vote]) -> int:
 
 
 def _winner(policy: Policy, votes: Sequence[Vote]) -> int:
-    """The cluster that the policy accepts."""
+    """Return the cluster that the policy accepts."""
     sizes = cluster_sizes(votes)
     if not sizes:
         statuses = ", ".join(sorted({vote.status for vote in votes}))
-        raise Rejected("no_answer", f"no sample gave one: {statuses}")
+        raise Rejected("no_answer", f"no sample has one: {statuses}")
     ranked = sorted(sizes, key=lambda number: -sizes[number])
     most = sizes[ranked[0]]
     needed = {"two_of_three": 2, "majority": max(2, len(votes) // 2 + 1), "unanimous": len(votes)}[policy]
     if most >= needed:
         return ranked[0]
     if most > 1 and len(ranked) > 1 and sizes[ranked[1]] == most:
-        raise Rejected("tie", f"two answers with {most} votes each of {len(votes)}")
-    raise Rejected("no_agreement", f"{most} of {len(votes)} samples agree at the most, {needed} have to")
+        raise Rejected("tie", f"two answers with {most} of {len(votes)} votes each")
+    raise Rejected("no_agreement", f"at most {most} of {len(votes)} samples agree, {needed} are needed")
 
 
-_JUDGED = (
-    0.1  # unparsed votes per problem: of five samples by a GPT-4-class model, one in fifty ends without a box (assumed)
-)
+# Unparsed votes per problem. Assumes five samples of a GPT-4-class model, of which one in fifty ends without a box.
+_JUDGED = 0.1
 _JUDGE_TOKENS = (400, 60)  # the judge's prompt with the end of a solution, and its reply
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Asks the judge at the most. The share kept is the paper's for its test set: 11.6k of 20k (section 4.1.2)."""
+    """Forecast the judge's requests. The share kept is that of the paper's test set: 11.6k of 20k (section 4.1.2)."""
     kept = 1.0 if config.policy == "none" else 0.58
     rows = round(rows_in["solutions"] * kept)
     notes = () if config.policy == "none" else ("assumes that 58% are kept, as in the paper's test set",)
     requests = {}
     if config.judge is not None:
-        count = round(rows_in["solutions"] * _JUDGED)
-        requests[config.judge.engine] = Requests(count, count * _JUDGE_TOKENS[0], count * _JUDGE_TOKENS[1])
+        requests = forecast_requests((config.judge.engine, round(rows_in["solutions"] * _JUDGED), *_JUDGE_TOKENS))
         notes += (f"assumes {_JUDGED:g} unparsed votes per problem",)
     return Forecast(rows_out=rows, requests=requests, disk_bytes=rows * 3000, notes=notes)

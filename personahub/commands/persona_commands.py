@@ -92,7 +92,7 @@ def _import(options: argparse.Namespace) -> int:
     from personahub.core.executors.progress import Progress
     from personahub.core.records import PERSONA
     from personahub.personas.documents import list_files
-    from personahub.released import Seen, import_row, none_usable, read
+    from personahub.released import Seen, import_row, no_usable_persona, read
 
     config = _import_config(options)
     stem = options.target.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".parquet")
@@ -117,7 +117,7 @@ def _import(options: argparse.Namespace) -> int:
                 reasons[error.reason] += 1
                 rejected.write({"where": raw.where, "reason": error.reason, "detail": error.detail, "record": record})
         if writer.rows == 0:
-            raise UserError(f"{options.source}: {none_usable(rows, reasons)}")
+            raise UserError(f"{options.source}: {no_usable_persona(rows, reasons)}")
     if not reasons and not had_rejected:
         rejected_file.unlink()
     counted = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())

@@ -29,7 +29,7 @@ def test_personas_are_read_once_each(tmp_path: Path, run) -> None:
     ("line", "config", "message"),
     [
         ('{"text": "A miller"}', {}, r"personas\.jsonl, line 1: no field 'persona'; there are 'text'"),
-        ('{"persona": ""}', {}, "none of the rows holds a usable persona"),
+        ('{"persona": ""}', {}, "no row has a usable persona"),
     ],
 )
 def test_mistakes_are_one_clear_line(tmp_path: Path, run, line: str, config: dict[str, str], message: str) -> None:

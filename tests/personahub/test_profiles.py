@@ -127,10 +127,10 @@ def test_the_form_chooses_the_template_and_a_template_of_ones_own_stays(tmp_path
     ("values", "message"),
     [
         ({"mode_shares": {"read": 1}}, "needs `modes_per_text`"),
-        ({"mode_shares": {"read": 1}, "modes_per_text": 1}, "a share for each of `modes`"),
+        ({"mode_shares": {"read": 1}, "modes_per_text": 1}, "exactly the keys that `modes` lists"),
         ({"modes": ["read"], "mode_shares": {"read": 0}, "modes_per_text": 1}, "above 0"),
         ({"modes": ["read"], "mode_shares": {"read": float("inf")}, "modes_per_text": 1}, "above 0"),
-        ({"granularity": []}, "names at least one"),
+        ({"granularity": []}, "`granularity` must not be empty"),
         ({"granularity": ["coarse", "rough"]}, "granularity"),
         ({"form": "json"}, "'plain' or 'structured'"),
     ],
@@ -149,13 +149,13 @@ def test_modes_follow_their_shares_and_granularity_is_drawn() -> None:
         mode_shares=shares,
         granularity=("coarse", "fine"),
     )
-    asked = [text_to_persona.asked_of(config, f"document {number}") for number in range(3000)]
+    asked = [text_to_persona.requests_of(config, f"document {number}") for number in range(3000)]
     counts = Counter(mode for ((mode, _),) in asked)
     for mode, share in shares.items():
         assert abs(counts[mode] / 3000 - share) < 0.03
     levels = Counter(granularity for ((_, granularity),) in asked)
     assert abs(levels["coarse"] - 1500) < 150
-    assert text_to_persona.asked_of(config, "document 5") == asked[5]
+    assert text_to_persona.requests_of(config, "document 5") == asked[5]
 
 
 def test_granularities_and_modes_have_prompts_of_their_own() -> None:

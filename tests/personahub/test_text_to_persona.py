@@ -160,7 +160,7 @@ def test_modes_are_drawn_per_text_evenly_and_repeatably() -> None:
     [
         ({"modes": ["admire"]}, r"c\.modes\.0: .*'read', 'write', 'like' or 'dislike'"),
         ({"modes": []}, r"c\.modes: "),
-        ({"modes": ["read", "read"]}, "names a mode twice"),
+        ({"modes": ["read", "read"]}, "contains a mode twice"),
         ({"modes": ["read"], "modes_per_text": 2}, "modes_per_text is 2, but there are 1 modes"),
         ({"granularity": "finest"}, "'coarse', 'medium' or 'fine'"),
         ({"personas_per_tex": 1}, "Did you mean 'personas_per_text'"),

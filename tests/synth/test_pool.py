@@ -29,5 +29,5 @@ def test_what_two_hold_is_taken_once_and_too_few_are_refused(make_artifact, run_
     same = make_artifact("same", VERIFIED, rows("a", 12))
     pool = run_module("synth.pool", {"per_input": 6}, "pool", one=one, other=same)
     assert len({row["id"] for row in pool.rows()}) == 12
-    with pytest.raises(UserError, match=r"per_input: 7, but the input other has 5"):
+    with pytest.raises(UserError, match=r"per_input: 7, but the input other has only 5"):
         run_module("synth.pool", {"per_input": 7}, "too_many", one=one, other=same)

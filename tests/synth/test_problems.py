@@ -170,7 +170,7 @@ def test_key_points_and_words_take_the_personas_place(make_artifact, run_module,
     other = list(run_module("synth.problems", {**config, "seed": 5}, "other", personas=personas).rows())
     assert [row["drawn"] for row in other] != [row["drawn"] for row in rows]
     wanted = {**config, "key_points": {"path": str(points), "count": 4}}
-    with pytest.raises(UserError, match=r"points\.txt: 3 entries, but `count` asks for 4"):
+    with pytest.raises(UserError, match=r"points\.txt: has 3 entries, but `count` asks for 4"):
         run_module("synth.problems", wanted, "too_few", personas=personas)
 
 

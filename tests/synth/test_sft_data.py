@@ -124,7 +124,7 @@ def test_test_problems_need_an_answer_with_enough_votes(split) -> None:
 
 
 def test_more_test_problems_than_there_are_is_an_error(split) -> None:
-    with pytest.raises(UserError, match="test_problems: 300 are asked for, but only 100 of 100"):
+    with pytest.raises(UserError, match="test_problems: 300 are requested, but only 100 of 100"):
         split("data", {"test_problems": 300, "near_duplicate": 1.0})
 
 

@@ -76,7 +76,7 @@ def test_more_held_out_than_there_are_is_refused(tmp_path: Path) -> None:
 def test_what_was_held_out_of_something_else_is_refused(tmp_path: Path) -> None:
     held = hold_out(tmp_path, "held", source(tmp_path / "all", 20, 2), 8)
     with pytest.raises(
-        UserError, match=r"inputs.held_out: \d of its 8 records, id1\d for one, are not in .*half; both"
+        UserError, match=r"inputs.held_out: \d of its 8 records, such as id1\d, are not in .*half; both"
     ):
         keep_others(tmp_path, "rest", source(tmp_path / "half", 10, 2), held)
 
