@@ -1,8 +1,7 @@
-"""How the simulated teacher solves, rightly and in the ways in which solvers go wrong.
+"""How the simulated teacher solves problems, correctly or with the mistakes that solvers make.
 
-Each function takes an instance and returns an `Attempt`: the steps, the answer they reach and a program that
-reaches the same. Where chance has a part, it comes from the `rng` alone: given the same one, every sample of a
-problem makes the same mistake.
+Each function takes an instance and returns an `Attempt`: the steps, their answer, and a program with the same answer.
+All chance comes from the `rng`, so with the same `rng` every sample of a problem makes the same mistake.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from synth.simulated.grammar import Answer, Instance, Params, Scratch, Working, 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """`program` leaves `answer` in a variable of that name. An `answer` of None: the solver gives up."""
+    """A solution. `program` sets the variable `answer`. If `answer` is None, the solver gives up."""
 
     steps: tuple[str, ...]
     answer: Answer | None
@@ -25,12 +24,12 @@ class Attempt:
 
 
 def right(instance: Instance) -> Attempt:
-    """The right solution of an instance that has one."""
+    """Solves an instance correctly. The instance must have a solution."""
     return _computed(instance, instance.params, instance.work(instance.params, Scratch()))
 
 
 def slipped(instance: Instance, rng: Random) -> Attempt:
-    """One intermediate result is wrong, and what follows is computed from it."""
+    """Makes one intermediate result wrong, and computes the rest from it."""
     note = Scratch()
     truth = tex(instance.work(instance.params, note).answer)
     places = list(range(len(note.values)))
@@ -39,11 +38,13 @@ def slipped(instance: Instance, rng: Random) -> Attempt:
         done = _work(instance, instance.params, Scratch(place, rng))
         if done is not None and tex(done.answer) != truth:
             return _by_hand(instance, done.steps, done.answer)
-    raise ValueError(f"family {instance.family.name}: no slip changes the answer of {instance.params}")
+    raise ValueError(
+        f"family {instance.family.name}: no wrong intermediate result changes the answer of {instance.params}"
+    )
 
 
 def misread(instance: Instance, rng: Random) -> Attempt:
-    """The question is taken for another: an intermediate result is given, or numbers are mixed up."""
+    """Answers another question: gives an intermediate result, or mixes up numbers."""
     note = Scratch()
     done = instance.work(instance.params, note)
     truth = tex(done.answer)
@@ -57,7 +58,7 @@ def misread(instance: Instance, rng: Random) -> Attempt:
 
 
 def without_solution(instance: Instance, rng: Random) -> Attempt:
-    """An instance that has none: mostly answered as if it had one, from a guess or past the contradiction."""
+    """Attempts an instance without a solution, mostly with a guess or by ignoring the contradiction."""
     if rng.random() < 0.1:
         return Attempt(("Something is missing here, or the conditions contradict each other.",), None, "answer = None")
     if instance.withheld is None:
@@ -75,7 +76,7 @@ def without_solution(instance: Instance, rng: Random) -> Attempt:
 
 
 def blind(problem: str, rng: Random) -> Attempt:
-    """A problem of an unknown kind: some of its numbers, put together somehow."""
+    """Attempts a problem of an unknown kind by combining some of its numbers."""
     numbers = [int(digits) for digits in re.findall(r"[0-9]{1,6}", problem)[:8]]
     first, second = (rng.choice(numbers) if numbers else rng.randint(1, 20) for _ in range(2))
     sign, value = rng.choice((("+", first + second), ("*", first * second), ("-", first - second)))
@@ -88,14 +89,14 @@ def _computed(instance: Instance, params: Params, done: Working) -> Attempt:
 
 
 def _by_hand(instance: Instance, steps: tuple[str, ...], answer: Answer) -> Attempt:
-    """The program of someone who computes in the head: the steps as comments, the result as a number."""
+    """Writes a program that only states the result, with the steps as comments."""
     value = repr(tex(answer)) if isinstance(answer, str) or answer.denominator > 1 else str(answer)
     program = "\n".join((*(f"# {step}" for step in steps), f"answer = {value}"))
     return Attempt((instance.family.idea, *steps), answer, program)
 
 
 def _work(instance: Instance, params: Params, note: Scratch) -> Working | None:
-    """None where the wrong numbers lead out of what the family is defined for."""
+    """Works an instance, or returns None if the family is not defined for the wrong numbers."""
     try:
         return instance.work(params, note)
     except (ArithmeticError, ValueError):
@@ -103,7 +104,7 @@ def _work(instance: Instance, params: Params, note: Scratch) -> Working | None:
 
 
 def _misreadings(params: Params, rng: Random) -> Iterator[dict[str, int]]:
-    """`params` with two numbers exchanged or one number off, in random order."""
+    """Yields `params` with two numbers exchanged or one number changed, in random order."""
     names = list(params)
     exchanged = [
         {**params, a: params[b], b: params[a]}
@@ -118,7 +119,7 @@ def _misreadings(params: Params, rng: Random) -> Iterator[dict[str, int]]:
 
 
 def _alike(answer: Answer, other: Answer) -> bool:
-    """Whether `answer` could pass for an answer to the same question: whole and positive if `other` is."""
+    """Whether `answer` is plausible for the same question: an integer of the same sign if `other` is an integer."""
     if isinstance(answer, str) or isinstance(other, str):
         return True
     return answer.denominator == 1 if other.denominator == 1 and (answer > 0) == (other > 0) else other.denominator > 1

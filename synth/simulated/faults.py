@@ -1,4 +1,4 @@
-"""The rates at which the simulated teacher fails, each in a way that LLMs do."""
+"""Rates at which the simulated teacher fails in the ways that LLMs fail."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class FaultRates(FrozenModel):
-    """How often the teacher fails, each way as a share of the completions that can fail so.
+    """How often the teacher fails. Each rate is a share of the completions that can have the fault.
 
-    A completion has one fault at most. A problem can have the first five faults, a solution the first three and
-    the next two, a verdict the first three and, by the problem's state, one of the two after those.
+    A completion has at most one fault. A problem can have one of the first five. A solution can have one of the
+    first three, `wrong_arithmetic` or `wrong_reading`. A verdict can have one of the first three and, depending on
+    the problem, `missed_flaw` or `false_flaw`.
 
     refusal: an apology instead of an answer.
-    truncation: the text breaks off in the middle.
-    malformed: no prefix, no boxed answer, or a program that fails.
-    unsolvable: a problem lacks a number, or contradicts itself.
-    near_duplicate: a problem is one of a few that are posed again and again, in a slightly different theme.
-    wrong_arithmetic: one computed number of a solution is wrong, and so what follows.
-    wrong_reading: a solution answers another question than the one asked.
+    truncation: the text ends in the middle.
+    malformed: there is no prefix or no boxed answer, or the program fails.
+    unsolvable: a problem lacks a number or contradicts itself.
+    near_duplicate: a problem is one of a few that recur, with a slightly different theme.
+    wrong_arithmetic: one computed number of a solution is wrong, and everything computed from it.
+    wrong_reading: a solution answers a different question.
     missed_flaw: an unsound problem is judged sound.
     false_flaw: a sound problem is judged unsound.
-    correlated: share of the wrong solutions of a problem that make the mistake it invites, all the same. The rest
-        make one of their own, which can by chance be the same too. Wrong verdicts on one problem are shared alike.
+    correlated: share of the wrong solutions of a problem that all make the same mistake. The others make individual
+        mistakes, which can be the same by chance. Wrong verdicts on a problem are correlated in the same way.
     """
 
     refusal: Rate = 0.005
@@ -47,16 +48,16 @@ class FaultRates(FrozenModel):
         common = self.refusal + self.truncation + self.malformed
         for names in (("unsolvable", "near_duplicate"), ("wrong_arithmetic", "wrong_reading")):
             if common + sum(getattr(self, name) for name in names) > 1:
-                raise ValueError(f"refusal + truncation + malformed + {' + '.join(names)} exceed 1")
+                raise ValueError(f"refusal + truncation + malformed + {' + '.join(names)} must not exceed 1")
         return self
 
     @classmethod
     def none(cls) -> FaultRates:
-        """A teacher without faults."""
+        """Rates of a teacher without faults."""
         return cls(**dict.fromkeys(cls.model_fields, 0.0))
 
     def draw(self, rng: Random, *names: str) -> str | None:
-        """One of the faults `names` at its rate, or None."""
+        """Draws one of the faults `names` at its rate, or None."""
         point = rng.random()
         for name in names:
             point -= getattr(self, name)

@@ -1,16 +1,16 @@
-r"""The grammar of the simulated teacher: what a problem family is, and how text and numbers map to each other.
+r"""The grammar of the simulated teacher: problem families, and how text and numbers map to each other.
 
-A `Family` is data (wordings with slots, a PoT program with slots) and two small functions (draw the
-parameters; work the problem). Everything else is derived here:
+A `Family` has data (wordings and a PoT program with slots) and two small functions, which draw the parameters and work
+the problem. Everything else is derived here:
 
-* `Wording.render` writes a problem, and the same wording, compiled to a regex, reads it back, so a
-  problem's text is all that is ever needed to solve it.
-* `work` passes every number that it computes through a `Scratch`, which can make one of them wrong:
-  the wrong intermediate value then runs through the rest of the solution, as it does for an LLM.
+* `Wording.render` writes a problem. The same wording, compiled to a regex, reads it back, so the text of a problem is
+  all that is needed to solve it.
+* `work` passes every computed number through a `Scratch`, which can make one of them wrong. The wrong value then
+  affects the rest of the solution, as in the solution of an LLM.
 
-Slots: `<a>` is an integer, `<b?>` one that may be withheld to make the problem unsolvable ("some"
-stands in its place, or the letter k inside a formula), and `<who>`, `<Who>`, `<thing>`, `<place>`
-take theme words, which never matter to the answer.
+Slots: `<a>` is an integer. `<b?>` is an integer that may be withheld to make the problem unsolvable: then "some", or
+inside a formula the letter k, takes its place. `<who>`, `<Who>`, `<thing>` and `<place>` take theme words, which never
+affect the answer.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Difficulty = Literal["easy", "medium", "hard"]
 DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
 
 Params = Mapping[str, int]
-Answer = int | Fraction | str  # a str is LaTeX
+Answer = int | Fraction | str  # a string is LaTeX
 Number = TypeVar("Number", int, Fraction)
 Range = tuple[int, int]
 
 _SLOT = re.compile(r"<([A-Za-z]\w*)(\??)>")
 _THEME_SLOTS = frozenset({"who", "Who", "thing", "place"})
-# At most five digits: a hostile exponent or factorial must not keep the teacher busy.
+# At most five digits, so that a hostile exponent or factorial cannot keep the teacher busy.
 _INTEGER = r"-?[0-9]{1,5}"
 _WITHHELD = ("some", "k")
 _TAIL_PARTS = frozenset({"modulus", "fold", "bound"})
 _THEME_TEXT = r"[^\d.,;:?!$<>]{1,100}?"
-_LONGEST = 2000  # characters of a problem that is still read, so that no text makes the regexes slow
+_LONGEST = 2000  # characters of a problem; longer text is not read, so that no regex becomes slow
 
 
 def tex(value: Answer) -> str:
-    r"""An answer as LaTeX: `7`, `\frac{3}{4}`, or the string itself."""
+    r"""Formats an answer as LaTeX: `7`, `\frac{3}{4}`, or the string itself."""
     if isinstance(value, str):
         return value
     if value.denominator == 1:
@@ -52,7 +52,7 @@ def tex(value: Answer) -> str:
 
 
 class Scratch:
-    """Takes down each computed number in order; the one at `slip_at` comes out wrong."""
+    """Records each computed number in order, and changes the one at `slip_at`."""
 
     def __init__(self, slip_at: int | None = None, rng: Random | None = None) -> None:
         self.values: list[int | Fraction] = []
@@ -67,7 +67,7 @@ class Scratch:
 
 
 def _slipped(value: Number, rng: Random) -> Number:
-    """A wrong value near `value` and of its sign: off by one or two, or by a carried ten."""
+    """Returns a wrong value near `value` with the same sign: off by one, two or ten."""
     for step in (rng.choice((1, -1, 2, -2, 10, -10)), 1):
         moved = value + step
         if (moved > 0) == (value > 0) and moved != 0:
@@ -77,7 +77,7 @@ def _slipped(value: Number, rng: Random) -> Number:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """A worked problem: its steps in words, and the answer which they reach."""
+    """A worked problem: the steps in words, and their answer."""
 
     answer: Answer
     steps: tuple[str, ...]
@@ -87,7 +87,7 @@ def working(answer: Answer, *steps: str) -> Working:
     return Working(answer, steps)
 
 
-# What may follow a question; `Instance` says what each part means.
+# What may follow a question. `Instance` explains the parts.
 _TAIL = (
     r"(?: Give the remainder when the result is divided by (?P<modulus>[1-9][0-9]{0,4})\.)?"
     r"(?P<fold> Write the result in lowest terms and give the sum of its numerator and denominator\.)?"
@@ -96,14 +96,14 @@ _TAIL = (
 
 
 class Wording:
-    """One phrasing of a family: renders a problem and recognises what it rendered."""
+    """One phrasing of a family. It renders problems and reads them back."""
 
     def __init__(self, source: str) -> None:
         pieces = _SLOT.split(source)
         self._literals: list[str] = pieces[0::3]
         self._slots: list[str] = pieces[1::3]
         self.may_withhold = tuple(name for name, mark in zip(pieces[1::3], pieces[2::3], strict=True) if mark)
-        # A text without this literal cannot match: a substring test costs a tenth of a failing regex.
+        # Text without this literal cannot match, and a substring test takes a tenth of the time of a failing regex.
         self._anchor = max(self._literals, key=len)
         self._pattern = re.compile(self._regex())
 
@@ -128,19 +128,25 @@ class Wording:
             parts.append(literal)
         return "".join(parts)
 
-    def read(self, text: str) -> dict[str, str | None] | None:
-        """Slots and tail of `text` by name, as written, or None if this is another wording."""
+    def parse(self, text: str) -> dict[str, str | None] | None:
+        """Returns slots and tail of `text` by name, as written, or None if it has another wording."""
         match = self._pattern.fullmatch(text) if self._anchor in text else None
         return match.groupdict() if match else None
 
 
 @dataclass(frozen=True)
 class Family:
-    """A parametrised kind of problem.
+    """A parametrized kind of problem.
 
-    `idea` says in a sentence how it is solved; `sample(rng, difficulty)` draws the parameters; `work(note, **params)` solves, passing each number
-    it computes through `note`; `program` is Python with slots that leaves its result in `answer`.
-    Parameters are integers, and each of them stands in every wording.
+    Attributes:
+        name: name of the family.
+        subject: MATH subject.
+        wordings: texts with slots. Every wording contains all parameters.
+        idea: how to solve it, in one sentence.
+        sample: `sample(rng, difficulty)` draws the parameters, which are integers.
+        work: `work(note, **params)` solves the problem, and passes each computed number through `note`.
+        program: Python code with slots that sets `answer`.
+        difficulties: difficulties at which the family exists.
     """
 
     name: str
@@ -165,11 +171,16 @@ class Family:
 
 @dataclass(frozen=True)
 class Instance:
-    """One problem: a family with numbers, and what was added to its question.
+    """One problem: a family with numbers, and additions to its question.
 
-    `modulus`: asks for the answer's remainder. `fold`: asks for numerator plus denominator.
-    `bound`: claims that the result exceeds it, which contradicts the rest if it does not.
-    `withheld`: the parameter that the text does not give; `params` lacks it when read from a text.
+    Attributes:
+        family: the family.
+        wording: index of the wording.
+        params: parameters by name.
+        modulus: if set, asks for the remainder of the answer.
+        fold: whether it asks for numerator plus denominator.
+        bound: if set, claims that the result is greater than this. A false claim contradicts the other conditions.
+        withheld: the parameter that the text does not state. `params` lacks it if it was read from a text.
     """
 
     family: Family
@@ -182,10 +193,10 @@ class Instance:
 
     @cached_property
     def answer(self) -> Answer | None:
-        """The right answer; None where there is none: a condition is missing or contradicts the others.
+        """The right answer, or None if a condition is missing or contradicts the others.
 
         Raises:
-            ArithmeticError, ValueError: `params` lie outside of what the family is defined for.
+            ArithmeticError, ValueError: the family is not defined for `params`.
         """
         if self.withheld is not None:
             return None
@@ -194,10 +205,10 @@ class Instance:
         return None if contradicted else value
 
     def work(self, params: Params, note: Scratch) -> Working:
-        """Solve to the end of the question, with `params` as a solver read them.
+        """Solves the whole question with `params` as a solver reads them.
 
         Raises:
-            ArithmeticError, ValueError: as `answer`.
+            ArithmeticError, ValueError: same as for `answer`.
         """
         done = self.family.work(note, **params)
         value = done.answer
@@ -214,7 +225,7 @@ class Instance:
         return done
 
     def code(self, params: Params) -> str:
-        """The PoT program up to the line that prints `answer`."""
+        """The PoT program without the line that prints `answer`."""
         lines = [self.family.code(params)]
         if self.modulus is not None:
             lines.append(f"answer = answer % {self.modulus}")
@@ -223,7 +234,7 @@ class Instance:
         return "\n".join(lines)
 
     def text(self, theme: Mapping[str, str]) -> str:
-        """The problem as it is posed."""
+        """The text of the problem."""
         parts = [self.family.compiled[self.wording].render(self.params, theme, self.withheld)]
         if self.modulus is not None:
             parts.append(f"Give the remainder when the result is divided by {self.modulus}.")
@@ -234,21 +245,21 @@ class Instance:
         return " ".join(parts)
 
 
-def recognise(text: str, families: Iterable[Family]) -> Instance | None:
-    """The instance that `text` states, whatever its line breaks and spacing; None if it is not of `families`."""
+def recognize(text: str, families: Iterable[Family]) -> Instance | None:
+    """Reads the instance from `text`, ignoring line breaks and spacing. Returns None if no family matches."""
     text = " ".join(text.split())
     if len(text) > _LONGEST:
         return None
     for family in families:
         for index, wording in enumerate(family.compiled):
-            values = wording.read(text)
+            values = wording.parse(text)
             if values is not None:
                 return _instance(family, index, values)
     return None
 
 
 def _instance(family: Family, wording: int, values: Mapping[str, str | None]) -> Instance | None:
-    """None for numbers that the family is not defined for, such as boxes of 0."""
+    """Builds an instance, or returns None if the family is not defined for the numbers."""
     numbers = {name: value for name, value in values.items() if name not in _THEME_SLOTS | _TAIL_PARTS}
     withheld = [name for name, value in numbers.items() if value in _WITHHELD]
     instance = Instance(
@@ -268,17 +279,17 @@ def _instance(family: Family, wording: int, values: Mapping[str, str | None]) ->
 
 
 def seeded(*parts: str | int) -> Random:
-    """A generator that is the same for the same parts on any machine."""
+    """Returns a generator that depends only on `parts`, on any machine."""
     return Random(":".join(map(str, parts)))  # noqa: S311 - not for secrets
 
 
 def draw(rng: Random, difficulty: Difficulty, easy: Range, medium: Range, hard: Range) -> int:
-    """A number from the inclusive range of its difficulty."""
+    """Draws a number from the inclusive range of the difficulty."""
     return rng.randint(*{"easy": easy, "medium": medium, "hard": hard}[difficulty])
 
 
 def product(a: int, b: int, result: int) -> str:
-    """`a * b = result`, split into partial products where a person would not do it in one step."""
+    """Writes `a * b = result`, with partial products if a person would not compute it in one step."""
     if 12 < a < 1000 and 12 < b < 1000 and a % 10 and b % 10:
         tens = b - b % 10
         return f"{a} * {b} = {a * tens} + {a * (b % 10)} = {result}"
@@ -286,12 +297,12 @@ def product(a: int, b: int, result: int) -> str:
 
 
 def signed(value: int) -> str:
-    """`value` as it is written after an operator: a negative one in parentheses."""
+    """Formats `value` for use after an operator: negative values are in parentheses."""
     return f"({value})" if value < 0 else str(value)
 
 
 def require(condition: bool, what: str) -> None:
-    """A family's domain: what it says nothing about, or what would take too long.
+    """Restricts the domain of a family to valid numbers that do not take too long.
 
     Raises:
         ValueError: the condition does not hold.
@@ -301,7 +312,7 @@ def require(condition: bool, what: str) -> None:
 
 
 def square_part(square: int) -> tuple[int, int]:
-    """`(m, r)` with m * m * r = `square` and r free of squares; (0, 0) for 0."""
+    """Returns `(m, r)` with m * m * r = `square` and r square-free, or (0, 0) for 0."""
     outside, inside, factor = 1, square, 2
     while factor * factor <= inside:
         if inside % (factor * factor):
@@ -312,7 +323,7 @@ def square_part(square: int) -> tuple[int, int]:
 
 
 def root_tex(square: int, times: int = 1) -> str:
-    r"""`times` times the square root of `square` in simplest form: `6`, `\sqrt{5}`, `-3\sqrt{2}`."""
+    r"""Formats `times` times the square root of `square` in simplest form: `6`, `\sqrt{5}`, `-3\sqrt{2}`."""
     outside, inside = square_part(square)
     outside *= times
     if inside <= 1 or outside == 0:

@@ -1,7 +1,7 @@
-"""How the simulated teacher compares two texts: answers, and problems.
+"""How the simulated teacher compares two answers or two problems.
 
-It goes by the words alone: a candidate says what the reference says when its last number, or its text, is the
-reference's; two problems are the same when most of their words are, whatever the numbers.
+It looks only at the words. A candidate agrees with the reference if it ends with the same number or text. Two problems
+are the same if they share most of their words, whatever their numbers.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _SAME_WORDS = 0.6  # Jaccard similarity
 
 
 def same_answer(reference: str, candidate: str, rng: Random, rates: FaultRates) -> tuple[str, dict[str, Any]]:
-    """A reply that ends in `Judgement: yes` or `no`, and the truth beside it."""
-    told, asked = _pieces(candidate), _pieces(reference)
-    while told and told[-1] in ".$":
-        told.pop()
-    same = bool(asked) and told[-len(asked) :] == asked
+    """Returns a reply that ends in `Judgement: yes` or `no`, and the truth."""
+    given, expected = _pieces(candidate), _pieces(reference)
+    while given and given[-1] in ".$":
+        given.pop()
+    same = bool(expected) and given[-len(expected) :] == expected
     return _reply("Judgement", same, rng, rates)
 
 
 def same_problem(item: str, candidate: str, rng: Random, rates: FaultRates) -> tuple[str, dict[str, Any]]:
-    """A reply that ends in `Same problem: yes` or `no`, and the truth beside it."""
+    """Returns a reply that ends in `Same problem: yes` or `no`, and the truth."""
     one, other = (set(_pieces(_NUMBER.sub("0", text.lower()))) for text in (item, candidate))
     same = len(one & other) >= _SAME_WORDS * len(one | other)
     return _reply("Same problem", same, rng, rates)

@@ -1,12 +1,11 @@
 """The simulated teacher's personas: Text-to-Persona and Persona-to-Persona without a model.
 
-A persona is composed from a topic found in the source text, a field of work that the text's words
-belong to, and the hand-written vocabulary. Topics are the one- and two-word phrases of highest
-frequency x length among words that are not common, after the idea of RAKE (Rose et al. 2010,
-"Automatic keyword extraction from individual documents").
+A persona is composed of a topic from the source text, a field of work that fits the text's words, and the hand-written
+vocabulary. Topics are the phrases of one or two uncommon words with the highest frequency x length, after the idea of
+RAKE (Rose et al. 2010, "Automatic keyword extraction from individual documents").
 
-At the rates of `PersonaRates` it errs as LLMs do. `Reply.truth` tells for each persona whether and
-how, from which the recall of dedup and of the quality filters is measured.
+It makes the mistakes of LLMs at the rates of `PersonaRates`. `Reply.truth` records the fault of each persona, which
+makes it possible to measure the recall of dedup and of the quality filters.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from synth.simulated.vocabulary import FIELDS, INTERESTS, STOP_WORDS, TRAITS, Fi
 
 Mode = Literal["read", "write", "like", "dislike", "coarse"]
 
-_READ_CHARACTERS = 3000  # of a source text: enough to know what it is about
+_READ_CHARACTERS = 3000  # of a source text, enough to find its topics
 _MOST_PERSONAS = 100
 _STOCK = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, and what only the teacher knows about it."""
+    """An answer, and the truth that only the teacher knows."""
 
     text: str
     truth: dict[str, Any]
@@ -80,7 +79,7 @@ _DEPARTING = (
     "{trait} {who} who has spent {years} years trying to {goal}",
 )
 _YEARS = ("three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "fourteen", "sixteen")
-# Words that say who a person is, not what they deal with: no topics when a persona is the source.
+# Words that say who a person is rather than what they deal with. They are not topics if the source is a persona.
 _OWN_WORDS = frozenset(
     word
     for text in (
@@ -98,7 +97,7 @@ _OWN_WORDS = frozenset(
 
 
 def text_to_persona(text: str, mode: Mode, count: int, rng: Random, rates: PersonaRates) -> Reply:
-    """`count` personas who would `mode` the text, one "Persona: " line each."""
+    """Writes `count` personas who would `mode` the text, with one "Persona: " line each."""
     scene = _Scene.of(text)
     personas: list[Persona] = []
     for _ in range(min(count, _MOST_PERSONAS)):
@@ -108,7 +107,7 @@ def text_to_persona(text: str, mode: Mode, count: int, rng: Random, rates: Perso
 
 
 def persona_to_persona(parent: str, count: int, rng: Random, rates: PersonaRates) -> Reply:
-    """`count` people related to `parent`: pairs of a "Relation: " and a "Persona: " line."""
+    """Writes `count` people related to `parent`, as pairs of a "Relation: " and a "Persona: " line."""
     scene = _Scene.of(parent, ignore=_OWN_WORDS)
     relations = _relations(scene.fields[0], min(count, _MOST_PERSONAS), rng)
     personas: list[Persona] = []
@@ -122,7 +121,7 @@ def persona_to_persona(parent: str, count: int, rng: Random, rates: PersonaRates
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a text is about: its topics and its fields, the likeliest first; neither is empty."""
+    """Topics and fields of a text, most likely first. Neither is empty."""
 
     topics: tuple[str, ...]
     fields: tuple[Field, ...]
@@ -140,9 +139,9 @@ _PLAIN_WORD = re.compile(r"[^\W\d_]+")
 
 
 def salient_phrases(text: str, most: int = 8, ignore: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """Up to `most` phrases of one or two words that say what `text` is about, best first.
+    """Finds up to `most` phrases of one or two words that say what `text` is about, best first.
 
-    Addresses, numbers, common words and those in `ignore` (lower case) are never part of one.
+    They never contain addresses, numbers, common words or words in `ignore` (lowercase).
     """
     runs = _content_runs(_CONTACT.sub(" . ", text[:_READ_CHARACTERS]), ignore)
     words = Counter(_stem(word) for run in runs for word in run)
@@ -164,7 +163,7 @@ def salient_phrases(text: str, most: int = 8, ignore: frozenset[str] = frozenset
 
 
 def _content_runs(text: str, ignore: frozenset[str]) -> list[list[str]]:
-    """Uninterrupted sequences of words that are not common; lower case except for proper nouns."""
+    """Uninterrupted sequences of uncommon words, in lowercase except for proper nouns."""
     segments = [_WORD.findall(segment) for segment in _BREAK.split(text)]
     lower = {word for words in segments for word in words if word[0].islower()}
     inner = {word for words in segments for word in words[1:]}
@@ -183,14 +182,14 @@ def _content_runs(text: str, ignore: frozenset[str]) -> list[list[str]]:
 
 
 def _weight(word: str, counts: Counter[str]) -> float:
-    """Frequency x length; names weigh half, for personas are about kinds of people."""
+    """Frequency x length. Names have half the weight, because personas describe kinds of people."""
     weight = counts[_stem(word)] * min(len(word), 10) / 10
     return weight * (0.5 if word[0].isupper() or word.endswith(("ing", "ed")) else 1)
 
 
 @lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
-    """Enough to count a plural with its singular."""
+    """Simple stem that merges plural and singular."""
     word = word.lower()
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
@@ -198,7 +197,7 @@ def _stem(word: str) -> str:
 
 
 def _fields_by_word() -> dict[str, tuple[int, ...]]:
-    """Indexes into `FIELDS` by the stem of a keyword or of a word of a role."""
+    """Indices into `FIELDS` by the stem of a keyword or of a word in a role."""
     index: dict[str, set[int]] = {}
     for number, field in enumerate(FIELDS):
         for word in field.keywords.union(*(role.lower().split() for role in field.roles)) - STOP_WORDS:
@@ -210,9 +209,9 @@ _FIELDS_BY_WORD = _fields_by_word()
 
 
 def likely_fields(text: str, most: int = 3) -> tuple[Field, ...]:
-    """Up to `most` fields by their keywords in `text`, the likeliest first; one by hash where none occurs.
+    """Finds up to `most` fields by their keywords in `text`, most likely first. Without keywords, one by hash.
 
-    A word that belongs to several fields is shared among them.
+    A word that belongs to several fields counts as a fraction for each.
     """
     votes = [0.0] * len(FIELDS)
     for word, times in Counter(_PLAIN_WORD.findall(text[:_READ_CHARACTERS].lower())).items():
@@ -228,16 +227,16 @@ def likely_fields(text: str, most: int = 3) -> tuple[Field, ...]:
 
 def _from_text(scene: _Scene, mode: Mode, rng: Random) -> Persona:
     field = rng.choice(scene.fields)
-    # Two of three personas are about one of the three foremost topics.
+    # Two of three personas are about one of the three best topics.
     topic = rng.choice(scene.topics[:3] if rng.random() < 0.67 else scene.topics)
     other = rng.choice([t for t in scene.topics if t != topic] or [rng.choice(sorted(field.keywords))])
     role = rng.choice(field.roles)
-    text = rng.choice(_TEMPLATES[mode]).format(role=role, topic=topic, other=other, **_colour(field, rng))
+    text = rng.choice(_TEMPLATES[mode]).format(role=role, topic=topic, other=other, **_color(field, rng))
     return {"text": _sentence(text), "fault": None, "field": field.name, "role": role, "topic": topic}
 
 
 def _relations(field: Field, count: int, rng: Random) -> list[tuple[str, str, Field]]:
-    """Relation, person and the field that the person's goals come from; all relations differ."""
+    """Draws relations, each with a person and the field of the person's goals. All relations differ."""
     pool = [(relation, who, field) for relation, who in field.related]
     pool += [("colleague", role, field) for role in rng.sample(field.roles, 2)]
     pool += [("competitor", rng.choice(field.roles), field), ("mentor", f"retired {rng.choice(field.roles)}", field)]
@@ -258,7 +257,7 @@ def _from_relation(who: str, field: Field, scene: _Scene, rng: Random) -> Person
     linked = rng.random() < 0.5
     topic = rng.choice(scene.topics[:4])
     pattern = rng.choice(_LINKED if linked else _DEPARTING)
-    text = "a " + pattern.format(who=who, topic=topic, **_colour(field, rng))
+    text = "a " + pattern.format(who=who, topic=topic, **_color(field, rng))
     return {
         "text": _sentence(text),
         "fault": None,
@@ -268,7 +267,7 @@ def _from_relation(who: str, field: Field, scene: _Scene, rng: Random) -> Person
     }
 
 
-def _colour(field: Field, rng: Random) -> dict[str, str]:
+def _color(field: Field, rng: Random) -> dict[str, str]:
     return {
         "setting": rng.choice(field.settings),
         "goal": rng.choice(field.goals),
@@ -279,7 +278,7 @@ def _colour(field: Field, rng: Random) -> dict[str, str]:
 
 
 def _sentence(text: str) -> str:
-    """`text` with a capital letter and the article that its first noun takes."""
+    """Capitalizes `text` and corrects its first article."""
     article, _, rest = text.partition(" ")
     if article in ("a", "A") and rest[:1].lower() in "aeiou" and not rest.lower().startswith(("uni", "usab", "euro")):
         text = f"an {rest}"
@@ -287,7 +286,7 @@ def _sentence(text: str) -> str:
 
 
 def _distinct(draw: Callable[[], Persona], siblings: list[Persona], parent: str = "") -> Persona:
-    """The first draw that is neither a sibling nor the parent."""
+    """Draws until the persona differs from the siblings and the parent."""
     taken = {_plain(sibling["text"]) for sibling in siblings} | {_plain(parent)}
     while _plain((persona := draw())["text"]) in taken:
         pass
@@ -299,7 +298,7 @@ def _plain(text: str) -> str:
 
 
 def stock_persona(rng: Random) -> Persona:
-    """One of the few sound personas that come up again and again, whatever the text."""
+    """Draws one of the few sound personas that recur for any text."""
     own = Random(f"stock {rng.randrange(_STOCK)}")  # noqa: S311 - not for secrets
     field = own.choice(FIELDS)
     scene = _Scene(tuple(own.sample(sorted(field.keywords), 4)), (field,))

@@ -1,4 +1,4 @@
-"""How the simulated teacher's personas go wrong, at what rates, and what is known about it afterwards."""
+"""Faults of the simulated teacher's personas: their rates, and the truth about each one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ Persona = dict[str, Any]
 
 
 class PersonaRates(FrozenModel):
-    """How often a persona answer errs. `refusal` and `malformed` count answers, the others personas."""
+    """Rates of faults. `refusal` and `malformed` apply to answers, the others to personas."""
 
     refusal: float = Field(default=0.005, ge=0, le=1)
-    malformed: float = Field(default=0.01, ge=0, le=1, description="Prefixes missing, or all in one paragraph.")
-    near_duplicate: float = Field(
-        default=0.03, ge=0, le=1, description="A stock persona or a sibling, at most a word changed."
+    malformed: float = Field(
+        default=0.01, ge=0, le=1, description="Prefixes are missing, or everything is in one paragraph."
     )
-    low_quality: float = Field(default=0.02, ge=0, le=1, description="'A person', or mention of the text.")
-    prompt_copy: float = Field(default=0.005, ge=0, le=1, description="Words of the prompt instead of a persona.")
-    contact: float = Field(default=0.005, ge=0, le=1, description="An invented e-mail address or telephone number.")
+    near_duplicate: float = Field(
+        default=0.03, ge=0, le=1, description="A stock persona or a sibling, with at most one word changed."
+    )
+    low_quality: float = Field(default=0.02, ge=0, le=1, description="'A person' or similar, or a mention of the text.")
+    prompt_copy: float = Field(default=0.005, ge=0, le=1, description="Text of the prompt instead of a persona.")
+    contact: float = Field(default=0.005, ge=0, le=1, description="An invented email address or phone number.")
 
 
 _SYNONYMS = {
@@ -64,11 +66,14 @@ REFUSALS = (
 def err(
     persona: Persona, siblings: Sequence[Persona], stock: Callable[[Random], Persona], rng: Random, rates: PersonaRates
 ) -> Persona:
-    """`persona`, or what a careless teacher writes in its place; at most one fault each.
+    """Returns `persona`, or a faulty persona in its place, with at most one fault.
 
     Args:
-        siblings: those already in the same answer.
-        stock: draws one of the personas that come up whatever the text.
+        persona: the persona without faults.
+        siblings: personas that are already in the same answer.
+        stock: draws one of the personas that recur for any text.
+        rng: source of chance.
+        rates: rates of the faults.
     """
     point = rng.random()
     if (point := point - rates.near_duplicate) < 0:
@@ -84,7 +89,7 @@ def err(
 
 
 def _near_duplicate(original: Persona, rng: Random) -> Persona:
-    """`original` once more, with at most a word changed. `of` is its text, `edit` what was changed."""
+    """Repeats `original` with at most one word changed. `of` is its text, and `edit` says what was changed."""
     edit = rng.choice(("none", "form", "insert", "replace"))
     text = original["text"]
     words = text.split()
@@ -102,6 +107,6 @@ def _near_duplicate(original: Persona, rng: Random) -> Persona:
 
 
 def _contact_detail(rng: Random) -> str:
-    """Reserved for fiction: example.org (RFC 2606) and 555-01xx numbers, so nobody is ever reached."""
+    """Invents contact data that is reserved for fiction: example.org (RFC 2606) and 555-01xx numbers."""
     name = f"{rng.choice(('mira', 'jonas', 'tariq', 'elena'))}.{rng.choice(('kovac', 'lund', 'okoro', 'brandt'))}"
     return rng.choice((f", reachable at {name}@example.org", f" (call 555-01{rng.randrange(100):02d})"))

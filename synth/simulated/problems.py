@@ -1,11 +1,11 @@
-r"""Problems and solutions of the simulated teacher, with the truth beside them.
+r"""Problems and solutions of the simulated teacher, with the truth about them.
 
     problem = make_problem("a retired railway engineer", seed=7, rates=FaultRates())
     solution = solve(problem.text, seed=8, kind="cot", rates=FaultRates())
 
-Both are functions of their arguments alone, so any process can solve what any other has posed: `solve`
-recognises the problem from its text. `truth` is for measuring the pipeline (how many wrong solutions does
-verification let through, which near-duplicates does dedup miss) and never reaches a stage.
+Both depend only on their arguments, so any process can solve the problems of any other process: `solve` recognizes a
+problem by its text. `truth` is for measuring the pipeline (how many wrong solutions pass verification, which
+near-duplicates dedup misses). Stages never see it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from synth.simulated import attempts
 from synth.simulated.attempts import Attempt
 from synth.simulated.families import FAMILIES
 from synth.simulated.faults import FaultRates
-from synth.simulated.grammar import Difficulty, Family, Instance, recognise, seeded, tex
+from synth.simulated.grammar import Difficulty, Family, Instance, recognize, seeded, tex
 from synth.simulated.themes import neutral_slots, theme_of
 
 Kind = Literal["cot", "pot"]
 
 REFUSAL = "I'm sorry, but I can't help with that."
-_CANONICAL_PROBLEMS = 16  # for each difficulty and choice of families: the ones that near-duplicates repeat
+_CANONICAL_PROBLEMS = 16  # that near-duplicates repeat, for each difficulty and choice of families
 _WEIGHTS = (7, 2, 1)  # of a persona's preferred families, most characteristic word first
-_PERSONA_LENGTH = 2000  # characters; a persona is a sentence or two, and anything longer is noise
+_PERSONA_LENGTH = 2000  # characters that are read; a persona is one or two sentences
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`reply` is the whole completion; `text` the problem in it, empty after a refusal."""
+    """A problem. `reply` is the whole completion. `text` is the problem in it, empty after a refusal."""
 
     text: str
     reply: str
@@ -43,14 +43,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """`text` is the whole completion. `truth["correct"]`: it states the right answer where it should be read."""
+    """A solution. `text` is the whole completion. `truth["correct"]` says whether the final answer is right."""
 
     text: str
     truth: dict[str, Any]
 
 
 def family_names(subject: str | None = None, difficulty: Difficulty | None = None) -> tuple[str, ...]:
-    """Names of the families of one MATH subject and of one difficulty, or of all."""
+    """Names of all families, or of those of one MATH subject or one difficulty."""
     return tuple(
         family.name
         for family in FAMILIES
@@ -68,15 +68,17 @@ def make_problem(
     families: tuple[str, ...] | None = None,
     rates: FaultRates,
 ) -> Problem:
-    """Pose a problem.
+    """Makes a problem.
 
     Args:
-        persona: gives the theme and the preferred families; None takes both from the seed, out of few themes.
-        seed: gives the numbers, the wording and the faults.
-        key_points: give the preferred families where there is no persona.
-        words: give the theme where there is no persona.
-        difficulty: sizes of the numbers, and what is asked beyond the plain result.
-        families: names to choose from; those that do not exist at `difficulty` are passed over.
+        persona: determines the theme and the preferred families. With None both come from the seed, and the themes
+            are few.
+        seed: determines the numbers, the wording and the faults.
+        key_points: determine the preferred families if there is no persona.
+        words: determine the theme if there is no persona.
+        difficulty: determines the sizes of the numbers and additional questions.
+        families: names to choose from. Those that do not exist at `difficulty` are ignored.
+        rates: rates of the faults.
 
     Raises:
         ValueError: none of `families` exists at `difficulty`.
@@ -85,7 +87,7 @@ def make_problem(
     fault = rates.draw(seeded("fault", seed), "refusal", "truncation", "malformed", "unsolvable", "near_duplicate")
     rng = seeded("problem", seed)
     canonical = rng.randrange(_CANONICAL_PROBLEMS)
-    if fault == "near_duplicate":  # all but the theme comes from a seed that many share
+    if fault == "near_duplicate":  # everything but the theme comes from a shared seed
         slots, instance = neutral_slots(rng), _instance(seeded("canonical", canonical), None, choices, difficulty)
     else:
         world, mathematics = persona or words, persona or key_points
@@ -127,17 +129,17 @@ def _choices(families: tuple[str, ...] | None, difficulty: Difficulty) -> tuple[
 def _instance(
     rng: Random, preferences: tuple[int, ...] | None, choices: tuple[Family, ...], difficulty: Difficulty
 ) -> Instance:
-    """Numbers, wording and, if hard, a further question. The seed picks among the preferred families.
+    """Draws numbers, wording and, at `hard`, an additional question. The seed picks among the preferred families.
 
-    Without preferences the first family comes up most, the next half as often, and so on down the harmonic
-    series: asked again and again for any problem, LLMs fall back on favourites.
+    Without preferences the frequencies of the families follow the harmonic series (1, 1/2, 1/3, ...), because LLMs
+    that are asked for any problem prefer a few kinds.
     """
     if preferences:
         pick, index = divmod(rng.choices(preferences, _WEIGHTS[: len(preferences)])[0], len(choices))
         family = choices[index]
     else:
         pick = rng.getrandbits(16)
-        family = rng.choices(_favourites(choices), cum_weights=_harmonic(len(choices)))[0]
+        family = rng.choices(_favorites(choices), cum_weights=_harmonic(len(choices)))[0]
     params = family.sample(rng, difficulty)
     wording = pick % len(family.wordings)
     modulus, fold = None, False
@@ -151,7 +153,7 @@ def _instance(
 
 
 @lru_cache(maxsize=256)
-def _favourites(choices: tuple[Family, ...]) -> tuple[Family, ...]:
+def _favorites(choices: tuple[Family, ...]) -> tuple[Family, ...]:
     return tuple(sorted(choices, key=lambda family: seeded("favourite", family.name).random()))
 
 
@@ -161,7 +163,7 @@ def _harmonic(count: int) -> tuple[float, ...]:
 
 
 def _spoiled(instance: Instance, rng: Random) -> Instance:
-    """The same problem without a solution: a number is withheld, or a bound contradicts the rest."""
+    """Makes the problem unsolvable: withholds a number, or adds a bound that contradicts the rest."""
     withhold = instance.family.compiled[instance.wording].may_withhold
     answer = instance.answer
     bound = None
@@ -179,27 +181,27 @@ def _spoiled(instance: Instance, rng: Random) -> Instance:
 
 
 def _cut(text: str, rng: Random, least: float, most: float) -> str:
-    """The beginning of a text, ending after a whole word."""
+    """Returns the beginning of a text, up to the end of a word."""
     words = text.split(" ")
     return " ".join(words[: max(1, int(len(words) * rng.uniform(least, most)))])
 
 
 @lru_cache(maxsize=8192)
 def read_problem(text: str) -> Instance | None:
-    """The instance that a problem's text states, with or without its prefix; None for any other text."""
-    return recognise(text.strip().removeprefix("Math problem:"), FAMILIES)
+    """Reads the instance from a problem's text, with or without prefix. Returns None for any other text."""
+    return recognize(text.strip().removeprefix("Math problem:"), FAMILIES)
 
 
 def solve(problem_text: str, seed: int, kind: Kind, *, rates: FaultRates) -> Solution:
-    """Solve a problem, in words (`cot`) or by a program (`pot`).
+    """Solves a problem in words (`cot`) or with a program (`pot`).
 
-    A problem that this teacher did not pose is attempted with confidence and little hope; one without a
-    solution mostly too. Wrong arithmetic in a program is a number worked out by hand and written into it.
+    For problems of other origin, and mostly for problems without a solution, the answer is a confident guess. Wrong
+    arithmetic in a program is a number that was computed by hand and written into it.
     """
     instance = read_problem(problem_text)
     rng = seeded(kind, seed)
     fault = rates.draw(rng, "refusal", "truncation", "malformed", "wrong_arithmetic", "wrong_reading")
-    # What a problem invites to get wrong is drawn from its text, so every sample can get it wrong alike.
+    # Seeded by the text, so that every sample can make the same mistake.
     invited = seeded("invited", problem_text) if rng.random() < rates.correlated else rng
     mistaken = fault in ("wrong_arithmetic", "wrong_reading")
     if instance is None:
@@ -219,9 +221,9 @@ def solve(problem_text: str, seed: int, kind: Kind, *, rates: FaultRates) -> Sol
 
 
 def judge(problem_text: str, seed: int, *, rates: FaultRates) -> Solution:
-    """Whether a problem is sound, in a sentence and a line `Verdict: ...`. `truth["correct"]`: rightly judged.
+    """Judges whether a problem is sound, in a sentence and a line `Verdict: ...`.
 
-    A problem that this teacher did not pose looks sound to it.
+    `truth["correct"]` says whether the verdict is right. Problems of other origin are judged sound.
     """
     instance = read_problem(problem_text)
     rng = seeded("judge", seed)
@@ -233,8 +235,8 @@ def judge(problem_text: str, seed: int, *, rates: FaultRates) -> Solution:
     mistaken = (seeded("doubt", problem_text) if shared else rng).random() < (
         rates.false_flaw if state == "sound" else rates.missed_flaw
     )
-    said = rng.choice(("missing", "contradictory")) if state == "sound" else "sound"
-    verdict = said if mistaken else state
+    wrong = rng.choice(("missing", "contradictory")) if state == "sound" else "sound"
+    verdict = wrong if mistaken else state
     truth = {"state": state, "verdict": verdict, "correct": not mistaken and fault is None, "fault": fault}
     if fault == "refusal":
         return Solution(REFUSAL, truth)

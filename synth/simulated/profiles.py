@@ -1,7 +1,7 @@
-"""The simulated teacher's personas as JSON: the same people and faults as in its lines, with a profile each.
+"""The simulated teacher's personas as JSON: the same people and faults as in its text replies, with profiles.
 
-Now and then it adds a demographic attribute, of which some are supported by the text and some are
-invented, as models do; `truth["demographics"]` says which.
+Some profiles have a demographic attribute. As with real models, the text supports some of these attributes and others
+are invented. `truth["demographics"]` counts them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from synth.simulated.vocabulary import FIELDS, INTERESTS
 
 _DEMOGRAPHICS = 0.15  # share of the personas that get an attribute
-_INVENTED = 0.3  # share of these that the text says nothing about
+_INVENTED = 0.3  # share of these that the text does not support
 _BY_NAME = {field.name: field for field in FIELDS}
 _INVENTIONS = (
     ("age", "45", "a forty-five-year-old man"),
@@ -26,30 +26,30 @@ _INVENTIONS = (
 def as_profiles(
     key: str, lines: str, truth: dict[str, Any], text: str | None, rng: Random
 ) -> tuple[str, dict[str, Any]]:
-    """A reply of lines as the JSON reply `{key: [...]}`.
+    """Converts a text reply to the JSON reply `{key: [...]}`.
 
     Args:
         key: `personas` or `related`.
-        lines: the reply in lines; a refusal stays as it is.
-        truth: of that reply.
-        text: what the people were inferred from; None: no demographics are wanted.
-        rng: of the parts that the lines do not have.
+        lines: the text reply. A refusal is not changed.
+        truth: truth of the text reply.
+        text: the text from which the people were inferred, or None for no demographics.
+        rng: source of chance for the parts that the text reply lacks.
     """
     if truth["fault"] == "refusal":
         return lines, truth
-    told: list[dict[str, Any]] = []
+    attributes: list[dict[str, Any]] = []
     people = []
     for persona in truth["personas"]:
         person = _person(persona, rng)
         if text is not None:
             person["demographics"] = _demographics(text, rng)
-            told += person["demographics"]
+            attributes += person["demographics"]
         people.append(person)
     reply = json.dumps({key: people}, ensure_ascii=False)
     if truth["fault"] == "malformed":
         reply = f"Here is the JSON you asked for:\n{reply[:-1]}"
-    invented = [entry for entry in told if any(entry["evidence"] == evidence for _, _, evidence in _INVENTIONS)]
-    counts = {"told": len(told), "invented": len(invented)}
+    invented = [entry for entry in attributes if any(entry["evidence"] == evidence for _, _, evidence in _INVENTIONS)]
+    counts = {"told": len(attributes), "invented": len(invented)}
     return reply, {**truth, "demographics": counts}
 
 

@@ -1,14 +1,14 @@
-"""The simulated teacher behind an OpenAI-compatible HTTP endpoint on this machine.
+"""Serves the simulated teacher at an OpenAI-compatible HTTP endpoint on this machine.
 
     python -m synth.simulated.serve --port 8000 --latency-ms 50
 
-The way to try the `openai` engine without a key:
+Use it to try the `openai` engine without a key:
 
     engines:
       teacher: {kind: openai, model: simulated-teacher, base_url: "http://127.0.0.1:8000/v1"}
 
-Every request that is answered is counted by a hash of its body: `GET /stats` tells how many were
-asked for twice, which is how a resumed run is shown to pay for nothing twice.
+Answered requests are counted by a hash of their body. `GET /stats` returns how many were repeated, which shows that a
+resumed run does not pay for anything twice.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _STATE = web.AppKey("state", _State)
 
 
 def make_app(config: Config | None = None, *, max_model_len: int = 32768, fail_rate: float = 0.0) -> web.Application:
-    """The server, for `aiohttp.web.run_app` or a test's `TestServer`.
+    """Makes the server, for `aiohttp.web.run_app` or the `TestServer` of a test.
 
     Args:
-        config: of the teacher; `latency_ms` is the time until an answer is sent.
-        max_model_len: prompt and completion tokens that fit; more is a 400.
-        fail_rate: share of requests that get a 429 (with Retry-After) or a 500 instead.
+        config: config of the teacher. `latency_ms` is the time until an answer is sent.
+        max_model_len: maximum number of prompt and completion tokens. Larger requests get a 400.
+        fail_rate: share of requests that get a 429 (with Retry-After) or a 500 instead of an answer.
     """
     app = web.Application(client_max_size=64 * 2**20)
     app[_STATE] = _State(config or Config(), max_model_len, fail_rate, Random(0))  # noqa: S311 - not for secrets
@@ -68,7 +68,7 @@ async def _models(request: web.Request) -> web.Response:
 
 
 async def _stats(request: web.Request) -> web.Response:
-    """Answered requests, how many bodies were distinct, how many came again, and failures on purpose."""
+    """Counts answered requests, distinct and repeated bodies, and planned failures."""
     state = request.app[_STATE]
     total, distinct = state.answered.total(), len(state.answered)
     return web.json_response(
@@ -105,7 +105,7 @@ async def _chat(request: web.Request) -> web.Response:
 
 
 def _requests(body: dict[str, Any]) -> list[Request]:
-    """One request for each of the `n` choices; without a `seed` every call draws a new one."""
+    """Returns one request for each of the `n` choices. Without a `seed`, every call draws a new one."""
     seed = secrets.randbits(31) if body.get("seed") is None else int(body["seed"])
     stop = body.get("stop") or ()
     sampling = Sampling(
@@ -151,14 +151,16 @@ def _error(status: int, message: str, code: str, headers: dict[str, str] | None 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m synth.simulated.serve", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--model", default=Config().model, help="name that requests have to give")
+    parser.add_argument("--model", default=Config().model, help="model name that requests must use")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="time until an answer is sent")
-    parser.add_argument("--max-model-len", type=int, default=32768, help="tokens that fit, prompt and completion")
+    parser.add_argument(
+        "--max-model-len", type=int, default=32768, help="maximum number of prompt and completion tokens"
+    )
     parser.add_argument("--fail-rate", type=float, default=0.0, help="share of requests that get a 429 or a 500")
     options = parser.parse_args()
     config = Config(model=options.model, latency_ms=options.latency_ms)
     app = make_app(config, max_model_len=options.max_model_len, fail_rate=options.fail_rate)
-    print(f"{config.model} at http://127.0.0.1:{options.port}/v1 (Ctrl-C ends it)", flush=True)
+    print(f"{config.model} at http://127.0.0.1:{options.port}/v1 (press Ctrl-C to stop)", flush=True)
     web.run_app(app, host="127.0.0.1", port=options.port, print=None, access_log=None)
 
 

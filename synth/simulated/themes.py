@@ -1,9 +1,8 @@
 """Themes: what a simulated problem takes from its persona.
 
-A persona gives the words that fill the theme slots of a problem and the order in which families are
-preferred. Both go by the smallest hashes of the persona's single content words, as in MinHash: two
-personas that share most of their words mostly share their theme and families, without any model of
-language. No persona: one of a few fixed themes.
+A persona determines the words in the theme slots of a problem, and the preferred problem families. Both are chosen by
+the smallest hashes of the persona's content words, as in MinHash. So personas that share most of their words mostly
+share their theme and families, without a language model. Without a persona there are a few fixed themes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from personahub.core.texts.words import read_words
 from synth.simulated.grammar import seeded
 from synth.simulated.vocabulary import WORDS
 
-_LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"  # problems are in English: words of other scripts would not read well in them
+_LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"  # problems are in English, where words of other scripts would not read well
 _TOKEN = re.compile(rf"([{_LETTERS}]+(?:['’-][{_LETTERS}]+)*)|\S")
 _CONTENT = re.compile(rf"[{_LETTERS}]{{3,}}(?:-[{_LETTERS}]+)*")
 _VERBS = re.compile(rf"\b(?:who|that|which|to|often|always)\s+([{_LETTERS}]{{3,}})", re.IGNORECASE)
@@ -37,7 +36,7 @@ _PLURALS = (
     (re.compile(r"(?<=..[^sui])s$"), ""),
 )
 _UNLIKE_NOUNS = ("ing", "ed", "ly", "ate", "ize", "ble", "ous")
-_LONGEST = 16  # of a word: what is written without spaces comes as one
+_LONGEST = 16  # characters of a word: text without spaces is one word
 
 _THINGS = ("posters", "cards", "tickets", "badges", "books", "kits", "stamps", "photos")
 _PLACES = ("fair", "club", "museum", "school", "market", "center", "workshop", "festival")
@@ -49,7 +48,7 @@ _NEUTRAL_PLACES = ("the school", "the market")
 
 @dataclass(frozen=True)
 class Theme:
-    """Slot fillers by slot name, and the hashes which rank families, the most characteristic word first."""
+    """Slot fillers by slot name, and hashes that rank families, most characteristic word first."""
 
     slots: dict[str, str]
     preferences: tuple[int, ...]
@@ -61,7 +60,7 @@ def _rank(word: str) -> int:
 
 
 def _singular(word: str) -> str:
-    """Roughly: 'policies' -> 'policy', 'coasters' -> 'coaster', while 'physics' and 'series' stay."""
+    """Approximate singular: 'policies' -> 'policy', 'coasters' -> 'coaster', but 'physics' and 'series' stay."""
     if not word.endswith(("ics", "series", "species")):
         for ending, instead in _PLURALS:
             if ending.search(word):
@@ -70,13 +69,13 @@ def _singular(word: str) -> str:
 
 
 def _key(word: str) -> int:
-    """The rank of a word; plural and singular, capital and small, count as one."""
+    """Rank of a word, ignoring case and plural."""
     return _rank(_singular(word.lower()))
 
 
 @lru_cache(maxsize=4096)
 def theme_of(persona: str) -> Theme:
-    """The theme of a persona, from its words alone. Text without any word gives a neutral theme by its hash."""
+    """Theme of a persona, from its words alone. Text without words gets a neutral theme by its hash."""
     words = {_key(word): _singular(word)[:_LONGEST] for word in _CONTENT.findall(persona) if word.lower() not in _STOP}
     ranked = sorted(words)
     if not ranked:
@@ -101,15 +100,15 @@ def slots_for(who: str, thing: str, place: str) -> dict[str, str]:
 
 
 def neutral_slots(rng: Random) -> dict[str, str]:
-    """One of the few themes that a problem without a persona has."""
+    """Draws one of the few themes of problems without a persona."""
     return slots_for(rng.choice(_NEUTRAL_WHO), rng.choice(_NEUTRAL_THINGS), rng.choice(_NEUTRAL_PLACES))
 
 
 def _noun_phrase(persona: str) -> str:
-    """The leading noun phrase, with an indefinite article: 'a retired railway enthusiast'; '' if there is none."""
+    """Leading noun phrase with an indefinite article, such as 'a retired railway enthusiast', or ''."""
     text = _PREAMBLE.sub("", persona)
     taken: list[str] = []
-    for word in _TOKEN.findall(text):  # '' for what is no word
+    for word in _TOKEN.findall(text):  # '' for anything that is not a word
         if not taken and word.lower() in _ARTICLES:
             continue
         verb = word.lower() in _BOUNDARY or (len(taken) > 1 and word.endswith("ing") and word not in _ING_NOUNS)
@@ -118,7 +117,7 @@ def _noun_phrase(persona: str) -> str:
         taken.append(word[:_LONGEST])
     if not taken:
         return ""
-    if text.startswith(taken[0]) and taken[0][1:].islower():  # a capital that only begins the sentence
+    if text.startswith(taken[0]) and taken[0][1:].islower():  # capitalized only as the first word of the sentence
         taken[0] = taken[0].lower()
     vowel = taken[0][0].lower() in "aeiou" and not taken[0].lower().startswith(("uni", "use", "eu", "ukr"))
     return " ".join(("an" if vowel else "a", *taken))

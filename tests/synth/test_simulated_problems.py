@@ -16,14 +16,14 @@ import pytest
 
 from synth.simulated.families import FAMILIES
 from synth.simulated.faults import FaultRates
-from synth.simulated.grammar import DIFFICULTIES, Family, Instance, recognise, root_tex, tex
+from synth.simulated.grammar import DIFFICULTIES, Family, Instance, recognize, root_tex, tex
 from synth.simulated.problems import family_names, make_problem, read_problem, solve
 from synth.simulated.themes import neutral_slots, theme_of
 from tests.synth.simulated_problems import NONE, PERSONAS, instances, output, same
 
 
 def matches(text: str) -> list[tuple[str, int]]:
-    return [(f.name, i) for f in FAMILIES for i, w in enumerate(f.compiled) if w.read(" ".join(text.split()))]
+    return [(f.name, i) for f in FAMILIES for i, w in enumerate(f.compiled) if w.parse(" ".join(text.split()))]
 
 
 # --- families ---
@@ -55,7 +55,7 @@ def test_every_problem_is_read_back_and_belongs_to_one_wording():
     for instance, _, theme in instances(seed=1, rounds=8):
         text = instance.text(theme)
         assert matches(text) == [(instance.family.name, instance.wording)], text
-        found = recognise(text, FAMILIES)
+        found = recognize(text, FAMILIES)
         assert found is not None
         assert (found.params, found.answer) == (instance.params, instance.family.solve(instance.params)), text
 

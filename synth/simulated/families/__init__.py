@@ -1,4 +1,4 @@
-"""All problem families, by subject. A new family is one more entry in its subject's module."""
+"""All problem families, by subject. To add one, append it to `FAMILIES` in its subject's module."""
 
 from __future__ import annotations
 

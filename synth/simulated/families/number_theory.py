@@ -71,7 +71,7 @@ def _sample_from_base(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 
 
 def _work_from_base(note: Scratch, number: int, base: int) -> Working:
-    require(number >= 0, "no sign")
+    require(number >= 0, "the number must not be negative")
     digits = [int(digit) for digit in str(number)]
     require(max(digits) < base, f"{number} is not written in base {base}")
     value, steps = digits[0], []

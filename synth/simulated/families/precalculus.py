@@ -102,7 +102,7 @@ def _work_motion(note: Scratch, x: int, y: int, dx: int, dy: int, time: int) -> 
     )
 
 
-# Angles whose sine is known by heart, as sine times two: the square under the root, with its sign.
+# Angles with a simple sine. Twice the sine is the square root of this number.
 _SINE_SQUARES = {0: 0, 30: 1, 45: 2, 60: 3, 90: 4}
 
 
@@ -117,7 +117,7 @@ def _sample_sine(rng: Random, difficulty: Difficulty) -> dict[str, int]:
 def _work_sine(note: Scratch, angle: int, factor: int) -> Working:
     turn = note(angle % 360)
     reference = min(turn % 180, 180 - turn % 180)
-    require(reference in _SINE_SQUARES, f"no exact sine of {angle} degrees is known by heart")
+    require(reference in _SINE_SQUARES, f"the sine of {angle} degrees has no simple exact form")
     half = note(factor // 2)
     signed_half = half if turn < 180 else -half
     size = root_tex(_SINE_SQUARES[reference], signed_half)
