@@ -1,7 +1,4 @@
-"""Entry point of `personahub` and `python -m personahub`.
-
-An interrupt during startup or shutdown exits without a traceback.
-"""
+"""Entry point of `personahub` and `python -m personahub`. Ctrl-C never prints a traceback, even at startup or exit."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line. Return the exit code."""
+    """Run the command line. Returns the exit code."""
     signal.signal(signal.SIGINT, _stop)
     from personahub.commands import cli
 
@@ -19,13 +16,11 @@ def main() -> int:
     try:
         return cli.main()
     finally:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # an interrupt during Python's own shutdown would print a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done: Ctrl-C during Python's shutdown would fail
 
 
 def _stop(*_: object) -> None:
-    os.write(2, b"\nstopped before anything began\n")
+    os.write(2, b"\nstopped before anything started\n")
     os._exit(130)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from personahub.commands.cli import _parser
+from personahub.commands.cli import parse
 from personahub.core.artifact import open_artifact
 from tests.test_benchmark_commands import COMMANDS as BENCHMARKS
 from tests.test_readme import ROOT, TOOLS, example_template
@@ -152,7 +152,7 @@ def test_synopses_name_what_there_is(command: str, capsys: pytest.CaptureFixture
     words = shlex.split(command.replace("[", "").replace("]", ""))
     deep = 3 if words[1] == "personas" and len(words) > 2 else 2
     with pytest.raises(SystemExit) as ended:
-        _parser().parse_args([*words[1:deep], "--help"])
+        parse([*words[1:deep], "--help"])
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert all(word in told for word in words if word.startswith("-"))

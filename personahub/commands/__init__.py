@@ -1,1 +1,1 @@
-"""The command line: one module per command."""
+"""The command line: one module per command, and the modules they share."""

@@ -1,34 +1,39 @@
-"""`personahub complete REQUESTS.jsonl OUT.jsonl`: a file of chat requests in, a file of replies out.
+"""Answer a file of chat requests in OpenAI's batch format. A stopped or killed command can be resumed.
 
-Both are in the format of OpenAI's Batch API, one JSON object per line:
+    personahub complete requests.jsonl replies.jsonl --base-url http://127.0.0.1:8000/v1 --model my-model
+
+Requests and replies are in the format of OpenAI's Batch API, one JSON object per line:
 
     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [...], ...}}
-    {"id": "...", "custom_id": "a", "response": {"status_code": 200, "request_id": "...", "body": {...}}, "error": null}
+    {"id": "...", "custom_id": "a", "response": {"status_code": 200, "body": {...}}, "error": null}
 
-A body is sent as it is, apart from what the command line sets. The whole input is checked before
-anything is asked. Replies come in the order of the requests; a request that can never be answered
-has a null `response` and its `error`, and costs the others nothing.
+The whole input is checked before the first request is sent. A body is sent unchanged, except for
+the values that the command line sets. Replies are in the order of the requests. A request that
+cannot be answered gets a null `response` and an `error`, and does not affect the others.
 
-While it runs, OUT.jsonl.partial/ holds the journal: after a kill the same command goes on from
-there. OUT.jsonl appears when it is whole. REQUESTS.jsonl may be a pipe, which is copied into that
-folder first, anew each time: replies are kept by what was asked for, not by line.
+OUT.jsonl appears once it is complete. Until then OUT.jsonl.partial/ holds the journal: after a kill,
+the same command continues from there. REQUESTS.jsonl may be a pipe, which is first copied to that
+folder. Replies are stored by the content of the request, not by its line.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from personahub.commands.batch_requests import CHANGED, BatchRequest, check_requests, copy_if_pipe, read_requests
+from personahub.commands.model_options import ModelOptions
 from personahub.core.artifact import Usage
-from personahub.core.engines.base import RequestRefused
+from personahub.core.engines.base import RequestRefused, Sampling
 from personahub.core.engines.price import usd
 from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.remote.responses import Retry, one_line, token_count, wrong_number
@@ -39,23 +44,37 @@ from personahub.core.generation.budget import Budget, Spent, spent_by_engine
 from personahub.core.generation.journal import Journal
 from personahub.core.generation.window import Job, OrderedWindow, WorkerPool
 
-_PATH = "/chat/completions"
-_MOST_FAULTS = 5  # that one message lists
-_LEAVE_IT = "leave the file as it is and give the same command again, which keeps what was answered"
+_ENDPOINT = ModelOptions(EndpointConfig, exclude=("kind", "model", "price.as_of"))
+_SAMPLING = ModelOptions(Sampling, defaults=False)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One request: its line's number, its id and its body as it will be sent."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `personahub complete`."""
+    parser.add_argument("source", type=Path, metavar="REQUESTS.jsonl", help="File or pipe of requests")
+    parser.add_argument("target", type=Path, metavar="OUT.jsonl", help="File of replies; must not exist")
+    _ENDPOINT.add_to(parser, required=("base_url",))
+    body = parser.add_argument_group("request body", "These options set a value in the body of every request.")
+    body.add_argument("--model", help="Model to use")
+    body.add_argument("--n", type=int, metavar="N", help="Number of completions of each request")
+    _SAMPLING.add_to(body)
 
-    line: int
-    custom_id: str
-    body: dict[str, Any]
+
+def run(options: argparse.Namespace) -> int:
+    """Answer the requests and print the counts."""
+    given = _ENDPOINT.given(options)
+    if "max_cost_usd" in given and "price" not in given:
+        raise UserError("--max-cost-usd needs a price: set --price-input and --price-output")
+    config = _ENDPOINT.build(EndpointConfig, options, kind="openai", model=options.model or "")
+    overrides = {name: value for name in ("model", "n") if (value := getattr(options, name)) is not None}
+    overrides |= _SAMPLING.build(Sampling, options).model_dump(mode="json", exclude_unset=True)
+    result = complete_file(options.source, options.target, config, overrides)
+    print(describe(options.target, result))
+    return 1 if result.errors and not result.replies else 0
 
 
 @dataclass
 class Result:
-    """What became of a file of requests."""
+    """Counts of a finished file."""
 
     replies: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -63,146 +82,39 @@ class Result:
 
 
 def complete_file(source: Path, target: Path, config: EndpointConfig, overrides: Mapping[str, Any]) -> Result:
-    """Answer the requests in `source` into `target`.
+    """Answer the requests in `source` and write the replies to `target`.
 
     Args:
-        source: JSON lines in the batch format, a file or a pipe.
+        source: a file or a pipe in the batch format.
         target: must not exist.
-        config: the endpoint; `model` may be empty if every body names its own.
-        overrides: keys of every body, set over what is there.
+        config: the endpoint; `model` may be empty if every body names one.
+        overrides: values to set in every body.
 
     Raises:
-        UserError: a malformed line or a `custom_id` that comes twice, with file and line; a target
-            that exists; an endpoint that does not answer; a budget that is spent; a source that
-            changed while it was read.
+        UserError: a line is malformed or repeats a `custom_id`, the target exists, the endpoint does not answer, the
+            budget is spent, or the source changed while it was read.
     """
     _refuse_existing(target)
     folder = target.with_name(target.name + ".partial")
-    with locked(folder / ".lock", f"{folder}: another process is at it; wait for it or stop it"):
+    with locked(folder / ".lock", f"{folder}: another process is using it; wait for it or stop it"):
         output, journal = folder / "output.jsonl", folder / "journal.jsonl"
         done = False
         try:
-            file = _to_read_twice(source, folder)
+            file = copy_if_pipe(source, folder)
             rows = check_requests(file, overrides, source)
-            _refuse_existing(target)  # it may have been made while the requests were checked
+            _refuse_existing(target)  # it may have been created while the requests were checked
             result = asyncio.run(_complete(file, rows, output, journal, config, overrides, source))
             publish(output, target)
             done = True
         finally:
-            if done or not journal.exists():  # else it is needed to go on
+            if done or not journal.exists():  # otherwise it is needed to resume
                 shutil.rmtree(folder)
     return result
 
 
-def _to_read_twice(source: Path, folder: Path) -> Path:
-    """`source`, or a copy of it where it gives its lines only once, as a pipe does."""
-    if not source.exists() or source.is_dir() or (source.is_file() and not source.absolute().is_relative_to("/dev")):
-        return source
-    copy = folder / "requests.jsonl"
-    try:
-        with source.open("rb") as pipe, copy.open("wb") as file:
-            shutil.copyfileobj(pipe, file)
-    except OSError as error:
-        raise UserError(f"{source}: cannot be copied to {copy}: {error.strerror}") from None
-    return copy
-
-
 def _refuse_existing(target: Path) -> None:
     if target.exists():
-        raise UserError(f"{target}: is there already; remove it or name another file")
-
-
-def check_requests(file: Path, overrides: Mapping[str, Any], source: Path) -> int:
-    """The number of requests in a file, which `source` names in messages.
-
-    Raises:
-        UserError: the first faults, with file and line.
-    """
-    faults: list[str] = []
-    seen: set[int] = set()
-    rows = 0
-    for number, line in _lines(file):
-        try:
-            asked = read_request(number, line, overrides)
-        except ValueError as error:
-            faults.append(f"{source}:{number}: {error}")
-        else:
-            mark = hash(asked.custom_id)
-            if mark in seen and (first := _line_of(file, asked.custom_id)) != number:
-                faults.append(f"{source}:{number}: custom_id {asked.custom_id!r} is that of line {first} as well")
-            seen.add(mark)
-            rows += 1
-        if len(faults) == _MOST_FAULTS:
-            break
-    if faults:
-        raise UserError("\n       ".join(faults))
-    return rows
-
-
-def read_request(number: int, line: bytes, overrides: Mapping[str, Any]) -> Asked:
-    """One line of the input.
-
-    Raises:
-        ValueError: what is wrong with it.
-    """
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise ValueError("a request is a JSON object with custom_id, method, url and body")  # noqa: TRY004
-    custom_id, body = row.get("custom_id"), row.get("body")
-    if not isinstance(custom_id, str) or not custom_id:
-        raise ValueError("custom_id is missing or is no text")
-    if row.get("method", "POST") != "POST" or not str(row.get("url", _PATH)).endswith(_PATH):
-        raise ValueError(f"only POST to /v1{_PATH} is done here, not {row.get('method')} {row.get('url')}")
-    if not isinstance(body, dict):
-        raise ValueError("body is missing or is no object")  # noqa: TRY004
-    body = {**body, **overrides}
-    if not isinstance(body.get("messages"), list) or not body["messages"]:
-        raise ValueError("body.messages is missing, empty or no list")
-    if not isinstance(body.get("model"), str):
-        raise ValueError("body.model is missing: name one with --model")  # noqa: TRY004
-    if body.get("stream"):
-        raise ValueError("body.stream: replies are files, they cannot be streamed")
-    if not isinstance(body.get("n", 1), int) or body.get("n", 1) < 1:
-        raise ValueError("body.n is a positive number")
-    for name in ("max_tokens", "max_completion_tokens"):
-        if not isinstance(body.get(name) or 0, int):
-            raise ValueError(f"body.{name} is a whole number")  # noqa: TRY004
-    return Asked(number, custom_id, body)
-
-
-def _checked_requests(file: Path, overrides: Mapping[str, Any], source: Path) -> Iterator[Asked]:
-    for number, line in _lines(file):
-        try:
-            asked = read_request(number, line, overrides)
-        except ValueError as error:
-            raise UserError(f"{source}:{number}: is not as it was when it was checked ({error}): {_LEAVE_IT}") from None
-        yield asked
-
-
-def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with source.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise UserError(f"{source}: cannot be read: {error.strerror}") from None
-
-
-def _line_of(source: Path, custom_id: str) -> int:
-    """Number of the first line with this id."""
-    return next(number for number, line in _lines(source) if _custom_id(line) == custom_id)
-
-
-def _custom_id(line: bytes) -> Any:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row.get("custom_id") if isinstance(row, dict) else None
+        raise UserError(f"{target}: exists already; delete it or choose another name")
 
 
 async def _complete(
@@ -218,18 +130,20 @@ async def _complete(
     journal = Journal(journal_file)
     endpoint = Endpoint(config)
     moved = asyncio.Event()
-    # Half of the workers may be waiting for another try; the endpoint keeps to `concurrency`.
+    # Half of the workers may be waiting to retry; the endpoint itself limits requests to `concurrency`.
     pool = WorkerPool(2 * config.concurrency, moved)
     limit = config.max_cost_usd
     budget = Budget("--max-cost-usd", limit, config.billed, earlier) if limit else None
     try:
         with Progress("complete", rows, "requests") as bar, output.open("w", encoding="utf-8") as file:
-            work = partial(_reply, endpoint, journal, budget, bar)
-            requests = _checked_requests(requests_file, overrides, source)
-            window: OrderedWindow[Asked, dict[str, Any]] = OrderedWindow([pool], moved)
+            work = partial(_journaled_reply, endpoint, journal, budget, bar)
+            requests = read_requests(requests_file, overrides, source)
+            window: OrderedWindow[BatchRequest, dict[str, Any]] = OrderedWindow([pool], moved)
             result, answered, prompt_tokens, completion_tokens = Result(), 0, 0, 0
-            async for asked, (entry,) in window.run(requests, lambda asked: [Job(pool, [0], partial(work, asked))]):
-                file.write(json.dumps(_output(asked, entry)) + "\n")
+            async for request, (entry,) in window.run(
+                requests, lambda request: [Job(pool, [0], partial(work, request))]
+            ):
+                file.write(json.dumps(_output_line(request, entry)) + "\n")
                 result.replies += "reply" in entry
                 result.errors.update([entry["refused"]] if "refused" in entry else [])
                 prompt_tokens += entry["prompt_tokens"] + entry["wasted"][0]
@@ -241,7 +155,7 @@ async def _complete(
         await endpoint.close()
         journal.close()
     if answered != rows:
-        raise UserError(f"{source}: had {rows:,} requests when it was checked and has {answered:,}: {_LEAVE_IT}")
+        raise UserError(f"{source}: had {rows:,} requests when it was checked and now has {answered:,}: {CHANGED}")
     result.usage = Usage(
         requests=result.replies,
         prompt_tokens=prompt_tokens,
@@ -251,30 +165,30 @@ async def _complete(
     return result
 
 
-def _output(asked: Asked, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the output."""
+def _output_line(request: BatchRequest, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of the output, as a JSON object."""
     response = error = None
     if "reply" in entry:
         response = {"status_code": 200, "request_id": entry["reply"].get("id"), "body": entry["reply"]}
     else:
         error = {"code": entry["refused"], "message": entry["detail"]}
-    return {"id": f"line-{asked.line}", "custom_id": asked.custom_id, "response": response, "error": error}
+    return {"id": f"line-{request.line}", "custom_id": request.custom_id, "response": response, "error": error}
 
 
-async def _reply(
-    endpoint: Endpoint, journal: Journal, budget: Budget | None, bar: Progress, asked: Asked
+async def _journaled_reply(
+    endpoint: Endpoint, journal: Journal, budget: Budget | None, bar: Progress, request: BatchRequest
 ) -> list[dict[str, Any]]:
-    """The journal's entry of one request, made if there is none yet."""
-    body = json.dumps(asked.body).encode()
-    whole = json.dumps([asked.custom_id, endpoint.config.base_url]).encode() + body
+    """The journal's entry for one request; sends the request if there is no entry yet."""
+    body = json.dumps(request.body).encode()
+    whole = json.dumps([request.custom_id, endpoint.config.base_url]).encode() + body
     key = hashlib.blake2b(whole, digest_size=16).hexdigest()
     entry = journal.get(key)
     if entry is None:
         if budget is None:
-            entry = await _ask(endpoint, asked, body)
+            entry = await _send(endpoint, request, body)
         else:
             with budget.reserve():
-                entry = await _ask(endpoint, asked, body)
+                entry = await _send(endpoint, request, body)
                 budget.spend(_cost(endpoint.config, entry))
         journal.append(key, entry)
         bar.update(0, entry["prompt_tokens"] + entry["completion_tokens"], _cost(endpoint.config, entry))
@@ -286,12 +200,12 @@ def _cost(config: EndpointConfig, entry: Mapping[str, Any]) -> float:
     return usd(config.billed, entry["prompt_tokens"] + prompt, entry["completion_tokens"] + completion)
 
 
-async def _ask(endpoint: Endpoint, asked: Asked, body: bytes) -> dict[str, Any]:
-    n = asked.body.get("n", 1)
-    most = asked.body.get("max_completion_tokens") or asked.body.get("max_tokens") or 512
-    tokens = partial(_tokens, len(body))
+async def _send(endpoint: Endpoint, request: BatchRequest, body: bytes) -> dict[str, Any]:
+    n = request.body.get("n", 1)
+    max_tokens = request.body.get("max_completion_tokens") or request.body.get("max_tokens") or 512
+    tokens = partial(_count_tokens, len(body))
     try:
-        reply, wasted = await endpoint.ask(body, partial(_read, n, tokens), tokens, n * most, _always)
+        reply, wasted = await endpoint.ask(body, partial(_parse_reply, n, tokens), tokens, n * max_tokens, _always)
     except RequestRefused as refused:
         spent = {"prompt_tokens": 0, "completion_tokens": 0, "wasted": refused.wasted}
         return {"engine": "", "refused": refused.reason, "detail": refused.detail, **spent}
@@ -300,46 +214,46 @@ async def _ask(endpoint: Endpoint, asked: Asked, body: bytes) -> dict[str, Any]:
 
 
 async def _always() -> bool:
-    """Rows differ in their parameters: what one is refused for says nothing about the others."""
+    """Requests differ in their parameters, so a refusal of one does not apply to the others."""
     return True
 
 
-def _read(n: int, tokens: Callable[[Mapping[str, Any]], tuple[int, int]], body: bytes) -> dict[str, Any]:
-    """A reply with `n` choices, which are nobody's business here.
+def _parse_reply(n: int, tokens: Callable[[Mapping[str, Any]], tuple[int, int]], body: bytes) -> dict[str, Any]:
+    """Parse a reply and check that it has `n` choices.
 
     Raises:
-        Retry: it is none.
-        EngineUnavailable: the server ignores n.
+        Retry: the body is not a chat completion.
+        EngineUnavailable: the server ignores `n`.
     """
     try:
         reply = json.loads(body)
         choices = len([choice["message"].items() for choice in reply["choices"]])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Retry(f"a reply that is not one chat completion: {one_line(body)}", paid=tokens({})) from None
+        raise Retry(f"the reply is not a chat completion: {one_line(body)}", paid=tokens({})) from None
     if choices != n:
-        raise wrong_number(choices, n, body, tokens(reply), "ask without n, and for more rows")
+        raise wrong_number(choices, n, body, tokens(reply), "leave out n and write more requests")
     return reply
 
 
-def _tokens(characters: int, reply: Mapping[str, Any]) -> tuple[int, int]:
-    """Prompt and completion tokens as the server reports them, or estimated: of a body of `characters`, and of a reply."""
+def _count_tokens(characters: int, reply: Mapping[str, Any]) -> tuple[int, int]:
+    """Prompt and completion tokens as the server reports them, or estimated from the lengths of body and reply."""
     usage = reply.get("usage")
     reported = usage if isinstance(usage, dict) else {}
-    written = sum(_characters(choice["message"]) for choice in reply.get("choices", ()))
+    written = sum(_count_characters(choice["message"]) for choice in reply.get("choices", ()))
     return (
         token_count(reported.get("prompt_tokens"), characters),
         token_count(reported.get("completion_tokens"), written),
     )
 
 
-def _characters(message: Mapping[str, Any]) -> int:
-    """Of all that a model wrote: its text, its reasoning, its calls of tools."""
+def _count_characters(message: Mapping[str, Any]) -> int:
+    """Length of everything the model wrote: text, reasoning and tool calls."""
     parts = [value for name, value in message.items() if name != "role" and value]
     return sum(len(part if isinstance(part, str) else json.dumps(part)) for part in parts)
 
 
 def describe(target: Path, result: Result) -> str:
-    """One line about what was done."""
+    """Summarize the result in one line."""
     parts = [f"{target}: {result.replies:,} replies"]
     if result.errors:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.errors.most_common())

@@ -46,14 +46,12 @@ from personahub.commands.dedup_input import (
     row_files,
 )
 from personahub.commands.outputs import require_writable
-from personahub.core.config import parse_config, suggest
+from personahub.core.config import suggest
 from personahub.core.duplicates.result import Deduplication
-from personahub.core.embedding.config import EmbedderConfig
 from personahub.core.errors import UserError
 from personahub.core.executors.progress import Progress
 from personahub.core.files import replacing
 from personahub.deduplication.method import Method
-from personahub.deduplication.methods import method_class
 
 
 @dataclass(frozen=True)
@@ -64,33 +62,6 @@ class Options:
     id_field: str = "id"
     keep: Literal["first", "longest"] = "first"
     score_field: str | None = None  # the row with the highest number survives
-
-
-def configure_method(name: str, embedder: str, **settings: Any) -> Method:
-    """Configures a method by its name or dotted path; settings that it does not have are ignored.
-
-    Raises:
-        UserError: there is no such method, or it does not accept a setting.
-    """
-    try:
-        fields = method_class(name).model_fields
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    values = {key: value for key, value in settings.items() if key in fields}
-    if "embedder" in fields:
-        values["embedder"] = _embedder_config(embedder)
-    return parse_config(method_class(name), {"method": name, **values}, "")
-
-
-def _embedder_config(name: str) -> EmbedderConfig:
-    """`minilm`, `hashing`, a folder, or a name on the Hugging Face Hub."""
-    if name == "minilm":
-        return EmbedderConfig()
-    if name == "hashing":
-        return EmbedderConfig(kind="hashing")
-    if Path(name).is_dir():
-        return EmbedderConfig(kind="sentence_transformers", path=name)
-    return EmbedderConfig(kind="sentence_transformers", model=name)
 
 
 @dataclass

@@ -1,23 +1,25 @@
-"""`personahub forget`: take a record, and all that was made from it, out of an experiment.
+"""Remove a record, and everything made from it, from an experiment. For takedown requests.
 
-    personahub forget 3f9a... --experiment runs/quickstart           # says what would go
+    personahub forget 3f9a... --experiment runs/quickstart           # lists what would be removed
     personahub forget 3f9a... --experiment runs/quickstart --yes
 
-For takedown requests: the id is that of a web text, a persona, a problem or any other record. What was made
-from it is found through the lineage columns that every record has, stage by stage: a text's personas, the
-personas related to them, their problems, solutions, votes, training examples and graded answers, rejected
-records and what a simulated teacher knew of them included. All of it leaves the Parquet shards and the
-exported JSON Lines. Reports are removed and made anew by the next `run`; journals of completions and W&B's files,
-in which a record cannot be found again, are removed where their stage held one (what they cost stays on record). An
-experiment with an unfinished stage is refused, because what that stage holds cannot be told yet.
+ID is the id of a web text, a persona, a problem or any other record. The lineage columns of the
+records lead to everything made from it: a text's personas, the personas related to them, their
+problems, solutions, votes, training examples and graded answers, including rejected records and
+the simulated teacher's true answers. All of these are removed from the Parquet shards and the
+exported JSON Lines. Three things are deleted as a whole: reports, which the next `run` makes again,
+and, for each stage that held one of the records, the journal of completions (its cost stays on
+record) and W&B's files, because single records cannot be found in these. An experiment with an
+unfinished stage is refused, because that stage may hold more records.
 
-A fingerprint says how an artifact was made and stays as it is, so nothing downstream is made again; the
-manifest counts what was forgotten. What cannot be undone is listed: a model keeps what it learned, W&B what it was
-sent, and a source that still holds the text gives it back when its stage is run again.
+Fingerprints do not change, so nothing downstream is made again; the manifests count the forgotten
+records. The output also lists what cannot be undone: a model keeps what it learned, W&B keeps what
+it was sent, and a source that still holds the text returns it when its stage runs again.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -31,7 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from personahub.commands.cache import remove_completions
+from personahub.commands.cache import delete_completions
 from personahub.core.artifact import MANIFEST, SPEC, Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.experiments.runner import lock_experiment
@@ -44,22 +46,37 @@ _WANDB = "wandb"
 _PAGE = "index.html"
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `personahub forget`."""
+    parser.add_argument("id", metavar="ID", help="Id of a web text, a persona, a problem or any other record")
+    parser.add_argument(
+        "--experiment", type=Path, required=True, metavar="FOLDER", help="Folder of the run, such as runs/quickstart"
+    )
+    parser.add_argument("--yes", action="store_true", help="Remove; without it, only list what would be removed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Remove a record or list what would be removed."""
+    print(describe(forget(options.experiment, options.id, options.yes), options.yes))
+    return 0
+
+
 @dataclass
 class Forgotten:
-    """What goes from one stage: records, other rows (rejected, exported, truth), and whole things by name."""
+    """What is removed from one stage."""
 
     stage: str
-    going: list[Row] = field(default_factory=list, repr=False)
-    other_rows: int = 0
+    removed_rows: list[Row] = field(default_factory=list, repr=False)
+    other_rows: int = 0  # rejected, exported and truth rows
     journals: int = 0
-    wandb: bool = False  # its W&B runs, whose tables show some records
+    wandb: bool = False  # the stage's W&B files, whose tables show some records
     removed: bool = False  # the whole artifact, which the next run makes again
-    trained: bool = False  # a model that saw a record and keeps what it learned
+    trained: bool = False  # a model was trained on a removed record and keeps what it learned
     files: list[Path] = field(default_factory=list)
 
     @property
     def records(self) -> int:
-        return len(self.going)
+        return len(self.removed_rows)
 
     @property
     def touched(self) -> bool:
@@ -67,38 +84,39 @@ class Forgotten:
 
 
 def forget(experiment: Path, record: str, write: bool) -> list[Forgotten]:
-    """Find, and with `write` remove, a record and all that was made from it.
+    """Find a record and everything made from it, and remove them if `write` is set.
 
     Args:
         experiment: the run's folder, such as `runs/quickstart`.
         record: the id of a record of any stage.
-        write: False only looks.
+        write: whether to remove anything.
 
     Returns:
-        What goes, or went, from each stage that is concerned, in the order in which stages were made.
+        What is removed from each affected stage, in the order in which the stages were made.
 
     Raises:
-        UserError: no such experiment or id, the experiment is running, or, to `write`, one of its stages is unfinished.
+        UserError: the experiment or the id does not exist, the experiment is running, or `write` is set and a stage is
+            unfinished.
     """
     if not any(experiment.glob(f"*/{MANIFEST}")):
-        raise UserError(f"{experiment}: no experiment with finished stages; name a folder such as runs/quickstart")
+        raise UserError(f"{experiment}: no experiment with finished stages; pass a folder such as runs/quickstart")
     with lock_experiment(experiment):
         artifacts = _ordered(experiment)
         ids = descendants(artifacts, record)
         if not ids:
-            raise UserError(f"{experiment}: no stage has a record {record!r}; ids are shown by `personahub show`")
-        found = [_look(artifact, ids) for artifact in artifacts]
-        _mark_downstream(artifacts, found)
+            raise UserError(f"{experiment}: no stage has a record {record!r}; `personahub show` prints ids")
+        found = [_find_rows(artifact, ids) for artifact in artifacts]
+        _mark_reports_and_models(artifacts, found)
         if write:
             _refuse_unfinished(experiment)
-            # What was made last goes first: after a kill, what is not gone yet is still found through what it was made from.
+            # Newest stages first: after a kill, the remaining records are still found through those they were made from.
             for artifact, each in reversed(list(zip(artifacts, found, strict=True))):
                 _remove(artifact, each, ids)
     return [each for each in found if each.touched]
 
 
 def descendants(artifacts: list[Artifact], record: str) -> set[str]:
-    """The id and those of all records that name it, or one of these, in a lineage column; empty if nothing has it."""
+    """The id itself and the ids of all records made from it, found through lineage columns. Empty if the id is unknown."""
     wanted, known = {record}, False
     while True:
         before = len(wanted)
@@ -123,8 +141,8 @@ def _refuse_unfinished(experiment: Path) -> None:
     for spec in sorted(experiment.glob(f"*/{SPEC}")):
         if not (spec.parent / MANIFEST).exists():
             raise UserError(
-                f"{spec.parent}: is unfinished and may hold it, or its completions in the journal: run the experiment to "
-                "its end, or remove that folder, and forget it then"
+                f"{spec.parent}: is unfinished and may hold the record, or completions made from it; finish the run or "
+                "delete that folder first"
             )
 
 
@@ -139,7 +157,7 @@ def _id_columns(file: Path) -> pa.Table:
 
 
 def _mentions(table: pa.Table, ids: set[str]) -> pa.ChunkedArray | pa.Array:
-    """Per row, whether any of its id columns is among `ids`."""
+    """For each row, whether one of its id columns holds one of `ids`."""
     values = pa.array(sorted(ids), pa.string())
     hit: Any = pa.array([False] * table.num_rows, pa.bool_())  # a shard may be empty
     for column in table.columns:
@@ -147,23 +165,23 @@ def _mentions(table: pa.Table, ids: set[str]) -> pa.ChunkedArray | pa.Array:
     return hit
 
 
-def _names_one(value: Any, ids: set[str]) -> bool:
-    """Whether a JSON value holds one of `ids` under a key for ids, at any depth."""
+def _refers_to(value: Any, ids: set[str]) -> bool:
+    """Whether a JSON value holds one of `ids` under an id key, at any depth."""
     if isinstance(value, Mapping):
-        return any((_ID.search(key) and below in ids) if isinstance(below, str) else _names_one(below, ids)
-                   for key, below in value.items())  # fmt: skip
-    return isinstance(value, list) and any(_names_one(below, ids) for below in value)
+        return any((_ID.search(key) and inner in ids) if isinstance(inner, str) else _refers_to(inner, ids)
+                   for key, inner in value.items())  # fmt: skip
+    return isinstance(value, list) and any(_refers_to(inner, ids) for inner in value)
 
 
-def _look(artifact: Artifact, ids: set[str]) -> Forgotten:
+def _find_rows(artifact: Artifact, ids: set[str]) -> Forgotten:
     found = Forgotten(artifact.name)
     for file in _shards(artifact):
         hit = _mentions(_id_columns(file), ids)
         if pc.call_function("any", [hit]).as_py():
-            found.going += pq.read_table(file).filter(hit).to_pylist()
+            found.removed_rows += pq.read_table(file).filter(hit).to_pylist()
             found.files.append(file)
-    for file in _beside(artifact):
-        rows = sum(1 for gone, _ in _judged(file, ids, found.going) if gone)
+    for file in _other_row_files(artifact):
+        rows = sum(1 for remove, _ in _rows_to_remove(file, ids, found.removed_rows) if remove)
         found.other_rows += rows
         found.files += [file] if rows else []
     if found.files:
@@ -172,8 +190,8 @@ def _look(artifact: Artifact, ids: set[str]) -> Forgotten:
     return found
 
 
-def _beside(artifact: Artifact) -> Iterator[Path]:
-    """Files with rows that are no shards: rejected records, truth, exports, validation samples."""
+def _other_row_files(artifact: Artifact) -> Iterator[Path]:
+    """Files with rows that are not shards: rejected records, truth, exports, validation samples."""
     for file in sorted(artifact.path.rglob("*")):
         inner = file.relative_to(artifact.path)
         if inner.parts[0] in (_JOURNAL, _WANDB) or inner.name == "metrics.jsonl" or file.is_symlink():
@@ -182,33 +200,33 @@ def _beside(artifact: Artifact) -> Iterator[Path]:
             yield file
 
 
-def _judged(file: Path, ids: set[str], going: Sequence[Row]) -> Iterator[tuple[bool, Any]]:
-    """Whether each row goes, and the row: a line of JSON, or a record of a Parquet file.
+def _rows_to_remove(file: Path, ids: set[str], removed: Sequence[Row]) -> Iterator[tuple[bool, Any]]:
+    """Yield, for each row, whether to remove it, and the row: a line of JSON Lines or a record of a Parquet file.
 
-    An exported line has no id; it goes when it says what a record says that goes.
+    Exported lines have no id: a line is removed when its values equal those of a removed record.
     """
     if file.suffix == ".jsonl":
-        said: dict[tuple[str, ...], set[str]] = {}
-        with file.open(encoding="utf-8") as lines:  # not `splitlines`, which parts texts at U+2028 too
+        values: dict[tuple[str, ...], set[str]] = {}
+        with file.open(encoding="utf-8") as lines:  # not `splitlines`, which also splits texts at U+2028
             for line in lines:
                 content = json.loads(line)
                 keys = tuple(content)
-                if keys not in said:
-                    said[keys] = {_as_text(row, keys) for row in going if row.keys() >= content.keys()}
-                yield _names_one(content, ids) or _as_text(content, keys) in said[keys], line
+                if keys not in values:
+                    values[keys] = {_as_text(row, keys) for row in removed if row.keys() >= content.keys()}
+                yield _refers_to(content, ids) or _as_text(content, keys) in values[keys], line
         return
     for row in pq.read_table(file).to_pylist():
         record = row.get("record")
-        inside = _names_one(json.loads(record), ids) if isinstance(record, str) else False
-        yield inside or _names_one(row, ids), row
+        inside = _refers_to(json.loads(record), ids) if isinstance(record, str) else False
+        yield inside or _refers_to(row, ids), row
 
 
 def _as_text(row: Row, keys: Sequence[str]) -> str:
     return json.dumps([row[key] for key in keys], sort_keys=True)
 
 
-def _mark_downstream(artifacts: list[Artifact], found: list[Forgotten]) -> None:
-    """Stages that were made from what goes and have no records to take out: pages and models."""
+def _mark_reports_and_models(artifacts: list[Artifact], found: list[Forgotten]) -> None:
+    """Mark reports and models made from removed records; they have no records of their own to remove."""
     changed = {artifact.fingerprint for artifact, each in zip(artifacts, found, strict=True) if each.files}
     for artifact, each in zip(artifacts, found, strict=True):
         if not any(used.fingerprint in changed for used in artifact.manifest.inputs.values()):
@@ -223,15 +241,15 @@ def _remove(artifact: Artifact, found: Forgotten, ids: set[str]) -> None:
         shutil.rmtree(artifact.path)
         return
     if found.files and (artifact.path / _JOURNAL).is_dir():
-        remove_completions(artifact.path / _JOURNAL)
+        delete_completions(artifact.path / _JOURNAL)
     if found.wandb:
         shutil.rmtree(artifact.path / _WANDB)
     shards = set(_shards(artifact))
     for file in (file for file in found.files if file not in shards):
-        _rewrite_rows(file, ids, found.going)
+        _rewrite_rows(file, ids, found.removed_rows)
     for file in (file for file in found.files if file in shards):
         _rewrite_shard(file, ids)
-    _count(artifact, found)
+    _update_manifest(artifact, found)
 
 
 def _rewrite_shard(file: Path, ids: set[str]) -> None:
@@ -242,18 +260,18 @@ def _rewrite_shard(file: Path, ids: set[str]) -> None:
 
 def _replace(file: Path, table: pa.Table) -> None:
     metadata = pq.read_metadata(file).metadata or {}
-    ours = {key: value for key, value in metadata.items() if key == b"personahub"}
+    own = {key: value for key, value in metadata.items() if key == b"personahub"}
     with (
         replacing(file) as temporary,
         pq.ParquetWriter(temporary, table.schema, compression="zstd", write_page_checksum=True) as writer,
     ):
         writer.write_table(table)
-        writer.add_key_value_metadata(ours)
+        writer.add_key_value_metadata(own)
 
 
-def _rewrite_rows(file: Path, ids: set[str], going: Sequence[Row]) -> None:
-    """Write the file without the rows that go."""
-    kept = [row for gone, row in _judged(file, ids, going) if not gone]
+def _rewrite_rows(file: Path, ids: set[str], removed: Sequence[Row]) -> None:
+    """Rewrite the file without the rows to remove."""
+    kept = [row for remove, row in _rows_to_remove(file, ids, removed) if not remove]
     if file.suffix == ".jsonl":
         with replacing(file) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
@@ -261,8 +279,8 @@ def _rewrite_rows(file: Path, ids: set[str], going: Sequence[Row]) -> None:
         _replace(file, pa.Table.from_pylist(kept, schema=pq.read_schema(file).remove_metadata()))
 
 
-def _count(artifact: Artifact, found: Forgotten) -> None:
-    """Have the manifest say what is there now, also where an earlier try was killed before it could."""
+def _update_manifest(artifact: Artifact, found: Forgotten) -> None:
+    """Update the manifest's counts, including those that an earlier, killed attempt left outdated."""
     manifest = artifact.manifest
     shards = {file.stem: pq.read_metadata(file).num_rows for file in _shards(artifact)}
     reasons = Counter(row["reason"] for row in artifact.rejected())
@@ -280,18 +298,18 @@ def _count(artifact: Artifact, found: Forgotten) -> None:
 
 
 def describe(found: list[Forgotten], done: bool) -> str:
-    """What went, or would go, in lines."""
+    """Describe what was removed, or would be, one line per stage."""
     lines = []
     for each in found:
         parts = [f"{each.records:,} records"] if each.records else []
         parts += [f"{each.other_rows:,} rejected or exported rows"] if each.other_rows else []
         parts += [f"{each.journals} journals"] if each.journals else []
-        parts += ["W&B's files; what it was sent is to be deleted there"] if each.wandb else []
+        parts += ["W&B's files; delete there what it was sent"] if each.wandb else []
         parts += ["the report, which the next run makes again"] if each.removed else []
-        parts += ["nothing: its model keeps what it learned until `run --redo`"] if each.trained else []
+        parts += ["nothing: the model keeps what it learned until `run --redo`"] if each.trained else []
         lines.append(f"{each.stage}: {', '.join(parts)}")
     if done:
-        lines.append("Gone. A source that still holds the text gives it back when its stage is run again.")
+        lines.append("Removed. A source that still holds the text returns it when its stage runs again.")
     else:
-        lines.append("Nothing is removed yet: --yes does it.")
+        lines.append("Nothing was removed. Add --yes to remove it.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Whether a file can be written, told before anything is read."""
+"""Checks on output files that run before any input is read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from personahub.core.errors import UserError
 
 
 def require_writable(file: Path, sources: Iterable[Path]) -> None:
-    """Before hours of work: that it can be written, and is none of the files that are read.
+    """Check that `file` can be written and is not one of the files that will be read.
 
     Raises:
-        UserError: it cannot, or it is one of them, by whatever name.
+        UserError: the file cannot be written, or it is one of `sources` under any name.
     """
     if file.exists() and any(file.samefile(source) for source in sources):
-        raise UserError(f"{file}: the output would overwrite the input; give another name")
+        raise UserError(f"{file}: the output would overwrite the input; choose another name")
     if file.is_dir():
         raise UserError(f"{file}: is a folder; give the name of a file")
     try:

@@ -1,19 +1,20 @@
-"""An artifact on the Hugging Face hub: its records as Parquet, a dataset card, and where they came from.
+"""Publish an artifact on the Hugging Face Hub: its records, a dataset card, and its provenance.
 
     personahub push runs/quickstart/problems --dry-run upload/                # writes the folder, uploads nothing
     HF_TOKEN=... personahub push runs/quickstart/problems --repo me/problems
 
-What is uploaded is exactly the folder that a dry run writes:
+The upload is exactly the folder that a dry run writes:
 
-    README.md          the card (`personahub.commands.card`)
-    data/*.parquet     the records; nothing that was rejected, and nothing that a simulated teacher knew
-    provenance.json    manifests of this artifact and of those it was made from, without paths of this machine
+    README.md          the dataset card
+    data/*.parquet     the records, without rejected ones and without the simulated teacher's true answers
+    provenance.json    manifests of this artifact and of the artifacts it was made from, without local paths
 
-The token comes from the environment variable HF_TOKEN and from nowhere else.
+The token is only read from the environment variable HF_TOKEN.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from personahub.commands.card import card, upstream
-from personahub.core.artifact import Artifact
+from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.files import write_json
 
@@ -30,16 +31,39 @@ TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105  (the name of a variable)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `personahub push`."""
+    parser.add_argument("artifact", metavar="ARTIFACT", help="Folder of a stage, such as runs/quickstart/problems")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--repo", metavar="OWNER/NAME", help="The dataset repository; needs a token in HF_TOKEN")
+    where.add_argument(
+        "--dry-run", type=Path, metavar="FOLDER", help="Write the upload to a new folder instead of uploading it"
+    )
+    parser.add_argument("--private", action="store_true", help="Make the repository private if it does not exist yet")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Upload the artifact, or write what would be uploaded."""
+    artifact = open_artifact(options.artifact)
+    if options.dry_run is None:
+        print(push(artifact, options.repo, private=options.private))
+        return 0
+    for file in write_upload(artifact, options.dry_run):
+        print(f"{file} ({file.stat().st_size:,} bytes)")
+    print("Nothing was uploaded. To upload, replace --dry-run with --repo OWNER/NAME.")
+    return 0
+
+
 def write_upload(artifact: Artifact, folder: Path, repository: str | None = None) -> list[Path]:
-    """Write what would be uploaded into `folder`; returns the files.
+    """Write the files of an upload to `folder`. Returns their paths.
 
     Raises:
-        UserError: the folder holds something already, or the artifact has no records.
+        UserError: the folder is not empty, or the artifact has no records.
     """
     if not artifact.shard_names or not artifact.num_rows:
-        raise UserError(f"{artifact.path}: there are no records to publish in it ({artifact.manifest.module})")
+        raise UserError(f"{artifact.path}: has no records to publish ({artifact.manifest.module})")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: there is something in it already; name a new or empty folder")
+        raise UserError(f"{folder}: is not empty; choose a new or empty folder")
     (folder / "data").mkdir(parents=True)
     total = len(artifact.shard_names)
     for number, name in enumerate(artifact.shard_names):
@@ -52,16 +76,16 @@ def write_upload(artifact: Artifact, folder: Path, repository: str | None = None
 
 
 def push(artifact: Artifact, repository: str, *, private: bool = False) -> str:
-    """Upload to a data set repository, which is made if it is not there; returns its address.
+    """Upload to a dataset repository, which is created if necessary. Returns its URL.
 
     Raises:
-        UserError: no token in the environment, no such name, or the hub refuses.
+        UserError: the environment has no token, the repository's name is invalid, or the Hub refuses the upload.
     """
     token = os.environ.get(TOKEN_VARIABLE)
     if not token:
-        raise UserError(f"{TOKEN_VARIABLE} is not set: it holds the token that may write to {repository}")
+        raise UserError(f"{TOKEN_VARIABLE} is not set: set it to a token with write access to {repository}")
     if not _REPOSITORY.fullmatch(repository):
-        raise UserError(f"--repo {repository}: a repository is named OWNER/NAME")
+        raise UserError(f"--repo {repository}: not a repository name; use OWNER/NAME")
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
@@ -71,20 +95,20 @@ def push(artifact: Artifact, repository: str, *, private: bool = False) -> str:
             api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
             message = f"{artifact.manifest.experiment}/{artifact.manifest.stage} {artifact.fingerprint}"
             api.upload_folder(repo_id=repository, repo_type="dataset", folder_path=folder, commit_message=message)
-        except Exception as error:  # noqa: BLE001  (the hub's client passes on what its HTTP library raises)
+        except Exception as error:  # noqa: BLE001  (the Hub's client passes on exceptions of its HTTP library)
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"the hub did not take {repository}: {reason}") from None
+            raise UserError(f"the Hub refused the upload to {repository}: {reason}") from None
     return f"{api.endpoint}/datasets/{repository}"
 
 
 def _provenance(artifact: Artifact) -> list[dict[str, Any]]:
-    """Manifests from the root to `artifact`."""
+    """Manifests of all stages from the first one to `artifact`."""
     stages = [stage.artifact for stage in upstream(artifact) if stage.artifact is not None]
-    return [_without_paths(one.manifest.model_dump(mode="json", exclude={"command"})) for one in [*stages, artifact]]
+    return [_without_paths(each.manifest.model_dump(mode="json", exclude={"command"})) for each in [*stages, artifact]]
 
 
 def _without_paths(value: Any) -> Any:
-    """The same with absolute paths cut down to the name of their file: they say who made it, not what."""
+    """Replace absolute paths by their last part, since folders can identify a user or a machine."""
     if isinstance(value, dict):
         return {key: _without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):

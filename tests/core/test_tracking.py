@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from personahub.commands.wandb_sync import unsent_runs
+from personahub.commands.wandb import unsent_runs
 from personahub.core.tracking.tracker import Tracker, TrackingConfig
 
 STAGE = """

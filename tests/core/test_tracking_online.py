@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from personahub.commands.wandb_sync import unsent_runs
+from personahub.commands.wandb import unsent_runs
 from personahub.core.files import locked
 from tests.wandb_server import Outage, WandbServer, wandb_server
 
