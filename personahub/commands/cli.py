@@ -42,6 +42,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the line breaks of descriptions, and shows only required options in the usage line."""
 
     def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
+        if prefix == "":  # the name of a subcommand
+            return super()._format_usage(usage, actions, groups, prefix)
         groups = [group for group in groups if group.required]
         choices = [action for group in groups for action in group._group_actions]
         shown = [action for action in actions if not action.option_strings or action.required or action in choices]

@@ -22,11 +22,12 @@ from pathlib import Path
 from personahub.commands.dedup_files import Options, deduplicate_files
 from personahub.commands.embedder_options import add_embedder_options, embedder_from_options
 from personahub.commands.model_options import ModelOptions
+from personahub.core.errors import UserError
 from personahub.core.texts.figures import format_seconds
-from personahub.deduplication.methods import Embedding, MinHash, Surface
+from personahub.deduplication.method import Method
+from personahub.deduplication.methods import METHODS, method_class
 
-_METHODS = {"surface": Surface, "minhash": MinHash, "embedding": Embedding}
-_SETTINGS = ModelOptions(Surface, MinHash, Embedding, exclude=("method", "permutations", "embedder"))
+_SETTINGS = ModelOptions(*METHODS.values(), exclude=("method", "version", "embedder"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-field", metavar="FIELD", help="Keep the near-duplicate with the highest number in this field"
     )
     parser.add_argument(
-        "--method", choices=_METHODS, default="surface", help="How texts are compared (default: surface)"
+        "--method", default="surface", help=f"{', '.join(METHODS)}, or the dotted path of a class (default: surface)"
     )
     _SETTINGS.add_to(parser)
     add_embedder_options(parser, "For --method embedding", default="minilm")
@@ -66,18 +67,19 @@ def run(options: argparse.Namespace) -> int:
     counts = deduplicate_files(
         options.source,
         options.target,
-        Options(
-            method=options.method,
-            text_field=options.text_field,
-            keep=options.keep,
-            score_field=options.score_field,
-            embedder=embedder_from_options(options),
-            **_SETTINGS.build(_METHODS[options.method], options, method=options.method).model_dump(
-                include={"threshold", "ngram", "search"}
-            ),
-        ),
+        _method(options),
+        Options(text_field=options.text_field, keep=options.keep, score_field=options.score_field),
         options.against,
     )
     summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     print(f"{options.target}: {summary}, in {format_seconds(time.monotonic() - started)}")
     return 0
+
+
+def _method(options: argparse.Namespace) -> Method:
+    try:
+        kind = method_class(options.method)
+    except ValueError as error:
+        raise UserError(f"--method: {error}") from None
+    values = {"embedder": embedder_from_options(options)} if "embedder" in kind.model_fields else {}
+    return _SETTINGS.build(kind, options, method=options.method, **values)

@@ -103,7 +103,7 @@ class ModelOptions:
             inner[name] = None if option.nullable and value == "none" else value
         return values
 
-    def build(self, model: type[Model], options: argparse.Namespace, **values: Any) -> Model:
+    def build(self, model: type[Model], options: argparse.Namespace, /, **values: Any) -> Model:
         """Make the model from `values` and the options that were given, which take precedence.
 
         Raises:
@@ -112,7 +112,7 @@ class ModelOptions:
         try:
             return model.model_validate(values | self.given(options))
         except ValidationError as error:
-            raise UserError("; ".join(self._explain(problem) for problem in error.errors())) from None
+            raise UserError("; ".join(self._explain(model, problem) for problem in error.errors())) from None
 
     def _dest(self, path: str) -> str:
         return f"{self._key}:{path}"
@@ -127,7 +127,7 @@ class ModelOptions:
             text += " (may be repeated)"
         return text.strip().replace("%", "%%")
 
-    def _explain(self, problem: Any) -> str:
+    def _explain(self, model: type[BaseModel], problem: Any) -> str:
         path = ".".join(str(part) for part in problem["loc"])
         while path and path not in self._options:
             if any(known.startswith(f"{path}.") for known in self._options):
@@ -135,9 +135,9 @@ class ModelOptions:
             path = path.rpartition(".")[0]
         where = self._options[path].flag if path in self._options else path
         if problem["type"] == "missing":
-            return f"{where}: is required here"
+            return f"{where}: is required"
         if problem["type"] == "extra_forbidden":
-            return f"{where}: does not apply here"
+            return f"{where}: {model.__name__} does not have this option"
         message = problem["msg"].removeprefix("Value error, ")
         given = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (got {problem['input']!r:.80})"
         return ": ".join(filter(None, [where, message])) + given
