@@ -228,7 +228,7 @@ def test_an_interrupt_ends_in_one_line_and_the_same_command_goes_on(tmp_path: Pa
         _, said = process.communicate(timeout=120)
         assert "Traceback" not in said or "Exception ignored" in said  # Python's own word on a callback
         if process.returncode == 130:
-            interrupted += "stopped; nothing is lost. To go on: personahub run" in said
+            interrupted += "stopped; nothing is lost. To resume: personahub run" in said
             assert "stopped" in said
         else:
             assert process.returncode == 0, said

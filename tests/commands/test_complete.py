@@ -169,15 +169,15 @@ def test_a_server_that_ignores_n_is_caught(chaos, tmp_path: Path, capsys) -> Non
     ("bad", "said"),
     [
         ("{not json", "in.jsonl:2: not valid JSON"),
-        ([1], "in.jsonl:2: a request is a JSON object"),
+        ([1], "in.jsonl:2: not a JSON object"),
         ({**row(1), "custom_id": None}, "in.jsonl:2: custom_id is missing"),
-        ({**row(1), "custom_id": "id-0"}, "in.jsonl:2: custom_id 'id-0' is that of line 1 as well"),
+        ({**row(1), "custom_id": "id-0"}, "in.jsonl:2: custom_id 'id-0' is already used in line 1"),
         ({**row(1), "url": "/v1/embeddings"}, "in.jsonl:2: only POST to /v1/chat/completions"),
         ({"custom_id": "x"}, "in.jsonl:2: body is missing"),
         (row(1, messages=[]), "in.jsonl:2: body.messages is missing, empty"),
         (row(1, stream=True), "in.jsonl:2: body.stream"),
         (row(1, n="two"), "in.jsonl:2: body.n"),
-        (row(1, max_tokens="many"), "in.jsonl:2: body.max_tokens is a whole number"),
+        (row(1, max_tokens="many"), "in.jsonl:2: body.max_tokens is not an integer"),
     ],
 )
 def test_bad_lines_are_named_before_anything_is_asked(tmp_path: Path, capsys, bad: Any, said: str) -> None:
@@ -191,9 +191,9 @@ def test_what_else_is_refused(chaos, tmp_path: Path, capsys) -> None:
     server = chaos(model="m", key="right")
     source = write(tmp_path / "in.jsonl", [row(0)])
     for options, said in (
-        (["--base-url", "nowhere"], "base_url"),
+        (["--base-url", "nowhere"], "--base-url"),
         (["--max-cost-usd", "1"], "needs a price"),
-        (["--concurrency", "0"], "concurrency"),
+        (["--concurrency", "0"], "--concurrency"),
         ([], "check the key in OPENAI_API_KEY"),
         (["--base-url", "http://127.0.0.1:9/v1"], "cannot reach http://127.0.0.1:9/v1"),
     ):
@@ -209,12 +209,12 @@ def test_what_else_is_refused(chaos, tmp_path: Path, capsys) -> None:
     source = write(tmp_path / "in.jsonl", [row(0)])
     arguments = ["complete", str(source), str(tmp_path / "out.jsonl"), "--base-url", server.base_url]
     assert main(arguments) == 2
-    assert "in.jsonl:1: body.model is missing: name one with --model" in capsys.readouterr().err
+    assert "in.jsonl:1: body.model is missing: set it, or use --model" in capsys.readouterr().err
     assert main([*arguments, "--model", "other"]) == 2
     assert "model" in capsys.readouterr().err
     (tmp_path / "out.jsonl").write_text("")
     assert main([*arguments, "--model", "m"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_a_target_that_another_process_has_made_meanwhile_is_neither_paid_for_again_nor_replaced(
@@ -299,9 +299,9 @@ def test_a_file_that_loses_lines_while_it_is_answered_is_no_success(
     said = process.communicate(timeout=100)[1]
     assert process.returncode == 2
     assert re.search(
-        r"in\.jsonl: had 1,000 requests when it was checked and has 4\d\d: "
+        r"in\.jsonl: had 1,000 requests when it was checked and now has 4\d\d: "
         if kept == "whole lines"
-        else r"in\.jsonl:4\d\d: is not as it was when it was checked \(not valid JSON",
+        else r"in\.jsonl:4\d\d: changed after it was checked \(not valid JSON",
         said,
     )
     assert "leave the file as it is and give the same command again" in said

@@ -341,7 +341,7 @@ def test_a_threshold_that_no_cosine_is_above_is_said_before_anything_is_embedded
     source = write(tmp_path / "in.jsonl", personas(NURSES))
     words = ["--method", "embedding", "--threshold", 1, "--embedder", tmp_path]  # a folder without a model
     for search in ("exact", "clustered"):
-        assert "threshold: Input should be less than 1 (got 1.0)" in refused(
+        assert "--threshold: Input should be less than 1 (got '1')" in refused(
             capsys, source, tmp_path / "out.jsonl", *words, "--search", search
         )
 
@@ -355,4 +355,4 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path, 
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert "pipe.jsonl: is not a regular file" in refused(capsys, source, tmp_path / "pipe.jsonl")
     assert (tmp_path / "pipe.jsonl").is_fifo()
-    assert "(got nan)" in refused(capsys, source, tmp_path / "out.jsonl", "--threshold", "nan")
+    assert "(got 'nan')" in refused(capsys, source, tmp_path / "out.jsonl", "--threshold", "nan")

@@ -130,7 +130,7 @@ def test_only_saying_changes_nothing(run: Path, capsys: pytest.CaptureFixture[st
     assert main(["forget", persona["id"], "--experiment", str(run)]) == 0
     said = capsys.readouterr().out
     assert "related_personas: " in said
-    assert "Nothing is removed yet" in said
+    assert "Nothing was removed" in said
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
@@ -176,7 +176,7 @@ def test_files_of_wandb_go_with_what_they_show(chain: Path, capsys: pytest.Captu
     assert any(tracked.glob("documents/wandb/**/samples_*.table.json"))
     assert shown() == {"documents", "problems", "graded"}
     assert main(["forget", "i1", "--experiment", str(tracked), "--yes"]) == 0
-    assert "W&B's files; what it was sent is to be deleted there" in capsys.readouterr().out
+    assert "W&B's files; delete there what it was sent" in capsys.readouterr().out
     assert not shown()
     assert not list(tracked.rglob("wandb"))
 
@@ -220,7 +220,7 @@ def test_what_was_spent_stays_on_record(chain: Path) -> None:
 
 def test_a_stage_that_is_half_made_may_hold_it_too(chain: Path) -> None:
     (chain / "graded" / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"runs/chain/graded: is unfinished and may hold it"):
+    with pytest.raises(UserError, match=r"runs/chain/graded: is unfinished and may hold the record"):
         forget(chain, "i1", write=True)
     assert left(chain) == {"documents": ["i0", "i1", "i2"], "problems": ["i0", "i1", "i2"]}
 

@@ -64,7 +64,7 @@ def test_a_dry_run_writes_what_would_be_uploaded(problems: Artifact, tmp_path: P
     command = [sys.executable, "-m", "personahub", "push", str(problems.path), "--dry-run", str(folder)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "nothing was uploaded" in done.stdout
+    assert "Nothing was uploaded" in done.stdout
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     shards = {
         f"data/train-{i:05d}-of-{len(problems.shard_names):05d}.parquet" for i in range(len(problems.shard_names))
@@ -222,7 +222,7 @@ def test_a_hub_that_refuses_is_one_line(problems: Artifact, tmp_path: Path) -> N
     with hub_server(refuse=True) as server:
         done = pushed(problems, server, tmp_path / "home")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: the hub did not take me/problems: ")
+    assert done.stderr.startswith("error: the Hub refused the upload to me/problems: ")
     assert len(done.stderr.splitlines()) == 1
     assert server.tokens, "it was not asked"
     assert not server.files

@@ -150,7 +150,7 @@ def test_a_failing_stage_keeps_finished_shards_and_goes_on(folder: Path) -> None
     broken = personahub(folder, "run", "toy.yaml", "stages.double.config.fail_at=29")
     assert broken.returncode == 1
     assert "boom" in broken.stderr
-    assert "To go on" in broken.stderr
+    assert "To resume" in broken.stderr
     assert not (folder / "runs/toy/double/manifest.json").exists()
     assert "half-written" in refused(personahub(folder, "show", "runs/toy/double"))
     # The config that fails is another fingerprint, so it must not be taken over silently either.
@@ -196,7 +196,7 @@ def test_an_interrupt_stops_cleanly_and_names_the_way_on(folder: Path, signal_nu
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert "To go on: personahub run toy.yaml" in errors
+    assert "To resume: personahub run toy.yaml" in errors
 
 
 @pytest.mark.parametrize("last", ["signal.signal(signal.SIGINT, signal.SIG_DFL)", "signal.pthread_sigmask(0, {2})"])
@@ -223,7 +223,7 @@ atexit.register(leave)
     assert process.returncode == 130
     assert "failed" not in errors
     assert "killed" not in errors
-    assert "To go on: personahub run toy.yaml" in errors
+    assert "To resume: personahub run toy.yaml" in errors
     assert not (folder / "runs/toy/double").exists()
     assert personahub(folder, "run", "toy.yaml").returncode == 0
 

@@ -179,10 +179,10 @@ def test_pruned_journals_are_gone_and_what_they_cost_is_not(chaos, tmp_path: Pat
     assert main(["cache", "stats", "--runs", str(tmp_path)]) == 0
     assert "chaos/answers            30" in capsys.readouterr().out
     assert main(["cache", "prune", "--runs", str(tmp_path)]) == 0
-    assert "30 completions, 0.0 MB, would go with --yes" in capsys.readouterr().out
+    assert "--yes would delete 30 completions, 0.0 MB" in capsys.readouterr().out
     assert journal.exists()
     assert main(["cache", "prune", "chaos", "--runs", str(tmp_path), "--yes"]) == 0
-    assert "30 completions removed" in capsys.readouterr().out
+    assert "30 completions deleted" in capsys.readouterr().out
     assert not journal.exists()
     spent = spent_by_experiment(tmp_path / "chaos", "server")
     assert (spent.answers, spent.completion_tokens) == (30, 30 * 100)

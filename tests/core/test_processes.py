@@ -102,7 +102,7 @@ def test_a_stage_that_raises_names_shard_and_record(folder: Path, executor: str)
     said = process.communicate(timeout=200)[1]
     assert process.returncode == 1
     assert "ZeroDivisionError: 25 is too much\nin shard 00002, record number-25\n" in said
-    assert "error: stage double failed; finished shards are kept. To go on: personahub run toy.yaml" in said
+    assert "error: stage double failed; finished shards are kept. To resume: personahub run toy.yaml" in said
     again = start(folder, "raise")  # `once`: as if the bug were mended without a change of the config
     assert (again.communicate(timeout=200), again.returncode)[1] == 0
     assert values(folder) == EXPECTED

@@ -216,7 +216,7 @@ def test_what_was_tracked_offline_is_sent_with_the_edges_of_its_lineage(server: 
     assert not unsent_runs(tmp_path / "runs")
     again = subprocess.run(**sync(tmp_path, server), timeout=120)
     assert again.returncode == 0
-    assert again.stdout.startswith("runs: no run that W&B has not got")
+    assert again.stdout.startswith("runs: all runs are already synced")
 
 
 def test_sync_passes_over_what_holds_nothing_and_what_is_under_way(server: WandbServer, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_sync_passes_over_what_holds_nothing_and_what_is_under_way(server: Wandb
     with locked(tmp_path / "runs/toy/.lock", "another run"):
         passed = subprocess.run(**sync(tmp_path, server), timeout=120)
     assert (passed.returncode, server.runs) == (0, {})
-    assert passed.stderr.startswith("passed over: runs/toy: another run of this experiment is under way")
+    assert passed.stderr.startswith("skipped: runs/toy: another run of this experiment is under way")
     sent = subprocess.run(**sync(tmp_path, server), timeout=120)
     assert sent.returncode == 0, sent.stderr
     assert set(ids(server)) == {"toy/data", "toy/sft"}
