@@ -234,7 +234,7 @@ def test_a_target_that_another_process_has_made_meanwhile_is_neither_paid_for_ag
         target.write_text("theirs")
     _, said = process.communicate(timeout=200)
     assert process.returncode == 2
-    assert "out.jsonl: is there already" in said
+    assert "out.jsonl: exists already" in said
     assert target.read_text() == "theirs"
     assert server.stats()["requests"] == 0
 
@@ -304,7 +304,7 @@ def test_a_file_that_loses_lines_while_it_is_answered_is_no_success(
         else r"in\.jsonl:4\d\d: changed after it was checked \(not valid JSON",
         said,
     )
-    assert "leave the file as it is and give the same command again" in said
+    assert "leave the file unchanged and repeat the command" in said
     assert not target.exists()
     source.write_bytes(whole)
     server.change(latency_ms=0)

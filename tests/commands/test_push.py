@@ -82,7 +82,7 @@ def test_a_dry_run_writes_what_would_be_uploaded(problems: Artifact, tmp_path: P
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (again.returncode, again.stderr) == (
         2,
-        f"error: {folder}: there is something in it already; name a new or empty folder\n",
+        f"error: {folder}: is not empty; choose a new or empty folder\n",
     )
 
 
