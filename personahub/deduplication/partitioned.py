@@ -131,7 +131,7 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class TakingPart:
+class ComparedRows:
     """The rows that one method compared, numbered from 0."""
 
     blocks: Blocks
@@ -172,7 +172,7 @@ def run_partitioned(stage: Stage[Config], count: int) -> None:
     decided: list[Decided] = []
     reports = []
     for number, method in enumerate(config.methods):
-        rows = TakingPart(blocks, decided[-1].alive if decided else None)
+        rows = ComparedRows(blocks, decided[-1].alive if decided else None)
         decided.append(
             method.deduplicate_partitions(spill.subfolder(str(number)), blocks, rows.before, config.collapse_chains)
         )
@@ -187,7 +187,7 @@ def run_partitioned(stage: Stage[Config], count: int) -> None:
     shutil.rmtree(folder)
 
 
-def _summarize(stage: Stage[Config], method: Method, decided: Decided, rows: TakingPart) -> dict[str, Any]:
+def _summarize(stage: Stage[Config], method: Method, decided: Decided, rows: ComparedRows) -> dict[str, Any]:
     """Summarizes one method in the same way as a run in one process."""
     comparison = method.compare_partitions(decided, rows)
     examples = []
