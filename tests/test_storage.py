@@ -112,9 +112,7 @@ def test_a_disk_that_fills_up_while_a_model_trains_is_one_line(disk: Path, tmp_p
                 ballast.write(bytes(min(free, 1 << 16)))
         stderr = process.communicate(timeout=200)[1]
     assert process.returncode == 2, stderr
-    assert stderr.splitlines()[-1].startswith(
-        f"error: model: no space was left on a disk, most likely on that of {disk}/e/model ("
-    )
+    assert stderr.splitlines()[-1].startswith(f"error: model: a disk is full, most likely that of {disk}/e/model (")
     assert "Traceback" not in stderr
     (disk / "ballast").unlink()
     resumed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)

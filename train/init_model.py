@@ -1,8 +1,8 @@
-"""A small Qwen2 model with random weights and a tokenizer of its own, to be trained from nothing.
+"""Creates a small Qwen2 model with random weights and its own tokenizer, to train from scratch.
 
-For runs without a GPU and without a download, such as the quickstart. The tokenizer is a byte-level
-BPE with Qwen2's pre-tokenization (every digit is one token), learnt from the training split alone;
-the weights are drawn from the seed. The artifact's `model/` loads like any model of the hub.
+This is for runs without a GPU and without a download, such as the quickstart. The tokenizer is a byte-level BPE with
+Qwen2's pre-tokenization (every digit is one token), trained on the training split only. The weights are drawn from the
+seed. The artifact's `model/` loads like any model from the hub.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ _MIN_VOCABULARY = 256 + 3  # all bytes and the special tokens
 
 
 class Config(StageConfig):
-    """Shape of the model, in the names of transformers' Qwen2Config."""
+    """Shape of the model, with the names of transformers' Qwen2Config."""
 
-    vocab_size: int = Field(default=2048, ge=_MIN_VOCABULARY, description="At most; small data gives fewer tokens.")
+    vocab_size: int = Field(
+        default=2048, ge=_MIN_VOCABULARY, description="Maximum size; small data gives fewer tokens."
+    )
     hidden_size: int = Field(default=128, gt=0)
     intermediate_size: int = Field(default=512, gt=0)
     num_hidden_layers: int = Field(default=4, gt=0)
@@ -46,7 +48,7 @@ class Config(StageConfig):
     initializer_range: float = Field(default=0.02, gt=0)
 
     @model_validator(mode="after")
-    def _divisible(self) -> Config:
+    def _check_divisible(self) -> Config:
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError("hidden_size must be an even multiple of num_attention_heads")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -54,7 +56,7 @@ class Config(StageConfig):
         return self
 
     def shape(self) -> ModelShape:
-        """The same numbers as the memory plan takes them."""
+        """Returns the shape for the memory plan."""
         return ModelShape(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden_size,
@@ -67,7 +69,7 @@ class Config(StageConfig):
 
 
 def run(stage: Stage[Config]) -> None:
-    """Learn the tokenizer, draw the weights, save both as `model/`."""
+    """Trains the tokenizer, draws the weights and saves both as `model/`."""
     stay_offline()
     silence_progress_bars()
     data = stage.input("data")
@@ -85,7 +87,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
-    """No records; the model's size."""
+    """Forecasts the size of the model."""
     parameters = config.shape().parameters
     return Forecast(rows_out=0, disk_bytes=4 * parameters, notes=(f"{parameters:,} parameters, random weights",))
 
@@ -105,16 +107,16 @@ def _train_tokenizer(data: Artifact, vocab_size: int) -> tuple[PreTrainedTokeniz
         counted(), vocab_size=vocab_size, new_special_tokens=[TURN_START, TURN_END], show_progress=False
     )
     if not characters:
-        raise UserError(f"{data.path}: no record has split 'train', so there is nothing to learn a tokenizer from")
+        raise UserError(f"{data.path}: no record has split 'train', so there is nothing to train a tokenizer on")
     tokenizer.chat_template = CHATML_TEMPLATE
     tokenizer.eos_token, tokenizer.pad_token = TURN_END, END_OF_TEXT
     return tokenizer, characters
 
 
 def _texts(data: Artifact, limit: int | None = None) -> Iterator[str]:
-    """What stands between the special tokens of the rendered training split, one conversation each.
+    """Yields the text between the special tokens of each rendered conversation of the training split.
 
-    Rendered, so that role names and the template's default system message become whole tokens, too.
+    The text is rendered so that role names and the template's default system message also become whole tokens.
     """
     from transformers import Qwen2Tokenizer
 
@@ -154,6 +156,6 @@ def _model_card(stage: Stage[Config], parameters: int) -> str:
     data = stage.input("data")
     return (
         f"# Untrained {parameters / 1e6:.2f}M-parameter Qwen2 model\n\n"
-        f"Random weights (seed {stage.config.seed}), and a byte-level BPE tokenizer learnt from the training split of "
-        f"`{data.name}` (fingerprint `{data.fingerprint}`). It can say nothing yet: it is where training starts.\n"
+        f"Random weights (seed {stage.config.seed}) and a byte-level BPE tokenizer trained on the training split of "
+        f"`{data.name}` (fingerprint `{data.fingerprint}`). It is a starting point for training and cannot generate useful text.\n"
     )

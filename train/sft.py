@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with TRL's SFTTrainer, on the solution's tokens alone.
+"""Supervised fine-tuning with TRL's SFTTrainer, with the loss on the tokens of the solution only.
 
     sft:
       run: train.sft
@@ -8,13 +8,12 @@
         validation: {problems: 64, every_steps: 200}
       execution: {launcher: [accelerate, launch, --config_file, configs/launch/fsdp2_8_gpus.yaml]}
 
-`sft` goes to trl.SFTConfig and `lora` to peft.LoraConfig untouched; keys that say only how fast or
-how often (saving, logging, data loading, sharding) are left out of the fingerprint. The artifact's
-`model/` holds the last weights with tokenizer, chat template, generation config and a model card;
-with `validation`, `best/` holds those that solved most of a fixed slice of problems. A run that was
-killed goes on from the last whole checkpoint; from there its losses are those of an undisturbed run.
-A training that diverges to NaN is an error, before anything of it is saved.
-docs/training.md says what is checked, how to launch on more GPUs, and why which hyperparameters.
+`sft` is passed to trl.SFTConfig and `lora` to peft.LoraConfig unchanged. Keys that do not change the result (saving,
+logging, data loading, sharding) are not part of the fingerprint. The artifact's `model/` holds the last weights with
+tokenizer, chat template, generation config and a model card. With `validation`, `best/` holds the weights that solved the
+most problems of a fixed slice. A killed run resumes from the last complete checkpoint, with the same losses as an
+uninterrupted run. Training that diverges to NaN is an error, and its weights are not saved.
+docs/training.md describes the checks, how to launch on several GPUs, and the choice of hyperparameters.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ from train.data.chat_format import ChatFormat
 from train.data.tokens import TokenStats, load_tokens, write_tokens
 from train.planning.forecast import forecast
 from train.planning.limits import (
+    check_disk_space,
+    count_parameters,
     explain_full_disk,
     explain_out_of_memory,
-    parameters,
-    refuse_full_disk,
-    warn_of_small_gpu,
+    warn_if_gpu_too_small,
 )
 from train.planning.memory import shape_of_folder
 from train.trainer.build import build_trainer, load_tokenizer
-from train.trainer.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
+from train.trainer.checkpoints import last_complete_checkpoint, remove_partial_checkpoints
 from train.trainer.config import Config
 from train.trainer.environment import is_main_rank, silence_progress_bars, stay_offline
 from train.trainer.model_files import (
@@ -74,7 +73,7 @@ _RESULTS = "train_results.json"
 
 
 def run(stage: Stage[Config]) -> None:
-    """Tokenize, train from the last whole checkpoint, save the model, remove what only resuming needs."""
+    """Tokenizes, trains from the last complete checkpoint, saves the model, and removes files only used to resume."""
     base = _base_model(stage)
     _check_data(stage)
     if is_local(base):
@@ -93,27 +92,29 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _base_model(stage: Stage[Config]) -> str:
-    """Folder or hub name of the model to start from."""
+    """Returns the folder or hub name of the model to start from."""
     name = stage.config.model.name_or_path
     if "model" in stage.inputs:
         if name is not None:
-            raise UserError(f"{stage.name}: has an input `model` and names another in model.name_or_path; remove one")
+            raise UserError(
+                f"{stage.name}: both the input `model` and model.name_or_path name a base model; remove one"
+            )
         name = str(stage.input("model").path / MODEL)
     if name is None:
-        raise UserError(f"{stage.name}: no base model: give it an input `model`, or set model.name_or_path")
+        raise UserError(f"{stage.name}: no base model; add an input `model` or set model.name_or_path")
     if is_local(name):
-        shape_of_folder(name)  # raises where there is no model
+        shape_of_folder(name)  # raises if there is no model
     return name
 
 
 def _check_data(stage: Stage[Config]) -> None:
-    """Another stage's artifact fits no trainer, and would fail on some column after minutes."""
+    """Rejects the artifact of a wrong stage, which would otherwise fail on some column after minutes."""
     data = stage.input("data")
     found = {name for shard in data.shard_names[:1] for name in pq.read_schema(data.path / f"{shard}.parquet").names}
-    if lacking := [name for name in ("prompt", "completion", "split") if name not in found]:
+    if missing := [name for name in ("prompt", "completion", "split") if name not in found]:
         raise UserError(
-            f"{stage.name}: the input `data` is {data.path}, made by {data.manifest.module}: it has no "
-            f"{', '.join(lacking)}. Training takes what synth.sft_data makes (columns {', '.join(SFT.names[:4])}, ...)"
+            f"{stage.name}: the input `data` is {data.path}, made by {data.manifest.module}, which lacks the columns "
+            f"{', '.join(missing)}. Training needs the output of synth.sft_data (columns {', '.join(SFT.names[:4])}, ...)"
         )
 
 
@@ -129,11 +130,11 @@ def _require_packages(config: Config) -> None:
             f"training needs the package {error.name!r}: pip install 'persona-hub-harness[train]'"
         ) from None
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda, but torch sees no CUDA device here; set device: auto to train on the CPU")
+        raise UserError("device is cuda, but torch finds no CUDA device; set device: auto to train on the CPU")
 
 
 def _finished_results(folder: Path) -> dict[str, Any] | None:
-    """Results of a run that saved its model and was killed before its manifest."""
+    """Reads the results of a run that was killed after saving its model and before writing its manifest."""
     try:
         return json.loads((folder / MODEL / _RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -151,17 +152,17 @@ def _train(stage: Stage[Config], base: str) -> dict[str, Any]:
     args = sft_config({**config.sft, **config.sft_execution}, stage.path / "checkpoints", config.seed, on_cpu)
     tokenizer = load_tokenizer(base, config.model)
     validation = validation_rows(stage.input("data"), config.validation, config.seed)
-    # One rank of all nodes tokenizes, for they share the folder; the others wait and map the same file.
+    # The nodes share the folder, so one rank tokenizes. The others wait and map the same file.
     with args.main_process_first(local=False, desc="tokenizing"):
         dataset, stats = _tokens(stage, args, tokenizer, validation)
     trainer = _trainer(stage, base, args, tokenizer, dataset, stats, validation)
     if is_main_rank():
         remove_partial_checkpoints(stage.path / "checkpoints")
-        refuse_full_disk(config, trainer, stage.path)
-        warn_of_small_gpu(config, base)
+        check_disk_space(config, trainer, stage.path)
+        warn_if_gpu_too_small(config, base)
     trainer.accelerator.wait_for_everyone()
-    leak = _refuse_leaks(trainer)
-    checkpoint = last_whole_checkpoint(stage.path / "checkpoints")
+    leak = _check_packing(trainer)
+    checkpoint = last_complete_checkpoint(stage.path / "checkpoints")
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
@@ -217,8 +218,8 @@ def _trainer(
     log = StageLog(stage, work)
     callbacks: list[Any] = [log]
     if config.validation is not None:
-        # Before the log, so that the step's rate does not count the time that an evaluation takes.
-        checks = ValidationCallback(
+        # Before the log, so that the token rate excludes the time of an evaluation.
+        evaluation = ValidationCallback(
             stage,
             config.validation,
             validation,
@@ -226,7 +227,7 @@ def _trainer(
             log,
             save_best=lambda entry: _save_best(stage, trainer, tokenizer, base, {**asdict(stats), **entry}),
         )
-        callbacks.insert(0, checks)
+        callbacks.insert(0, evaluation)
     trainer = build_trainer(base, config.model, config.lora, args, tokenizer, dataset, callbacks)
     if config.validation is not None:
         callbacks[0].trainer = trainer
@@ -241,8 +242,8 @@ def _shape_of_hub_model(base: str, config: Config) -> Any:
     return shape_of_config(AutoConfig.from_pretrained(base, revision=config.model.revision).to_dict())
 
 
-def _refuse_leaks(trainer: SFTTrainer) -> dict[str, Any]:
-    """Perturb a packed row under this run's attention; sharded weights are not whole before training begins."""
+def _check_packing(trainer: SFTTrainer) -> dict[str, Any]:
+    """Rejects packing that lets examples see one another. Sharded weights cannot be tested before training."""
     from train.data.packing import TOLERANCE, packing_leak
 
     args: Any = trainer.args
@@ -254,7 +255,7 @@ def _refuse_leaks(trainer: SFTTrainer) -> dict[str, Any]:
     if leak.others > TOLERANCE:
         attention = getattr(trainer.model.config, "_attn_implementation", "unknown")  # type: ignore[union-attr]
         raise UserError(
-            f"sft.packing: {leak.examples} examples share a row and see one another: a token changed in one moved the "
+            f"sft.packing: the {leak.examples} examples of a row see one another: changing a token of one changed the "
             f"log-probabilities of another by {leak.others:.2g} (packing_strategy={args.packing_strategy}, "
             f"attention {attention}). Use packing_strategy: bfd, another model.attn_implementation, or packing: false"
         )
@@ -271,13 +272,13 @@ def _results(stage: Stage[Config], trainer: SFTTrainer, stats: TokenStats) -> di
         "epochs": round(trainer.state.epoch or 0.0, 4),
         "first_loss": round(losses[0], 5) if losses else None,
         "final_loss": round(sum(last) / len(last), 5) if losses else None,
-        "parameters": parameters(trainer),
-        "trained_parameters": parameters(trainer, trained=True),
+        "parameters": count_parameters(trainer),
+        "trained_parameters": count_parameters(trainer, trained=True),
         **asdict(stats),
     }
     if (best := best_evaluation(stage.path)) is not None:
-        last_one = evaluations(stage.path)[trainer.state.global_step]
-        results |= {"validation_problems": best["problems"], "validation_accuracy": last_one["accuracy"]}
+        final = evaluations(stage.path)[trainer.state.global_step]
+        results |= {"validation_problems": best["problems"], "validation_accuracy": final["accuracy"]}
         results |= {"best_validation_accuracy": best["accuracy"], "best_step": best["step"]}
     return results
 
@@ -285,7 +286,7 @@ def _results(stage: Stage[Config], trainer: SFTTrainer, stats: TokenStats) -> di
 def _save_best(
     stage: Stage[Config], trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, base: str, results: dict[str, Any]
 ) -> None:
-    """These weights as `best/`; the last step's are saved as `model/` in a moment anyway."""
+    """Saves the current weights as `best/`, except after the last step, when they become `model/`."""
     if trainer.state.global_step < trainer.state.max_steps:
         _write_model(stage, trainer, tokenizer, base, results, BEST)
 
@@ -311,40 +312,40 @@ def _write_model(
     results: dict[str, Any],
     name: str,
 ) -> None:
-    """Whole weights, tokenizer, generation config and card. Under LoRA the adapter, and its sum with the base."""
+    """Writes full weights, tokenizer, generation config and card; under LoRA the adapter and the merged model."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    # All ranks gather sharded weights together; ZeRO-3's engine does it, which is not the model that it wraps.
+    # All ranks gather sharded weights together. Under ZeRO-3 the engine does it, not the model that it wraps.
     sharded = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
     weights = trainer.accelerator.get_state_dict(sharded)
     if not is_main_rank():
         return
     dtype = stage.config.model.dtype
-    ends = model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else ends
+    eos = model.generation_config.eos_token_id
+    eos = [eos] if isinstance(eos, int) else eos
     card = model_card(stage, base, results)
 
     def write(folder: Path) -> None:
         if stage.config.lora is None:
-            whole, state = model, consolidate_weights(model, weights, dtype)
+            complete, state = model, consolidate_weights(model, weights, dtype)
         else:
             model.save_pretrained(folder / "adapter", state_dict=weights)
-            whole, state = _merged(folder / "adapter", base, stage.config), None
-        whole.generation_config = greedy_generation(tokenizer, ends)
-        save_model(folder, whole, tokenizer, card, state)
-        whole.config.dtype = dtype  # of the file; saving named that of the parameters
-        whole.config.save_pretrained(folder)
+            complete, state = _merged(folder / "adapter", base, stage.config), None
+        complete.generation_config = greedy_generation(tokenizer, eos)
+        save_model(folder, complete, tokenizer, card, state)
+        complete.config.dtype = dtype  # dtype of the file; saving recorded that of the parameters
+        complete.config.save_pretrained(folder)
         write_json(folder / _RESULTS, results)
 
     publish(stage.path, write, name)
 
 
 def _merged(adapter: Path, base: str, config: Config) -> Any:
-    """Base and adapter as one model, on the CPU: what is being trained stays as it is."""
+    """Merges base and adapter into a new model on the CPU, without changing the model in training."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    whole = AutoModelForCausalLM.from_pretrained(
+    merged = AutoModelForCausalLM.from_pretrained(
         base, revision=config.model.revision, dtype=getattr(torch, config.model.dtype)
     )
-    return PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
+    return PeftModel.from_pretrained(merged, str(adapter)).merge_and_unload()

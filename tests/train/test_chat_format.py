@@ -123,7 +123,7 @@ def test_turn_that_does_not_end_in_eos_is_refused(tokenizer: Any) -> None:
 
 
 def test_unknown_eos_token_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(UserError, match="no token of the base model"):
+    with pytest.raises(UserError, match="is not a token of the base model"):
         ChatFormat(tokenizer, "</s>")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from train.trainer.checkpoints import last_whole_checkpoint, remove_partial_checkpoints
+from train.trainer.checkpoints import last_complete_checkpoint, remove_partial_checkpoints
 
 
 def write(folder: Path, step: int, state: str | None = None) -> Path:
@@ -20,13 +20,13 @@ def write(folder: Path, step: int, state: str | None = None) -> Path:
 def test_last_whole_one_is_chosen_by_number(tmp_path: Path) -> None:
     for step in (9, 100, 20):
         write(tmp_path, step)
-    assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
 
 
 def test_none_without_any(tmp_path: Path) -> None:
-    assert last_whole_checkpoint(tmp_path / "missing") is None
+    assert last_complete_checkpoint(tmp_path / "missing") is None
     (tmp_path / "checkpoint-x").mkdir()
-    assert last_whole_checkpoint(tmp_path) is None
+    assert last_complete_checkpoint(tmp_path) is None
 
 
 def test_remains_of_a_kill_are_ignored_and_removed(tmp_path: Path) -> None:
@@ -36,6 +36,6 @@ def test_remains_of_a_kill_are_ignored_and_removed(tmp_path: Path) -> None:
     (write(tmp_path, 40) / "trainer_state.json").unlink()
     (write(tmp_path, 50) / "optimizer.pt").write_bytes(b"")
     (write(tmp_path, 60) / "model.safetensors").unlink()
-    assert last_whole_checkpoint(tmp_path) == whole
+    assert last_complete_checkpoint(tmp_path) == whole
     remove_partial_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == [whole]

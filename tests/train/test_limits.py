@@ -47,7 +47,7 @@ def test_allocators_error_becomes_one_line_with_what_to_change(base_model: Artif
 
     base = str(base_model.path / "model")
     with (
-        pytest.raises(UserError, match=r"out of memory \(.*\)\. The plan for 5,600 tokens at a time") as caught,
+        pytest.raises(UserError, match=r"out of memory \(.*\)\. The plan for 5,600 tokens at a time is ") as caught,
         explain_out_of_memory(config(sft={"gradient_checkpointing": False}), base),
     ):
         torch.empty(2**50, dtype=torch.uint8)
@@ -114,5 +114,7 @@ def test_data_of_another_kind_is_refused(train: Make, write_sft_data: Make, sft_
     other = write_sft_data(tmp_path / "problems", [sft_row(1)])
     shard = other.path / "00000.parquet"
     pq.write_table(pq.read_table(shard).drop_columns(["prompt", "completion"]), shard)
-    with pytest.raises(UserError, match=r"problems, made by synth\.sft_data: it has no prompt, completion"):
+    with pytest.raises(
+        UserError, match=r"problems, made by synth\.sft_data, which lacks the columns prompt, completion"
+    ):
         train(data=other)

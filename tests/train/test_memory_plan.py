@@ -146,7 +146,7 @@ def test_flops_of_the_papers_run() -> None:
     assert SEVEN_B.training_flops(2.25e9, 700, trains_all=False) == pytest.approx(full * 4 / 6, rel=0.01)
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "there is no config.json"), ("{", "not JSON")])
+@pytest.mark.parametrize(("text", "message"), [(None, "not a model folder: it has no config.json"), ("{", "not JSON")])
 def test_folder_without_a_model_is_refused(text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)

@@ -77,7 +77,7 @@ def test_check_fails_where_positions_are_lost(packing_trainer: Make) -> None:
 
 def test_stage_refuses_a_packing_that_leaks(train: Make, tmp_path: Path) -> None:
     packed = {"packing": True, "per_device_train_batch_size": 1, "max_length": 256, "max_steps": 1}
-    with pytest.raises(UserError, match=r"sft\.packing: \d+ examples share a row and see one another"):
+    with pytest.raises(UserError, match=r"sft\.packing: the \d+ examples of a row see one another"):
         train("leaks", sft={**packed, "packing_strategy": "wrapped"})
     assert not (tmp_path / "leaks" / "manifest.json").exists()
     assert train("whole", sft=packed).manifest.summary["packing_leak"] == 0.0

@@ -133,7 +133,7 @@ def test_mean_of_a_log_does_not_depend_on_where_a_run_was_killed(
 @pytest.mark.parametrize(
     ("sft", "step", "checkpoint"),
     [
-        ({"logging_steps": 1, "save_steps": 1}, 2, r"the last whole checkpoint, .*checkpoint-1, is from before"),
+        ({"logging_steps": 1, "save_steps": 1}, 2, r"the last complete checkpoint, .*checkpoint-1, is older"),
         ({"logging_steps": 500, "save_steps": 3}, 3, "there is no checkpoint"),
         ({"logging_steps": 500, "save_strategy": "no"}, 6, "there is no checkpoint"),
     ],
@@ -146,7 +146,7 @@ def test_diverged_training_is_an_error_and_leaves_no_spoiled_weights(
 
     with pytest.raises(
         UserError,
-        match=rf"diverged: at step {step} the loss is nan .*learning rate .*; {checkpoint}\..*lower .*--redo sft",
+        match=rf"diverged: at step {step} the loss is nan .*learning rate .*; {checkpoint}\..*Lower .*--redo sft",
     ):
         train(sft={**sft, "learning_rate": 1e25})
     assert not (tmp_path / "sft" / "model").exists()
@@ -193,7 +193,7 @@ def test_packing_trains_on_all_tokens(train: Make) -> None:
 
 
 def test_truncation_past_the_threshold_is_refused(train: Make, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"sft\.max_length=70 would cut .* of 96"):
+    with pytest.raises(UserError, match=r"sft\.max_length=70 would truncate .* of 96"):
         train(sft={"max_length": 70})
     assert not (tmp_path / "sft" / "manifest.json").exists()
 
@@ -209,8 +209,8 @@ def test_base_model_by_path_needs_no_input(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, r"no base model: give it an input `model`"),
-        ({"model": {"name_or_path": "EMPTY"}}, r"no model: there is no config\.json"),
+        ({}, r"no base model; add an input `model`"),
+        ({"model": {"name_or_path": "EMPTY"}}, r"not a model folder: it has no config\.json"),
     ],
 )
 def test_missing_base_model_is_one_line(
@@ -226,7 +226,7 @@ def test_damaged_base_model_is_one_line(data: Artifact, base_model: Artifact, ma
     broken = tmp_path / "broken"
     shutil.copytree(base_model.path / "model", broken)
     (broken / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="no trainer could be built") as caught:
+    with pytest.raises(UserError, match="cannot build the trainer") as caught:
         run_stage(
             make_spec(
                 "train.sft", {"model": {"name_or_path": str(broken)}, "sft": {"max_length": 192}}, {"data": data}
@@ -237,13 +237,13 @@ def test_damaged_base_model_is_one_line(data: Artifact, base_model: Artifact, ma
 
 
 def test_two_base_models_are_refused(train: Make, base_model: Artifact) -> None:
-    with pytest.raises(UserError, match="names another"):
+    with pytest.raises(UserError, match=r"both the input `model` and model\.name_or_path name"):
         train(model={"name_or_path": str(base_model.path / "model")})
 
 
 def test_no_training_example_is_one_line(train: Make, write_sft_data: Make, sft_row: Make, tmp_path: Path) -> None:
     held_out = write_sft_data(tmp_path / "held_out", [sft_row(1, "test")])
-    with pytest.raises(UserError, match=r"held_out: no example to train on \(no record has split 'train'\)"):
+    with pytest.raises(UserError, match=r"held_out: no examples to train on \(no record has split 'train'\)"):
         train(data=held_out)
 
 
@@ -252,7 +252,7 @@ def test_cuda_is_refused_where_there_is_none(train: Make) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(UserError, match="no CUDA device"):
+    with pytest.raises(UserError, match="finds no CUDA device"):
         train(device="cuda")
 
 

@@ -37,7 +37,7 @@ def test_names_read_from_source_are_the_fields_of_the_classes() -> None:
         ),
         ({"sft": {"warmup_ratio": 0.1}}, r"sft\.warmup_ratio: unknown key .* 'warmup_steps'"),
         ({"lora": {"rank": 8}}, r"lora\.rank: unknown key of peft\.LoraConfig"),
-        ({"sft": {"output_dir": "x"}}, r"sft\.output_dir: cannot be set here: checkpoints lie"),
+        ({"sft": {"output_dir": "x"}}, r"sft\.output_dir: cannot be set here: checkpoints are in the folder"),
         ({"sft": {"seed": 1}}, "set the stage's `seed`"),
         ({"sft": {"report_to": "wandb"}}, "tracking"),
         ({"sft": {"dataset_text_field": "text"}}, "prompts and completions"),
@@ -100,7 +100,7 @@ def test_gradients_are_reduced_after_each_micro_step_under_fsdp_alone(
 
 
 def test_values_that_trl_refuses_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^sft: TRL refuses these values: .*sometimes") as caught:
+    with pytest.raises(UserError, match=r"^sft: TRL rejects these values: .*sometimes") as caught:
         sections.sft_config({"save_strategy": "sometimes"}, tmp_path, seed=0, on_cpu=True)
     assert "\n" not in str(caught.value)
 

@@ -49,7 +49,7 @@ def test_too_many_long_examples_are_refused_with_numbers(data: Artifact, chat: C
     limit = lengths[len(lengths) // 2]
     longer = sum(length > limit for length in lengths)
     with pytest.raises(
-        UserError, match=rf"would cut {longer} of 96 training examples .* longest has {lengths[-1]} tokens"
+        UserError, match=rf"would truncate {longer} of 96 training examples .* longest has {lengths[-1]} tokens"
     ):
         tokenize(tmp_path / "cut", data, chat, max_length=limit, max_truncated_share=0.01)
     assert load_tokens(tmp_path / "cut") is None
@@ -67,7 +67,7 @@ def test_allowed_truncation_is_counted(data: Artifact, chat: ChatFormat, tmp_pat
 def test_prompt_that_leaves_no_room_is_dropped_and_counts_as_cut(
     data: Artifact, chat: ChatFormat, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="would cut 96 of 96"):
+    with pytest.raises(UserError, match="would truncate 96 of 96"):
         tokenize(tmp_path, data, chat, max_length=10, max_truncated_share=0.5)
     with pytest.raises(UserError, match="all were dropped: prompt_fills_max_length 96"):
         tokenize(tmp_path, data, chat, max_length=10, max_truncated_share=1.0)

@@ -1,10 +1,9 @@
-"""From messages to tokens and labels: which tokens a model sees, and which ones it learns.
+"""Converts messages to tokens and labels.
 
-A problem and its solution are rendered with the tokenizer's chat template, once as the prompt
-(ending where the assistant begins to speak) and once as the whole conversation. Their difference is
-what the model has to say, end-of-turn token included, and the only part with labels. Prompt and
-completion are tokenized apart, so in training the prompt has exactly the tokens it has at inference,
-whatever the completion begins with.
+A problem and its solution are rendered with the tokenizer's chat template twice: as the prompt, up to the start of the
+assistant's turn, and as the whole conversation. The difference is what the model should say, including the end-of-turn
+token, and only this part has labels. Prompt and completion are tokenized separately, so the prompt has the same tokens in
+training as at inference, whatever the completion begins with.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from personahub.core.errors import Rejected, UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # label of a token without loss, as in torch.nn.functional.cross_entropy
+IGNORED = -100  # label of tokens without loss, as in torch.nn.functional.cross_entropy
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
-# Renders what the chat template published with Qwen2 renders: ChatML, and a default system message.
+# Renders the same text as the chat template published with Qwen2: ChatML with a default system message.
 CHATML_TEMPLATE = """\
 {%- if messages[0]['role'] != 'system' -%}
 {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
@@ -51,7 +50,7 @@ class ChatFormat:
     """Encodes conversations for one tokenizer.
 
     Args:
-        tokenizer: with a chat template.
+        tokenizer: a tokenizer with a chat template.
         eos_token: the token that ends the model's turn, and generation.
 
     Raises:
@@ -60,9 +59,9 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, eos_token: str) -> None:
         if not tokenizer.chat_template:
-            raise UserError("the base model's tokenizer has no chat template: name a Jinja file in model.chat_template")
+            raise UserError("the base model's tokenizer has no chat template; set model.chat_template to a Jinja file")
         if eos_token not in tokenizer.get_vocab():
-            raise UserError(f"sft.eos_token: {eos_token!r} is no token of the base model")
+            raise UserError(f"sft.eos_token: {eos_token!r} is not a token of the base model")
         self._tokenizer = tokenizer
         self._eos_token = eos_token
         self._eos_id = tokenizer.convert_tokens_to_ids(eos_token)
@@ -70,11 +69,11 @@ class ChatFormat:
         self._special = re.compile("|".join(re.escape(token) for token in special)) if special else None
 
     def encode(self, conversations: Sequence[tuple[Messages, Messages]]) -> list[Example | Rejected]:
-        """Tokens and labels of (prompt, completion) pairs, or why a pair cannot be used.
+        """Encodes (prompt, completion) pairs, or returns why a pair cannot be used.
 
         Raises:
-            UserError: the template does not extend a prompt by its completion, or ends the
-                assistant's turn with another token than the tokenizer's EOS.
+            UserError: the template changes a prompt when a completion is added, or it does not end the assistant's turn
+                with the EOS token.
         """
         results: list[Example | Rejected] = []
         rendered = [self._render(prompt, completion) for prompt, completion in conversations]
@@ -87,8 +86,8 @@ class ChatFormat:
             prompt_ids, completion_ids = next(ids), next(ids)
             if self._eos_id not in completion_ids:
                 raise UserError(
-                    f"the chat template ends a turn with {pair[1][-20:]!r}, where {self._eos_token!r} should be, so "
-                    "the model would not learn to stop: set sft.eos_token to the token that ends a turn"
+                    f"the chat template ends a turn with {pair[1][-20:]!r} instead of {self._eos_token!r}, so the "
+                    "model would not learn to stop; set sft.eos_token to the token that ends a turn"
                 )
             results.append(Example(prompt_ids + completion_ids, [IGNORED] * len(prompt_ids) + completion_ids))
         return results
@@ -97,15 +96,15 @@ class ChatFormat:
         turns = [*prompt, *completion]
         if not any(turn["content"].strip() for turn in completion):
             return Rejected("empty_completion")
-        # Text of a web page or of a model that spells a special token would become that token.
+        # A web page or a model may spell out a special token, which would become that token.
         if self._special and (found := next(filter(None, (self._special.search(t["content"]) for t in turns)), None)):
             return Rejected("special_token_in_text", found.group())
         before = self._template(list(prompt), add_generation_prompt=True)
         whole = self._template(turns, add_generation_prompt=False)
         if not whole.startswith(before):
             raise UserError(
-                "the chat template renders a prompt differently once it is answered, so what is trained would not be "
-                "what is asked at inference: name a plain template in model.chat_template"
+                "the chat template renders a prompt differently when an answer follows, so prompts in training would "
+                "differ from those at inference; set model.chat_template to a simpler template"
             )
         return before, whole[len(before) :]
 

@@ -1,8 +1,8 @@
-"""Whether packed examples see one another: found out by perturbation, with the model, device and attention at hand.
+"""Tests by perturbation whether packed examples see one another, with the actual model, device and attention.
 
-Examples that share a row must be trained as if each were alone. Attention that ignores where an
-example begins breaks this without any error and with a loss that looks healthy, so it is tried: one
-token of one example changes, and no log-probability of another example may move.
+Examples that share a row must be trained as if each were alone. Attention that ignores the boundaries of examples breaks
+this silently, with a loss that looks healthy. So one token of one example is changed, and no log-probability of another
+example may change.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from torch import Tensor
     from trl.trainer.sft_trainer import SFTTrainer
 
-TOLERANCE = 1e-4  # nats; the same numbers in the same order give 0, and a real leak is far above
+TOLERANCE = 1e-4  # nats; without a leak the difference is 0, and a real leak is far larger
 
-_PERTURBED = 4  # examples of the row, each changed alone
+_PERTURBED = 4  # examples of the row, changed one at a time
 _ROWS_SEARCHED = 1000
 
 
 @dataclass(frozen=True)
 class Leak:
-    """What a changed token does.
+    """Effect of a changed token.
 
     Attributes:
-        examples: how many shared the row.
-        others: largest change of a log-probability in any other example, nats. 0 where nothing leaks.
-        own: smallest of the largest changes in the changed examples themselves. Above 0, or the
-            perturbation would show nothing.
+        examples: number of examples in the row.
+        others: largest change of a log-probability in any other example, in nats. 0 if nothing leaks.
+        own: smallest of the largest changes within the changed examples. It must be above 0, or the perturbation would
+            show nothing.
     """
 
     examples: int
@@ -40,33 +40,33 @@ class Leak:
 
 
 def example_spans(labels: Sequence[int]) -> list[tuple[int, int]]:
-    """Where the examples of a packed row lie: each begins where labels end and a masked prompt follows."""
+    """Finds the examples of a packed row: each begins where labels end and a masked prompt follows."""
     starts = [0]
     starts += [i for i in range(1, len(labels)) if labels[i] == IGNORED and labels[i - 1] != IGNORED]
     return list(zip(starts, [*starts[1:], len(labels)], strict=True))
 
 
 def packing_leak(trainer: SFTTrainer) -> Leak | None:
-    """Perturb a row that the trainer has packed; None where no row holds two examples.
+    """Perturbs a row that the trainer has packed; None if no row has two examples.
 
-    Draws no random number, so that training afterwards is what it would have been.
+    Draws no random numbers, so it does not change the training that follows.
     """
     batch = _packed_batch(trainer)
     return None if batch is None else leak_of(trainer, batch)
 
 
 def leak_of(trainer: SFTTrainer, batch: Mapping[str, Any]) -> Leak:
-    """Perturb the examples of the first row of `batch`, which has been collated."""
+    """Perturbs the examples of the first row of `batch`, a collated batch."""
     spans = example_spans(batch["labels"][0].tolist())
     before = _log_probs(trainer, batch)
     others, own = [], []
     for start, end in spans[:_PERTURBED]:
         changed = batch["input_ids"].clone()
         changed[0, start] = (changed[0, start] + 1) % trainer.model.config.vocab_size  # type: ignore[union-attr]
-        moved = (_log_probs(trainer, {**batch, "input_ids": changed}) - before).abs()[0]
-        # log-probability i is that of token i + 1: those at start - 1 and end - 1 are of tokens that no loss is on
-        own.append(float(moved[start : end - 1].max()))
-        outside = [moved[: max(start - 1, 0)], moved[end:]]
+        change = (_log_probs(trainer, {**batch, "input_ids": changed}) - before).abs()[0]
+        # Log-probability i belongs to token i + 1. The tokens of start - 1 and end - 1 have no loss.
+        own.append(float(change[start : end - 1].max()))
+        outside = [change[: max(start - 1, 0)], change[end:]]
         others.append(max((float(part.max()) for part in outside if part.numel()), default=0.0))
     return Leak(len(spans), max(others), min(own))
 
@@ -82,7 +82,7 @@ def _packed_batch(trainer: SFTTrainer) -> dict[str, Any] | None:
 
 
 def _log_probs(trainer: SFTTrainer, batch: Mapping[str, Any]) -> Tensor:
-    """Shape (rows, tokens - 1), float32; zero where there is no label."""
+    """Log-probabilities of shape (rows, tokens - 1) in float32; zero where there is no label."""
     import torch
 
     model: Any = trainer.model

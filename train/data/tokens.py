@@ -1,7 +1,7 @@
-"""The training split as tokens: made once, memory-mapped, shared by all ranks.
+"""Tokenizes the training split once, into a memory-mapped file that all ranks share.
 
-tokens/train.arrow    input_ids and labels, one row per example, in the artifact's order
-tokens/stats.json     what was counted; written last
+tokens/train.arrow    input_ids and labels, one row per example, in the order of the artifact
+tokens/stats.json     counts, written last
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BATCH = 1000
 
 @dataclass
 class TokenStats:
-    """Counts over the training split. `tokens` is after truncation; `trained_tokens` have a loss."""
+    """Counts of the training split. `tokens` counts after truncation; `trained_tokens` are those with a loss."""
 
     examples: int = 0
     tokens: int = 0
@@ -45,7 +45,7 @@ class TokenStats:
 
 
 def load_tokens(folder: Path) -> tuple[Dataset, TokenStats] | None:
-    """Tokens written before, memory-mapped; None when they are not whole."""
+    """Maps tokens written earlier; None if they are missing or incomplete."""
     from datasets import Dataset
 
     try:
@@ -65,18 +65,17 @@ def write_tokens(
     seed: int,
     left_out: frozenset[str] = frozenset(),
 ) -> None:
-    """Tokenize the training split of `data` into `folder`.
+    """Tokenizes the training split of `data` into `folder`.
 
     Args:
-        max_length: longer examples lose their end, which is the answer and the token that ends the
-            turn; None for no limit.
-        max_truncated_share: refuse to go on when more than this share of the examples is cut.
-        max_examples: train on a seeded subset of this size at the most. Subsets of one seed are nested.
-        seed: of the subset.
+        max_length: longer examples lose their end, including the answer and the end-of-turn token. None for no limit.
+        max_truncated_share: fail if a larger share of the examples is truncated.
+        max_examples: train on a seeded subset of at most this size. Subsets of one seed are nested.
+        seed: seed of the subset.
         left_out: ids of records that are not trained on.
 
     Raises:
-        UserError: nothing to train on, too many examples too long, or a chat template that does not fit.
+        UserError: there is nothing to train on, too many examples are too long, or the chat template does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stats = TokenStats()
@@ -87,7 +86,7 @@ def write_tokens(
             rows = (row for row in rows if chosen is None or row["id"] in chosen)
             while batch := list(islice(rows, _BATCH)):
                 writer.write_batch(_encode(batch, chat, max_length, stats))
-        _check(stats, data, max_length, max_truncated_share)
+        _check_stats(stats, data, max_length, max_truncated_share)
     write_json(folder / "stats.json", asdict(stats))
 
 
@@ -97,7 +96,7 @@ def _train_rows(data: Artifact) -> Iterator[Row]:
 
 
 def _subset(data: Artifact, size: int, seed: int, left_out: frozenset[str]) -> set[str]:
-    """The ids that come first in an order drawn from the seed: a smaller subset lies in a larger one."""
+    """Returns the first ids in an order that depends on the seed, so that smaller subsets are part of larger ones."""
     rows = (row for row in data.rows(["id", "split"]) if row["split"] == "train")
     ids = (row["id"] for row in rows if row["id"] not in left_out)
     return set(heapq.nsmallest(size, ids, key=lambda record_id: digest("subset", seed, record_id)))
@@ -121,26 +120,26 @@ def _encode(batch: list[Row], chat: ChatFormat, max_length: int | None, stats: T
         stats.trained_tokens += trained
         input_ids.append(example.input_ids[:max_length])
         labels.append(kept)
-        _note(stats.licences, row["licence"])
-        _note(stats.models, row["model"])
+        _add_new(stats.licences, row["licence"])
+        _add_new(stats.models, row["model"])
     return pa.record_batch([pa.array(input_ids, _SCHEMA[0].type), pa.array(labels, _SCHEMA[1].type)], schema=_SCHEMA)
 
 
-def _note(seen: list[str], value: Any) -> None:
+def _add_new(seen: list[str], value: Any) -> None:
     if value is not None and value not in seen:
         seen.append(value)
 
 
-def _check(stats: TokenStats, data: Artifact, max_length: int | None, max_truncated_share: float) -> None:
+def _check_stats(stats: TokenStats, data: Artifact, max_length: int | None, max_truncated_share: float) -> None:
     too_long = stats.truncated + stats.dropped.get("prompt_fills_max_length", 0)
     considered = stats.examples + stats.dropped.get("prompt_fills_max_length", 0)
     if too_long > max_truncated_share * considered:
         raise UserError(
-            f"sft.max_length={max_length} would cut {too_long:,} of {considered:,} training examples "
+            f"sft.max_length={max_length} would truncate {too_long:,} of {considered:,} training examples "
             f"({too_long / considered:.1%}; allowed: max_truncated_share={max_truncated_share:.1%}); the longest has "
-            f"{stats.longest:,} tokens. Raise sft.max_length, or max_truncated_share if the loss is meant"
+            f"{stats.longest:,} tokens. Raise sft.max_length, or raise max_truncated_share to accept the loss"
         )
     if not stats.examples:
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in stats.dropped.items())
         reason = f"all were dropped: {dropped}" if dropped else "no record has split 'train'"
-        raise UserError(f"{data.path}: no example to train on ({reason})")
+        raise UserError(f"{data.path}: no examples to train on ({reason})")

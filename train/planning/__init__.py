@@ -1,1 +1,1 @@
-"""Memory, time and limits of a training run, computed before it starts."""
+"""Estimates of memory and time, and checks of limits, before a training run starts."""

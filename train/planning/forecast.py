@@ -1,4 +1,7 @@
-"""What a training run will take, from the model's shape: tokens, FLOPs, hours, memory, disk. Loads nothing."""
+"""Forecasts tokens, FLOPs, hours, memory and disk of a training run from the shape of the model.
+
+Nothing is loaded.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Tokens, FLOPs, GPU-hours and memory, from the model's shape and what `plan` supposes.
+    """Forecasts tokens, FLOPs, GPU-hours and memory from the shape of the model and the assumptions in `plan`.
 
     `rows_in["data"]` counts both splits, so the forecast is an upper bound.
     """
@@ -31,7 +34,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
     examples = min(rows_in["data"], config.max_train_examples or rows_in["data"])
     tokens = _planned_tokens(config, examples)
     if shape is None:
-        note = f"about {tokens:.3g} tokens; the base model's size is not known yet, so neither are GPU-hours and memory"
+        note = f"about {tokens:.3g} tokens; GPU-hours and memory are unknown, because the size of the base model is not known yet"
         return Forecast(rows_out=0, notes=(note,))
     plan = config.plan
     flops = shape.training_flops(tokens, plan.tokens_per_example, trains_all=config.lora is None)
@@ -46,7 +49,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
 
 
 def known_shape_of(name: str) -> ModelShape | None:
-    """Shape of a folder, or of a model of the hub whose shape is known without asking."""
+    """Returns the shape of a model folder, or of a hub model whose shape is known offline."""
     return shape_of_folder(name) if is_local(name) else known_shape(name)
 
 
@@ -59,12 +62,12 @@ def _planned_tokens(config: Config, examples: int) -> float:
 
 
 def _tokens_per_row(config: Config) -> float:
-    """A packed row is as good as full; any other holds one example."""
+    """Tokens per row: a packed row is almost full, any other row has one example."""
     return config.sft.get("max_length", 1024) if config.sft.get("packing") else config.plan.tokens_per_example
 
 
 def training_setup(config: Config, shape: ModelShape) -> TrainingSetup:
-    """What of the config decides the memory. Several GPUs are taken for FSDP2, which holds trained weights in float32."""
+    """Returns what determines the memory. Several GPUs mean FSDP2, which holds trained weights in float32."""
     sft = {**config.sft, **config.sft_execution}
     lora = config.lora or {}
     widened = config.plan.gpus > 1 and config.lora is None and sft.get("bf16", True)
@@ -82,10 +85,10 @@ def training_setup(config: Config, shape: ModelShape) -> TrainingSetup:
 
 
 def memory_of(config: Config, shape: ModelShape) -> MemoryPlan:
-    """Memory of a step on each device.
+    """Plans the memory of a training step on each device.
 
     Raises:
-        UserError: an optimizer whose state is not known.
+        UserError: the size of the optimizer's state is not known.
     """
     return plan_memory(shape, training_setup(config, shape))
 
@@ -99,20 +102,20 @@ def _memory_notes(config: Config, shape: ModelShape) -> list[str]:
     notes = [f"memory: {plan}"]
     if plan.total > limit:
         notes.append(
-            f"WARNING: does not fit: {plan.total / 1e9:.1f} GB planned, {config.plan.memory_gb:g} GB there "
+            f"WARNING: does not fit: {plan.total / 1e9:.1f} GB planned, {config.plan.memory_gb:g} GB available "
             f"(plan.memory_gb). {ways_to_fit(config, shape, limit)}"
         )
     return notes
 
 
 def ways_to_fit(config: Config, shape: ModelShape, limit: float) -> str:
-    """Single changes of the config that bring the plan below `limit` bytes, with what each would take."""
+    """Lists single changes of the config that bring the plan below `limit` bytes, with the memory of each."""
     ways = [(text, memory_of(changed, shape).total) for text, changed in _changes(config)]
-    good = [f"{text} ({total / 1e9:.1f} GB)" for text, total in ways if total <= limit]
-    if good:
-        return f"What would do: {'; '.join(good)}"
+    fitting = [f"{text} ({total / 1e9:.1f} GB)" for text, total in ways if total <= limit]
+    if fitting:
+        return f"Any of these changes would fit: {'; '.join(fitting)}"
     text, total = min(ways, key=lambda way: way[1])
-    return f"No single change is enough; the largest is {text} ({total / 1e9:.1f} GB)"
+    return f"No single change is enough; the most effective is {text} ({total / 1e9:.1f} GB)"
 
 
 def _changes(config: Config) -> Iterator[tuple[str, Config]]:
@@ -145,14 +148,14 @@ def _with_sft(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _disk_bytes(config: Config, shape: ModelShape) -> float:
-    """Checkpoints that lie beside one another for a moment, and the finished model; see `limits.refuse_full_disk`."""
+    """Bytes of the checkpoints that exist at the same time, and of the finished model (see `limits.check_disk_space`)."""
     kept, one = _checkpoints(config, shape)
     models = 1 if config.validation is None else 3
     return kept * one + models * _WEIGHT_BYTES[config.model.dtype] * shape.parameters
 
 
 def _checkpoints(config: Config, shape: ModelShape) -> tuple[int, float]:
-    """How many there are at a time, and the bytes of one; with several GPUs as FSDP saves it, the weights twice."""
+    """Number of checkpoints at a time and bytes of one. With several GPUs, FSDP saves the weights twice."""
     setup = training_setup(config, shape)
     size = _WEIGHT_BYTES[setup.weights]
     trained = shape.parameters if setup.trained_parameters is None else setup.trained_parameters
@@ -169,5 +172,5 @@ def _disk_notes(config: Config, shape: ModelShape) -> list[str]:
         return []
     kept, one = _checkpoints(config, shape)
     return [
-        f"disk: {kept} checkpoints of {one / 1e9:.1f} GB at a time: FSDP saves the weights twice, and the optimizer"
+        f"disk: {kept} checkpoints of {one / 1e9:.1f} GB at a time; FSDP saves the optimizer, and the weights twice"
     ]

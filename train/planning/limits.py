@@ -1,4 +1,4 @@
-"""What would end a run after hours, said before it begins: a full disk, a GPU too small, and memory that ran out."""
+"""Checks disk space and GPU memory before training, and explains errors when either runs out."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer
 
 _LOG = logging.getLogger(__name__)
-_MARGIN = 1.05  # tokenizer, random states, the file system's own
-_NO_ROOM = (
+_MARGIN = 1.05  # tokenizer, random states, overhead of the file system
+_DISK_FULL = (
     "No space left on device",  # safetensors, and Python
     "Disk quota exceeded",
-    "fail at inline_container.cc",  # torch, which does not say why a write fell short
+    "fail at inline_container.cc",  # torch, which does not say why a write failed
 )
-_CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch's CPU allocator raises a RuntimeError of its own
+_CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch's CPU allocator raises a plain RuntimeError
 
 
-def refuse_full_disk(config: Config, trainer: SFTTrainer, folder: Path) -> None:
-    """Before training: is there room for the checkpoints that will lie beside one another, and for the model?
+def check_disk_space(config: Config, trainer: SFTTrainer, folder: Path) -> None:
+    """Checks that the disk has room for the model and for the checkpoints that exist at the same time.
 
     Raises:
-        UserError: there is not, with the numbers.
+        UserError: the disk is too full.
     """
     one, model = checkpoint_bytes(config, trainer), model_bytes(config, trainer)
     saves = str(trainer.args.save_strategy).rpartition(".")[2].lower() != "no"
-    # transformers deletes the oldest only once the next is whole
+    # transformers deletes the oldest checkpoint only after it has written the next
     kept = (trainer.args.save_total_limit or 1) + 1 if saves else 0
-    there = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
-    needed = _MARGIN * (max(kept * one - there, one if saves else 0) + model)
+    existing = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
+    needed = _MARGIN * (max(kept * one - existing, one if saves else 0) + model)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"{folder}: {free / 1e9:.1f} GB are free on this disk, and training needs {needed / 1e9:.1f} GB: {kept} "
-            f"checkpoints of {one / 1e9:.1f} GB at a time, and {model / 1e9:.1f} GB for the finished model. Free some, "
-            "put the runs elsewhere (--runs), or lower sft.save_total_limit"
+            f"{folder}: {free / 1e9:.1f} GB are free on this disk, but training needs {needed / 1e9:.1f} GB: {kept} "
+            f"checkpoints of {one / 1e9:.1f} GB at a time, and {model / 1e9:.1f} GB for the finished model. Free some "
+            "space, put the runs on another disk (--runs), or lower sft.save_total_limit"
         )
 
 
 def checkpoint_bytes(config: Config, trainer: SFTTrainer) -> float:
-    """Weights (of an adapter, under LoRA) and optimizer, as transformers saves them.
+    """Bytes of the weights (of the adapter, under LoRA) and the optimizer, as transformers saves them.
 
-    Under FSDP the weights are there twice. ZeRO's are 16 bits wide, and float32 masters lie with the
-    optimizer: 14.1 bytes a parameter of Adam (measured with DeepSpeed 0.19.8), of which this counts 14.
+    FSDP saves the weights twice. ZeRO saves 16-bit weights, with float32 masters next to the optimizer: 14.1 bytes per
+    parameter for Adam (measured with DeepSpeed 0.19.8), counted as 14 here.
     """
-    trained = parameters(trainer, trained=True)
-    weights = trained if config.lora is not None else parameters(trainer)
+    trained = count_parameters(trainer, trained=True)
+    weights = trained if config.lora is not None else count_parameters(trainer)
     size = 4 if trainer.is_deepspeed_enabled else _weight_bytes(config, trainer)
     try:
         state = optimizer_bytes(_optimizer_name(trainer), size)
-    except UserError:  # an optimizer that the plan does not know: as large as Adam's
+    except UserError:  # unknown optimizers count as Adam
         state = 2.0 * size
     if trainer.is_deepspeed_enabled:
         return 2 * weights + (size + state) * trained
@@ -68,21 +68,21 @@ def checkpoint_bytes(config: Config, trainer: SFTTrainer) -> float:
 
 
 def _weight_bytes(config: Config, trainer: SFTTrainer) -> int:
-    """Of a trained weight. FSDP2 holds those in float32, whatever they were, while products are in bf16."""
+    """Bytes of a trained weight. FSDP2 holds them in float32 if products are in bf16, whatever their dtype was."""
     plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
     widened = plugin is not None and plugin.fsdp_version == 2 and trainer.accelerator.mixed_precision != "no"
     return 4 if config.model.dtype == "float32" or (widened and config.lora is None) else 2
 
 
-def parameters(trainer: SFTTrainer, trained: bool = False) -> int:
-    """How many there are, or are trained. ZeRO-3 leaves empty tensors behind, which know their size."""
+def count_parameters(trainer: SFTTrainer, trained: bool = False) -> int:
+    """Counts all parameters, or only trained ones. ZeRO-3 leaves empty tensors that store their full size."""
     assert trainer.model is not None  # noqa: S101
     counted = [p for p in trainer.model.parameters() if p.requires_grad or not trained]
     return sum(getattr(p, "ds_numel", p.numel()) for p in counted)
 
 
 def _saves_twice(trainer: SFTTrainer) -> bool:
-    """FSDP's whole state is written as model.safetensors and as pytorch_model_fsdp.bin, from which it resumes."""
+    """Whether FSDP writes its full state twice: as model.safetensors, and as pytorch_model_fsdp.bin for resuming."""
     plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
     return plugin is not None and "FULL" in str(plugin.state_dict_type)
 
@@ -92,13 +92,13 @@ def _optimizer_name(trainer: SFTTrainer) -> str:
 
 
 def model_bytes(config: Config, trainer: SFTTrainer) -> float:
-    """`model/`, and with validation `best/` beside it and being replaced."""
+    """Bytes of `model/`, and with validation also of the old and the new `best/`."""
     copies = 1 if config.validation is None else 3
-    return float(copies * (4 if config.model.dtype == "float32" else 2) * parameters(trainer))
+    return float(copies * (4 if config.model.dtype == "float32" else 2) * count_parameters(trainer))
 
 
-def warn_of_small_gpu(config: Config, base: str) -> None:
-    """Say so where the plan exceeds what the GPU has; a plan may be wrong, so it refuses nothing."""
+def warn_if_gpu_too_small(config: Config, base: str) -> None:
+    """Warns if the plan exceeds the memory of the GPU. The plan may be wrong, so this is not an error."""
     import torch
 
     shape = _shape(base)
@@ -108,14 +108,14 @@ def warn_of_small_gpu(config: Config, base: str) -> None:
         plan = memory_of(config, shape)
     except UserError:
         return
-    there = torch.cuda.get_device_properties(0).total_memory
-    if plan.total > there:
-        _LOG.warning("%s; this GPU has %.0f GB. %s", plan, there / 1e9, ways_to_fit(config, shape, there))
+    available = torch.cuda.get_device_properties(0).total_memory
+    if plan.total > available:
+        _LOG.warning("%s; this GPU has %.0f GB. %s", plan, available / 1e9, ways_to_fit(config, shape, available))
 
 
 @contextmanager
 def explain_out_of_memory(config: Config, base: str) -> Iterator[None]:
-    """Turn the allocator's error into one line that says what to change.
+    """Turns an out-of-memory error into one line that says what to change.
 
     Raises:
         UserError: the body ran out of memory.
@@ -131,32 +131,32 @@ def explain_out_of_memory(config: Config, base: str) -> Iterator[None]:
             raise
         raise UserError(_advice(config, base, str(error).splitlines()[0])) from None
     except MemoryError:
-        raise UserError(_advice(config, base, "the machine has no more")) from None
+        raise UserError(_advice(config, base, "the machine has no memory left")) from None
 
 
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Turn what libraries say of a full disk into one line.
+    """Turns the errors of libraries about a full disk into one line.
 
     Raises:
-        UserError: there was no room, most likely for a checkpoint or the model below `folder`.
+        UserError: a disk is full, most likely that of `folder`, which gets the checkpoints and the model.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if not any(words in str(error) for words in _NO_ROOM):
+        if not any(text in str(error) for text in _DISK_FULL):
             raise
         raise UserError(
-            f"no space was left on a disk, most likely on that of {folder} ({str(error).strip()[:160]}). Free some, then "
-            "run again: training goes on from the checkpoint before"
+            f"a disk is full, most likely that of {folder} ({str(error).strip()[:160]}). Free some space and run the command "
+            "again; training resumes from the last complete checkpoint"
         ) from None
 
 
-def _advice(config: Config, base: str, said: str) -> str:
+def _advice(config: Config, base: str, message: str) -> str:
     shape = _shape(base)
-    head = f"out of memory ({said[:160]})"
+    head = f"out of memory ({message[:160]})"
     if shape is None:
         return f"{head}. Lower sft.per_device_train_batch_size, or set sft.gradient_checkpointing: true"
     try:
@@ -164,7 +164,9 @@ def _advice(config: Config, base: str, said: str) -> str:
     except UserError:
         return f"{head}. Lower sft.per_device_train_batch_size, or set sft.gradient_checkpointing: true"
     tokens = training_setup(config, shape).tokens_per_device
-    return f"{head}. The plan for {tokens:,} tokens at a time: {plan}. {ways_to_fit(config, shape, plan.total * 0.999)}"
+    return (
+        f"{head}. The plan for {tokens:,} tokens at a time is {plan}. {ways_to_fit(config, shape, plan.total * 0.999)}"
+    )
 
 
 def _shape(base: str) -> ModelShape | None:

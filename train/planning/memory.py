@@ -1,8 +1,8 @@
-"""What full or LoRA fine-tuning of a decoder needs: parameters, memory by component, FLOPs.
+"""Computes parameters, memory by component and FLOPs of full or LoRA fine-tuning of a decoder.
 
-Everything here is arithmetic on a model's shape; nothing is loaded. Symbols in the formulas:
-V vocabulary, d hidden size, i intermediate size, L layers, k = num_kv_heads * head size,
-N parameters, T tokens on one device in one forward pass, s sequence length.
+Everything here is arithmetic on the shape of the model; nothing is loaded. Symbols in the formulas: V vocabulary,
+d hidden size, i intermediate size, L layers, k = num_kv_heads * head size, N parameters, T tokens on one device in one
+forward pass, s sequence length.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ModelShape:
 
     @property
     def kv_size(self) -> int:
-        """Width of the keys (and of the values): k."""
+        """Width of the keys and of the values: k."""
         return self.hidden_size // self.num_heads * self.num_kv_heads
 
     @property
@@ -53,12 +53,12 @@ class ModelShape:
         return self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.hidden_size)
 
     def adapter_parameters(self, rank: int, targets: str | Sequence[str] | None = None) -> int:
-        """Parameters of LoRA: rank * (inputs + outputs) of every matrix it is laid on.
+        """Parameters of LoRA: rank * (inputs + outputs) of every adapted matrix.
 
         Args:
             rank: r.
-            targets: PEFT's `target_modules`: names of projections, `all-linear` for all seven, or None
-                for its default for Qwen2, q and v.
+            targets: PEFT's `target_modules`: names of projections, `all-linear` for all seven, or None for PEFT's default
+                for Qwen2, which is q and v.
         """
         d, k, i = self.hidden_size, self.kv_size, self.intermediate_size
         sides = {
@@ -74,14 +74,14 @@ class ModelShape:
         return self.num_layers * rank * sum(sides[name] for name in names if name in sides)
 
     def training_flops(self, tokens: float, sequence_length: float, trains_all: bool = True) -> float:
-        """FLOPs of training on `tokens`, without what activation checkpointing computes again.
+        """FLOPs of training on `tokens`, without the recomputation of activation checkpointing.
 
-        Per token 6 * multiplied parameters (2 forward, 4 backward; Kaplan et al. 2020, arXiv
-        2001.08361, section 2.1) plus 6*L*d*s for attention, each token looking back at s/2 others on
-        average. With LoRA the frozen weights have no gradient of their own: 4 instead of 6.
+        Per token there are 6 * multiplied parameters (2 forward, 4 backward; Kaplan et al. 2020, arXiv 2001.08361, section
+        2.1), plus 6*L*d*s for attention, because a token attends to s/2 others on average. With LoRA the frozen weights
+        have no gradient, so the factor is 4 instead of 6.
 
         Args:
-            tokens: seen in all, padding not counted.
+            tokens: total number of tokens, without padding.
             sequence_length: s, average length of an example.
             trains_all: False for LoRA.
         """
@@ -100,7 +100,7 @@ _SHAPES: Mapping[str, ModelShape] = {
 
 
 def known_shape(hub_name: str) -> ModelShape | None:
-    """Shape of a published Qwen2 model, such as `Qwen/Qwen2.5-7B-Instruct`; None for any other name."""
+    """Returns the shape of a published Qwen2 model, such as `Qwen/Qwen2.5-7B-Instruct`; None for other names."""
     parts = hub_name.removeprefix("Qwen/").split("-")
     if parts[0] not in ("Qwen2", "Qwen2.5"):
         return None
@@ -108,22 +108,22 @@ def known_shape(hub_name: str) -> ModelShape | None:
 
 
 def shape_of_folder(folder: str | Path) -> ModelShape | None:
-    """Shape of the model saved in `folder`; None if it is built in another way than Qwen2.
+    """Reads the shape of the model saved in `folder`; None if its architecture differs from Qwen2.
 
     Raises:
-        UserError: it holds no model.
+        UserError: the folder has no model.
     """
     try:
         values = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder}: no model: there is no config.json in it") from None
+        raise UserError(f"{folder}: not a model folder: it has no config.json") from None
     except ValueError as error:
         raise UserError(f"{folder}/config.json: not JSON: {error}") from None
     return shape_of_config(values)
 
 
 def shape_of_config(values: Any) -> ModelShape | None:
-    """Shape from the values of a config.json; None if it lacks what Qwen2's has."""
+    """Reads the shape from the values of a config.json; None if a value of Qwen2's config is missing."""
     try:
         return ModelShape(
             vocab_size=values["vocab_size"],
@@ -143,26 +143,26 @@ Dtype = Literal["float32", "bfloat16"]
 _BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-# TRL's fused head works on tiles of the logits (trl.kernels.chunked_logprob), in a buffer of this size whatever
-# the vocabulary. Without Triton it takes float32 copies of a tile: at most seven and a mask of bytes at once.
+# TRL's fused head computes the logits in tiles (trl.kernels.chunked_logprob), in a buffer of this size for any
+# vocabulary. Without Triton it makes float32 copies of a tile: at most seven and a byte mask at a time.
 _HEAD_TOKENS, _HEAD_WIDTH = 4096, 32_768
 _HEAD_TEMPORARIES = 7 * 4 + 1
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What decides the memory besides the shape.
+    """Everything besides the shape that determines the memory.
 
     Attributes:
-        weights: dtype of the weights, their gradients and the optimizer's moments. An adapter's are
-            float32 in any case (PEFT's `autocast_adapter_dtype`).
+        weights: dtype of the weights, their gradients and the optimizer's moments. Adapters are always float32 (PEFT's
+            `autocast_adapter_dtype`).
         optimizer: a name of transformers' `optim`.
-        tokens_per_device: T, padding included.
-        checkpointing: whether activations are computed again in the backward pass.
-        shards: devices that weights, gradients and optimizer are spread over (FSDP, ZeRO-3).
-        trained_parameters: None for all; with LoRA those of the adapter.
-        adapted: names of the matrices that LoRA is laid on, as `adapter_parameters` takes them.
-        autocast: float32 weights whose matrix products are bf16: exact updates at bf16's speed.
+        tokens_per_device: T, including padding.
+        checkpointing: whether the backward pass recomputes activations.
+        shards: number of devices that share weights, gradients and optimizer (FSDP, ZeRO-3).
+        trained_parameters: None for all; with LoRA the parameters of the adapter.
+        adapted: names of the matrices that LoRA adapts, as in `adapter_parameters`.
+        autocast: float32 weights with bf16 matrix products: exact updates at the speed of bf16.
         triton: whether the fused head runs as Triton kernels (CUDA) or as torch operations (CPU).
     """
 
@@ -178,12 +178,12 @@ class TrainingSetup:
 
     @property
     def casts(self) -> bool:
-        """Whether autocast has anything to cast."""
+        """Whether autocast changes any dtype."""
         return self.autocast and self.weights == "float32"
 
     @property
     def compute_bytes(self) -> int:
-        """Of an element in a matrix product."""
+        """Bytes of an element in a matrix product."""
         return 2 if self.casts else _BYTES[self.weights]
 
 
@@ -192,14 +192,14 @@ class MemoryPlan:
     """Bytes on each device, by component.
 
     Attributes:
-        weights: of the model, and of the adapter.
-        optimizer: its state.
-        gradients: all of them, as the backward pass ends.
-        copies: bf16 copies of float32 weights that autocast makes and the backward pass needs.
-        activations: all that the backward pass needs, as it begins.
-        head: what the loss and the gradient of its logits take, a tile at a time.
-        layer: one layer computed again, or the last one left: its activations and its bf16 copies.
-        gathered: whole layers that sharded training holds for a moment.
+        weights: weights of the model and of the adapter.
+        optimizer: state of the optimizer.
+        gradients: all gradients, at the end of the backward pass.
+        copies: bf16 copies of float32 weights that autocast makes for the backward pass.
+        activations: all activations, at the start of the backward pass.
+        head: memory for the loss and the gradient of its logits, one tile at a time.
+        layer: one recomputed layer, or the last remaining one: its activations and bf16 copies.
+        gathered: whole layers that sharded training holds temporarily.
         total: the peak, see `plan_memory`.
     """
 
@@ -229,25 +229,25 @@ class MemoryPlan:
 
 
 def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
-    """Memory of a training step on each device.
+    """Plans the memory of a training step on each device.
 
-    Weights and optimizer are there all the time. Of the rest the largest of these moments counts:
+    Weights and optimizer are always in memory. The rest is the maximum over these moments:
 
-    * the forward pass ends: copies, activations, a tile of logits;
-    * the loss is differentiated: activations (and without checkpointing copies), the head;
-    * the last layer is differentiated: with checkpointing it has just been computed again, and the
-      gradient of the head is there;
-    * the first layer has been differentiated: all gradients, and that layer; where the embeddings
-      are tied, their two gradients before they are added.
+    * the end of the forward pass: copies, activations, a tile of logits;
+    * the backward pass of the loss: activations (and, without checkpointing, copies), the head;
+    * the backward pass of the last layer: with checkpointing it has just been recomputed, and the gradient of the head
+      is in memory;
+    * the end of the backward pass of the first layer: all gradients, and that layer; if the embeddings are tied, their
+      two gradients before they are added.
 
-    In between, gradients grow as activations go. Sharded training holds two whole layers at a time in
-    bf16, the one in use and the one being fetched. Outside the plan: the CUDA context (about 0.5 GB)
-    and what the allocator wastes.
+    In between, gradients grow while activations shrink. Sharded training holds two whole layers at a time in bf16: the
+    one in use and the one being fetched. The plan does not include the CUDA context (about 0.5 GB) and fragmentation of
+    the allocator.
     """
     weight_bytes = _BYTES[setup.weights]
     lora = setup.trained_parameters is not None
     trained = setup.trained_parameters if setup.trained_parameters is not None else shape.parameters
-    added = 4 * trained if lora else 0  # an adapter comes on top of the weights
+    added = 4 * trained if lora else 0  # the adapter is in addition to the weights
     grad_bytes = 4 if lora else weight_bytes
     table = shape.vocab_size * shape.hidden_size
 
@@ -259,7 +259,7 @@ def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
     gradients = grad_bytes * trained / setup.shards
     tied = float(weight_bytes * table) if shape.tied_embeddings and not lora else 0.0
     buffer = _tile_bytes(shape, setup)
-    # Autocast keeps the copies of what is trained till the forward pass ends; frozen weights it casts each time.
+    # Autocast keeps copies of trained weights until the forward pass ends. It casts frozen weights each time.
     forward = (0.0 if lora and setup.checkpointing else copies) + kept + buffer
     differentiated = kept + (0.0 if setup.checkpointing else copies) + head
     last_layer = kept + head_gradient + (layer if setup.checkpointing else copies)
@@ -282,14 +282,14 @@ def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
 
 
 def _tile_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
-    """A tile of logits: the buffer, and without Triton float32 copies of what is in it."""
+    """Bytes of a tile of logits: the buffer and, without Triton, float32 copies of its content."""
     tokens, width = min(setup.tokens_per_device, _HEAD_TOKENS), min(shape.vocab_size, _HEAD_WIDTH)
     copies = 0 if setup.triton else _HEAD_TEMPORARIES // 2 * tokens * width
     return float(setup.compute_bytes * tokens * _HEAD_WIDTH + copies)
 
 
 def _head_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
-    """As the logits are differentiated: a tile, and float32 gradients of the head and of what enters it."""
+    """Bytes in the backward pass of the logits: a tile, and float32 gradients of the head and of its input."""
     tokens, width = min(setup.tokens_per_device, _HEAD_TOKENS), min(shape.vocab_size, _HEAD_WIDTH)
     tile = setup.compute_bytes * tokens * _HEAD_WIDTH + (0 if setup.triton else _HEAD_TEMPORARIES * tokens * width)
     gradient = 0 if setup.trained_parameters is not None else 4 * shape.vocab_size * shape.hidden_size
@@ -299,12 +299,12 @@ def _head_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
 def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
     """Bytes of optimizer state per trained parameter.
 
-    AdamW keeps two moments, Lion one. torch keeps them in the dtype of the weights, bitsandbytes in
-    four bytes, or in its 8-bit kinds in one and a float32 scale for each block of 256 (Dettmers et
-    al. 2022, arXiv 2110.02861). Adafactor keeps sums of rows and columns, nothing beside a matrix.
+    AdamW keeps two moments, Lion one. torch keeps them in the dtype of the weights. bitsandbytes keeps them in four bytes,
+    or its 8-bit variants in one byte with a float32 scale for each block of 256 (Dettmers et al. 2022, arXiv 2110.02861).
+    Adafactor keeps sums of rows and columns, which are negligible.
 
     Raises:
-        UserError: an optimizer whose state is not known here.
+        UserError: the state of the optimizer is not known.
     """
     if optimizer == "sgd" or optimizer.startswith("adafactor"):
         return 0.0
@@ -317,10 +317,10 @@ def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
 
 
 def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
-    """What one forward pass over T tokens keeps for the backward pass, with flash or sdpa attention.
+    """Bytes that a forward pass over T tokens keeps for the backward pass, with flash or sdpa attention.
 
-    Without checkpointing: every layer (see `_layer_bytes`) and the final norm. With it: the residual
-    stream that enters each layer, and the final norm.
+    Without checkpointing: every layer (see `_layer_bytes`) and the final norm. With checkpointing: the residual stream
+    at the input of each layer, and the final norm.
     """
     d, tokens = shape.hidden_size, setup.tokens_per_device
     layer = d * _BYTES[setup.weights] if setup.checkpointing else _layer_bytes(shape, setup)
@@ -330,18 +330,18 @@ def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
 def _layer_bytes(shape: ModelShape, setup: TrainingSetup) -> int:
     """Bytes per token that autograd keeps for one layer of transformers' Qwen2, counted tensor by tensor.
 
-    c bytes an element in the products. Two norms; the inputs of trained matrices: 2*c*d, or under
-    autocast, which casts anew for each of q, k, v, gate and up, 5*c*d; rotated q and the attention's
-    output 2*c*d; k and v 2*c*k; gate, up and the activation 3*c*i, and the product of the last two,
-    which enters down, another c*i. Under LoRA only the adapters want inputs: c times the width of
-    each matrix they are laid on (q and v by default), cast for each.
+    An element of a matrix product takes c bytes. Autograd keeps two norms; the inputs of trained matrices, which take
+    2*c*d, or 5*c*d under autocast, which casts separately for each of q, k, v, gate and up; rotated q and the output of
+    the attention, 2*c*d; k and v, 2*c*k; gate, up and the activation, 3*c*i; and the product of the last two, which is
+    the input of down, another c*i. Under LoRA only the adapters need inputs: c times the input width of each adapted
+    matrix (q and v by default), cast for each.
     """
     d, i, c = shape.hidden_size, shape.intermediate_size, setup.compute_bytes
     if setup.trained_parameters is None:
         inputs = c * d * (5 if setup.casts else 2) + c * i
     else:
-        every = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-        names = every if setup.adapted == "all-linear" else setup.adapted or ("q_proj", "v_proj")
+        all_linear = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+        names = all_linear if setup.adapted == "all-linear" else setup.adapted or ("q_proj", "v_proj")
         inputs = sum(c * (i if name == "down_proj" else d) for name in names)
     return 2 * _norm_bytes(d, setup.weights) + inputs + 2 * c * d + 2 * c * shape.kv_size + 3 * c * i
 

@@ -1,1 +1,1 @@
-"""TRL's trainer and what surrounds it: config, callbacks, validation and checkpoints."""
+"""Training with TRL: configuration, trainer, callbacks, validation and checkpoints."""

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer over tokens that are made already: the trainer of the stage, and of what measures it."""
+"""Builds TRL's SFTTrainer on tokenized data, for the stage and for benchmarks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(base: str, config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, with the chat template that the config names, if any.
+    """Loads the tokenizer of the base model, with the chat template of the config if there is one.
 
     Raises:
-        UserError: there is none.
+        UserError: the tokenizer cannot be loaded.
     """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, revision=config.revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"{base}: no tokenizer could be loaded: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{base}: cannot load the tokenizer: {str(error).splitlines()[0]}") from None
     if config.chat_template is not None:
         tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
     return tokenizer
@@ -45,16 +45,19 @@ def build_trainer(
     dataset: Dataset,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> SFTTrainer:
-    """A trainer of the model `base` on `dataset`, rows of `input_ids` and `labels` cut to `max_length` already.
+    """Builds a trainer for the model `base`.
+
+    Args:
+        dataset: rows of `input_ids` and `labels`, already truncated to `max_length`.
 
     Raises:
-        UserError: the model cannot be loaded, or TRL refuses the combination.
+        UserError: the model cannot be loaded, or TRL rejects the combination of options.
     """
     from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
 
     if not args.packing:
-        args.max_length = None  # the tokens are cut already; TRL would copy the data set to cut them again
+        args.max_length = None  # already truncated; TRL would copy the data set to do it again
     loading = {"dtype": model.dtype, "attn_implementation": model.attn_implementation, "revision": model.revision}
     args.model_init_kwargs = {key: value for key, value in loading.items() if value is not None}
     try:
@@ -67,7 +70,7 @@ def build_trainer(
             callbacks=list(callbacks),
         )
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{base}: no trainer could be built: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{base}: cannot build the trainer: {str(error).splitlines()[0]}") from None
     trainer.remove_callback(PrinterCallback)
     plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
     if plugin is not None and plugin.fsdp_version == 2:
@@ -76,10 +79,10 @@ def build_trainer(
 
 
 def reduce_in_float32(plugin: FullyShardedDataParallelPlugin) -> None:
-    """Have FSDP2 sum gradients over devices, and hand out losses, in float32; products stay as they are.
+    """Makes FSDP2 reduce gradients and return losses in float32, without changing the dtype of matrix products.
 
-    accelerate takes the dtype of the products for all three. It reads the policy as it shards the
-    model, which the trainer has it do when training begins.
+    accelerate uses the dtype of the products for all three. It reads the policy when it shards the model, which happens
+    when training begins.
     """
     import torch
 

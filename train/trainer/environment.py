@@ -1,4 +1,4 @@
-"""Environment of a process that trains: set before torch or Hugging Face libraries are imported."""
+"""Environment of a training process, to be set before torch or Hugging Face libraries are imported."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import os
 
 
 def stay_offline() -> None:
-    """No library may ask the hub anything: called where nothing comes from it.
+    """Prevents requests to the hub, for stages that need nothing from it.
 
-    Variables that the user has set stay. Libraries read them when they are imported, so a stage
-    calls this first.
+    Variables that the user has set are kept. Libraries read them on import, so a stage calls this first.
     """
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         os.environ.setdefault(name, "1")
 
 
 def is_main_rank() -> bool:
-    """Whether this process writes the files: the only one, or the first under `accelerate launch`."""
+    """Whether this process writes the files: it is the only one, or the first under `accelerate launch`."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def silence_progress_bars() -> None:
-    """Bars for loading and saving files would break up the stage's own."""
+    """Hides progress bars for loading and saving files, which would garble the stage's own."""
     import datasets
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""A trained model as files that transformers and vLLM load: weights, tokenizer, card."""
+"""Writes a trained model as files that transformers and vLLM load: weights, tokenizer and card."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ BEST = "best"
 
 
 def is_local(name: str) -> bool:
-    """Whether a name is a folder, or can be nothing else: the hub's are `owner/name`."""
+    """Whether a name is a folder, or cannot be a name on the hub, which has the form `owner/name`."""
     return Path(name).is_dir() or name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
 def publish(folder: Path, write: Callable[[Path], None], name: str = MODEL) -> None:
-    """Make `folder/name` whole or not at all, also after a power failure.
+    """Creates `folder/name` completely or not at all, even after a power failure.
 
     Args:
-        folder: the artifact.
-        write: puts the files into the folder it is given.
-        name: of the folder made.
+        folder: the folder of the artifact.
+        write: writes the files into the folder it receives.
+        name: name of the new folder.
     """
     partial = folder / f"{name}.partial"
     if partial.exists():
@@ -45,7 +45,7 @@ def publish(folder: Path, write: Callable[[Path], None], name: str = MODEL) -> N
 
 
 def remove(path: Path) -> None:
-    """Delete a folder, or the link that stands for it; nothing where there is none."""
+    """Deletes a folder or a link to one, if it exists."""
     if path.is_symlink():
         path.unlink()
     elif path.exists():
@@ -59,14 +59,14 @@ def save_model(
     card: str,
     weights: dict[str, Any] | None = None,
 ) -> None:
-    """Weights (the model's own, or those given), configs, tokenizer with chat template, card as README.md."""
+    """Saves the weights (`weights`, or else the model's own), configs, tokenizer with chat template, and README.md."""
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def consolidate_weights(model: PreTrainedModel, gathered: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-    """Weights gathered from shards: a tied one once, and none wider than `dtype`, as FSDP2 holds those that it trains."""
+    """Converts gathered weights to `dtype` if they are wider, as under FSDP2, and drops duplicates of tied weights."""
     import torch
 
     width = torch.finfo(getattr(torch, dtype)).bits
@@ -79,28 +79,26 @@ def consolidate_weights(model: PreTrainedModel, gathered: Mapping[str, Any], dty
     }
 
 
-def greedy_generation(tokenizer: PreTrainedTokenizerBase, also_ends: list[int] | None = None) -> GenerationConfig:
-    """Greedy decoding that stops where a turn or a text ends.
+def greedy_generation(tokenizer: PreTrainedTokenizerBase, extra_eos: list[int] | None = None) -> GenerationConfig:
+    """Configures greedy decoding that stops at the end of a turn or a text.
 
     Args:
-        tokenizer: its EOS ends a turn.
-        also_ends: further tokens that end generation, such as the base model's own.
+        tokenizer: its EOS token ends a turn.
+        extra_eos: other token ids that end generation, such as those of the base model.
     """
     from transformers import GenerationConfig
 
-    ends = [tokenizer.eos_token_id, *(also_ends or [])]
-    return GenerationConfig(
-        do_sample=False, eos_token_id=list(dict.fromkeys(ends)), pad_token_id=tokenizer.pad_token_id
-    )
+    eos = [tokenizer.eos_token_id, *(extra_eos or [])]
+    return GenerationConfig(do_sample=False, eos_token_id=list(dict.fromkeys(eos)), pad_token_id=tokenizer.pad_token_id)
 
 
 def model_card(stage: Stage[Any], base: str, results: Mapping[str, Any]) -> str:
-    """README.md of a trained model: what it learnt from, how, and what the text is."""
+    """README.md of a trained model: its data, its training and its results."""
     data = stage.input("data")
     upstream = "model" in stage.inputs
     name = f"`{stage.input('model').name}` (fingerprint `{stage.input('model').fingerprint}`)" if upstream else base
     config = {key: value for key, value in stage.spec.identity.items() if value not in (None, {}, [])}
-    numbers = "\n".join(f"| {key} | {_shown(value)} |" for key, value in results.items())
+    numbers = "\n".join(f"| {key} | {_format_value(value)} |" for key, value in results.items())
     authors = ", ".join(results["models"]) or "unknown"
     return f"""---
 library_name: transformers
@@ -110,10 +108,10 @@ tags: [sft, trl, synthetic-data]
 ---
 # {stage.spec.experiment} / {stage.name}
 
-Fine-tuned from {name} on `{data.name}` (fingerprint `{data.fingerprint}`), with loss on the solutions alone.
+Fine-tuned from {name} on `{data.name}` (fingerprint `{data.fingerprint}`), with the loss on the solutions only.
 
 **Machine-generated data.** The training text was written by {authors} and may be wrong.
-**Licences of the training records:** {", ".join(results["licences"]) or "not stated"}. The base model's own licence applies as well.
+**Licenses of the training records:** {", ".join(results["licences"]) or "not stated"}. The license of the base model also applies.
 
 | result | value |
 |---|---|
@@ -127,7 +125,7 @@ Configuration:
 """
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, (list, dict)):

@@ -1,7 +1,7 @@
-"""The `sft:` and `lora:` sections: handed to trl.SFTConfig and peft.LoraConfig as they are.
+"""The `sft:` and `lora:` sections, which are passed to trl.SFTConfig and peft.LoraConfig unchanged.
 
-Their keys are checked when an experiment is planned, long before a trainer exists, and without
-importing TRL, which takes seconds: the names are read from the source of the config classes.
+Their keys are checked when an experiment is planned, long before there is a trainer. Importing TRL takes seconds, so the
+valid names are read from the source code of the config classes instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from trl.trainer.sft_config import SFTConfig
 
-# (package, file in it, class): a config class and those it inherits its fields from
+# (package, file, class): the config class and the classes that it inherits fields from
 _SFT_CLASSES = (
     ("trl", "trainer/sft_config.py", "SFTConfig"),
     ("trl", "trainer/base_config.py", "_BaseConfig"),
@@ -34,29 +34,29 @@ _LORA_CLASSES = (
     ("peft", "config.py", "PeftConfigMixin"),
 )
 
-# Keys of SFTConfig that are decided elsewhere, and where.
+# Keys of SFTConfig that are set elsewhere, and where.
 _RESERVED = {
-    "output_dir": "checkpoints lie in the artifact's folder",
+    "output_dir": "checkpoints are in the folder of the artifact",
     "seed": "set the stage's `seed`",
-    "report_to": "metrics go where the experiment's `tracking` says",
+    "report_to": "set the experiment's `tracking`",
     "run_name": "the run is named after experiment and stage",
     "disable_tqdm": "the stage shows its own progress",
-    "resume_from_checkpoint": "a run resumes from its last whole checkpoint by itself",
+    "resume_from_checkpoint": "a run resumes from its last complete checkpoint automatically",
     "save_only_model": "a checkpoint without the optimizer cannot be resumed",
     "use_cpu": "set `device: cpu`",
     "dataset_text_field": "training data is the prompts and completions of the input `data`",
     "dataset_kwargs": "training data is prepared by the stage",
     "chat_template_path": "set `model.chat_template`",
     "model_init_kwargs": "set the keys of `model`",
-    "trust_remote_code": "code from a model's repository is not run",
-    "completion_only_loss": "the loss is always on the completion alone",
-    "assistant_only_loss": "the loss is always on the completion alone",
-    "truncation_mode": "an example that is too long keeps its start",
+    "trust_remote_code": "code from a model's repository is never run",
+    "completion_only_loss": "the loss is always on the completion only",
+    "assistant_only_loss": "the loss is always on the completion only",
+    "truncation_mode": "the start of an example that is too long is kept",
     "logging_nan_inf_filter": "a loss that is not finite ends the training",
     "push_to_hub": "publish the finished `model/` folder yourself",
 }
 
-# Keys that say how fast, where, or what is printed, and not what comes out.
+# Keys that change speed, place or logging, but not the result.
 _EXECUTION_KEYS = re.compile(
     r"log_level.*|log_on_each_node|logging_.*|save_strategy|save_steps|save_total_limit|save_on_each_node|"
     r"dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)|"
@@ -68,27 +68,27 @@ _YAML_FLOAT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 def check_sft_keys(values: Mapping[str, Any]) -> None:
-    """Refuse keys that SFTConfig does not know, or that the stage decides itself.
+    """Rejects keys that SFTConfig does not have or that the stage sets itself.
 
     Raises:
-        UserError: the first such key, with the nearest valid one or the place to set it.
+        UserError: names the first such key, and the closest valid key or the right place to set it.
     """
-    _check("sft", "trl.SFTConfig", values, _field_names(_SFT_CLASSES))
+    _check_known("sft", "trl.SFTConfig", values, _field_names(_SFT_CLASSES))
     for key in values:
         if key in _RESERVED or key.startswith("hub_"):
             raise UserError(f"sft.{key}: cannot be set here: {_RESERVED.get(key, _RESERVED['push_to_hub'])}")
 
 
 def check_lora_keys(values: Mapping[str, Any]) -> None:
-    """Refuse keys that LoraConfig does not know.
+    """Rejects keys that LoraConfig does not have.
 
     Raises:
-        UserError: the first such key, with the nearest valid one.
+        UserError: names the first such key and the closest valid key.
     """
-    _check("lora", "peft.LoraConfig", values, _field_names(_LORA_CLASSES))
+    _check_known("lora", "peft.LoraConfig", values, _field_names(_LORA_CLASSES))
 
 
-def _check(section: str, owner: str, values: Mapping[str, Any], valid: frozenset[str]) -> None:
+def _check_known(section: str, owner: str, values: Mapping[str, Any], valid: frozenset[str]) -> None:
     for key in values:
         if valid and key not in valid:
             raise UserError(f"{section}.{key}: unknown key of {owner}. {suggest(key, valid)}")
@@ -96,7 +96,7 @@ def _check(section: str, owner: str, values: Mapping[str, Any], valid: frozenset
 
 @cache
 def _field_names(classes: Sequence[tuple[str, str, str]]) -> frozenset[str]:
-    """Annotated names in the bodies of dataclasses; empty where their package is not installed."""
+    """Reads the annotated names from the bodies of dataclasses; empty if their package is not installed."""
     names: set[str] = set()
     for package, file, class_name in classes:
         spec = importlib.util.find_spec(package)
@@ -111,13 +111,13 @@ def _field_names(classes: Sequence[tuple[str, str, str]]) -> frozenset[str]:
 
 
 def split_execution(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keys that decide the result, and keys that do not."""
+    """Separates the keys that change the result from the keys that do not."""
     execution = {key: value for key, value in values.items() if _EXECUTION_KEYS.fullmatch(key)}
     return {key: value for key, value in values.items() if key not in execution}, execution
 
 
 def read_numbers(values: Any) -> Any:
-    """Strings like `2e-5` as the numbers they are: YAML 1.1 takes only `2.0e-5` for a number."""
+    """Converts strings like `2e-5` to numbers, because YAML 1.1 only recognizes `2.0e-5`."""
     if isinstance(values, Mapping):
         return {key: read_numbers(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -126,27 +126,27 @@ def read_numbers(values: Any) -> Any:
 
 
 def sft_config(values: Mapping[str, Any], folder: Path, seed: int, on_cpu: bool) -> SFTConfig:
-    """The trainer's config: `values`, and what the stage decides.
+    """Builds the trainer's config from `values` and the options that the stage sets.
 
     Raises:
-        UserError: TRL refuses a value.
+        UserError: TRL rejects a value.
     """
     from trl.trainer.sft_config import SFTConfig
 
-    ours = {
+    fixed = {
         "output_dir": str(folder),
         "seed": seed,
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": on_cpu,
-        "logging_nan_inf_filter": False,  # it would log a diverged training's loss as that of the step before, or 0
+        "logging_nan_inf_filter": False,  # True would log the loss of a diverged run as that of the step before, or as 0
     }
     try:
-        config = SFTConfig(**{"save_total_limit": 2, **values, **ours})
+        config = SFTConfig(**{"save_total_limit": 2, **values, **fixed})
     except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"sft: TRL refuses these values: {_first_line(error)}") from None
+        raise UserError(f"sft: TRL rejects these values: {_first_line(error)}") from None
     if config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        # Else FSDP keeps the whole gradient on every device, in bf16, from one micro-step to the next.
+        # Otherwise FSDP keeps the whole gradient on every device, in bf16, between micro-steps.
         accelerator: Any = config.accelerator_config
         given = accelerator.gradient_accumulation_kwargs or {}
         accelerator.gradient_accumulation_kwargs = {"sync_each_batch": True, **given}
@@ -154,17 +154,17 @@ def sft_config(values: Mapping[str, Any], folder: Path, seed: int, on_cpu: bool)
 
 
 def lora_config(values: Mapping[str, Any]) -> LoraConfig:
-    """LoRA's config for a causal language model.
+    """Builds the LoRA config for a causal language model.
 
     Raises:
-        UserError: PEFT refuses a value.
+        UserError: PEFT rejects a value.
     """
     from peft import LoraConfig
 
     try:
         return LoraConfig(**{"task_type": "CAUSAL_LM", **values})
     except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"lora: PEFT refuses these values: {_first_line(error)}") from None
+        raise UserError(f"lora: PEFT rejects these values: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -1,11 +1,11 @@
-"""Accuracy while the model trains: a fixed slice of problems solved greedily, and the weights that did best.
+"""Validation during training: solves a fixed slice of problems greedily and keeps the best weights.
 
-The slice is drawn from the training split by the seed and left out of training, so that neither the
-choice of the best weights nor any decision made on the curve touches the test split.
+The slice is chosen from the training split by the seed and held out of training. So neither the choice of the best
+weights nor any decision based on the curve uses the test split.
 
 validation.jsonl    one line per evaluation: step, correct, problems, accuracy, seconds
 samples.jsonl       some completions of each evaluation with their verdicts, which W&B shows as a table
-best/               the weights with the highest accuracy, the later ones where two are equal
+best/               the weights with the highest accuracy; the later ones if two are equal
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _COLUMNS = ("step", "problem", "reference", "completion", "verdict")
 
 
 def validation_rows(data: Artifact, config: Validation | None, seed: int) -> list[Row]:
-    """The problems of the slice: those that come last in the order whose first ones make up subsets.
+    """Chooses the problems of the slice, from the end of the order whose start makes up the training subsets.
 
     Raises:
-        UserError: the training split has not many more problems than that.
+        UserError: the slice would take more than half of the training problems.
     """
     if config is None:
         return []
@@ -50,8 +50,8 @@ def validation_rows(data: Artifact, config: Validation | None, seed: int) -> lis
     rows = [row for row in data.rows(["id", "split", "answer"]) if row["split"] == "train" and row["answer"]]
     if len(rows) < 2 * config.problems:
         raise UserError(
-            f"validation.problems: {config.problems} of the {len(rows)} training problems would be taken out of training; "
-            "set it to half of them at most, or validation to null"
+            f"validation.problems: {config.problems} of the {len(rows)} training problems would be held out of training; "
+            "set it to at most half of them, or set validation to null"
         )
     ids = {
         row["id"] for row in heapq.nlargest(config.problems, rows, key=lambda row: digest("subset", seed, row["id"]))
@@ -60,7 +60,7 @@ def validation_rows(data: Artifact, config: Validation | None, seed: int) -> lis
 
 
 def evaluations(folder: Path) -> dict[int, dict[str, Any]]:
-    """All evaluations by step. A resumed run makes some again; they are equal."""
+    """Reads all evaluations by step. A resumed run repeats some of them with equal results."""
     try:
         lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -70,16 +70,16 @@ def evaluations(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def best_evaluation(folder: Path, up_to: int | None = None) -> dict[str, Any] | None:
-    """The most accurate evaluation, the later of two equals; None without any."""
+    """Returns the most accurate evaluation, the later one if two are equal; None without any."""
     entries = [entry for step, entry in evaluations(folder).items() if up_to is None or step < up_to]
     return max(entries, key=lambda entry: (entry["correct"], entry["step"]), default=None)
 
 
 class ValidationCallback(TrainerCallback):
-    """Evaluates every so many steps and after the last, and has the best weights saved.
+    """Evaluates at regular steps and after the last one, and saves the best weights.
 
-    All ranks solve their share: with sharded weights every rank has to take part in every forward
-    pass. The trainer is set after it is built, because it takes its callbacks first.
+    All ranks solve a share of the problems, because with sharded weights every rank must take part in every forward pass.
+    The attribute `trainer` is set after the trainer is built, because the trainer needs its callbacks first.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ValidationCallback(TrainerCallback):
         if state.global_step % self._config.every_steps == 0 or state.global_step >= state.max_steps:
             started = time.monotonic()
             self._evaluate(state.global_step)
-            self._log.leave_out(time.monotonic() - started)
+            self._log.exclude_time(time.monotonic() - started)
 
     def _evaluate(self, step: int) -> None:
         from accelerate.utils import broadcast_object_list, gather_object
@@ -115,18 +115,18 @@ class ValidationCallback(TrainerCallback):
         completions = solve(self.trainer, self._tokenizer, self._share(), self._config)
         if accelerator.num_processes > 1:
             completions = gather_object(completions)
-        # One rank checks, so that all agree on whether these weights are to be saved.
+        # One rank checks the answers, so that all ranks agree on whether to save these weights.
         decision: list[dict[str, Any] | None] = [None]
         if accelerator.is_main_process:
-            decision = [self._judge(step, dict(completions), started)]
+            decision = [self._record_evaluation(step, dict(completions), started)]
         if accelerator.num_processes > 1:
             broadcast_object_list(decision)
         if decision[0] is not None:
             self._save_best(decision[0])
 
-    def _judge(self, step: int, completions: dict[str, str], started: float) -> dict[str, Any] | None:
-        """Check and write down; the evaluation if no earlier one was better, else None."""
-        verdicts = _verdicts(self._rows, completions)
+    def _record_evaluation(self, step: int, completions: dict[str, str], started: float) -> dict[str, Any] | None:
+        """Checks the answers and writes the results. Returns the evaluation unless an earlier one was better."""
+        verdicts = _check_answers(self._rows, completions)
         correct = sum(verdict == "correct" for verdict in verdicts)
         entry = {
             "step": step,
@@ -140,7 +140,7 @@ class ValidationCallback(TrainerCallback):
         return entry if best is None or correct >= best["correct"] else None
 
     def _share(self) -> list[Row]:
-        """This rank's problems; as many as any other rank's, so that all make the same forward passes."""
+        """The problems of this rank. Every rank has equally many, so that all make the same forward passes."""
         assert self.trainer is not None  # noqa: S101
         ranks, rank = self.trainer.accelerator.num_processes, self.trainer.accelerator.process_index
         size = -(-len(self._rows) // ranks)
@@ -169,13 +169,13 @@ class ValidationCallback(TrainerCallback):
 def solve(
     trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], config: Validation
 ) -> list[tuple[str, str]]:
-    """Greedy completions as (id of the row, text), the model as it is amid training."""
+    """Returns greedy completions as (id of the row, text), with the current weights of the trainer."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    ordered = sorted(rows, key=lambda row: len(row["problem"]))  # alike in length, so that little is padding
+    ordered = sorted(rows, key=lambda row: len(row["problem"]))  # similar lengths need little padding
     solved: list[tuple[str, str]] = []
     training = model.training
-    model.eval()  # also switches activation checkpointing off, under which generation has no cache
+    model.eval()  # also disables activation checkpointing, under which generation has no cache
     try:
         for start in range(0, len(ordered), config.batch_size):
             batch = ordered[start : start + config.batch_size]
@@ -206,7 +206,7 @@ def solve(
     return solved
 
 
-def _verdicts(rows: Sequence[Row], completions: dict[str, str]) -> list[str]:
+def _check_answers(rows: Sequence[Row], completions: dict[str, str]) -> list[str]:
     with CheckerPool(workers=1, deadline_s=5) as pool:
         pairs = [(row["answer"], completions[row["id"]]) for row in rows]
         return [verdict.label for verdict in pool.check_many(pairs)]
