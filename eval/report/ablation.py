@@ -87,11 +87,11 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
     accuracy = Panel(f"Accuracy on the {title}", note, chart, folds=_folds(name, result, stage, series))
     differences = [
         DifferenceRow(
-            arm_name(arm), found["mean"], found["low"], found["high"], series[arm], f"p {_p(found['p_holm'])}"
+            arm_name(arm), found["mean"], found["low"], found["high"], series[arm], f"p {_format_p(found['p_holm'])}"
         )
         for arm, found in result["differences"].items()
     ]
-    against = arm_name(stage["baseline"])
+    baseline = arm_name(stage["baseline"])
     note = "Percentage points of accuracy, paired by seed and problem. p values are Holm-corrected over all arms."
     header = ("arm", "difference", "95% interval", "p (Holm)", "better", "worse", "equal")
     table = Table(
@@ -101,14 +101,14 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
                 arm_name(arm),
                 f"{100 * found['mean']:+.1f}",
                 "none" if found["low"] is None else f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}",
-                _p(found["p_holm"]),
+                _format_p(found["p_holm"]),
                 *(f"{found[key]:,}" for key in ("better", "worse", "equal")),
             )
             for arm, found in result["differences"].items()
         ],
     )
     fold = Fold("Problems solved by more, fewer or as many seeds", table)
-    return [accuracy, Panel(f"Against {against}", note, difference_chart(differences), folds=[fold])]
+    return [accuracy, Panel(f"Difference from {baseline}", note, difference_chart(differences), folds=[fold])]
 
 
 def _folds(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], series: Mapping[str, str]) -> list[Fold]:
@@ -183,7 +183,7 @@ def _curves(found: Mapping[str, Any], series: Mapping[str, str]) -> list[Panel]:
     return panels
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 

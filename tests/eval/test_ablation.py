@@ -143,7 +143,7 @@ def test_the_report_shows_it(ablation: Artifact, run: Any, tmp_path: Path) -> No
     folder = run(tmp_path / "report", "eval.report", {"ablation": ablation}).path
     html = (folder / "index.html").read_text(encoding="utf-8")
     assert 'id="ablation"' in html
-    assert "Against persona" in html
+    assert "Difference from persona" in html
     assert "<h3>Not shown</h3>" in html
     assert "no persona is" in html
     markdown = (folder / "report.md").read_text(encoding="utf-8")
