@@ -25,7 +25,7 @@ from personahub.core.config import CONTENT_PATH, EXECUTION, FrozenModel, parse_c
 from personahub.core.errors import UserError
 from personahub.core.experiments.yaml_file import load_yaml
 from personahub.core.records import Row
-from personahub.core.texts.rows import find_files, one_line, read_rows
+from personahub.core.texts.rows import SourceRow, find_files, one_line, read_rows
 
 _KNOWN_FILE = Path(__file__).with_name("benchmarks.yaml")
 
@@ -150,27 +150,26 @@ def load_problems(config: ProblemSetConfig) -> list[ReferenceProblem]:
     """
     if config.path is not None:
         where = config.path
-        rows = [row for file in find_files(Path(config.path), "*") for _, row in read_rows(file)]
+        rows = [row for file in find_files(Path(config.path), "*") for row in read_rows(file)]
     else:
         where, rows = f"{config.hub}@{config.revision}", _read_hub(config)
     if not rows:
         raise UserError(f"{where}: there are no problems")
     if config.rows is not None and len(rows) != config.rows:
         raise UserError(f"problem set {config.name}: {where} has {len(rows)} rows, not {config.rows}")
-    problems = [_reference(row, config, f"{where}, row {index + 1}") for index, row in enumerate(rows)]
-    ids = _ids(rows)
-    return [ReferenceProblem(id_, *fields) for id_, fields in zip(ids, problems, strict=True)]
+    return [_parse_problem(id_, source, config) for id_, source in zip(_ids(rows), rows, strict=True)]
 
 
-def _ids(rows: list[Row]) -> list[str]:
+def _ids(rows: list[SourceRow]) -> list[str]:
     for key in ("id", "unique_id", "idx"):
-        ids = [str(row[key]) for row in rows if row.get(key) is not None]
+        ids = [str(row[key]) for _, row in rows if row.get(key) is not None]
         if len(ids) == len(rows) == len(set(ids)):
             return ids
     return [str(index) for index in range(len(rows))]
 
 
-def _reference(row: Row, config: ProblemSetConfig, where: str) -> tuple[str, str, str | None, str | None]:
+def _parse_problem(id_: str, source: SourceRow, config: ProblemSetConfig) -> ReferenceProblem:
+    where, row = source
     fields = (config.problem_field,) if config.problem_field else ("problem", "question")
     problem = next((row[field] for field in fields if isinstance(row.get(field), str)), "")
     if not problem.strip():
@@ -182,7 +181,8 @@ def _reference(row: Row, config: ProblemSetConfig, where: str) -> tuple[str, str
         raise UserError(f"{where}: no reference answer; its fields are {', '.join(row)}: set answer_field")
     subject = row.get("subject") or row.get("type")
     level = row.get("level")
-    return (
+    return ReferenceProblem(
+        id_,
         problem,
         answer,
         str(subject) if subject is not None else None,
@@ -198,13 +198,12 @@ def _answer(row: Row, field: str | None) -> str:
     solution = row.get("solution")
     if field is not None or not isinstance(solution, str):
         return ""
-    from personahub.core.answers import extract  # takes 0.3 s to import and is rarely needed
+    from personahub.core.answers.extract import last_box  # takes 0.3 s to import and is rarely needed
 
-    found = extract(solution)
-    return found.answer if found.answer and found.rule == "boxed" else ""
+    return last_box(solution) or ""
 
 
-def _read_hub(config: ProblemSetConfig) -> list[Row]:
+def _read_hub(config: ProblemSetConfig) -> list[SourceRow]:
     import datasets
     from huggingface_hub import HfApi, constants
 
@@ -220,7 +219,8 @@ def _read_hub(config: ProblemSetConfig) -> list[Row]:
             f"problem set {config.name}: {source} cannot be read from the hub ({one_line(error)}); give `path:` with a local"
             " .jsonl or .parquet copy, or set HF_HUB_OFFLINE=1 if it is in your cache"
         ) from None
-    return [dict(row) for row in loaded]
+    where = f"{source}@{config.revision}"
+    return [SourceRow(f"{where}, row {number}", dict(row)) for number, row in enumerate(loaded, 1)]
 
 
 def expected_rows(config: ProblemSetConfig) -> int | None:

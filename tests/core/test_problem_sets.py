@@ -71,10 +71,13 @@ def test_a_folder_is_one_set_and_repeated_ids_are_replaced(tmp_path: Path) -> No
     [
         (['{"problem": "1?", "answer": "1"}', '{"problem": '], r"set.jsonl, line 2: not JSON"),
         (["[1, 2]"], r"set.jsonl, line 1: a row must be a JSON object"),
-        ([{"text": "1?", "answer": "1"}], "row 1: no text in problem or question; its fields are text, answer"),
-        ([{"problem": "  ", "answer": "1"}], "row 1: no text"),
-        ([{"problem": "1?"}], "row 1: no reference answer"),
-        ([{"problem": "1?", "solution": "none boxed"}], "row 1: no reference answer"),
+        (
+            [{"text": "1?", "answer": "1"}],
+            "set.jsonl, line 1: no text in problem or question; its fields are text, answer",
+        ),
+        ([{"problem": "  ", "answer": "1"}], "set.jsonl, line 1: no text"),
+        ([{"problem": "1?"}], "set.jsonl, line 1: no reference answer"),
+        ([{"problem": "1?", "solution": "none boxed"}], "set.jsonl, line 1: no reference answer"),
         ([], "set.jsonl: there are no problems"),
     ],
 )

@@ -164,6 +164,12 @@ def _stated(answer: str) -> str:
     return answer if is_readable(answer) else value_in(answer) or answer
 
 
+def last_box(text: str) -> str | None:
+    """Returns the content of the last balanced box, which in a reference solution is its answer."""
+    found = _boxes(text)
+    return found[-1][2] if found else None
+
+
 def _boxes(text: str) -> list[tuple[int, int, str]]:
     """Returns start, end and content of every balanced, non-empty box that contains no other box."""
     closing = _matching_braces(text)
