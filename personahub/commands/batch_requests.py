@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from personahub.core.errors import UserError
+from personahub.core.texts.rows import InvalidRow, parse_row, read_lines
 
 CHANGED = "leave the file unchanged and repeat the command; replies so far are kept"
 
@@ -48,15 +49,15 @@ def check_requests(file: Path, overrides: Mapping[str, Any], source: Path) -> in
     faults: list[str] = []
     seen: set[int] = set()
     rows = 0
-    for number, line in _lines(file):
+    for number, line in read_lines(file):
         try:
             request = parse_request(number, line, overrides)
         except ValueError as error:
-            faults.append(f"{source}:{number}: {error}")
+            faults.append(f"{source}, line {number}: {error}")
         else:
             id_hash = hash(request.custom_id)
             if id_hash in seen and (first := _line_of(file, request.custom_id)) != number:
-                faults.append(f"{source}:{number}: custom_id {request.custom_id!r} is already used in line {first}")
+                faults.append(f"{source}, line {number}: custom_id {request.custom_id!r} is already used in line {first}")
             seen.add(id_hash)
             rows += 1
         if len(faults) == _MAX_FAULTS:
@@ -72,11 +73,11 @@ def read_requests(file: Path, overrides: Mapping[str, Any], source: Path) -> Ite
     Raises:
         UserError: the file was changed since.
     """
-    for number, line in _lines(file):
+    for number, line in read_lines(file):
         try:
             request = parse_request(number, line, overrides)
         except ValueError as error:
-            raise UserError(f"{source}:{number}: changed after it was checked ({error}): {CHANGED}") from None
+            raise UserError(f"{source}, line {number}: changed after it was checked ({error}): {CHANGED}") from None
         yield request
 
 
@@ -86,12 +87,7 @@ def parse_request(number: int, line: bytes, overrides: Mapping[str, Any]) -> Bat
     Raises:
         ValueError: what is wrong with the line.
     """
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object with custom_id, method, url and body")  # noqa: TRY004
+    row = parse_row(line)
     custom_id, body = row.get("custom_id"), row.get("body")
     if not isinstance(custom_id, str) or not custom_id:
         raise ValueError("custom_id is missing or not a string")
@@ -114,24 +110,11 @@ def parse_request(number: int, line: bytes, overrides: Mapping[str, Any]) -> Bat
     return BatchRequest(number, custom_id, body)
 
 
-def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with source.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise UserError(f"{source}: cannot be read: {error.strerror}") from None
-
-
 def _line_of(source: Path, custom_id: str) -> int:
     """Number of the first line with this id."""
-    return next(number for number, line in _lines(source) if _custom_id(line) == custom_id)
+    return next(number for number, line in read_lines(source) if _custom_id(line) == custom_id)
 
 
 def _custom_id(line: bytes) -> Any:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row.get("custom_id") if isinstance(row, dict) else None
+    with contextlib.suppress(InvalidRow):
+        return parse_row(line).get("custom_id")

@@ -168,16 +168,16 @@ def test_a_server_that_ignores_n_is_caught(chaos, tmp_path: Path, capsys) -> Non
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ("{not json", "in.jsonl:2: not valid JSON"),
-        ([1], "in.jsonl:2: not a JSON object"),
-        ({**row(1), "custom_id": None}, "in.jsonl:2: custom_id is missing"),
-        ({**row(1), "custom_id": "id-0"}, "in.jsonl:2: custom_id 'id-0' is already used in line 1"),
-        ({**row(1), "url": "/v1/embeddings"}, "in.jsonl:2: only POST to /v1/chat/completions"),
-        ({"custom_id": "x"}, "in.jsonl:2: body is missing"),
-        (row(1, messages=[]), "in.jsonl:2: body.messages is missing, empty"),
-        (row(1, stream=True), "in.jsonl:2: body.stream"),
-        (row(1, n="two"), "in.jsonl:2: body.n"),
-        (row(1, max_tokens="many"), "in.jsonl:2: body.max_tokens is not an integer"),
+        ("{not json", "in.jsonl, line 2: not JSON"),
+        ([1], "in.jsonl, line 2: a row must be a JSON object"),
+        ({**row(1), "custom_id": None}, "in.jsonl, line 2: custom_id is missing"),
+        ({**row(1), "custom_id": "id-0"}, "in.jsonl, line 2: custom_id 'id-0' is already used in line 1"),
+        ({**row(1), "url": "/v1/embeddings"}, "in.jsonl, line 2: only POST to /v1/chat/completions"),
+        ({"custom_id": "x"}, "in.jsonl, line 2: body is missing"),
+        (row(1, messages=[]), "in.jsonl, line 2: body.messages is missing, empty"),
+        (row(1, stream=True), "in.jsonl, line 2: body.stream"),
+        (row(1, n="two"), "in.jsonl, line 2: body.n"),
+        (row(1, max_tokens="many"), "in.jsonl, line 2: body.max_tokens is not an integer"),
     ],
 )
 def test_bad_lines_are_named_before_anything_is_asked(tmp_path: Path, capsys, bad: Any, said: str) -> None:
@@ -209,7 +209,7 @@ def test_what_else_is_refused(chaos, tmp_path: Path, capsys) -> None:
     source = write(tmp_path / "in.jsonl", [row(0)])
     arguments = ["complete", str(source), str(tmp_path / "out.jsonl"), "--base-url", server.base_url]
     assert main(arguments) == 2
-    assert "in.jsonl:1: body.model is missing: set it, or use --model" in capsys.readouterr().err
+    assert "in.jsonl, line 1: body.model is missing: set it, or use --model" in capsys.readouterr().err
     assert main([*arguments, "--model", "other"]) == 2
     assert "model" in capsys.readouterr().err
     (tmp_path / "out.jsonl").write_text("")
@@ -263,7 +263,7 @@ def test_a_bad_line_in_a_pipe_is_named_and_nothing_is_left(tmp_path: Path) -> No
     source = write(tmp_path / "in.jsonl", [row(0), "{not json"])
     done = through_a_pipe("cat FILE | COMMAND as /dev/stdin", source, tmp_path / "out.jsonl", "http://127.0.0.1:9/v1")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: /dev/stdin:2: not valid JSON")
+    assert done.stderr.startswith("error: /dev/stdin, line 2: not JSON")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
@@ -301,7 +301,7 @@ def test_a_file_that_loses_lines_while_it_is_answered_is_no_success(
     assert re.search(
         r"in\.jsonl: had 1,000 requests when it was checked and now has 4\d\d: "
         if kept == "whole lines"
-        else r"in\.jsonl:4\d\d: changed after it was checked \(not valid JSON",
+        else r"in\.jsonl, line 4\d\d: changed after it was checked \(not JSON",
         said,
     )
     assert "leave the file unchanged and repeat the command" in said
