@@ -57,7 +57,9 @@ def check_requests(file: Path, overrides: Mapping[str, Any], source: Path) -> in
         else:
             id_hash = hash(request.custom_id)
             if id_hash in seen and (first := _line_of(file, request.custom_id)) != number:
-                faults.append(f"{source}, line {number}: custom_id {request.custom_id!r} is already used in line {first}")
+                faults.append(
+                    f"{source}, line {number}: custom_id {request.custom_id!r} is already used in line {first}"
+                )
             seen.add(id_hash)
             rows += 1
         if len(faults) == _MAX_FAULTS:
