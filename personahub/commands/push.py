@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from personahub.commands.card import card, upstream
+from personahub.commands.dataset_card import dataset_card, upstream
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
 from personahub.core.files import write_json
@@ -70,7 +70,7 @@ def write_upload(artifact: Artifact, folder: Path, repository: str | None = None
         shutil.copyfile(
             artifact.path / f"{name}.parquet", folder / "data" / f"train-{number:05d}-of-{total:05d}.parquet"
         )
-    (folder / "README.md").write_text(card(artifact, repository), encoding="utf-8")
+    (folder / "README.md").write_text(dataset_card(artifact, repository), encoding="utf-8")
     write_json(folder / "provenance.json", _provenance(artifact))
     return sorted(path for path in folder.rglob("*") if path.is_file())
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from personahub.commands.card import card, hub_licence, upstream
+from personahub.commands.dataset_card import dataset_card, hub_license, upstream
 from personahub.commands.push import push, write_upload
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.errors import UserError
@@ -87,7 +87,7 @@ def test_a_dry_run_writes_what_would_be_uploaded(problems: Artifact, tmp_path: P
 
 
 def test_the_card_tells_counts_models_prompts_licences_cost_and_lineage(problems: Artifact) -> None:
-    text = card(problems, "me/problems")
+    text = dataset_card(problems, "me/problems")
     head = yaml.safe_load(text.split("---")[1])
     assert head["license"] == "cc-by-nc-sa-4.0"
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
@@ -119,7 +119,7 @@ def test_the_card_tells_counts_models_prompts_licences_cost_and_lineage(problems
 def test_the_card_of_web_texts_says_from_where_they_are_and_that_no_model_wrote_them(
     problems: Artifact, tmp_path: Path
 ) -> None:
-    text = card(open_artifact(problems.path.parent / "texts"), "me/texts")
+    text = dataset_card(open_artifact(problems.path.parent / "texts"), "me/texts")
     assert yaml.safe_load(text.split("---")[1])["tags"] == ["persona-hub-harness"]
     for said in (
         "**Web texts.**",
@@ -142,7 +142,7 @@ def test_the_card_of_web_texts_says_from_where_they_are_and_that_no_model_wrote_
 
 @pytest.mark.parametrize("name", ["personas", "related", "problems"])
 def test_the_card_of_what_models_wrote_says_so(problems: Artifact, name: str) -> None:
-    text = card(open_artifact(problems.path.parent / name))
+    text = dataset_card(open_artifact(problems.path.parent / name))
     assert "The texts in this data set were written by language models" in text
     assert "Terms of the models named above" in text
     assert {"synthetic", "machine-generated"} <= set(yaml.safe_load(text.split("---")[1])["tags"])
@@ -152,7 +152,7 @@ def test_the_card_of_personas_that_people_wrote(run, tmp_path: Path) -> None:
     lines = [json.dumps({"persona": f"A {trade} who keeps bees"}) for trade in ("miller", "sailor")]
     (tmp_path / "own.jsonl").write_text("\n".join(lines))
     config = {"path": str(tmp_path / "own.jsonl"), "machine_generated": False}
-    text = card(run({"own": {"run": "personahub.load_personas", "config": config}})["own"])
+    text = dataset_card(run({"own": {"run": "personahub.load_personas", "config": config}})["own"])
     assert "**Written by people.**" in text
     assert "achine-generated" not in text
     assert "models named above" not in text
@@ -169,7 +169,7 @@ def test_a_moved_experiment_still_finds_its_stages_and_a_missing_one_is_named(pr
         ("personas", True),
         ("related", False),
     ]
-    assert "Not at hand when this card was made: personas (" in card(there)
+    assert "Not at hand when this card was made: personas (" in dataset_card(there)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_moved_experiment_still_finds_its_stages_and_a_missing_one_is_named(pr
     ],
 )
 def test_the_licence_that_binds_all(licences: dict[str, int], expected: str) -> None:
-    assert hub_licence(licences) == expected
+    assert hub_license(licences) == expected
 
 
 def test_without_a_token_nothing_is_tried(problems: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

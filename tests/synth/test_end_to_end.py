@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from personahub.commands.card import card, upstream
+from personahub.commands.dataset_card import dataset_card, upstream
 from personahub.core.artifact import Artifact, open_artifact
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA
@@ -81,7 +81,7 @@ def test_six_use_cases_from_released_personas(test_data, repository, make_artifa
             assert record["persona"] == persona["persona"]
             assert record["document_id"] == persona["document_id"]
             assert record["licence"] == LICENCE
-    text = card(made["tools"])
+    text = dataset_card(made["tools"])
     assert "license: cc-by-nc-sa-4.0" in text
     assert RELEASE in text
     assert [stage.name for stage in upstream(made["tools"])] == ["personas", "interfaces"]
