@@ -122,7 +122,7 @@ class Config(StageConfig):
     source: str | None = Field(default=None, description="Source of rows without a column `source`.")
     licence: str | None = Field(default=None, description="Licence of rows without a column `licence` or `license`.")
     model: str | None = Field(default=None, description="The model that wrote the personas, if known.")
-    machine_generated: bool = True
+    machine_generated: bool = Field(default=True, description="Whether a model wrote the personas.")
     limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
     max_chars: int = Field(default=4000, gt=0, description="Longer personas are rejected as too_long.")
     unique: bool = Field(default=True, description="Reject repeated personas and ids.")

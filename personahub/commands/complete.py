@@ -44,7 +44,11 @@ from personahub.core.generation.budget import Budget, Spent, spent_by_engine
 from personahub.core.generation.journal import Journal
 from personahub.core.generation.window import Job, OrderedWindow, WorkerPool
 
-_ENDPOINT = ModelOptions(EndpointConfig, exclude=("kind", "model", "price.as_of"))
+_ENDPOINT = ModelOptions(
+    EndpointConfig,
+    exclude=("kind", "model", "price.as_of"),
+    descriptions={"max_cost_usd": "Stop before more than this is spent; needs both prices"},
+)
 _SAMPLING = ModelOptions(Sampling, defaults=False)
 
 

@@ -1,20 +1,17 @@
-"""`personahub dedup`: near-duplicates out of JSONL and Parquet files, without an experiment.
+"""Deduplicates JSON Lines and Parquet files for `personahub dedup`, without an experiment.
 
-    personahub dedup personas.jsonl unique.jsonl
-    personahub dedup new.parquet unique.parquet --method embedding --threshold 0.9 --against old.parquet
+The input is a file, the folder of a stage, or a folder of files of one type, JSON Lines (also gzipped) or Parquet.
+Files named `*.dropped.jsonl` and `*.rejected.jsonl` in a folder are skipped. The input is read twice, in blocks: first
+the texts, of which `surface` and `minhash` keep only hashes (about 250 bytes for a row of 14 words) and `embedding`
+keeps vectors in a file next to the output; then the rows, which are copied unchanged if they are kept. The output
+appears when everything is done, so a run that fails leaves no file that looks complete.
 
-IN is a file, a stage's folder, or a folder of files of one kind, JSON Lines (also gzipped) or Parquet;
-`*.dropped.jsonl` and `*.rejected.jsonl` in a folder are passed over. It is read twice, a piece at a
-time: first the texts, of which `surface` and `minhash` keep hashes only (about 250 bytes a row of 14
-words) and `embedding` vectors in a file beside OUT; then the rows, of which those that stay are
-written as they are. OUT appears when all is done, so a run that fails leaves nothing that looks whole.
+`OUT.dropped.jsonl` describes every row that is not in the output: file, row (from 1), id, text and reason. The reason
+is `near_duplicate_METHOD`, with the similarity and the row that was kept, or says why the row could not be compared:
+`not_json`, `not_an_object`, `missing_field`, `not_a_string`, `too_long`. Rows are identified by file and number, so ids
+may repeat or be missing.
 
-`OUT.dropped.jsonl` tells of every row that is not in OUT: file, row (from 1), id, text and reason.
-The reason is `near_duplicate_METHOD`, with the similarity and the survivor, or why the row could not
-be compared: `not_json`, `not_an_object`, `missing_field`, `not_a_string`, `too_long`. Rows are told
-apart by file and number, so ids may repeat or be absent.
-
-No chain is collapsed: every near-duplicate is similar to its own survivor.
+Chains are not collapsed: every dropped row is similar to the row that was kept in its place.
 """
 
 from __future__ import annotations
@@ -66,23 +63,23 @@ class Options:
 
 @dataclass
 class Collection:
-    """The rows of one file or folder; what is needed of all of them at once."""
+    """The rows of one file or folder, with the values that must be kept for all rows at once."""
 
     files: list[Path]
     fields: Fields
     keep: Literal["first", "longest"] = "first"
-    reasons: list[str | None] = field(default_factory=list)  # of all rows; None: its text is compared
+    reasons: list[str | None] = field(default_factory=list)  # of all rows; None if the text is compared
     ids: list[Any] = field(default_factory=list)  # of rows that are compared
     priority: list[float] = field(default_factory=list)  # the lowest is visited first
-    scored: int = 0  # how many of them have a number as their score
-    first_row: list[int] = field(default_factory=list)  # of each file, among all rows
+    scored: int = 0  # number of compared rows with a score
+    first_row: list[int] = field(default_factory=list)  # of each file, as an index among all rows
 
     @property
     def is_parquet(self) -> bool:
         return is_parquet(self.files[0])
 
     def texts(self, report: Callable[[int], object]) -> Iterator[pa.Array]:
-        """Read all rows; yield the texts that can be compared."""
+        """Reads all rows and yields the texts that can be compared."""
         for file in self.files:
             self.first_row.append(len(self.reasons))
             for rows in read_text_rows(file, self.fields):
@@ -109,18 +106,18 @@ class Collection:
                     f"{self.files[0]}: no row has a field {wanted!r}. {suggest(wanted, names)} "
                     "(--text-field names another)"
                 )
-        told = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
-        kind = "a row" if self.is_parquet else "a line is a JSON object that"
-        return f"{self.files[0]}: no row can be compared ({told}): {kind} has text in {wanted!r}"
+        counts = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
+        kind = "no row" if self.is_parquet else "no line is a JSON object that"
+        return f"{self.files[0]}: no row can be compared ({counts}): {kind} has text in {wanted!r}"
 
     def _nothing_to_rank_by(self, wanted: str) -> str:
         names = field_names(self.files[0])
-        hint = "what is there is no number" if wanted in names else suggest(wanted, names)
+        hint = "its values are not numbers" if wanted in names else suggest(wanted, names)
         return f"{self.files[0]}: no row has a number in {wanted!r}: {hint} (--score-field names another)"
 
     @functools.cached_property
     def compared(self) -> np.ndarray:
-        """Numbers, among all rows, of those that are compared; for use when all are read."""
+        """Indexes, among all rows, of the compared ones. Use it only after all rows are read."""
         return np.flatnonzero([reason is None for reason in self.reasons])
 
     def _priority(self, row: TextRow) -> float:
@@ -129,7 +126,7 @@ class Collection:
         return -len(row.text) if self.keep == "longest" else 0.0
 
     def place(self, row: int) -> dict[str, Any]:
-        """File and row number, from 1, of one of all rows."""
+        """The file and the row number in it, from 1, of the row with this index among all rows."""
         number = int(np.searchsorted(self.first_row, row, side="right")) - 1
         return {"file": str(self.files[number]), "row": row - self.first_row[number] + 1}
 
@@ -151,17 +148,17 @@ def deduplicate_files(
     old = Collection(row_files(against), replace(fields, score=None)) if against is not None else None
     endings = (".parquet",) if new.is_parquet else _LINES
     if not target.name.endswith(endings):
-        raise UserError(f"{target}: rows are copied as they are, so it must end in {' or '.join(endings)}")
+        raise UserError(f"{target}: rows are copied unchanged, so the name must end in {' or '.join(endings)}")
     for written in (target, _dropped_file(target)):
         require_writable(written, [*new.files, *(old.files if old else [])])
         folder = written.parent.resolve()
         if source.is_dir() and source.resolve() in (folder, *folder.parents):
-            raise UserError(f"{written}: lies in {source}, where the next run would read it; name another folder")
+            raise UserError(f"{written}: is in {source}, where the next run would read it; choose another folder")
     stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]
     with Progress("dedup: reading", None) as progress:
         result = _decide(new, old, method, target.parent, progress.update)
     if stamps != [(file.stat().st_size, file.stat().st_mtime_ns) for file in new.files]:
-        raise UserError(f"{source}: it was changed while it was read")
+        raise UserError(f"{source}: changed while it was read")
     with Progress("dedup: writing", len(new.reasons)) as progress:
         return _write(new, old, result, target, f"near_duplicate_{method.name}", progress.update)
 
@@ -201,9 +198,9 @@ def _write(
         int(row_of[row]): {"similarity": round(float(similarity), 6), **_survivor(new, old, int(survivor))}
         for row, survivor, similarity in zip(result.dropped, result.survivors, result.similarities, strict=True)
     }
-    position = np.cumsum(usable) - 1  # of a row among those compared
+    position = np.cumsum(usable) - 1  # index of a row among the compared ones
     counts = Counter[str]()
-    # The last to be opened is the first to take its name: OUT when all is told of what is not in it.
+    # `dropped` is published first, so that OUT appears only when the list of dropped rows is complete.
     with (
         replacing(target) as temporary,
         replacing(_dropped_file(target)) as dropped,
@@ -215,9 +212,9 @@ def _write(
                 if not stays[row]:
                     reason = new.reasons[row] or method
                     counts[reason] += 1
-                    told = {**new.place(row), "id": new.ids[position[row]] if usable[row] else None, "reason": reason}
-                    # ASCII: a lone surrogate can be told as an escape only.
-                    log.write(json.dumps(told | details.get(row, {}) | {"text": text}, default=str) + "\n")
+                    entry = {**new.place(row), "id": new.ids[position[row]] if usable[row] else None, "reason": reason}
+                    # ASCII, because a lone surrogate can only be written as an escape.
+                    log.write(json.dumps(entry | details.get(row, {}) | {"text": text}, default=str) + "\n")
                 row += 1
             report(len(rows))
     return {"rows": len(new.reasons), "kept": int(stays.sum()), **dict(sorted(counts.items()))}
@@ -232,7 +229,7 @@ def _survivor(new: Collection, old: Collection | None, survivor: int) -> dict[st
 
 
 def _copied(new: Collection, stays: np.ndarray, target: Path, compressed: bool) -> Iterator[list[str | None]]:
-    """Copy the rows that stay; yield the texts of all rows, None where it stays."""
+    """Copies the kept rows. Yields the texts of all rows, with None for kept ones."""
     row = 0
     if new.is_parquet:
         with pq.ParquetWriter(target, file_schema(new.files[0])) as writer:

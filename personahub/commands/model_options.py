@@ -30,10 +30,11 @@ _METAVARS = {int: "N", float: "NUMBER"}
 @dataclass(frozen=True)
 class _Option:
     flag: str
-    field: FieldInfo
+    description: str
+    default: Any
     kind: Any  # int, float, str, bool or a Literal
     repeated: bool
-    nullable: bool  # "none" stands for None
+    nullable: bool  # "none" and "null" stand for None
 
 
 class ModelOptions:
@@ -44,6 +45,7 @@ class ModelOptions:
         only: paths of the fields to include, such as `price.input`. By default all fields.
         exclude: paths of the fields to leave out, with everything below them.
         names: path -> option, for options whose name is not the field's.
+        descriptions: path -> help, for options whose help is not the field's description.
         prefix: goes before the name of each option.
         defaults: whether the help shows the fields' defaults.
     """
@@ -54,6 +56,7 @@ class ModelOptions:
         only: Collection[str] = (),
         exclude: Collection[str] = (),
         names: Mapping[str, str] | None = None,
+        descriptions: Mapping[str, str] | None = None,
         prefix: str = "",
         defaults: bool = True,
     ) -> None:
@@ -66,7 +69,8 @@ class ModelOptions:
                     continue
                 name = f"{prefix}.{path}" if prefix else path
                 flag = (names or {}).get(path, f"--{name.removesuffix('_s').replace('.', '-').replace('_', '-')}")
-                self._options.setdefault(path, _Option(flag, field, kind, repeated, nullable))
+                text = ((descriptions or {}).get(path) or field.description or "").removesuffix(".")
+                self._options.setdefault(path, _Option(flag, text, field.default, kind, repeated, nullable))
 
     def add_to(self, parser: argparse.ArgumentParser | argparse._ArgumentGroup, required: Collection[str] = ()) -> None:
         """Add the options; those of the `required` paths must be given."""
@@ -100,7 +104,7 @@ class ModelOptions:
             inner = values
             for folder in folders:
                 inner = inner.setdefault(folder, {})
-            inner[name] = None if option.nullable and value == "none" else value
+            inner[name] = None if option.nullable and value in ("none", "null") else value
         return values
 
     def build(self, model: type[Model], options: argparse.Namespace, /, **values: Any) -> Model:
@@ -118,8 +122,7 @@ class ModelOptions:
         return f"{self._key}:{path}"
 
     def _help(self, option: _Option) -> str:
-        text = (option.field.description or "").removesuffix(".")
-        default = option.field.default
+        text, default = option.description, option.default
         if self._show_defaults and isinstance(default, (bool, int, float, str)) and default != "":
             shown = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
             text += f" (default: {shown})"

@@ -52,6 +52,10 @@ _IMPORT = ModelOptions(
         "release", *_COLUMN_OPTIONS, "source", "licence", "model", "machine_generated", "pattern", "limit", "max_chars",
     ),
     names=_COLUMN_OPTIONS,
+    descriptions={
+        "columns.persona": "Field that holds a persona. A row may lack some of these fields, not all",
+        "release": "Fills in the fields, source and licence of a known collection",
+    },
 )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Embedding(Method):
     can_partition: ClassVar[bool] = True
 
     method: Literal["embedding"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    threshold: float = Field(default=0.9, ge=-1, lt=1)
+    threshold: float = Field(default=0.9, ge=-1, lt=1, description="Minimum similarity of two near-duplicates.")
     embedder: EmbedderConfig = EmbedderConfig()
     search: Literal["exact", "clustered"] = Field(
         default="exact",

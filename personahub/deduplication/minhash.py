@@ -17,9 +17,9 @@ class MinHash(TextMethod):
     """Jaccard similarity of the sets of word n-grams, at least `threshold`. Finds nearly all such pairs."""
 
     method: Literal["minhash"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    threshold: float = Field(default=0.9, gt=0, le=1)
+    threshold: float = Field(default=0.9, gt=0, le=1, description="Minimum similarity of two near-duplicates.")
     ngram: int = Field(default=1, gt=0, description="Number of consecutive words that form one element of the set.")
-    permutations: int = Field(default=minhash.PERMUTATIONS, gt=0)
+    permutations: int = Field(default=minhash.PERMUTATIONS, gt=0, description="Length of a signature.")
 
     def sweep(
         self,

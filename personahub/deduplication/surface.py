@@ -29,7 +29,7 @@ class Surface(TextMethod):
     can_partition: ClassVar[bool] = True
 
     method: Literal["surface"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    threshold: float = Field(default=0.9, gt=0, le=1)
+    threshold: float = Field(default=0.9, gt=0, le=1, description="Minimum similarity of two near-duplicates.")
 
     def sweep(
         self,

@@ -200,7 +200,7 @@ def test_of_a_stages_folder_its_records_are_read(tmp_path: Path, run: Any, capsy
     assert artifact.manifest.counts.rejected
     assert dedup(artifact.path, tmp_path / "out.parquet", "--threshold", 0.8) == 0
     assert pq.read_table(tmp_path / "out.parquet")["persona"].to_pylist() == [NURSES[0], NURSES[3]]
-    assert "lies in" in refused(capsys, artifact.path, artifact.path / "sub/out.parquet")
+    assert "out.parquet: is in" in refused(capsys, artifact.path, artifact.path / "sub/out.parquet")
     (artifact.path / "manifest.json").rename(artifact.path / "stage.json")
     assert "half-written" in refused(capsys, artifact.path, tmp_path / "out.parquet")
 

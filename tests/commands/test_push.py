@@ -133,7 +133,7 @@ def test_the_card_of_web_texts_says_from_where_they_are_and_that_no_model_wrote_
         "achine-generated",
         "written by language models",
         "models named above",
-        "Personas of",
+        "Personas under",
         "## Models",
     ):
         assert not_said not in text, not_said
@@ -143,8 +143,8 @@ def test_the_card_of_web_texts_says_from_where_they_are_and_that_no_model_wrote_
 @pytest.mark.parametrize("name", ["personas", "related", "problems"])
 def test_the_card_of_what_models_wrote_says_so(problems: Artifact, name: str) -> None:
     text = dataset_card(open_artifact(problems.path.parent / name))
-    assert "The texts in this data set were written by language models" in text
-    assert "Terms of the models named above" in text
+    assert "The texts in this dataset were written by language models" in text
+    assert "The terms of the models named above" in text
     assert {"synthetic", "machine-generated"} <= set(yaml.safe_load(text.split("---")[1])["tags"])
 
 
@@ -169,7 +169,7 @@ def test_a_moved_experiment_still_finds_its_stages_and_a_missing_one_is_named(pr
         ("personas", True),
         ("related", False),
     ]
-    assert "Not at hand when this card was made: personas (" in dataset_card(there)
+    assert "Not available when this card was made: personas (" in dataset_card(there)
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,10 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    temperature: float = Field(default=1.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(default=1024, gt=0)
-    stop: tuple[str, ...] = ()
+    temperature: float = Field(default=1.0, ge=0, description="Sampling temperature; 0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Probability mass of nucleus sampling.")
+    max_tokens: int = Field(default=1024, gt=0, description="Maximum tokens of one completion.")
+    stop: tuple[str, ...] = Field(default=(), description="A completion ends before one of these strings.")
     extra: dict[str, Any] = Field(default_factory=dict)
 
 

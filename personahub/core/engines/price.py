@@ -10,8 +10,8 @@ from personahub.core.config import FrozenModel
 class Price(FrozenModel):
     """USD per million tokens."""
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+    input: float = Field(ge=0, description="USD per million prompt tokens.")
+    output: float = Field(ge=0, description="USD per million completion tokens.")
     as_of: str | None = Field(default=None, description="Source and date of this price; `plan` prints it.")
 
     def halved(self) -> Price:
