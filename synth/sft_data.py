@@ -21,11 +21,12 @@ import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from pydantic import Field
 
 from personahub.core.artifact import Artifact
-from personahub.core.config import StageConfig
+from personahub.core.config import UNLESS_DEFAULT, StageConfig
 from personahub.core.duplicates import surface
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast, Work
@@ -34,6 +35,7 @@ from personahub.core.records import SFT, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Shard, Stage
 from personahub.core.template import Message
+from personahub.core.texts.replies import without_thinking
 from personahub.core.texts.student_prompt import StudentTemplate, student_prompt
 from synth.sft_export import export
 
@@ -58,6 +60,10 @@ class Config(StageConfig):
         gt=0,
         le=1,
         description="Jaccard similarity of words and numbers from which problems are near-duplicates.",
+    )
+    keep_thinking: Annotated[bool, UNLESS_DEFAULT] = Field(
+        default=False,
+        description="Train on the teacher's thinking text too, where it is part of its reply. By default it is cut.",
     )
     max_train: int | None = Field(default=None, gt=0, description="Maximum number of training problems.")
 
@@ -182,7 +188,7 @@ def _process(split: Split, stage: Stage[Config], shard: Shard) -> None:
         except Rejected as error:
             shard.reject(row, error)
         else:
-            shard.write(_record(row, place, ask(row["problem"])))
+            shard.write(_record(config, row, place, ask(row["problem"])))
 
 
 def _write_separate_test(stage: Stage[Config], source: Artifact, chosen: frozenset[str]) -> None:
@@ -195,17 +201,18 @@ def _write_separate_test(stage: Stage[Config], source: Artifact, chosen: frozens
         for row in source.rows():
             writer.rows_in += 1
             if row["id"] in chosen:
-                writer.write(_record(row, "test", ask(row["problem"])))
+                writer.write(_record(stage.config, row, "test", ask(row["problem"])))
             else:
                 writer.reject(row, Rejected("not_in_test", "no answer, too few votes, or not among test_problems"))
 
 
-def _record(row: Row, split: str, prompt: Iterable[Message]) -> Row:
+def _record(config: Config, row: Row, split: str, prompt: Iterable[Message]) -> Row:
+    solution = row["solution"] if config.keep_thinking else without_thinking(row["solution"])
     return {
         "id": row["id"],
         "split": split,
         "prompt": list(prompt),
-        "completion": [{"role": "assistant", "content": row["solution"].strip()}],
+        "completion": [{"role": "assistant", "content": solution.strip()}],
         "problem": row["problem"],
         "answer": row["answer"],
         "persona_id": row["persona_id"],

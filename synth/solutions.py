@@ -31,7 +31,7 @@ from personahub.core.identity import derive_seed
 from personahub.core.records import SOLUTIONS, Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
-from personahub.core.texts.replies import find_refusal, without_thinking
+from personahub.core.texts.replies import find_refusal, split_thinking
 from synth.prompts import PROMPTS
 
 VERSION = "1"
@@ -110,9 +110,10 @@ def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
     Raises:
         Rejected: `empty` or `refusal`.
     """
-    if not completion.text.strip():
+    answer = split_thinking(completion.text)
+    if not answer.text:
         raise Rejected("empty", f"finish_reason {completion.finish_reason}")
-    if find_refusal(without_thinking(completion.text)):
+    if not answer.still_thinking and find_refusal(answer.text):
         raise Rejected("refusal")
     return {
         "text": completion.text,

@@ -45,6 +45,7 @@ from personahub.core.generation.llm_stage import forecast_requests
 from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
+from personahub.core.texts.replies import without_thinking
 from synth.contracts.validity import check_answer, check_problem
 from synth.sandbox.programs import Limits
 from synth.voting.grounding import COMPUTES_NOTHING
@@ -201,7 +202,7 @@ def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tup
     if not solutions:
         raise Rejected("no_cot_in_winning_cluster", "only programs found the answer: there is no solution to keep")
     if config.choose == "shortest":
-        solutions.sort(key=lambda i: len(samples[i]["text"]))
+        solutions.sort(key=lambda i: len(without_thinking(samples[i]["text"])))
     solutions.sort(key=lambda i: votes[i].status == "judged")  # prefer one that states its answer in the requested form
     return solutions[0], share
 

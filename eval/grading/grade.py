@@ -11,6 +11,7 @@ import functools
 import importlib.metadata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from personahub.core.answers.judge import (
     judge_request,
     read_judgement,
 )
-from personahub.core.answers.verdict import Verdict
+from personahub.core.answers.verdict import FALLBACK, Verdict
 from personahub.core.config import EXECUTION, EngineName, FrozenModel, StageConfig
 from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.generation.loop import CompletionShard, Failure
@@ -37,6 +38,7 @@ from personahub.core.prompts import PROMPTS
 from personahub.core.records import Row
 from personahub.core.stage import Stage
 from personahub.core.template import load_template
+from personahub.core.texts.replies import without_thinking
 
 
 class Judge(FrozenModel):
@@ -97,6 +99,8 @@ def _grade(config: GradingConfig, pool: CheckerPool, rows: Sequence[Row]) -> lis
         if verdict is None:
             graded.append({**row, "predicted": None, "verdict": "error"})
         else:
+            if row["finish_reason"] == "length" and verdict.extraction.startswith(FALLBACK):
+                verdict = replace(verdict, label="no_answer", extracted=None, rule="truncated before an answer")
             rule = f"{verdict.extraction}: {verdict.rule}"
             graded.append({**row, "predicted": verdict.extracted, "verdict": verdict.label, "rule": rule})
     return _with_clusters(graded, pool, config.check_workers)
@@ -137,7 +141,7 @@ async def _ask_judge(judge: Judge, seed: int, shard: CompletionShard, rows: Sequ
 
 
 def _parse_judgement(_: Request, completion: Completion) -> tuple[bool, str]:
-    return read_judgement(completion.text), completion.text
+    return read_judgement(without_thinking(completion.text)), completion.text
 
 
 def as_verdict(row: Row) -> Verdict:
@@ -165,7 +169,8 @@ def grading_summary(stage: Stage[Any]) -> dict[str, Any]:
 
 @functools.cache
 def checker_fingerprint() -> str:
-    """Hashes the checker's code and the version of math-verify."""
-    folder = Path(answers.__file__).parent
-    sources = [(file.relative_to(folder).as_posix(), file.read_text("utf-8")) for file in sorted(folder.rglob("*.py"))]
+    """Hashes the code of the checker and of reply handling, and the version of math-verify."""
+    folder = Path(answers.__file__).parents[1]
+    files = [*sorted((folder / "answers").rglob("*.py")), folder / "texts/replies.py"]
+    sources = [(file.relative_to(folder).as_posix(), file.read_text("utf-8")) for file in files]
     return digest("checker", [list(source) for source in sources], importlib.metadata.version("math-verify"), size=8)

@@ -17,6 +17,7 @@ from eval.grading.questions import SYNTHETIC_TEST
 from eval.stats.measures import bootstrap_mean, bootstrap_means, wilson_interval
 from personahub.core.answers import LABELS
 from personahub.core.answers.judge import summarise
+from personahub.core.answers.verdict import FALLBACK
 from personahub.core.artifact import read_rows
 from personahub.core.records import Row
 from personahub.core.stage import Stage
@@ -41,6 +42,11 @@ class Problem:
     def correct(self) -> int:
         """The number of correct samples."""
         return sum(row["verdict"] == "correct" for row in self.samples)
+
+    @property
+    def correct_as_stated(self) -> int:
+        """The number of correct samples that state their answer: see `Extracted.is_fallback`."""
+        return sum(row["verdict"] == "correct" and not (row["rule"] or "").startswith(FALLBACK) for row in self.samples)
 
     @property
     def score(self) -> float:
@@ -74,7 +80,8 @@ def summarize(stage: Stage[Any], shards: Iterable[str]) -> dict[str, Any]:
     """Computes results by benchmark, for a stage whose config is a `GradingConfig`.
 
     `n` counts problems and `verdicts` counts samples. `accuracy` is the share of samples that the rules
-    call correct, that is pass@1. `judge` has the accuracy according to the judge.
+    call correct, that is pass@1; `as_stated` counts only answers that the completion states (in a box, after "the
+    answer is", ...), not its last number. `judge` has the accuracy according to the judge.
     """
     problems = read_problems(stage.path, shards)
     results = {name: _result(name, rows, stage.config.seed) for name, rows in problems.items()}
@@ -110,6 +117,7 @@ def _result(name: str, problems: Sequence[Problem], seed: int) -> dict[str, Any]
         "verdicts": {label: verdicts[label] for label in LABELS},
         "truncated": truncated,
         "truncation_rate": round(truncated / len(samples), 4),
+        "as_stated": _score([problem.correct_as_stated for problem in problems], len(problems[0].samples), seed),
         "no_answer_rate": round(verdicts["no_answer"] / len(samples), 4),
         "mean_completion_tokens": round(sum(row["completion_tokens"] or 0 for row in samples) / len(samples), 1),
         **_at_k(problems, seed),

@@ -65,6 +65,7 @@ def _verdict_table(name: str, taken: Sequence[tuple[Mapping[str, Any], Mapping[s
     header = (
         "stage",
         *(verdict.replace("_", " ") for verdict in _VERDICTS),
+        "accuracy as stated",
         "truncated",
         "references that match themselves",
     )
@@ -73,7 +74,8 @@ def _verdict_table(name: str, taken: Sequence[tuple[Mapping[str, Any], Mapping[s
         checked = stage["reference_self_check"].get(name)
         passed = f"{checked['correct']:,} of {checked['checked']:,}" if checked else ""
         verdicts = [f"{result['verdicts'][verdict]:,}" for verdict in _VERDICTS]
-        rows.append((stage["stage"], *verdicts, f"{result['truncated']:,}", passed))
+        stated = percent(result["as_stated"]["accuracy"]) if "as_stated" in result else ""
+        rows.append((stage["stage"], *verdicts, stated, f"{result['truncated']:,}", passed))
     return Table(header, rows)
 
 

@@ -22,7 +22,7 @@ from personahub.core.errors import Rejected
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.template import load_template
-from personahub.core.texts.replies import escape_tags
+from personahub.core.texts.replies import escape_tags, without_thinking
 from synth.overlap.index import Match
 from synth.prompts import PROMPTS
 
@@ -62,7 +62,7 @@ def parse_same(_: Request, completion: Completion) -> bool:
     Raises:
         Rejected: `no_judgement` or `contradictory_judgement`.
     """
-    judgements = {word.lower() for word in _JUDGEMENT.findall(completion.text)}
+    judgements = {word.lower() for word in _JUDGEMENT.findall(without_thinking(completion.text))}
     if len(judgements) != 1:
         reason = "contradictory_judgement" if judgements else "no_judgement"
         raise Rejected(reason, "the reply must end with one line 'Same problem: yes' or 'Same problem: no'")

@@ -24,6 +24,7 @@ from personahub.core.engines import Completion, Request, Sampling
 from personahub.core.generation.loop import Failure
 from personahub.core.identity import derive_seed
 from personahub.core.records import Row
+from personahub.core.texts.replies import without_thinking
 from synth.voting.votes import Vote, answer_of, leading_cluster
 
 
@@ -65,7 +66,7 @@ def judge_prompts(judge: VoteJudge, seed: int) -> Callable[[Row], list[Request]]
         requests = []
         for index in row["unparsed"]:
             # Without a box, the answer is at the end if there is one.
-            candidate = row["ballot"][index].answer or row["samples"][index]["text"][-MAX_ANSWER:]
+            candidate = row["ballot"][index].answer or without_thinking(row["samples"][index]["text"])[-MAX_ANSWER:]
             messages = judge_request(problem, answer, candidate, template=judge.template)
             own_seed = derive_seed(seed, "judge", row["id"], index)
             requests.append(Request(messages, judge.sampling, own_seed, index, engine=judge.engine))
@@ -76,7 +77,7 @@ def judge_prompts(judge: VoteJudge, seed: int) -> Callable[[Row], list[Request]]
 
 def parse_judgement(_: Request, completion: Completion) -> bool:
     """Whether the judge says that the vote has the leading answer."""
-    return read_judgement(completion.text)
+    return read_judgement(without_thinking(completion.text))
 
 
 def with_judgements(votes: Sequence[Vote], asked: Sequence[int], judgements: Sequence[bool | Failure]) -> list[Vote]:

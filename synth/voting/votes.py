@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from personahub.core.answers import CheckerPool, cluster, extract
 from personahub.core.records import Row
+from personahub.core.texts.replies import without_thinking
 from synth.sandbox.programs import Limits, ProgramResult, Sandbox
 from synth.voting.grounding import flaw_of_program
 
@@ -143,7 +144,11 @@ def _label(info: str) -> str:
 
 
 def _runnable(sample: Row) -> str | None:
-    return program_of(sample["text"]) if sample["kind"] == "pot" and sample["finish_reason"] != "length" else None
+    return (
+        program_of(without_thinking(sample["text"]))
+        if sample["kind"] == "pot" and sample["finish_reason"] != "length"
+        else None
+    )
 
 
 def cast_votes(samples: Iterable[Row], outcomes: Iterator[ProgramResult], problem: str) -> list[Vote]:

@@ -276,3 +276,54 @@ def test_the_template_stops_what_the_sampling_does_not() -> None:
         {"engine": "student", "template": "base", "sampling": {"temperature": 0, "stop": ["END"]}}
     )
     assert config.sampling_with_stop().stop == ("END", "\nProblem:")
+
+
+SCRIPTED = """
+import json
+from personahub.core.engines import Completion, Engine, EngineConfig
+
+class Config(EngineConfig):
+    replies: dict[str, tuple[str, str]]
+
+def open_engine(config):
+    return Scripted(config)
+
+class Scripted(Engine):
+    def __init__(self, config):
+        self.concurrency, self.replies = 1, config.replies
+
+    async def complete(self, request):
+        problem = request.messages[-1]["content"].splitlines()[0]
+        text, finish_reason = self.replies[problem]
+        return Completion(text, finish_reason, 1, 1, "scripted")
+"""
+
+
+def test_thoughts_and_cut_off_texts_do_not_score_by_their_draft(
+    run: Run, exam: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scripted").mkdir()
+    (tmp_path / "scripted/replies.py").write_text(SCRIPTED, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    replies = {
+        "a": ("<think>maybe \\boxed{4}. No: 17.</think>\n17", "stop", "17", "correct"),
+        "b": ("<think>maybe \\boxed{4}", "length", "4", "no_answer"),
+        "c": ("So she has 12 eggs and 17", "length", "17", "no_answer"),
+        "d": ("So \\boxed{17}. To be sure, we", "length", "17", "correct"),
+        "e": ("So she has 17 eggs left in the end of it all.", "stop", "17", "correct"),
+        "f": ("I cannot solve it. There are 42 students.", "stop", "42", "no_answer"),
+    }
+    engine = {
+        "kind": "scripted.replies",
+        "model": "m",
+        "replies": {key: (text, finish) for key, (text, finish, *_) in replies.items()},
+    }
+    rows = [reference(key, gold) for key, (_, _, gold, _) in replies.items()]
+    config = {"engine": "student", "check_workers": 1}
+    graded = run(tmp_path / "graded", "eval.benchmark", {"exam": exam(rows)}, config, {"student": engine})
+    assert {row["problem"]: row["verdict"] for row in graded.rows()} == {
+        key: reply[3] for key, reply in replies.items()
+    }
+    result = graded.manifest.summary["benchmarks"]["exam"]
+    assert (result["correct"], result["as_stated"]["correct"]) == (3, 2)
+    assert (result["accuracy"], result["as_stated"]["accuracy"]) == (0.5, 0.3333)

@@ -161,6 +161,19 @@ def test_records_are_chats_with_the_lineage_of_their_problem(split) -> None:
         )
 
 
+@pytest.mark.parametrize(("opening", "closing"), [("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("", "</think>")])
+def test_thoughts_are_trained_on_only_where_asked_for(split, opening: str, closing: str) -> None:
+    thought = f"{opening}Perhaps \\boxed{{4}}?{closing}\n"
+    rows = [
+        verified_row(index, row["problem"], solution=f"{thought}It is \\boxed{{{index}}}.")
+        for index, row in enumerate(verified_rows()[:5])
+    ]
+    for name, config, kept in (("cut", {}, ""), ("kept", {"keep_thinking": True}, thought)):
+        data = split(name, {"test_problems": 0, **config}, rows)
+        found = {row["id"]: row["completion"][0]["content"] for row in data.rows()}
+        assert found == {row["id"]: f"{kept}It is \\boxed{{{row['answer']}}}." for row in rows}
+
+
 def test_exports_are_what_trl_reads_and_the_card_says_what_they_are(split) -> None:
     rows = verified_rows()
     rows[3]["licence"] = None

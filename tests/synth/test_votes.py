@@ -94,3 +94,20 @@ def test_a_reply_full_of_fences_takes_no_time(mark: str) -> None:
     started = time.process_time()
     program_of(mark * (200_000 // len(mark)) + "`~")
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "answer", "status"),
+    [
+        ("cot", "<think>maybe \\boxed{4}</think>So \\boxed{17}.", "17", "answered"),
+        ("cot", "<think>maybe \\boxed{4}", None, "no_answer"),
+        ("cot", "maybe \\boxed{4}</think>", None, "no_answer"),
+        ("cot", "<|channel|>analysis<|message|>\\boxed{4}<|end|><|start|>assistant<|channel|>final<|message|>\\boxed{17}", "17", "answered"),
+        ("pot", "<think>```python\nprint(4)\n```</think>No program.", None, "no_answer"),
+        ("pot", "<think>```python\nprint(4)\n```", None, "no_answer"),
+    ],
+)  # fmt: skip
+def test_thoughts_do_not_vote(kind: str, text: str, answer: str | None, status: str) -> None:
+    sample = {"kind": kind, "text": text, "model": "m", "finish_reason": "stop"}
+    (vote,) = cast_votes([sample], iter([]), "What is 10 + 7?")
+    assert (vote.answer, vote.status) == (answer, status)

@@ -15,6 +15,7 @@ from personahub.core.answers.verdict import Extracted
 from personahub.core.texts.replies import first_turn, split_thinking
 
 _TAIL = 20_000  # characters searched for the last formula or number
+_OPENING = 200  # characters in which a text declines; further on "we cannot find x directly" is reasoning
 _CLAUSE = 2_000  # characters searched after "answer is"
 _NEIGHBORS = 60  # most boxes that may form one list
 
@@ -77,7 +78,7 @@ _DECLINES = re.compile(
     r"\b(?:can(?:no|['’]|\s?no)t|unable to|not able to|could(?:n['’]| no)t|(?:im|not )possible to)\b[^.\n]{0,30}"
     r"\b(?:solve|answer|help|assist|determine|compute|calculate|complete|provide|find|be (?:solved|determined|answered))"
     r"|\b(?:don['’]t|do not) know\b|\b(?:not|n['’]t) (?:have |contain |provide |give )?(?:enough|sufficient) information\b"
-    r"|\binsufficient (?:information|data)\b|\b(?:answer|it|this) (?:can(?:no|['’])t|is(?: not|n['’]t)|could|might|may) ",
+    r"|\binsufficient (?:information|data)\b|\banswer (?:can(?:no|['’])t|is(?: not|n['’]t)|could|might|may) ",
     re.IGNORECASE,
 )
 _ORDINAL_LABEL = re.compile(
@@ -334,7 +335,7 @@ def _inside_math(head: str) -> bool:
 def _last(text: str) -> Extracted | None:
     """Reads the last line if it is only an answer, else the last formula or number, whichever ends later."""
     text = text[-_TAIL:].strip()
-    if _DECLINES.search(text):
+    if _DECLINES.search(text[:_OPENING]) or _DECLINES.search(text, max(0, text.rfind("\n"))):
         return Extracted(None, "declined")
     if guards.has_control_characters(text):
         return None
