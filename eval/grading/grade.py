@@ -99,7 +99,7 @@ def _grade(config: GradingConfig, pool: CheckerPool, rows: Sequence[Row]) -> lis
         if verdict is None:
             graded.append({**row, "predicted": None, "verdict": "error"})
         else:
-            if row["finish_reason"] == "length" and verdict.extraction.startswith(FALLBACK):
+            if row["finish_reason"] == "length" and verdict.extraction.startswith((FALLBACK, "bare")):
                 verdict = replace(verdict, label="no_answer", extracted=None, rule="truncated before an answer")
             rule = f"{verdict.extraction}: {verdict.rule}"
             graded.append({**row, "predicted": verdict.extracted, "verdict": verdict.label, "rule": rule})
