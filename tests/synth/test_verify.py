@@ -318,7 +318,7 @@ def test_a_judge_that_cannot_be_read_changes_nothing(make_artifact, run_module) 
 
 
 def test_policy_none_has_nothing_to_judge() -> None:
-    with pytest.raises(UserError, match="policy none compares no votes"):
+    with pytest.raises(UserError, match="policy none does not compare votes"):
         parse_config(Config, {"policy": "none", "judge": {"engine": "e"}}, "test")
 
 
