@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md run as they are written, and its commands exist."""
+"""The examples of CONTRIBUTING.md run as they are written, and CHANGELOG.md names modules that exist."""
 
 from __future__ import annotations
 
@@ -51,3 +51,13 @@ def test_named_files_and_tests_exist(page: Path) -> None:
         for word in words:
             if word.startswith(("tests/", "docs/")):
                 assert (page.parent / word).exists(), word
+
+
+def test_moved_modules_are_where_the_changelog_says(repository: Path) -> None:
+    text = (repository / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased = text.partition("## [Unreleased]")[2].partition("\n## [")[0]
+    new = re.findall(r"^\| `[\w.]+` \| `([\w./]+)`", unreleased, re.MULTILINE)
+    assert len(new) > 100
+    for name in new:
+        path = repository / (name if "/" in name else name.replace(".", "/") + ".py")
+        assert path.is_file() or (path.with_suffix("") / "__init__.py").is_file(), name
