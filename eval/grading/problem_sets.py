@@ -25,6 +25,7 @@ from personahub.core.config import CONTENT_PATH, EXECUTION, FrozenModel, parse_c
 from personahub.core.errors import UserError
 from personahub.core.experiments.yaml_file import load_yaml
 from personahub.core.records import Row
+from personahub.core.texts.references import reference_text
 from personahub.core.texts.rows import SourceRow, find_files, one_line, read_rows
 
 _KNOWN_FILE = Path(__file__).with_name("benchmarks.yaml")
@@ -176,7 +177,10 @@ def _parse_problem(id_: str, source: SourceRow, config: ProblemSetConfig) -> Ref
         raise UserError(
             f"{where}: no text in {' or '.join(fields)}; its fields are {', '.join(row)}: set problem_field"
         )
-    answer = _answer(row, config.answer_field)
+    try:
+        answer = _answer(row, config.answer_field)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
     if not answer:
         raise UserError(f"{where}: no reference answer; its fields are {', '.join(row)}: set answer_field")
     subject = row.get("subject") or row.get("type")
@@ -194,7 +198,7 @@ def _answer(row: Row, field: str | None) -> str:
     value = row.get(field or "answer")
     if value is not None:
         # GSM8K has the worked solution in `answer`; the result follows the last "####"
-        return str(value).rpartition("####")[2].strip()
+        return reference_text(value).rpartition("####")[2].strip()
     solution = row.get("solution")
     if field is not None or not isinstance(solution, str):
         return ""

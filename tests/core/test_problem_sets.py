@@ -77,6 +77,8 @@ def test_a_folder_is_one_set_and_repeated_ids_are_replaced(tmp_path: Path) -> No
         ),
         ([{"problem": "  ", "answer": "1"}], "set.jsonl, line 1: no text"),
         ([{"problem": "1?"}], "set.jsonl, line 1: no reference answer"),
+        ([{"problem": "1?", "answer": "['17']"}], "set.jsonl, line 1: .*is not JSON"),
+        ([{"problem": "1?", "answer": {"a": 1}}], "set.jsonl, line 1: a reference is text"),
         ([{"problem": "1?", "solution": "none boxed"}], "set.jsonl, line 1: no reference answer"),
         ([], "set.jsonl: there are no problems"),
     ],
@@ -211,3 +213,8 @@ def test_an_unreachable_hub_tells_the_way_on(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("name", "rows"), [("math", 5000), ("math500", 500), ("gsm8k", 1319)])
 def test_the_hub_copies_are_the_published_sets(name: str, rows: int) -> None:
     assert len(load(name=name)) == rows
+
+
+def test_a_list_of_answers_is_read(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", {"problem": "1?", "answer": ["$17$"]}, {"problem": "2?", "answer": ["$2$", "3"]})
+    assert [problem.answer for problem in load(path=str(tmp_path / "a.jsonl"))] == ["$17$", "2, 3"]

@@ -19,6 +19,7 @@ from personahub.core.answers.pool import CheckerPool
 from personahub.core.answers.verdict import LABELS, Verdict
 from personahub.core.errors import UserError
 from personahub.core.files import replacing
+from personahub.core.texts.references import reference_text
 from personahub.core.texts.rows import InvalidRow, open_file, parse_row, read_open_lines
 
 Row = dict[str, Any]
@@ -110,7 +111,7 @@ def _checked(
         for number, line in read_open_lines(file, source):
             row, fault = _parsed(line, f"{source}, line {number}", gold_field, pred_field)
             rows.append((row, fault))
-            yield ("", "") if fault else (str(row[gold_field]), str(row[pred_field]))
+            yield ("", "") if fault else (reference_text(row[gold_field]), reference_text(row[pred_field]))
 
     for verdict in pool.check_many(pairs()):
         row, fault = rows.popleft()
@@ -124,9 +125,12 @@ def _parsed(line: bytes, place: str, gold_field: str, pred_field: str) -> tuple[
     except InvalidRow as error:
         return {"line": place}, f"{place}: {error}"
     for field in (gold_field, pred_field):
-        value = row.get(field)
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            return row, f"{place}: no text in {field!r}" + (f"; it has {', '.join(row)}" if field not in row else "")
+        if field not in row:
+            return row, f"{place}: no text in {field!r}; it has {', '.join(row)}"
+        try:
+            reference_text(row[field])
+        except ValueError as error:
+            return row, f"{place}: no text in {field!r}: {error}"
     return row, None
 
 
