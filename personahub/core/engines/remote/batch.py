@@ -242,7 +242,7 @@ class OpenAIBatchEngine(Engine[Config]):
             wait = min(self.config.poll_s, 1.5 * wait)
         if state.status in ("failed", "cancelled") and not state.output_file_id:
             self._forget(batch)
-            errors = self._endpoint.blank(one_line(json.dumps(state.errors or {})))
+            errors = self._endpoint.redact(one_line(json.dumps(state.errors or {})))
             raise EngineUnavailable(
                 f"{self.config.base_url}: {batch.batch_id} {state.status}: {errors}. Run again to resubmit its requests"
             )
@@ -278,7 +278,7 @@ class OpenAIBatchEngine(Engine[Config]):
             raise self._unreadable(path, reply) from None
 
     def _unreadable(self, path: str, reply: bytes) -> EngineUnavailable:
-        url, text = f"{self.config.base_url}/{path}", self._endpoint.blank(one_line(reply))
+        url, text = f"{self.config.base_url}/{path}", self._endpoint.redact(one_line(reply))
         return EngineUnavailable(f"{url}: not a reply of the Batch API: {text}. Check base_url; run again to resume")
 
     async def _submit(self, name: str, content: bytes) -> str:
@@ -358,7 +358,7 @@ class OpenAIBatchEngine(Engine[Config]):
             raise Retry(f"{batch.batch_id} ended without a result for this request")
         response = row.get("response")
         if not isinstance(response, dict):
-            raise Retry(self._endpoint.blank(one_line(json.dumps(row.get("error")))))
+            raise Retry(self._endpoint.redact(one_line(json.dumps(row.get("error")))))
         body, status = json.dumps(response.get("body")).encode(), response.get("status_code")
         if status == 200:
             try:
@@ -366,7 +366,7 @@ class OpenAIBatchEngine(Engine[Config]):
             except (Retry, RequestRefused, EngineUnavailable) as failure:
                 status = status_within(body)
                 if status == 200:
-                    raise self._endpoint.blanked(failure) from None
+                    raise self._endpoint.redacted(failure) from None
         status = status if isinstance(status, int) else 500
 
         async def accepts() -> bool:  # if so, the prompt was refused and not the parameters

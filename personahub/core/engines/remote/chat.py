@@ -123,7 +123,7 @@ class Probes:
         failure = await self._endpoint.explain(status, headers, reply)
         if isinstance(failure, Retry):
             raise failure
-        return self._endpoint.blank(read_error(reply)[1]) or f"HTTP {status}"
+        return self._endpoint.redact(read_error(reply)[1]) or f"HTTP {status}"
 
 
 def _tokens(completions: Sequence[Completion]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ for a while. Errors that concern one request (`RequestRefused`) are distinguishe
 requests (`EngineUnavailable`).
 
 The API key is read from the environment when the endpoint opens, and goes into one header. It is never part of
-a config, an error message or a file. If a server repeats the key, it is blanked: always in messages, and in
+a config, an error message or a file. If a server repeats the key, it is redacted: always in messages, and in
 data if the key is long enough to be a secret (`EMPTY` and `x` are not).
 """
 
@@ -29,7 +29,7 @@ from pydantic import Field, field_validator
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import EngineUnavailable, PricedConfig, RequestRefused
 from personahub.core.engines.remote.address import find_proxy, normalize_url, read_key
-from personahub.core.engines.remote.pacing import Pacer, Pause, Places, retry_wait
+from personahub.core.engines.remote.pacing import AdaptiveLimit, Pacer, Pause, retry_wait
 from personahub.core.engines.remote.responses import Retry, classify_error, one_line, retry_after, status_within
 from personahub.core.engines.remote.wire import Wire
 from personahub.core.texts.figures import format_seconds
@@ -106,7 +106,7 @@ class Endpoint:
         self._tokens = Pacer(config.tpm) if config.tpm else None
         self._mean_completion: float | None = None  # tokens, a running mean
         self._pause = Pause()
-        self._places = Places(config.concurrency)
+        self._in_flight = AdaptiveLimit(config.concurrency)
         self._reached = False  # whether the endpoint has replied at all
         self._answered_at = -math.inf  # time of the last answer
         self._down_since = math.inf  # time of the first failure since the last answer
@@ -142,7 +142,7 @@ class Endpoint:
             expected = await self._wait_for_turn(len(body), max_tokens)
             sent_at = time.monotonic()
             try:
-                async with self._places:
+                async with self._in_flight:
                     status, headers, reply = await self.post(body)
                 value = await self._value(read, status, headers, reply, accepts)
             except Retry as failure:
@@ -157,7 +157,7 @@ class Endpoint:
                 if self._down_since < math.inf:
                     self._note_up()
                 self._pause.succeeded(self._answered_at)
-                self._places.succeeded()
+                self._in_flight.succeeded()
                 if self._tokens:
                     self._account(*tokens(value), expected)
                 return value, failures.wasted
@@ -177,7 +177,7 @@ class Endpoint:
             except (Retry, RequestRefused, EngineUnavailable) as failure:
                 status = status_within(reply)
                 if status == 200:
-                    raise self.blanked(failure) from None
+                    raise self.redacted(failure) from None
         raise await self.explain(status, headers, reply, accepts)
 
     async def close(self) -> None:
@@ -218,7 +218,7 @@ class Endpoint:
             await asyncio.sleep(0.1 * 2**failures.tries)
             return
         if failure.throttled and self._pause.throttled(sent_at, failure.wait_s):
-            self._places.throttled()
+            self._in_flight.throttled()
         pause = self._pause.left if failure.wait_s is None else 0.0
         wait = pause or retry_wait(failures.tries, failure.wait_s)
         self._check_patience(failure, failures, wait)
@@ -272,7 +272,7 @@ class Endpoint:
     ) -> Exception:
         """The error for a reply with another status than 200: `Retry`, `RequestRefused` or `EngineUnavailable`."""
         kind, message = classify_error(status, headers, reply)
-        message = self.blank(message)
+        message = self.redact(message)
         where = f"HTTP {status} from {self.config.base_url}: {message}"
         if kind in ("retry", "throttled"):
             return Retry(where, wait_s=retry_after(headers, reply), throttled=kind == "throttled")
@@ -302,7 +302,7 @@ class Endpoint:
     async def post(
         self, data: bytes | aiohttp.FormData | None, url: yarl.URL | None = None, method: str = "POST"
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send one request; return the status, headers and body of its reply, with a secret key blanked.
+        """Send one request; return the status, headers and body of its reply, with a secret key redacted.
 
         Raises:
             Retry: no complete reply arrived.
@@ -335,15 +335,15 @@ class Endpoint:
             reply = reply.replace(secret, b"***")
         return status, headers, reply
 
-    def blank(self, message: str) -> str:
+    def redact(self, message: str) -> str:
         """A server's message without the key, however short the key is."""
         return message.replace(self._key, "***") if self._key else message
 
-    def blanked(self, failure: E) -> E:
-        """The same error with the key blanked in its messages."""
-        failure.args = tuple(self.blank(arg) if isinstance(arg, str) else arg for arg in failure.args)
+    def redacted(self, failure: E) -> E:
+        """The same error with the key redacted in its messages."""
+        failure.args = tuple(self.redact(arg) if isinstance(arg, str) else arg for arg in failure.args)
         if isinstance(failure, Retry | RequestRefused):
-            failure.detail = self.blank(failure.detail)
+            failure.detail = self.redact(failure.detail)
         return failure
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -353,7 +353,7 @@ class Endpoint:
             headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
             proxy=proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),  # `_places` is the limit
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),  # `_in_flight` is the limit
             timeout=timeout,
         )
         self._wire = Wire(self._session, self._url, timeout) if proxy is None else None

@@ -98,7 +98,7 @@ class Pause:
             await asyncio.sleep(left + random.random() * (0.05 + left / 10))  # noqa: S311 - not for secrets
 
 
-class Places:
+class AdaptiveLimit:
     """Limits the requests in flight to `most`, and to a fifth less after each cool-down.
 
     The limit recovers by a twentieth of `most` each time that as many requests as the limit have succeeded.
@@ -115,12 +115,12 @@ class Places:
         if self._taken < self.limit:
             self._taken += 1
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        slot = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
         try:
-            await place
+            await slot
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if slot.done() and not slot.cancelled():
                 self._release()
             raise
 
@@ -130,10 +130,10 @@ class Places:
     def _release(self) -> None:
         self._taken -= 1
         while self._waiting and self._taken < self.limit:
-            place = self._waiting.popleft()
-            if not place.done():
+            slot = self._waiting.popleft()
+            if not slot.done():
                 self._taken += 1
-                place.set_result(None)
+                slot.set_result(None)
 
     def throttled(self) -> None:
         """Record that a cool-down started."""
