@@ -117,13 +117,13 @@ def test_sampling_depends_on_the_seed_alone(model_folder):
 
 
 def test_sampling_follows_the_distribution():
-    from personahub.core.engines.local.decoding import Row, sample
+    from personahub.core.engines.local.decoding import DecodeRow, sample
 
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).repeat(4000, 1)
 
     def shares(**sampling) -> list[float]:
         uniforms = torch.rand(4000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        rows = [Row([0], 1, 0, uniforms=u[None], **sampling) for u in uniforms]
+        rows = [DecodeRow([0], 1, 0, uniforms=u[None], **sampling) for u in uniforms]
         return (torch.bincount(sample(rows, logits), minlength=4) / 4000).tolist()
 
     assert shares(temperature=1.0) == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)
@@ -248,11 +248,11 @@ def test_late_requests_join_a_running_batch(model_folder):
 
 
 def test_a_cancelled_request_leaves_the_batch(model_folder):
-    from personahub.core.engines.local.decoding import DecodeBatch, Row
+    from personahub.core.engines.local.decoding import DecodeBatch, DecodeRow
 
     model = transformers.AutoModelForCausalLM.from_pretrained(model_folder)
     batch = DecodeBatch(model, frozenset(), 0, lambda _: "")
-    wanted, unwanted = Row([5, 6, 7], 100, 0), Row([8], 100, 0)
+    wanted, unwanted = DecodeRow([5, 6, 7], 100, 0), DecodeRow([8], 100, 0)
     batch.admit([wanted, unwanted])
     unwanted.is_dropped = lambda: True
     assert batch.step() == [unwanted]

@@ -22,7 +22,7 @@ from personahub.core.files import replacing
 from personahub.core.texts.references import reference_text
 from personahub.core.texts.rows import InvalidRow, open_file, parse_row, read_open_lines
 
-Row = dict[str, Any]
+JsonRow = dict[str, Any]
 STANDARD = "-"  # instead of a path: standard input or output
 OTHER_FORMATS = (".parquet", ".arrow", ".csv", ".gz", ".zst", ".bz2", ".xz", ".zip")
 
@@ -103,9 +103,9 @@ def _output(target: str | Path) -> Iterator[TextIO]:
 
 def _checked(
     file: IO[bytes], source: str, gold_field: str, pred_field: str, pool: CheckerPool
-) -> Iterator[tuple[Row, Verdict, str | None]]:
+) -> Iterator[tuple[JsonRow, Verdict, str | None]]:
     """Yields rows with their verdicts and faults, in order; `rows` holds the rows in flight."""
-    rows: deque[tuple[Row, str | None]] = deque()
+    rows: deque[tuple[JsonRow, str | None]] = deque()
 
     def pairs() -> Iterator[tuple[str, str]]:
         for number, line in read_open_lines(file, source):
@@ -118,7 +118,7 @@ def _checked(
         yield row, Verdict("error", None, "none", fault, 0.0) if fault else verdict, fault
 
 
-def _parsed(line: bytes, place: str, gold_field: str, pred_field: str) -> tuple[Row, str | None]:
+def _parsed(line: bytes, place: str, gold_field: str, pred_field: str) -> tuple[JsonRow, str | None]:
     """Parses a line into a row and a fault; an unreadable line becomes a row with its location."""
     try:
         row = parse_row(line)
@@ -134,7 +134,7 @@ def _parsed(line: bytes, place: str, gold_field: str, pred_field: str) -> tuple[
     return row, None
 
 
-def _fields(verdict: Verdict) -> Row:
+def _fields(verdict: Verdict) -> JsonRow:
     return {
         "verdict": verdict.label,
         "extracted": verdict.extracted,

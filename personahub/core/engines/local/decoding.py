@@ -21,7 +21,7 @@ from personahub.core.engines.local.decode_attention import BufferedLayer
 
 
 @dataclass(eq=False)
-class Row:
+class DecodeRow:
     """One sequence: its parameters and the tokens generated so far. `finish` is None while it runs."""
 
     prompt: list[int]
@@ -43,7 +43,7 @@ class DecodeBatch:
     def __init__(
         self, model: PreTrainedModel, eos_ids: frozenset[int], pad_id: int, decode: Callable[[list[int]], str]
     ) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[DecodeRow] = []
         self._model = model
         self._eos_ids = eos_ids
         self._pad_id = pad_id
@@ -63,7 +63,7 @@ class DecodeBatch:
         return self._can_join or not self.rows
 
     @torch.inference_mode()
-    def admit(self, rows: Sequence[Row]) -> list[Row]:
+    def admit(self, rows: Sequence[DecodeRow]) -> list[DecodeRow]:
         """Process the prompts of `rows` and generate their first tokens. Returns the rows that are finished."""
         width = max(len(row.prompt) for row in rows)
         ids = self._tensor([[self._pad_id] * (width - len(row.prompt)) + row.prompt for row in rows])
@@ -89,7 +89,7 @@ class DecodeBatch:
         return self._remove_finished()
 
     @torch.inference_mode()
-    def step(self) -> list[Row]:
+    def step(self) -> list[DecodeRow]:
         """Generate one more token for every row. Removes and returns the rows that are finished."""
         self._mask = pad(self._mask, (0, 1), value=1)
         self._positions = self._positions + 1
@@ -114,7 +114,7 @@ class DecodeBatch:
         )
         return output.logits[:, -1]
 
-    def _choose(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+    def _choose(self, rows: Sequence[DecodeRow], logits: torch.Tensor) -> torch.Tensor:
         """Append the next token to every row and mark finished rows. Returns the tokens: [rows, 1]."""
         tokens = logits.argmax(-1)
         sampled = [i for i, row in enumerate(rows) if row.temperature > 0]
@@ -131,11 +131,11 @@ class DecodeBatch:
                 row.finish = "length"
         return tokens[:, None]
 
-    def _tail(self, row: Row) -> str:
+    def _tail(self, row: DecodeRow) -> str:
         """The end of the text, long enough to contain a stop string that the last token completed."""
         return self._decode(row.tokens[-8 - max(map(len, row.stop)) :])
 
-    def _remove_finished(self) -> list[Row]:
+    def _remove_finished(self) -> list[DecodeRow]:
         """Remove finished rows, and columns that are now padding in every row."""
         finished = [row for row in self.rows if row.finish is not None]
         if not finished:
@@ -165,7 +165,7 @@ def _stack(above: torch.Tensor, below: torch.Tensor, dim: int = -2) -> torch.Ten
     return torch.cat([pad(part, (*unchanged, length - part.shape[dim], 0)) for part in (above, below)])
 
 
-def sample(rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+def sample(rows: Sequence[DecodeRow], logits: torch.Tensor) -> torch.Tensor:
     """Sample one token per row by its temperature, top-k, top-p (Holtzman et al., 2020) and uniform number.
 
     Args:

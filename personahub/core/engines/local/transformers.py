@@ -33,7 +33,7 @@ from personahub.core.engines.base import (
 )
 
 if TYPE_CHECKING:
-    from personahub.core.engines.local.decoding import Row
+    from personahub.core.engines.local.decoding import DecodeRow
 
 _STEPS_PER_ROUND = 32  # decoding steps before new and canceled requests are handled
 
@@ -136,8 +136,8 @@ class TransformersEngine(Engine[Config]):
         eos_ids = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos_ids, default=0)
         self._batch = DecodeBatch(model, frozenset(eos_ids), pad_id, self._decode)
-        self._waiting: list[Row] = []
-        self._futures: dict[Row, asyncio.Future[None]] = {}
+        self._waiting: list[DecodeRow] = []
+        self._futures: dict[DecodeRow, asyncio.Future[None]] = {}
         self._decoding: asyncio.Task[None] | None = None
 
     async def complete(self, request: Request) -> Completion:
@@ -160,14 +160,14 @@ class TransformersEngine(Engine[Config]):
             await asyncio.gather(self._decoding, return_exceptions=True)
         del self._batch  # and the model with it
 
-    def _row(self, request: Request) -> Row:
+    def _row(self, request: Request) -> DecodeRow:
         """Convert the request to token ids.
 
         Raises:
             RequestRefused: the prompt is empty, or prompt and completion do not fit into `max_model_len`.
             EngineUnavailable: the request needs something that this engine does not support.
         """
-        from personahub.core.engines.local.decoding import Row
+        from personahub.core.engines.local.decoding import DecodeRow
 
         sampling = request.sampling
         if request.json_schema is not None:
@@ -184,7 +184,7 @@ class TransformersEngine(Engine[Config]):
         if len(prompt) + sampling.max_tokens > self._max_len:
             detail = f"{len(prompt)} prompt tokens + max_tokens {sampling.max_tokens} > {self._max_len}"
             raise RequestRefused("prompt_too_long", detail)
-        return Row(
+        return DecodeRow(
             prompt=prompt,
             max_tokens=sampling.max_tokens,
             seed=request.seed,
@@ -228,7 +228,7 @@ class TransformersEngine(Engine[Config]):
             self._waiting.clear()
             self._batch.clear()
 
-    def _take_arrivals(self) -> list[Row]:
+    def _take_arrivals(self) -> list[DecodeRow]:
         """Choose rows to admit: the one that has waited longest and those with prompts of similar length.
 
         Rows join in groups, because every group needs its own pass through the model.
@@ -246,7 +246,7 @@ class TransformersEngine(Engine[Config]):
         self._waiting = [row for row in self._waiting if id(row) not in taken]
         return arrivals
 
-    def _advance(self, arrivals: list[Row]) -> list[Row]:
+    def _advance(self, arrivals: list[DecodeRow]) -> list[DecodeRow]:
         """Admit rows and decode until some are finished, for a limited number of steps. Runs in a separate thread."""
         finished = self._batch.admit(arrivals) if arrivals else []
         for _ in range(_STEPS_PER_ROUND):
