@@ -9,7 +9,7 @@ import pytest
 
 from personahub.core.artifact import Artifact
 from personahub.core.errors import Rejected, UserError
-from train.data.chat_format import CHATML_TEMPLATE, IGNORED, ChatFormat, Example
+from train.data.chat_format import CHATML_TEMPLATE, IGNORED, ChatFormat, Example, fix_values
 
 USER = [{"role": "user", "content": "What is 12 + 30?"}]
 ASSISTANT = [{"role": "assistant", "content": "12 + 30 = 42. \\boxed{42}"}]
@@ -139,3 +139,53 @@ def test_template_that_rewrites_the_prompt_is_refused(tokenizer: Any) -> None:
     )
     with pytest.raises(UserError, match="differently"):
         ChatFormat(tokenizer, "<|im_end|>").encode([(USER, ASSISTANT)])
+
+
+# As Qwen3 and DeepSeek-R1 do it: what stands before `</think>` is not repeated in later turns.
+DROPPING = CHATML_TEMPLATE.replace("turn['content']", "turn['content'].split('</think>')[-1]")
+STRIPPING = CHATML_TEMPLATE.replace("turn['content']", "(turn['content'] | trim)")
+CUTTING = CHATML_TEMPLATE.replace("turn['content']", "turn['content'][:20]")
+REWRITING = CHATML_TEMPLATE.replace("turn['content']", "turn['content'].replace('42', '43')")
+REASONING = CHATML_TEMPLATE.replace("turn['content']", "turn['content'].replace('</think>', '\\n</think>\\n\\n')")
+
+
+@pytest.mark.parametrize("template", [DROPPING, CUTTING, REWRITING], ids=["drops", "cuts", "rewrites"])
+def test_a_template_that_drops_a_part_of_the_completion_is_refused(tokenizer: Any, template: str) -> None:
+    tokenizer.chat_template = template
+    completion = [{"role": "assistant", "content": "<think>12 + 30 is 42.</think>It is \\boxed{42}."}]
+    with pytest.raises(UserError, match="drops or rewrites a part of the completion"):
+        ChatFormat(tokenizer, "<|im_end|>").encode([(USER, completion)])
+
+
+@pytest.mark.parametrize("template", [CHATML_TEMPLATE, STRIPPING, REASONING], ids=["keeps", "strips", "spaces"])
+def test_a_template_that_keeps_the_completion_is_fine(tokenizer: Any, template: str) -> None:
+    tokenizer.chat_template = template
+    completion = [{"role": "assistant", "content": " <think>12 + 30 is 42.</think>It is \\boxed{42}.\n"}]
+    example = encode_one(tokenizer, USER, completion)
+    assert sum(label != IGNORED for label in example.labels) == sum(
+        label == token for label, token in zip(example.labels, example.input_ids, strict=True)
+    )
+
+
+@pytest.mark.parametrize("form", ["%d %b %Y", "%Y-%m-%d", "%B %d, %Y", "%d %B %Y", "%d/%m/%Y"])
+def test_a_template_that_writes_the_date_is_refused_until_the_date_is_fixed(tokenizer: Any, form: str) -> None:
+    head = (
+        "{%- if not date_string is defined -%}{%- set date_string = strftime_now('" + form + "') -%}{%- endif -%}"
+        "{{- '<|im_start|>system\nToday: ' ~ date_string ~ '<|im_end|>\n' -}}"
+    )
+    tokenizer.chat_template = head + CHATML_TEMPLATE
+    with pytest.raises(UserError, match=r"writes today's date .*chat_template_kwargs"):
+        ChatFormat(tokenizer, "<|im_end|>").encode([(USER, ASSISTANT)])
+    tokenizer.chat_template = fix_values(tokenizer.chat_template, {"date_string": "26 Jul 2024"})
+    (example,) = ChatFormat(tokenizer, "<|im_end|>").encode([(USER, ASSISTANT)])
+    assert isinstance(example, Example)
+    assert "Today: 26 Jul 2024" in tokenizer.decode(example.input_ids)
+
+
+def test_values_are_set_in_the_template_itself(tokenizer: Any) -> None:
+    source = "{{- a ~ b ~ c ~ d -}}" + CHATML_TEMPLATE
+    tokenizer.chat_template = fix_values(source, {"a": 'q"{', "b": True, "c": 1.5, "d": None})
+    assert tokenizer.apply_chat_template(USER, tokenize=False).startswith('q"{True1.5None<|im_start|>')
+    for name, value in (("a", [1]), ("not a name", 1), ("a", {"b": 1})):
+        with pytest.raises(UserError, match="chat_template_kwargs"):
+            fix_values(source, {name: value})

@@ -8,10 +8,12 @@ training as at inference, whatever the completion begins with.
 
 from __future__ import annotations
 
+import datetime
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from personahub.core.errors import Rejected, UserError
 
@@ -35,7 +37,22 @@ CHATML_TEMPLATE = """\
 {%- endif -%}
 """
 
+_DATE_FORMATS = ("%d %b %Y", "%d %B %Y", "%Y-%m-%d", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%m/%d/%Y")
 Messages = Sequence[dict[str, str]]
+
+
+def fix_values(template: str, values: Mapping[str, Any]) -> str:
+    """Returns a chat template in which the values are set, so that everyone who loads it uses them.
+
+    Raises:
+        UserError: a value is not text, a number, true, false or null.
+    """
+    lines = []
+    for name, value in values.items():
+        if not name.isidentifier() or not isinstance(value, (str, int, float, bool, type(None))):
+            raise UserError(f"model.chat_template_kwargs.{name}: {value!r} is not text, a number, true, false or null")
+        lines.append(f"{{%- set {name} = {'none' if value is None else json.dumps(value)} -%}}")
+    return "".join(lines) + template
 
 
 @dataclass(frozen=True)
@@ -72,8 +89,8 @@ class ChatFormat:
         """Encodes (prompt, completion) pairs, or returns why a pair cannot be used.
 
         Raises:
-            UserError: the template changes a prompt when a completion is added, or it does not end the assistant's turn
-                with the EOS token.
+            UserError: the template changes a prompt when a completion is added, drops a part of the completion, writes
+                today's date, or does not end the assistant's turn with the EOS token.
         """
         results: list[Example | Rejected] = []
         rendered = [self._render(prompt, completion) for prompt, completion in conversations]
@@ -106,7 +123,32 @@ class ChatFormat:
                 "the chat template renders a prompt differently when an answer follows, so prompts in training would "
                 "differ from those at inference; set model.chat_template to a simpler template"
             )
+        self._check_completion(completion, whole[len(before) :])
+        self._check_date(before)
         return before, whole[len(before) :]
+
+    def _check_completion(self, completion: Messages, rendered: str) -> None:
+        """All of a completion is trained on. Templates of reasoning models drop the text before `</think>`."""
+        rendered = "".join(rendered.split())
+        for turn in completion:
+            if turn["role"] == "assistant" and "".join(turn["content"].split()) not in rendered:
+                raise UserError(
+                    "the chat template drops or rewrites a part of the completion "
+                    f"{turn['content'][:60]!r}..., which would not be trained on; set model.chat_template to a template that "
+                    "keeps it, or remove the part from the data (synth.sft_data: keep_thinking: false)"
+                )
+
+    def _check_date(self, prompt: str) -> None:
+        """A prompt with today's date differs from that of tomorrow's run, and from that of an evaluation."""
+        if "strftime_now" not in str(self._tokenizer.chat_template):
+            return
+        today = datetime.date.today()
+        written = next((text for form in _DATE_FORMATS if (text := today.strftime(form)) in prompt), None)
+        if written is not None:
+            raise UserError(
+                f"the chat template writes today's date ({written}) into the prompt, so training would differ from day to "
+                "day; fix it with model.chat_template_kwargs, for example {date_string: 26 Jul 2024}"
+            )
 
     def _template(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> str:
         text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False)

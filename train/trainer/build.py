@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personahub.core.errors import UserError
+from train.data.chat_format import fix_values
 from train.trainer.config import ModelConfig
 from train.trainer.sections import lora_config
 
@@ -33,6 +34,8 @@ def load_tokenizer(base: str, config: ModelConfig) -> PreTrainedTokenizerBase:
         raise UserError(f"{base}: cannot load the tokenizer: {str(error).splitlines()[0]}") from None
     if config.chat_template is not None:
         tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+    if config.chat_template_kwargs and tokenizer.chat_template:
+        tokenizer.chat_template = fix_values(str(tokenizer.chat_template), config.chat_template_kwargs)
     return tokenizer
 
 

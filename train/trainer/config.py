@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from personahub.core.config import EXECUTION, ContentPath, FrozenModel, ModelName, StageConfig
+from personahub.core.config import EXECUTION, UNLESS_DEFAULT, ContentPath, FrozenModel, ModelName, StageConfig
 from train.trainer.sections import check_lora_keys, check_sft_keys, read_numbers, split_execution
 
 
@@ -27,6 +27,11 @@ class ModelConfig(FrozenModel):
     )
     chat_template: ContentPath | None = Field(
         default=None, description="Jinja file for a base model whose tokenizer has no chat template."
+    )
+    chat_template_kwargs: Annotated[dict[str, Any], UNLESS_DEFAULT] = Field(
+        default_factory=dict,
+        description="Values that are set in the chat template and saved with the model, such as {enable_thinking: false} or "
+        "{date_string: 26 Jul 2024}.",
     )
 
 
