@@ -1,4 +1,4 @@
-"""Compares the arms of an experiment: diversity and accuracy of each, and whether they differ.
+"""Compares the arms of an experiment by diversity and accuracy.
 
     ablation:
       run: eval.ablation
@@ -132,7 +132,7 @@ def _parts(stage: Stage[Config]) -> dict[str, Arms]:
 
 
 def _scores(stage: Stage[Config], arms: Arms) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, list[str]]]:
-    """Returns scores (seeds, problems) by benchmark and arm, and problem ids by benchmark."""
+    """Returns (scores by benchmark and arm, problem ids by benchmark). Scores have the shape (seeds, problems)."""
     baseline = arms[stage.config.baseline]
     first_name = next(iter(baseline.values()))
     runs = _common(stage, {name: _read_run(stage.input(name)) for each in arms.values() for name in each.values()})
@@ -278,7 +278,7 @@ def _summarize_arm(stage: Stage[Config], parts: Mapping[str, Arms], arm: str, se
 
 
 def _diversity(stage: Stage[Config], arms: Arms) -> dict[str, Any]:
-    """Compares the diversity of the arms' problems seed by seed, at the largest number of texts that all have."""
+    """Compares the diversity of the arms' problems seed by seed. All arms use the same number of texts."""
     if "diversity" not in stage.inputs:
         return {}
     collections = stage.input("diversity").manifest.summary.get("collections", {})
@@ -325,7 +325,10 @@ def _compare_measure(
 
 
 def _mean_curves(names: Arms, collections: Mapping[str, Any]) -> dict[str, dict[str, list[list[float]]]]:
-    """Returns curves by measure and arm: mean, minimum and maximum over seeds, at sizes that all seeds have."""
+    """Averages curves over seeds, by measure and arm.
+
+    Gives mean, minimum and maximum at the sizes that all seeds have.
+    """
     curves: dict[str, dict[str, list[list[float]]]] = {}
     for measure in next(iter(collections.values()))["curves"]:
         for arm, by_seed in names.items():

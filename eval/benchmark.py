@@ -1,4 +1,6 @@
-"""Measures a model's accuracy on problems with reference answers: the synthetic test, MATH, GSM8K, any other.
+"""Measures a model's accuracy on problems with reference answers.
+
+Examples are MATH and the synthetic test.
 
     after:
       run: eval.benchmark
@@ -150,7 +152,7 @@ def _sample(row: Row, number: int, result: Completion | Failure) -> Row:
 
 
 def _refuse_if_all_failed(stage: Stage[Config], samples: Sequence[Row]) -> None:
-    """Raises if a whole shard has no answer: that is a mistake in the config, not a measurement."""
+    """Raises if a whole shard has no answer. This indicates a mistake in the config, not a bad model."""
     if samples and all(row["completion"] is None for row in samples):
         raise UserError(
             f"stages.{stage.name}: the engine {stage.config.engine!r} refused all {len(samples)} requests, the first"
@@ -159,7 +161,7 @@ def _refuse_if_all_failed(stage: Stage[Config], samples: Sequence[Row]) -> None:
 
 
 def _asked_as_trained(stage: Stage[Config]) -> bool | None:
-    """Whether the prompts in `data` are the ones used here; None without `data`."""
+    """Returns whether the prompts in `data` are the ones used here; None without `data`."""
     if "data" not in stage.inputs:
         return None
     first = next(stage.input("data").rows(["problem", "prompt"]), None)

@@ -1,4 +1,6 @@
-"""Compares models on the same problems: is one better, on which problems, and could it be chance?
+"""Compares models on the same problems.
+
+Finds which is better, on which problems, and whether it could be chance.
 
     comparison:
       run: eval.compare
@@ -98,7 +100,7 @@ def _read_run(stage: Stage[Config], artifact: Artifact) -> Run:
 
 
 def _pairs(stage: Stage[Config]) -> Iterator[tuple[str, str]]:
-    """Yields the names of the two runs of each comparison, the earlier one in the YAML first."""
+    """Yields the two names of each comparison. The run that is earlier in the YAML comes first."""
     baseline = stage.config.baseline
     if baseline is None:
         return itertools.combinations(stage.inputs, 2)
@@ -106,7 +108,7 @@ def _pairs(stage: Stage[Config]) -> Iterator[tuple[str, str]]:
 
 
 def refuse_different_grading(stage: Stage[Any], a: str, b: str) -> None:
-    """Raises a UserError unless inputs `a` and `b` were graded by the same policy and checker."""
+    """Raises a UserError if inputs `a` and `b` differ in answer policy or checker."""
     first, second = (stage.input(name).manifest.summary["grading"] for name in (a, b))
     if differences := describe_differences(first, second):
         raise UserError(
@@ -116,7 +118,7 @@ def refuse_different_grading(stage: Stage[Any], a: str, b: str) -> None:
 
 
 def refuse_different_problems(stage: Stage[Any], first: Run, second: Run, names: tuple[str, str]) -> None:
-    """Raises a UserError unless two runs have the same benchmarks, problems and references."""
+    """Raises a UserError if two runs differ in benchmarks, problems or references."""
     where = f"stages.{stage.name}: {names[0]} and {names[1]} are not runs on the same problems"
     for run, other, name in ((first, second, names[0]), (second, first, names[1])):
         if alone := sorted(set(run) - set(other)):

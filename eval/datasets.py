@@ -1,4 +1,4 @@
-"""Writes a benchmark as an artifact: MATH, GSM8K, or any file of problems with reference answers.
+"""Writes a benchmark as an artifact: MATH, GSM8K, or any file of problems.
 
     math:
       run: eval.datasets
@@ -36,7 +36,7 @@ INPUTS = ()
 
 
 class Config(ProblemSetConfig, StageConfig):
-    """Where the problems are (`name`, `path`, `hub`, ...) and what to do if they cannot be loaded."""
+    """Says where the problems are and what to do if they cannot be loaded."""
 
     on_missing: Literal["error", "skip"] = "error"
     limit: int | None = Field(
@@ -79,6 +79,6 @@ def run(stage: Stage[Config]) -> None:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """Known benchmarks have a known size."""
+    """Returns known benchmarks have a known size."""
     rows = expected_rows(config) or 0
     return Forecast(rows_out=min(rows, config.limit or rows), disk_bytes=rows * 500)

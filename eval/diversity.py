@@ -1,4 +1,4 @@
-"""Measures the diversity of text collections at growing numbers of texts, which shows saturation.
+"""Measures the diversity of text collections as they grow, which shows saturation.
 
     diversity:
       run: eval.diversity
@@ -132,7 +132,7 @@ class Config(StageConfig):
 
 @dataclass(frozen=True)
 class Collection:
-    """The sample of one input: texts with their embeddings and topics, in the same order."""
+    """The sample of one input. Texts, embeddings and topics are in the same order."""
 
     name: str
     column: str
@@ -230,7 +230,7 @@ def sizes_up_to(total: int) -> list[int]:
 
 
 def measure_curve(collection: Collection, config: Config) -> list[Row]:
-    """Computes every measure at every size: mean over random subsets with a 95% interval."""
+    """Computes every measure at every size. Gives the mean over random subsets and its 95% interval."""
     generator = np.random.default_rng(derive_seed(config.seed, "curve", collection.column))
     total = len(collection.texts)
     orders = [generator.permutation(total) for _ in range(config.draws)]
@@ -256,7 +256,7 @@ def _values(
 
 
 def _standard_error(values: Sequence[float], part: int, size: int, total: int) -> float:
-    """Returns the standard error at `size` texts, given values for random subsets of `part` among `total` texts."""
+    """Returns the standard error at `size` texts. `values` come from random subsets of `part` of `total` texts."""
     if part >= total:  # two texts have no subsets that differ
         return 0.0
     return float(np.std(values, ddof=1)) * math.sqrt(part / size / (1 - part / total))
@@ -327,7 +327,7 @@ def _topic_table(topics: Topics, collections: Sequence[Collection], column: str)
 
 
 def _places(column: str, collections: Sequence[Collection], config: Config) -> list[Row]:
-    """Maps a column: an equal number of texts from each collection, placed and clustered together."""
+    """Maps a column of texts. Equally many from each collection are placed and clustered together."""
     same = [collection for collection in collections if collection.column == column]
     share = max(config.map_texts // len(same), 2)
     vectors = np.vstack([collection.vectors[:share] for collection in same])

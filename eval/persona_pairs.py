@@ -1,4 +1,6 @@
-"""Finds pairs of personas at given similarities in a whole collection (figure 10 of the paper).
+"""Finds pairs of personas at given similarities in a whole collection.
+
+See figure 10 of the paper.
 
     pairs:
       run: eval.persona_pairs
@@ -102,7 +104,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _sample(rows: Iterable[Row], size: int, seed: int) -> list[Row]:
-    """Chooses `size` rows by id, whatever their order or sharding, and keeps their order. Holds no other rows."""
+    """Chooses `size` rows by id, in their order, and holds no others. Order and sharding do not affect the choice."""
     chosen = heapq.nsmallest(size, enumerate(rows), key=lambda row: derive_seed(seed, "sample", row[1]["id"]))
     return [row for _, row in sorted(chosen, key=lambda row: row[0])]
 
@@ -135,7 +137,7 @@ def read_pairs(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Estimates two personas per pair; embedding runs in this process and uses no engine."""
+    """Estimates two personas per pair. Embedding runs in this process and uses no engine."""
     personas = min(rows_in["personas"], config.max_personas)
     out = min(personas, 2 * len(config.levels) * (config.pairs_per_level + config.spare_pairs))
     return Forecast(rows_out=out, disk_bytes=400 * out, notes=(f"embeds about {personas:,} personas",))

@@ -1,4 +1,6 @@
-"""Grades the completions of a benchmark again, with another answer policy or checker. Asks no model.
+"""Grades a benchmark's completions again, with another policy or checker.
+
+Uses no model.
 
     strict:
       run: eval.regrade

@@ -1,4 +1,6 @@
-"""Measures how problem similarity depends on persona similarity (figure 10 of the paper).
+"""Measures how problem similarity depends on persona similarity.
+
+See figure 10 of the paper.
 
     similarity:
       run: eval.similarity
@@ -82,7 +84,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def _compare(stage: Stage[Config], name: str, pairs: Sequence[Row], personas: Mapping[str, str]) -> list[Row]:
-    """Returns pairs whose personas both have a problem, at most `pairs_per_level` for each level."""
+    """Returns pairs whose personas both have a problem. Keeps up to `pairs_per_level` for each level."""
     artifact = stage.input(name)
     first: dict[str, Row] = {}
     for problem in artifact.rows(["id", "problem", "persona_id"]):
@@ -139,19 +141,19 @@ def _series(stage: Stage[Config], name: str, rows: Sequence[Row]) -> dict[str, A
 
 
 def _model(problems: Artifact) -> str | None:
-    """The model that wrote the problems."""
+    """Returns the model that wrote the problems."""
     engine = problems.manifest.identity.get("engine")
     return str(engine.get("model")) if isinstance(engine, Mapping) else None
 
 
 def _greedy(problems: Artifact) -> bool | None:
-    """Whether the problems were decoded greedily; None if their stage has no sampling."""
+    """Returns whether the problems were decoded greedily; None if their stage has no sampling."""
     sampling = problems.manifest.config.get("sampling")
     return sampling.get("temperature") == 0 if isinstance(sampling, Mapping) else None
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """Estimates all pairs in each series; embedding runs in this process and uses no engine."""
+    """Estimates all pairs in each series. Embedding runs in this process and uses no engine."""
     pairs = rows_in["pairs"] // 2
     series = len(rows_in) - 1
     note = f"embeds about {series * rows_in['pairs']:,} problems"

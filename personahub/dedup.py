@@ -58,7 +58,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Forecasts as many rows as come in, because the number of near-duplicates is not known beforehand."""
+    """Forecasts as many rows as come in. The number of near-duplicates is not known beforehand."""
     rows = rows_in["personas"]
     partitions = forecast_partitions(config, rows)
     methods = [method.forecast(rows, partitioned=partitions is not None) for method in config.methods]

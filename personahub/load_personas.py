@@ -1,4 +1,4 @@
-"""Load existing personas from your own files, or from a data set of the hub such as Persona Hub's release.
+"""Load existing personas from files or a hub data set, such as Persona Hub's.
 
     personas:
       run: personahub.load_personas

@@ -1,4 +1,6 @@
-"""Persona-to-Persona: who is in a close relationship with a persona? Asked hop by hop. (paper, section 2.1)
+"""Persona-to-Persona: who is in a close relationship with a persona?
+
+Asked hop by hop. (paper, section 2.1)
 
     related_personas:
       run: personahub.persona_to_persona
@@ -83,13 +85,13 @@ class Config(PersonaReplies):
 
     @property
     def hops_reached(self) -> int:
-        """The number of hops made: fewer than `hops` if the budget does not allow a request for each."""
+        """Return the number of hops made. It is below `hops` if the budget does not allow a request for each."""
         return self.hops if self.max_new is None else min(self.hops, self.max_new // self.breadth)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A related persona: the relation, the persona, and its profile as JSON if profiles were requested."""
+    """A related persona: relation, description, and its profile as JSON if requested."""
 
     relation: str
     persona: str
@@ -109,7 +111,7 @@ Width = Callable[[str], int | None]
 
 
 def run(stage: Stage[Config]) -> None:
-    """Expand `personas` by their relations, and report the number of personas of each hop."""
+    """Expand `personas` by their relations, and report the number of personas per hop."""
     personas = stage.input("personas")
     width = widths(stage.config, (row["id"] for row in personas.rows(["id"])))
 
@@ -163,7 +165,7 @@ def _children(shard: CompletionShard, parent: _Node, pairs: Sequence[Pair], mode
 
 
 def widths(config: Config, root_ids: Iterable[str]) -> Width:
-    """Return how many personas of each root's tree to expand per hop, so that all trees stay within `max_new`.
+    """Return how many personas of each tree to expand per hop, within `max_new`.
 
     The budget allows `n` requests per hop. Every root gets n // roots of them, and the roots with the smallest
     hashes get the rest. Takes 8 bytes per root. The result is a function of the root's id, and its value is None
@@ -178,7 +180,7 @@ def widths(config: Config, root_ids: Iterable[str]) -> Width:
 
 
 def _shares(config: Config, roots: int) -> tuple[int, int]:
-    """Return the requests per hop of every root, and the number of roots that get one more."""
+    """Return the requests per hop of every root, and how many roots get one more."""
     if not config.max_new or roots == 0:
         return 0, 0
     return divmod(config.max_new // (config.breadth * config.hops_reached), roots)
@@ -189,7 +191,7 @@ def _rank(config: Config, persona_id: str) -> int:
 
 
 def select(config: Config, grown: Sequence[_Node], width: Width) -> list[_Node]:
-    """Return the personas to expand next: in each tree those with the smallest hashes, in their order."""
+    """Return the personas to expand next. They have the smallest hashes in each tree and keep their order."""
     by_root: dict[str, list[_Node]] = {}
     for node in grown:
         by_root.setdefault(node.root, []).append(node)
@@ -237,7 +239,7 @@ def _pair(profile: Profile) -> Pair:
 
 
 def parse_pairs(completion: Completion, count: int) -> list[Pair]:
-    """Return the pairs of a reply with `count` times two lines, `Relation: ...` and `Persona: ...`.
+    """Return the pairs in a reply: `count` times `Relation: ...` and `Persona: ...`.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line`, `empty_line`, `unpaired_line`,
@@ -273,7 +275,9 @@ def _record(parent: Row, pair: Pair, model: str) -> Row:
 
 
 def growth(folder: Path, threshold: float | None) -> list[dict[str, Any]]:
-    """Count the personas of each hop over all finished shards, so that a resumed run reports everything.
+    """Count each hop's personas over all finished shards.
+
+    A resumed run thus reports everything.
 
     Args:
         folder: the stage's folder, whose shards have the columns `id`, `persona` and `hop`.

@@ -1,4 +1,4 @@
-"""Heuristic filters that reject texts that do not describe a person, or that contain what no persona should.
+"""Heuristic filters for texts that do not describe a person, or should not.
 
     quality:
       run: personahub.quality
@@ -102,7 +102,7 @@ def process(stage: Stage[Config], shard: Shard) -> None:
 
 
 def forecast(_config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Forecast as many rows as come in, because the share of rejected personas is not known in advance."""
+    """Forecast as many rows as come in. The share of rejected personas is not known in advance."""
     return Forecast(rows_out=rows_in["personas"])
 
 
@@ -166,12 +166,12 @@ _GENERIC = read_words(WORDS / "generic_words.txt")
 
 
 def vague(persona: str, _config: Config | None = None) -> str | None:
-    """Reject personas that say nothing about the person, such as `an individual with various interests`."""
+    """Reject personas that say nothing about the person. Example: `an individual with various interests`."""
     return persona if all(word.lower() in _GENERIC for word in _words(persona[:200])) else None
 
 
 def too_long(persona: str, config: Config) -> str | None:
-    """Reject personas with more words than `max_words`, or as many characters in fewer words."""
+    """Reject personas with over `max_words` words. Many characters in fewer words count too."""
     if len(persona) > _LONGEST_WORD * config.max_words:
         return f"{len(persona)} characters"
     count = len(_words(persona))
@@ -198,7 +198,7 @@ _SOURCE_MENTION = re.compile(
 
 
 def prompt_copy(persona: str, config: Config) -> str | None:
-    """Reject copies of the prompt's labels, tags or words, and references to the text in it."""
+    """Reject copies of the prompt's labels, tags or words, and references to its text."""
     matched = _matched(_LABEL, persona) or _matched(_SOURCE_MENTION, persona)
     if matched:
         return matched
@@ -270,7 +270,7 @@ _DATE_OR_RANGE = re.compile(
 
 
 def contact_data(persona: str, _config: Config | None = None) -> str | None:
-    """Reject e-mail addresses, phone numbers, web pages, handles and street addresses in five languages."""
+    """Reject e-mails, phone numbers, URLs, handles and street addresses. Covers five languages."""
     persona = _BOOK.sub("", unicodedata.normalize("NFKC", persona))  # full-width @ and digits, too
     matched = _matched(_CONTACT, persona)
     if matched:
@@ -290,7 +290,7 @@ _REPEATED_RUN = 3  # three words that occur three times are a loop
 
 
 def repetition(persona: str, config: Config) -> str | None:
-    """Reject loops of a character, a word or several words, and texts with too few distinct words."""
+    """Reject loops of a character, word or phrase, and texts with few distinct words."""
     matched = _matched(_RUN_OF_ONE, persona)
     if matched:
         return matched
@@ -304,13 +304,13 @@ def repetition(persona: str, config: Config) -> str | None:
 
 
 def language(persona: str, config: Config) -> str | None:
-    """Reject texts whose script or common words show a language that is not in `languages`."""
+    """Reject texts whose script or common words show a language not in `languages`."""
     detected = detect_language(persona) if config.languages else None
     return None if detected is None or detected in config.languages else detected
 
 
 def named_person(persona: str, config: Config) -> str | None:
-    """Reject persons with a full name and, with `named_person: mention`, persons tied to one."""
+    """Reject persons with a full name. With `named_person: mention`, also reject persons tied to one."""
     name = introduced_name(persona)
     return name or (mentioned_name(persona) if config.named_person == "mention" else None)
 
@@ -320,7 +320,7 @@ _FIRST_PERSON = re.compile(r"\b(?:I|I['’]m|my)\b|\b(?:who|whose)\b", re.IGNORE
 
 
 def not_a_person(persona: str, _config: Config | None = None) -> str | None:
-    """Reject English texts that do not start with a person: descriptions of a thing or a firm, and questions."""
+    """Reject English texts that do not start with a person. Examples: things, firms, questions."""
     if persona.rstrip().endswith("?"):
         return "a question"
     if detect_language(persona) not in ("en", None):

@@ -156,7 +156,7 @@ class Imported(NamedTuple):
 
 
 class Seen:
-    """Keys of the personas accepted so far: 16 bytes each, about 100 bytes in a Python set."""
+    """Keys of the personas accepted so far. A key has 16 bytes, about 100 bytes in a Python set."""
 
     def __init__(self) -> None:
         self.personas: set[bytes] = set()
@@ -292,7 +292,7 @@ def _record(row: Row, column: str, own_id: str | None, config: Config, with_colu
 
 
 def _value(row: Row, column: str | None) -> str | None:
-    """Return a column as text, or None if it is missing, blank or the word None (as in ElitePersonas)."""
+    """Return a column as text. None if it is missing, blank or the word None (as in ElitePersonas)."""
     value = row.get(column) if column is not None else None
     text = "" if value is None else clean_text(value if isinstance(value, str) else json.dumps(value, default=str))
     return None if text in ("", "None") else text

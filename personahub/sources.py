@@ -276,7 +276,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def clean_text(text: str) -> str:
-    """Normalize a text to valid Unicode with one kind of line break and no control characters."""
+    """Normalize a text to valid Unicode, one kind of line break, no controls."""
     text = text.encode("utf-8", "replace").decode()  # JSON can represent lone surrogates, UTF-8 cannot
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
@@ -290,7 +290,7 @@ _ABBREVIATION = re.compile(
 
 
 def cut_text(text: str, max_chars: int) -> str:
-    """Cut a text to `max_chars` characters at the end of a sentence or line, or else of a word.
+    """Cut a text to `max_chars` at the end of a sentence or line, or else of a word.
 
     An end in the first half is not used, because part of a long sentence is better than almost no text.
     """
@@ -306,7 +306,7 @@ def cut_text(text: str, max_chars: int) -> str:
 
 
 def _ends_sentence(head: str, end: int) -> bool:
-    """Whether the mark before `end` ends a sentence: not an abbreviation, and not followed by lower case."""
+    """Return whether the mark before `end` ends a sentence. Not after abbreviations or before lower case."""
     following = head[end:].lstrip()[:1]
     return not following.islower() and not _ABBREVIATION.search(head[max(0, end - 12) : end])
 

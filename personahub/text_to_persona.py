@@ -1,4 +1,6 @@
-"""Text-to-Persona: who is likely to read, write, like or dislike a text? (paper, section 2.1)
+"""Text-to-Persona: who is likely to read, write, like or dislike a text?
+
+See section 2.1 of the paper.
 
     first_personas:
       run: personahub.text_to_persona
@@ -124,13 +126,13 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 
 
 def _unsupported(guess: Demographic) -> Rejected:
-    """Return the rejection that stores an attribute removed from a persona, which is kept without it."""
+    """Return a rejection that stores a removed attribute. The persona itself is kept."""
     entry = {"attribute": guess.attribute, "value": guess.value, "evidence": guess.evidence}
     return Rejected("unsupported_demographic", json.dumps(entry, ensure_ascii=False))
 
 
 def requests_of(config: Config, document_id: str) -> list[tuple[Mode, Granularity]]:
-    """Return mode and granularity of each request for a text, in the order of the config."""
+    """Return (mode, granularity) of a text's requests, in the order of the config."""
     modes = modes_of(config, document_id)
     if isinstance(config.granularity, str):
         return [(mode, config.granularity) for mode in modes]

@@ -1,4 +1,4 @@
-"""Reject unsound problems before paying for solutions: first by rules, then with an LLM.
+"""Reject unsound problems before paying for solutions, by rules, then by an LLM.
 
     sound:
       run: synth.check_problems

@@ -1,4 +1,4 @@
-"""Conversations, turn by turn: a user with an assistant, or two personas with each other.
+"""Conversations turn by turn: a user with an assistant, or two personas.
 
     conversations:
       run: synth.conversations
@@ -119,7 +119,7 @@ def _start_conversations(stage: Stage[Config], shard: CompletionShard) -> Iterat
 
 
 def _first_row_after(source: Artifact, shard: str) -> Iterator[Row]:
-    """Yields the row after the last one of `shard`; after the last row of all, the first."""
+    """Yields the row after the last one of `shard`. If the shard is the last, yields the first row."""
     names = source.shard_names
     following = names.index(shard) + 1
     later = names[following:] + names[:following]

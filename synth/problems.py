@@ -1,4 +1,6 @@
-"""Write math problems from personas: one prompt per persona and sample, one problem per reply.
+"""Write math problems from personas.
+
+A prompt per persona and sample, a problem per reply.
 
     problems:
       run: synth.problems
@@ -95,7 +97,7 @@ class Config(PromptingConfig):
 
     @property
     def lists(self) -> dict[str, Drawn | None]:
-        """What prompts draw from in addition to the persona, by the name under which the template uses it."""
+        """Return the lists that prompts draw from, by the name that the template uses."""
         return {"key_points": self.key_points, "words": self.words, **dict(sorted(self.insert.items()))}
 
 
@@ -114,7 +116,9 @@ Draw = Callable[[str], dict[str, list[str]]]
 
 
 def draws(config: Config, template: Template) -> Draw:
-    """Return a function of a persona's id that draws the entries for its prompt, by the name of the list.
+    """Return a function that draws a persona's prompt entries by its id.
+
+    They are keyed by the list's name.
 
     Raises:
         UserError: see `_entries`.
@@ -234,7 +238,7 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
 
 
 def record(config: Config, draw: Draw) -> Callable[[Row, int, tuple[str, str]], Row]:
-    """Return a function that makes the output record of a persona, a sample index and a (problem, model)."""
+    """Return a function that makes an output record. Takes a persona, a sample index and a (problem, model)."""
 
     def of_reply(persona: Row, sample: int, reply: tuple[str, str]) -> Row:
         problem, model = reply

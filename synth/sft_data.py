@@ -1,4 +1,4 @@
-"""Make training data and a synthetic test set in TRL's prompt-completion chat format.
+"""Make training data and a synthetic test set in TRL's prompt-completion format.
 
     data:
       run: synth.sft_data
@@ -104,7 +104,7 @@ def run(stage: Stage[Config]) -> None:
 
 
 def choose_test(config: Config, source: Artifact, all_of_it: bool) -> list[Row]:
-    """Return the test problems (`id`, `problem`), in the seed's order and without near-duplicates.
+    """Return the test problems (`id`, `problem`) in seed order, deduplicated.
 
     Raises:
         UserError: fewer problems qualify than `test_problems`.
@@ -166,7 +166,7 @@ def _split(config: Config, problems: Artifact, test: list[Row], taken_from_probl
 
 
 def _near_test(config: Config, rows: list[Row], test: list[Row]) -> dict[str, str]:
-    """Return the ids of rows that are near-duplicates of a test problem, with the detail of the rejection."""
+    """Return the ids of near-duplicates of a test problem, with the reason's detail."""
     if not rows or not test:
         return {}
     found, similarity = surface.nearest(

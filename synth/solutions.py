@@ -1,4 +1,4 @@
-"""Sample solutions to problems: any number of CoT samples and PoT programs each, from one or more models.
+"""Sample solutions to problems: CoT samples and PoT programs from one or more models.
 
     solutions:
       run: synth.solutions
@@ -85,7 +85,7 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
 
 
 def prompts(config: Config) -> Callable[[Row], list[Request]]:
-    """Return a function that makes the requests for a problem, in the order of the config.
+    """Return a function that makes a problem's requests, in the order of the config.
 
     `sample` counts over all groups.
     """
@@ -105,7 +105,9 @@ def prompts(config: Config) -> Callable[[Row], list[Request]]:
 
 
 def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
-    """Return the fields of a sample, except its kind. `seed` is the seed of the successful attempt.
+    """Return the fields of a sample, except its kind.
+
+    `seed` is the seed of the successful attempt.
 
     Raises:
         Rejected: `empty` or `refusal`.

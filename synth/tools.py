@@ -1,4 +1,4 @@
-"""Tools: code for a tool interface, kept only if it runs in the sandbox as the interface says.
+"""Write code for a tool interface, and keep it only if it runs as the interface says.
 
     tools:
       run: synth.tools

@@ -1,4 +1,4 @@
-"""Use cases other than math: logic, instructions, knowledge-rich text, game characters, tool interfaces, yours.
+"""Use cases other than math: logic, instructions, texts, characters, tools, yours.
 
     npcs:
       run: synth.usecases
@@ -139,7 +139,7 @@ def read_background(path: str) -> str:
 
 
 def parse(config: Config) -> Callable[[Request, Completion], tuple[Output, str]]:
-    """Returns a parser of replies into (output, model); see `synth.contracts.contract` for the reasons to reject."""
+    """Returns a parser of replies into (output, model). See `synth.contracts.contract` for the reasons to reject."""
     contract = load_use_case(config.use_case).contract
 
     def reply(_: Request, completion: Completion) -> tuple[Output, str]:

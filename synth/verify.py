@@ -1,4 +1,4 @@
-"""Verify solutions by comparing them with each other: a problem is kept if enough samples agree.
+"""Verify solutions by agreement: a problem is kept if enough samples agree.
 
     verified:
       run: synth.verify
@@ -165,7 +165,7 @@ def _write_or_reject(config: Config, shard: Shard, row: Row, votes: list[Vote]) 
 
 
 def difficulty(share: float | None) -> str | None:
-    """Return `easy` if all samples agree, `medium` from two thirds, else `hard`; None if none were compared."""
+    """Return `easy` if all samples agree, `medium` from two thirds, else `hard`. None if none were compared."""
     if share is None:
         return None
     return "easy" if share == 1 else "medium" if share > 0.66 else "hard"
@@ -179,7 +179,9 @@ def _why_kept(votes: Sequence[Vote], chosen: int, share: float | None) -> str:
 
 
 def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tuple[int, float | None]:
-    """Return the index of the sample to keep, and the winning share of the samples (None for policy `none`).
+    """Return the index of the sample to keep, and the winning share.
+
+    The share is None for policy `none`.
 
     Raises:
         Rejected: `no_cot`, `truncated` (policy `none`); `too_few_samples`, `no_answer`, `tie`, `no_agreement`,

@@ -1,4 +1,4 @@
-"""Creates a small Qwen2 model with random weights and its own tokenizer, to train from scratch.
+"""Creates a small Qwen2 model with random weights and a tokenizer of its own.
 
 This is for runs without a GPU and without a download, such as the quickstart. The tokenizer is a byte-level BPE with
 Qwen2's pre-tokenization (every digit is one token), trained on the training split only. The weights are drawn from the
@@ -114,7 +114,7 @@ def _train_tokenizer(data: Artifact, vocab_size: int) -> tuple[PreTrainedTokeniz
 
 
 def _texts(data: Artifact, limit: int | None = None) -> Iterator[str]:
-    """Yields the text between the special tokens of each rendered conversation of the training split.
+    """Yields the text between special tokens of each rendered training conversation.
 
     The text is rendered so that role names and the template's default system message also become whole tokens.
     """

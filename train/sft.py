@@ -1,4 +1,6 @@
-"""Supervised fine-tuning with TRL's SFTTrainer, with the loss on the tokens of the solution only.
+"""Supervised fine-tuning with TRL's SFTTrainer.
+
+The loss covers only the solution's tokens.
 
     sft:
       run: train.sft
@@ -73,7 +75,7 @@ _RESULTS = "train_results.json"
 
 
 def run(stage: Stage[Config]) -> None:
-    """Tokenizes, trains from the last complete checkpoint, saves the model, and removes files only used to resume."""
+    """Tokenizes, trains, saves the model and cleans up. Training starts at the last complete checkpoint."""
     base = _base_model(stage)
     _check_data(stage)
     if is_local(base):
@@ -108,7 +110,7 @@ def _base_model(stage: Stage[Config]) -> str:
 
 
 def _check_data(stage: Stage[Config]) -> None:
-    """Rejects the artifact of a wrong stage, which would otherwise fail on some column after minutes."""
+    """Rejects the artifact of a wrong stage. It would otherwise fail on some column after minutes."""
     data = stage.input("data")
     found = {name for shard in data.shard_names[:1] for name in pq.read_schema(data.path / f"{shard}.parquet").names}
     if missing := [name for name in ("prompt", "completion", "split") if name not in found]:
@@ -134,7 +136,7 @@ def _require_packages(config: Config) -> None:
 
 
 def _finished_results(folder: Path) -> dict[str, Any] | None:
-    """Reads the results of a run that was killed after saving its model and before writing its manifest."""
+    """Reads the results of a run that was killed between its model and its manifest."""
     try:
         return json.loads((folder / MODEL / _RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -286,7 +288,7 @@ def _results(stage: Stage[Config], trainer: SFTTrainer, stats: TokenStats) -> di
 def _save_best(
     stage: Stage[Config], trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, base: str, results: dict[str, Any]
 ) -> None:
-    """Saves the current weights as `best/`, except after the last step, when they become `model/`."""
+    """Saves the current weights as `best/`. After the last step they become `model/` instead."""
     if trainer.state.global_step < trainer.state.max_steps:
         _write_model(stage, trainer, tokenizer, base, results, BEST)
 
@@ -312,7 +314,7 @@ def _write_model(
     results: dict[str, Any],
     name: str,
 ) -> None:
-    """Writes full weights, tokenizer, generation config and card; under LoRA the adapter and the merged model."""
+    """Writes full weights, tokenizer, generation config and card. Under LoRA, writes the adapter and merged model."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     # All ranks gather sharded weights together. Under ZeRO-3 the engine does it, not the model that it wraps.
     sharded = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
@@ -340,7 +342,7 @@ def _write_model(
 
 
 def _merged(adapter: Path, base: str, config: Config) -> Any:
-    """Merges base and adapter into a new model on the CPU, without changing the model in training."""
+    """Merges base and adapter into a new model on the CPU. The model in training is not changed."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -1,4 +1,4 @@
-"""Grades completions: a verdict each, clusters of equivalent answers, and an optional judge.
+"""Grades completions, clusters equivalent answers, and optionally asks a judge.
 
 `eval.benchmark` grades new completions, `eval.regrade` those of an existing artifact. The rules alone
 decide the verdict; a judge's opinion is recorded next to it, in `judged`.
@@ -107,7 +107,7 @@ def _grade(config: GradingConfig, pool: CheckerPool, rows: Sequence[Row]) -> lis
 
 
 def _with_clusters(rows: list[Row], pool: CheckerPool, workers: int) -> list[Row]:
-    """Numbers the clusters of equivalent answers within each problem, if problems have several samples."""
+    """Numbers the clusters of equivalent answers within each problem. Applies if problems have several samples."""
     problems = [list(samples) for _, samples in groupby(rows, key=lambda row: row["id"])]
     if all(len(samples) == 1 for samples in problems):
         return [{**row, "cluster": None} for row in rows]
@@ -169,7 +169,7 @@ def grading_summary(stage: Stage[Any]) -> dict[str, Any]:
 
 @functools.cache
 def checker_fingerprint() -> str:
-    """Hashes the code of the checker and of reply handling, and the version of math-verify."""
+    """Hashes the code of the checker and of reply handling, and math-verify's version."""
     folder = Path(answers.__file__).parents[1]
     files = [*sorted((folder / "answers").rglob("*.py")), folder / "texts/replies.py"]
     sources = [(file.relative_to(folder).as_posix(), file.read_text("utf-8")) for file in files]

@@ -22,9 +22,10 @@ _MOST_SUBSETS = (
 
 
 def pass_at_k(correct: Sequence[int] | NDArray[np.integer], n: int, k: int) -> NDArray[np.float64]:
-    """Estimates the probability that k samples contain a correct one (Chen et al. 2021, arXiv 2107.03374).
+    """Estimates the probability that k samples contain a correct one (Chen et al.
 
-    1 - C(n - c, k) / C(n, k), computed as a product of ratios that neither overflow nor cancel.
+    2021, arXiv 2107.03374). 1 - C(n - c, k) / C(n, k), computed as a product of ratios that neither overflow nor
+    cancel.
 
     Args:
         correct: number of correct samples for each problem.
@@ -47,7 +48,7 @@ def pass_at_k(correct: Sequence[int] | NDArray[np.integer], n: int, k: int) -> N
 
 
 def majority_at_k(clusters: Sequence[int], correct: Sequence[bool], k: int, seed: int = 0) -> float:
-    """Estimates the probability that the most frequent answer among k samples is correct, for one problem.
+    """Estimates the probability that the majority answer of k samples is correct.
 
     Equivalent answers form a cluster and vote together. Samples without an answer (-1) do not vote; with
     no votes at all, the problem is not solved. Tied clusters share the problem equally. If the checker
@@ -80,7 +81,7 @@ def majority_at_k(clusters: Sequence[int], correct: Sequence[bool], k: int, seed
 
 
 def _subsets(n: int, k: int, seed: int) -> NDArray[np.float64]:
-    """Returns indicator rows [subsets, n] of all subsets of size k, or of a thousand random ones."""
+    """Returns indicator rows [subsets, n] of subsets of size k. Above a limit, a thousand random ones are used."""
     if math.comb(n, k) <= _MOST_SUBSETS:
         chosen = np.array(list(itertools.combinations(range(n), k)))
     else:

@@ -1,4 +1,4 @@
-"""Benchmark problems with reference answers: known ones by name, others from the hub or from files.
+"""Loads benchmark problems with reference answers, from the hub or from files.
 
 Evaluation grades against them and decontamination searches them (both through `eval.datasets`):
 
@@ -89,7 +89,7 @@ class ProblemSetConfig(ProblemSource):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_source(cls, values: Any) -> Any:
-        """Write the benchmark's source into the config, so that manifests and fingerprints contain it."""
+        """Writes the benchmark's source into the config for manifests and fingerprints."""
         if not isinstance(values, dict) or not isinstance(values.get("name"), str):
             return values
         given = {key: value for key, value in values.items() if value is not None}
@@ -134,7 +134,10 @@ def _read_benchmark(file: Path) -> Benchmark:
 
 
 def _source_of(benchmark: Benchmark, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields to take from a benchmark. If the config names another `path` or `hub`, only the columns' names."""
+    """Returns the fields to take from a benchmark.
+
+    If the config names another `path` or `hub`, only the columns' names.
+    """
     fields = ["problem_field", "answer_field"]
     if not given.keys() & {"path", "hub"}:
         fields += ["path", "hub", "subset", "split", "revision"]
@@ -228,6 +231,6 @@ def _read_hub(config: ProblemSetConfig) -> list[SourceRow]:
 
 
 def expected_rows(config: ProblemSetConfig) -> int | None:
-    """The number of problems in a set whose size is known, else None."""
+    """Returns the number of problems in a set whose size is known, else None."""
     known = known_benchmarks().get(config.name)
     return config.rows or (known.rows if known else None)

@@ -1,4 +1,4 @@
-"""Collects the problems of a benchmark stage from its inputs, checks their references and stores them."""
+"""Collects a benchmark stage's problems, checks their references and stores them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYNTHETIC_TEST = "synthetic_test"
 
 
 def gather_questions(stage: Stage[Any], pool: CheckerPool) -> Artifact:
-    """Writes the problems of all benchmarks as one artifact in `problems/`, or reads it if it exists.
+    """Writes the problems of all benchmarks as the artifact `problems/`, or reads it.
 
     Its summary lists the skipped benchmarks and the result of checking each reference against itself.
 
@@ -82,7 +82,7 @@ def _write_questions(stage: Stage[Any], folder: Path, rows: Sequence[Row], summa
 
 
 def _benchmarks(stage: Stage[Any]) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Returns problems by benchmark, and the reason for each benchmark that was skipped."""
+    """Returns problems by benchmark, and why each skipped benchmark was skipped."""
     found: dict[str, list[Row]] = {}
     skipped: dict[str, str] = {}
     for name, artifact in stage.inputs.items():
@@ -118,7 +118,7 @@ def _limited(rows: Iterable[Row], limit: int | None, seed: int) -> list[Row]:
 
 
 def count_questions(limit: int | None, rows_in: Mapping[str, int], most_synthetic: int) -> int:
-    """Estimates the number of problems for `personahub plan`; the sizes of inputs may be estimates too."""
+    """Estimates the number of problems for `personahub plan`. The sizes of inputs may be estimates too."""
     sizes = {name: rows for name, rows in rows_in.items() if name != "model"}
     if "data" in sizes:
         sizes["data"] = min(sizes["data"], most_synthetic)

@@ -1,4 +1,4 @@
-"""Summarizes graded samples: accuracy with intervals, verdicts, tables by subject and level, pass@k, maj@k."""
+"""Summarizes graded samples: accuracy, verdicts, tables by subject, pass@k, maj@k."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Problem:
 
     @property
     def correct_as_stated(self) -> int:
-        """The number of correct samples that state their answer: see `Extracted.is_fallback`."""
+        """The number of correct samples that state their answer. See `Extracted.is_fallback`."""
         return sum(row["verdict"] == "correct" and not (row["rule"] or "").startswith(FALLBACK) for row in self.samples)
 
     @property
@@ -92,7 +92,7 @@ def summarize(stage: Stage[Any], shards: Iterable[str]) -> dict[str, Any]:
 
 
 def _judge_result(stage: Stage[Any], problems: Sequence[Problem]) -> dict[str, Any]:
-    """Compares judge and rules, and computes the accuracy with the judge's opinion where it gave one."""
+    """Compares judge and rules. Where the judge gave an opinion, the accuracy with it is computed as well."""
     judge = stage.config.judge
     outcomes = [[judged(row) for row in problem.samples] for problem in problems]
     asked = (outcome for samples in outcomes for outcome in samples)
@@ -164,7 +164,7 @@ def _score(solved: Sequence[int], samples: int, seed: int) -> dict[str, Any]:
 
 
 def _at_k(problems: Sequence[Problem], seed: int) -> dict[str, Any]:
-    """Computes pass@k and maj@k with bootstrap intervals over problems; empty with one sample per problem."""
+    """Computes pass@k and maj@k with bootstrap intervals over problems. Empty with one sample per problem."""
     n = len(problems[0].samples)
     if n == 1:
         return {}

@@ -1,4 +1,4 @@
-"""Report of an experiment: `index.html` to read, `summary.json` to compute with, `report.md` to paste.
+"""Writes the report of an experiment: `index.html`, `summary.json`, `report.md`.
 
     report:
       run: eval.report

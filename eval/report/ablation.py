@@ -1,4 +1,4 @@
-"""Page section about an ablation: what the numbers of its arms show and do not show, and the numbers."""
+"""Page section about an ablation: its conclusions and the numbers behind them."""
 
 from __future__ import annotations
 

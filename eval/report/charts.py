@@ -119,7 +119,7 @@ class DifferenceRow:
 
 
 def difference_chart(rows: Sequence[DifferenceRow]) -> Markup:
-    """Draws one line per row around a dashed zero: a dot on its interval, and the points. The scale fits the intervals."""
+    """Draws one line per row around a dashed zero. Shows the interval with its dot, and the points; the scale fits."""
     if not rows:
         return Markup("")
     limit = max(0.01, *(abs(end) for row in rows for end in (row.low, row.value, row.high) if end is not None))
@@ -173,7 +173,7 @@ class BoxGroup:
 
 
 def box_chart(groups: Sequence[BoxGroup]) -> Markup:
-    """Draws one box per row, with the quartiles, the median and whiskers to the extremes, on a scale from 0 to 1."""
+    """Draws one box per row on a scale from 0 to 1. Boxes show quartiles and median, whiskers the extremes."""
     parts = []
     for group in groups:
         parts.append(tag("div", group.title, tag("small", group.note) if group.note else "", class_="group"))

@@ -1,4 +1,4 @@
-"""Page sections about diversity: figure 10 next to the paper's, and every measure by number of texts."""
+"""Page sections about diversity: figure 10, and every measure by number of texts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shown_value(measure: str, value: float) -> str:
 
 
 def similarity(summary: Mapping[str, Any]) -> Section | None:
-    """Figure 10: problem similarity by persona similarity, next to the paper's quartiles."""
+    """Draws figure 10, problem similarity by persona similarity. Includes the paper's quartiles."""
     panels, legend = [], []
     for stage in summary["similarity"]:
         colors = {series["name"]: _SERIES[i % len(_SERIES)] for i, series in enumerate(stage["series"])}
@@ -102,9 +102,9 @@ def _search_notes(search: Mapping[str, Any]) -> list[str]:
 
 
 def _claims(stage: Mapping[str, Any]) -> Table:
-    """Whether the medians rise with the cosine of the personas, stay below it, and rise with a focus.
+    """Checks three claims about the medians.
 
-    Levels with few pairs are left out.
+    They rise with the cosine, stay below it, and rise with a focus. Levels with few pairs are left out.
     """
     header = ("series", "levels", "rises with persona similarity", "stays below it", "higher than without focus")
     return Table(header, [_claim(series, stage["series"]) for series in stage["series"]])
@@ -127,7 +127,7 @@ def _claim(series: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> tu
 
 
 def _medians(series: Mapping[str, Any]) -> dict[float, tuple[float, int]]:
-    """Median and number of pairs by level, for the levels with enough pairs."""
+    """Returns the median and number of pairs by level, for the levels with enough pairs."""
     levels = sorted(series["levels"], key=lambda level: level["level"])
     return {level["level"]: (level["median"], level["pairs"]) for level in levels if level["pairs"] >= _FEW_PAIRS}
 
@@ -147,7 +147,7 @@ def _quartile_table(stage: Mapping[str, Any]) -> Table:
 
 
 def diversity(summary: Mapping[str, Any]) -> Section | None:
-    """Every measure by number of texts, with one line per collection and a table of the whole samples."""
+    """Shows every measure by number of texts. Has a line per collection and a table of the whole samples."""
     panels: list[Panel] = []
     legend: list[Legend] = []
     for stage in summary["diversity"]:

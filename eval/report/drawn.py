@@ -1,4 +1,4 @@
-"""Chooses records for the page by a hash of their id, and collects what the page shows of each.
+"""Chooses records for the page by a hash of their id, and collects their details.
 
     ids = drawn_ids(artifact, count=24, seed=0)
     rows = rows_where([artifact], "id", ids)
@@ -28,7 +28,9 @@ DOCUMENT, SOLUTION, PROBLEM, PERSONA, SHORT = 1500, 3000, 2500, 800, 300
 def new_sample(
     row: Row, parts: Sequence[dict[str, Any]], outcome: str, reason: str | None = None, detail: str | None = None
 ) -> dict[str, Any]:
-    """Returns a record as the sample browser shows it, before its lineage and later results are attached.
+    """Returns a record for the sample browser.
+
+    Its lineage and later results are attached afterwards.
 
     Args:
         row: the record. Its `persona_id` and `document_id` lead back to its web text.
@@ -97,7 +99,7 @@ def drawn_rejected(artifacts: Iterable[Artifact], count: int, seed: int) -> list
 
 
 def in_turn(piles: Sequence[Sequence[_Item]], count: int) -> list[_Item]:
-    """Takes the first item of every pile, then the second of every pile, up to `count` items."""
+    """Takes up to `count` items from the piles in round-robin order."""
     deepest = max(map(len, piles), default=0)
     return [pile[i] for i in range(deepest) for pile in piles if i < len(pile)][:count]
 

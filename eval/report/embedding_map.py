@@ -1,7 +1,7 @@
-"""Maps on the page: one dot per text, similar texts close together, with search and keyboard navigation.
+"""Draws maps of texts with search and keyboard navigation.
 
-The dots come from the `map.parquet` of `eval.diversity`. Each dot has its text as a `<title>`, so that a browser shows
-it on hover even without the page's script.
+Each dot is a text, and similar texts are close. The dots come from the `map.parquet` of `eval.diversity`. Each dot
+has its text as a `<title>`, so that a browser shows it on hover even without the page's script.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _dot(row: Row, color: str, several: bool) -> Markup:
 
 
 def _labels(rows: Sequence[Row]) -> list[Markup]:
-    """Labels topics at the median of their dots, except where the label would cover another one."""
+    """Labels topics at the median of their dots, unless the labels would overlap."""
     counts = Counter(row["topic"] for row in rows)
     taken: list[tuple[float, float, float]] = []
     labels = []

@@ -1,7 +1,8 @@
-"""Chooses the student of the headline: the synthetic test before and after training, and MATH.
+"""Chooses the student of the headline.
 
-Of several trained students it is the one trained on the most examples, and among equals the later stage. If a student
-was graded more than once, its first stage counts. Arms of an ablation are never chosen: their own section compares them.
+It shows the synthetic test before and after training, and MATH. Of several trained students it is the one trained on
+the most examples, and among equals the later stage. If a student was graded more than once, its first stage counts.
+Arms of an ablation are never chosen: their own section compares them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Students:
 
 
 def student(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, Any] | None:
-    """Results on the synthetic test before and after training.
+    """Returns results on the synthetic test before and after training.
 
     None if no student took it, or only the arms of an ablation.
     """
@@ -49,7 +50,7 @@ def student(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, An
 
 
 def math(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, Any]:
-    """Result on MATH of the trained student, or else of any model, with a sentence about it."""
+    """Returns a result on MATH with a sentence about it. Prefers the trained student to other models."""
     taken = [stage for stage in benchmarks if "math" in stage["results"]]
     trained = [stage for stage in taken if stage["role"] == "after"]
     candidates = _outside_ablations(trained, students)
@@ -70,7 +71,7 @@ def math(benchmarks: Sequence[Benchmark], students: Students) -> dict[str, Any]:
 
 
 def describe_choice(result: Mapping[str, Any]) -> str:
-    """Names the stage of a headline result and why it was chosen; empty if there was no choice."""
+    """Names the stage of a headline result and why it was chosen. Empty if there was no choice."""
     if result["students"] > 1:
         return f"{result['stage']}, trained on the most examples of {result['students']} students"
     return result["stage"] if result["stages"] > 1 else ""
@@ -85,7 +86,7 @@ def _outside_ablations(stages: Sequence[Benchmark], students: Students) -> list[
 
 
 def _most_trained(stages: Sequence[Benchmark], students: Students) -> Benchmark:
-    """Returns the first stage of the student trained on the most examples; the later student wins a tie."""
+    """Returns the first stage of the student trained on the most examples. The later student wins a tie."""
     models = list(dict.fromkeys(stage["model"] for stage in stages))
     chosen = max(reversed(models), key=lambda model: students.examples.get(model, -1))
     return next(stage for stage in stages if stage["model"] == chosen)
@@ -103,7 +104,7 @@ def _origins(model: str, students: Students) -> set[str]:
 
 
 def _headline(stage: Benchmark, benchmark: str, stages: Sequence[Benchmark], students: Students) -> dict[str, Any]:
-    """A result, with the number of stages of its role that have one and the number of trained students."""
+    """Returns a headline result. Also counts the stages of its role with a result, and the trained students."""
     result = stage["results"][benchmark]
     return {
         "stage": stage["stage"],

@@ -38,7 +38,7 @@ def lineage_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> lis
 
 
 def rejected_examples(artifacts: Sequence[Artifact], per_reason: int) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Returns the first rejected records of every stage and reason: {stage: {reason: [{detail, text}]}}."""
+    """Returns the first rejected records by stage and reason. The form is {stage: {reason: [{detail, text}]}}."""
     found = {}
     for artifact in artifacts:
         reasons = first_rejected(artifact, per_reason)
@@ -51,7 +51,7 @@ def rejected_examples(artifacts: Sequence[Artifact], per_reason: int) -> dict[st
 
 
 def _rejected_text(row: Row) -> str:
-    """Text to show for a rejected record: the model's reply, or else its most informative field."""
+    """Returns the text of a rejected record. Prefers the model's reply to the most informative field."""
     if row["raw"]:
         return cut(row["raw"], PERSONA)
     record = json.loads(row["record"])
@@ -60,7 +60,7 @@ def _rejected_text(row: Row) -> str:
 
 
 def _attach_personas(samples: Sequence[dict[str, Any]], artifacts: Sequence[Artifact]) -> None:
-    """Attaches the chain from the Text-to-Persona persona to the one that the record was made with, or is."""
+    """Attaches the chain of personas that leads to the record. It starts at the Text-to-Persona persona."""
     sources = [
         artifact for artifact in artifacts if {"persona", "parent_id", "relation", "hop"} <= column_names(artifact)
     ]

@@ -1,7 +1,7 @@
-"""The page: one HTML file that contains its style, script and charts, and makes no network request.
+"""Renders the page as one HTML file with its style, script and charts.
 
-Jinja's autoescaping escapes the text of models and data sets, and a content security policy allows no script other than
-the page's own, identified by its hash.
+It makes no network request. Jinja's autoescaping escapes the text of models and data sets, and a content security
+policy allows no script other than the page's own, identified by its hash.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _facts(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _source_text(summary: Mapping[str, Any]) -> str:
-    """Names the git commits of the harness that made the run, and whether their checkouts had changes."""
+    """Names the git commits that made the run, and which checkouts had changes."""
     sources = [str(Source.model_validate(source)) for source in summary["sources"]]
     if not sources:
         return "The git commit of the harness was not recorded."

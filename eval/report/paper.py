@@ -1,4 +1,4 @@
-"""Numbers printed in "Scaling Synthetic Data Creation with 1,000,000,000 Personas" (arXiv 2406.20094v1).
+"""Numbers printed in the Persona Hub paper (arXiv 2406.20094v1).
 
 Accuracies are shares in [0, 1]. The paper's synthetic test has other problems than the tests of runs of this project, so
 its numbers show the scale but are not a baseline.
@@ -45,7 +45,7 @@ SCALING = ((65_000, 0.575), (131_000, 0.610), (262_000, 0.626), (524_000, 0.638)
 
 @dataclass(frozen=True, slots=True)
 class PaperQuartiles:
-    """Cosines of problem pairs at one level of persona similarity (text-embedding-3-small, 512 dimensions)."""
+    """Cosines of problem pairs at one persona similarity. From text-embedding-3-small at 512 dimensions."""
 
     prompt: str
     q1: float

@@ -1,4 +1,4 @@
-"""Page sections about the pipeline from web text to a trained model: funnel, votes, training, cost, samples.
+"""Page sections about the pipeline: funnel, votes, training, cost and samples.
 
 A section with nothing to show is None and is left out of the page.
 """
@@ -54,7 +54,7 @@ def _funnel_entry(stage: Mapping[str, Any], widest: int, examples: Mapping[str, 
 
 
 def personas(summary: Mapping[str, Any]) -> Section | None:
-    """Number of personas by hop, and the share of each hop that is new."""
+    """Returns the number of personas by hop, and the share of each hop that is new."""
     panels = [
         Panel(f"{stage['stage']}: personas by hop", table=_growth_table(stage["hops"]))
         for stage in summary["personas"]
@@ -90,7 +90,7 @@ def verification(summary: Mapping[str, Any]) -> Section | None:
 
 
 def _vote_segments(stage: Mapping[str, Any]) -> list[Segment]:
-    """Accepted problems by the share of winning votes, then rejected problems by reason."""
+    """Returns accepted problems by winning share, then rejected ones by reason."""
     segments = []
     for i, level in enumerate(stage["agreement"]):
         share = level["vote_share"]
@@ -131,7 +131,7 @@ def training(summary: Mapping[str, Any], metrics: Mapping[str, Sequence[Mapping[
 
 
 def _not_finite(logged: Sequence[tuple[int, float]]) -> str:
-    """Says when a quantity was not finite: from some step on, at some steps, or never (empty)."""
+    """Says at which steps a quantity was not finite. Empty if it always was."""
     broken = [step for step, value in logged if not math.isfinite(value)]
     if not broken:
         return ""
@@ -150,7 +150,7 @@ def _training_facts(run: Mapping[str, Any]) -> str:
 
 
 def cost(summary: Mapping[str, Any]) -> Section:
-    """Requests, tokens, cost and time of every stage."""
+    """Returns the requests, tokens, cost and time of every stage."""
     total = summary["totals"]
     rows = [
         _cost_row(stage["stage"] + (" (adopted)" if stage["adopted_from"] else ""), stage)
@@ -195,7 +195,7 @@ def _outcome(sample: Mapping[str, Any]) -> dict[str, str]:
 
 
 def repeat(summary: Mapping[str, Any]) -> Section:
-    """Commands, stages and package versions of the run."""
+    """Returns the commands, stages and package versions of the run."""
     stages = [
         (stage["stage"], stage["module"], stage["version"], stage["fingerprint"][:12]) for stage in summary["stages"]
     ]

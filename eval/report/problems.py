@@ -1,4 +1,4 @@
-"""Verified problems for the sample browser, with their solutions, votes and verdict and the students' answers.
+"""Collects verified problems for the sample browser, with votes and students' answers.
 
 They include accepted problems of both splits and rejected problems of every reason.
 """
@@ -28,7 +28,9 @@ from personahub.core.records import Row
 
 
 def problem_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
-    """Chooses up to `count` problems: two thirds accepted, and one third rejected after `synth.solutions`.
+    """Chooses up to `count` problems.
+
+    Two thirds are accepted, one third rejected after `synth.solutions`.
 
     Args:
         artifacts: artifacts of all stages, in pipeline order.
@@ -45,7 +47,7 @@ def problem_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> lis
 
 
 def _accepted_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
-    """Chooses accepted problems, half of them from the test split, for which there are students' answers."""
+    """Chooses accepted problems. Half are from the test split, for which there are students' answers."""
     source = [*made_by(artifacts, "synth.verify"), *made_by(artifacts, "synth.sft_data")][-1:]
     chosen: dict[str, str] = {}
     for artifact in source:
@@ -70,12 +72,15 @@ def _sample(row: Row, outcome: str, reason: str | None = None, detail: str | Non
 
 
 def problem_part(row: Row) -> Row:
-    """The text of a problem. Its notes come with its solutions, because later stages only know who solved it."""
+    """Returns the text of a problem.
+
+    Its notes come with its solutions, because later stages only know who solved it.
+    """
     return part("Problem", cut(row.get("problem"), PROBLEM))
 
 
 def _votes(row: Row) -> list[dict[str, Any]]:
-    """Votes with `won`: whether a vote is in the largest cluster."""
+    """Returns votes with `won`: whether a vote is in the largest cluster."""
     votes = row.get("votes") or []
     clusters = Counter(vote["cluster"] for vote in votes if vote["cluster"] is not None and vote["cluster"] >= 0)
     largest = max(clusters, key=lambda cluster: (clusters[cluster], -cluster), default=None)

@@ -1,4 +1,4 @@
-"""Text of models and data sets as HTML, with line breaks, fenced code, and LaTeX as MathML.
+"""Renders the text of models and data sets as HTML, with LaTeX as MathML.
 
     prose("The sum is $\\frac{1}{2} + 1$.")     # a paragraph that contains a <math>
     tex("\\frac{3}{4}")                        # a short answer
@@ -80,7 +80,9 @@ def tex(text: str) -> Markup:
 
 @lru_cache(maxsize=4096)
 def formula(source: str, display: bool | None = None) -> Markup:
-    """Renders LaTeX as MathML with its source as alternative text, or as inline code if it cannot be converted.
+    """Renders LaTeX as MathML with its source as alternative text.
+
+    Falls back to inline code.
 
     Args:
         source: the formula, with or without delimiters.
@@ -113,7 +115,7 @@ def _drawn(latex: str) -> Markup | None:
 
 
 def _children(element: Element) -> list[Markup]:
-    """Renders the children of an element, with a space between a function name and its argument."""
+    """Renders the children of an element. Puts a space between a function name and its argument."""
     drawn: list[Markup] = []
     for child, following in itertools.zip_longest(element, element[1:]):
         drawn.append(_element(child))

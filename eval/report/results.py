@@ -20,7 +20,7 @@ _VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error")
 
 
 def accuracy(summary: Mapping[str, Any]) -> Section | None:
-    """Accuracy of every model on every benchmark, with intervals, next to the paper's numbers."""
+    """Shows the accuracy of every model on every benchmark. Includes intervals and the paper's numbers."""
     names = list(dict.fromkeys(name for stage in summary["benchmarks"] for name in stage["results"]))
     panels = [_benchmark_panel(name, summary["benchmarks"]) for name in names]
     panels += _comparison_panels(summary)
@@ -97,7 +97,7 @@ def _with_interval(value: Mapping[str, float]) -> str:
 
 
 def _judge_folds(taken: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Fold]:
-    """Verdicts of an LLM judge after the rules, if there was one."""
+    """Returns verdicts of an LLM judge after the rules, if there was one."""
     header = ("stage", "model", "judged", "accepted against rules", "rejected against rules", "accuracy with judge")
     rows = [
         (
@@ -177,7 +177,7 @@ def _remarks(stages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def breakdown(summary: Mapping[str, Any]) -> Section | None:
-    """Accuracy by subject and level of every benchmark that has them, for trained and other models.
+    """Shows accuracy by subject and level, for trained and other models.
 
     Benchmarks without any solved problem are left out here, but `summary.json` has their tables.
     """

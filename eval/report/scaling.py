@@ -15,7 +15,7 @@ _NAMES = {"math": "MATH", "math500": "MATH-500", "gsm8k": "GSM8K"}
 def scaling_series(
     benchmarks: Sequence[Mapping[str, Any]], trainings: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Collects the results of each benchmark by the number of problems that the student was trained on.
+    """Collects benchmark results by the number of training problems of the student.
 
     Args:
         benchmarks: benchmarks of the report's summary. Only those of trained students count.
@@ -37,7 +37,7 @@ def scaling_series(
 
 
 def scaling_panels(summary: Mapping[str, Any]) -> list[Panel]:
-    """Returns panels for MATH, as in the paper, and for other benchmarks that several students took."""
+    """Returns panels for MATH, as in the paper. Also for other benchmarks that several students took."""
     return [
         _panel(series["benchmark"], series["points"])
         for series in summary["scaling"]

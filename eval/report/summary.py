@@ -32,7 +32,7 @@ NO_DATA = ("train.", "eval.")  # packages whose stages do not make training data
 
 
 def summarize(experiment: str, artifacts: Sequence[Artifact], source: Source | None = None) -> dict[str, Any]:
-    """Returns everything that the report shows except the sampled records, as JSON values.
+    """Returns everything in the report except the sampled records, as JSON values.
 
     Args:
         experiment: the name of the experiment.
@@ -75,7 +75,7 @@ def made_by(artifacts: Sequence[Artifact], *modules: str) -> list[Artifact]:
 
 
 def in_order(artifacts: Sequence[Artifact]) -> list[Artifact]:
-    """Sorts artifacts so that each comes after its inputs, and otherwise keeps their order."""
+    """Sorts artifacts so that each comes after its inputs. Otherwise keeps their order."""
     sorter: TopologicalSorter[int] = TopologicalSorter()
     for number, artifact in enumerate(artifacts):
         upstream = {reference.fingerprint for reference in artifact.manifest.inputs.values()}
@@ -84,7 +84,7 @@ def in_order(artifacts: Sequence[Artifact]) -> list[Artifact]:
 
 
 def _is_simulated(identity: Any) -> bool:
-    """Whether any engine inside a stage's identity is the simulated teacher."""
+    """Returns whether any engine inside a stage's identity is the simulated teacher."""
     if isinstance(identity, Mapping):
         if identity.get("kind") in _SIMULATED_KINDS or identity.get("model") == _SIMULATED_MODEL:
             return True
@@ -157,7 +157,7 @@ def _made_from(artifact: Artifact, name: str, artifacts: Sequence[Artifact]) -> 
 
 
 def _started_from(training: Artifact, artifacts: Sequence[Artifact]) -> list[str | None]:
-    """Names of the model that a training run started from: the stage that made it, and `model.name_or_path`."""
+    """Returns the names of the model that a run started from. These are its stage and `model.name_or_path`."""
     upstream = {reference.fingerprint for reference in training.manifest.inputs.values()}
     stages = [artifact.manifest.stage for artifact in artifacts if artifact.fingerprint in upstream]
     return [*stages, training.manifest.config.get("model", {}).get("name_or_path")]
@@ -220,12 +220,12 @@ def _votes(artifact: Artifact) -> dict[str, Any]:
 
 
 def _growth(artifact: Artifact) -> dict[str, Any]:
-    """Personas by hop: their number, the factor of growth, and the share that is new."""
+    """Returns personas by hop: their number, the factor of growth, and the share that is new."""
     return {"stage": artifact.manifest.stage, "hops": artifact.manifest.summary.get("growth", [])}
 
 
 def _counted(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
-    """Distinct values of `columns` with `count_all`, the number of their rows."""
+    """Returns distinct values of `columns` with `count_all`, the number of their rows."""
     return table.group_by(columns).aggregate([([], "count_all")]).to_pylist()
 
 
@@ -259,7 +259,7 @@ def _own_summary(artifact: Artifact) -> dict[str, Any]:
 
 
 def _similarity(artifact: Artifact) -> dict[str, Any]:
-    """Returns the results of a similarity stage with the paper's quartiles at each level."""
+    """Returns a similarity stage's results and the paper's quartiles at each level."""
     summary = artifact.manifest.summary
     levels = [
         {
@@ -275,7 +275,7 @@ def _similarity(artifact: Artifact) -> dict[str, Any]:
 
 
 def _versions(artifacts: Sequence[Artifact]) -> dict[str, list[str]]:
-    """Collects the versions of every package; several if a package changed during the run."""
+    """Collects the versions of every package. There are several if a package changed during the run."""
     versions: dict[str, list[str]] = {}
     for artifact in artifacts:
         for package, version in artifact.manifest.versions.items():

@@ -1,4 +1,4 @@
-"""Personas and what was made with them, for the sample browser of a run that verified no problems.
+"""Collects personas and what was made with them, if no problems were verified.
 
 The samples come from the last stage that wrote personas and from every stage that wrote problems, texts of a use case,
 conversations or tools, except where a later stage (such as dedup) passed its records on. Rejected records of every
@@ -43,7 +43,9 @@ _MOST_FIELDS = 8  # fields shown of a profile; those of this project have four
 
 
 def unverified_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> list[dict[str, Any]]:
-    """Chooses up to `count` records: two thirds kept, equally many of each stage, and one third rejected.
+    """Chooses up to `count` records.
+
+    Two thirds are kept ones, equally many per stage, and one third rejected ones.
 
     Args:
         artifacts: artifacts of all stages, in pipeline order.
@@ -59,7 +61,7 @@ def unverified_samples(artifacts: Sequence[Artifact], count: int, seed: int) -> 
 
 
 def _last_of_their_kind(artifacts: Sequence[Artifact]) -> list[tuple[Artifact, str]]:
-    """Returns artifacts that no later artifact of the same kind was made from, and only the last of personas."""
+    """Returns artifacts that no later artifact of the same kind was made from. Only the last of personas."""
     kinds = {artifact.fingerprint: kind_of(column_names(artifact)) for artifact in artifacts}
     passed_on = {
         reference.fingerprint
@@ -82,7 +84,7 @@ def kind_of(names: Collection[str]) -> str | None:
 
 
 def _kept_samples(ends: Sequence[tuple[Artifact, str]], count: int, seed: int) -> list[dict[str, Any]]:
-    """Chooses equally many records of each stage if there are enough, in pipeline order."""
+    """Chooses kept records, equally many per stage if possible, in pipeline order."""
     piles = [[(number, id_) for id_ in drawn_ids(artifact, count, seed)] for number, (artifact, _) in enumerate(ends)]
     drawn = in_turn(piles, count)
     samples = []
@@ -97,7 +99,7 @@ def _kept_samples(ends: Sequence[tuple[Artifact, str]], count: int, seed: int) -
 
 
 def _rejected_sample(stage: str, row: Row) -> dict[str, Any]:
-    """The record that entered the stage, and the model's text that was rejected."""
+    """Returns the record that entered the stage, and the model's text that was rejected."""
     record = json.loads(row["record"])
     kind = kind_of(record)
     sample = _sample(kind, record, "rejected", f"{stage}: {row['reason']}", row["detail"])
@@ -120,7 +122,7 @@ def _sample(
 
 
 def _parts(kind: str | None, row: Row) -> list[Row]:
-    """The parts of a record. A persona has none, because its lineage already ends with it."""
+    """Returns the parts of a record. A persona has none, because its lineage already ends with it."""
     unused = "the persona was not shown" if row.get("persona_id") and not row.get("persona") else None
     notes = [row.get("template"), row.get("prompting"), unused, row.get("model")]
     match kind:
@@ -166,7 +168,7 @@ def _conversation_parts(row: Row, notes: Sequence[str | None]) -> list[Row]:
 
 
 def profile_fields(profile: str | None) -> list[tuple[str, str]]:
-    """Returns the fields of a persona's profile as (name, text), or the whole text if it is not a JSON object."""
+    """Returns a persona's profile as (name, text) fields. If it is not a JSON object, returns the whole text."""
     if not profile:
         return []
     parsed = _parsed(profile)

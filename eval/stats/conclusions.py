@@ -100,7 +100,7 @@ def _limits(benchmarks: Mapping[str, Any]) -> list[str]:
 
 
 def _power_sentence(benchmark: str, found: Mapping[str, Any]) -> str:
-    """Says which difference an experiment of this size can detect, and how much training luck there is."""
+    """Says which difference the experiment can detect and how much seeds matter."""
     start = f"On the {benchmark.replace('_', ' ')}, "
     known = [each["detectable"] for each in found["differences"].values() if each["detectable"] is not None]
     if known:

@@ -44,7 +44,7 @@ _ROUNDING = 1e-12  # scores lie between 0 and 1: anything smaller is floating-po
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over seeds and problems, with its interval and the two-sided `p` of a true mean of 0."""
+    """A mean over seeds and problems with its interval. `p` is the two-sided p value for a true mean of 0."""
 
     mean: float
     low: float | None  # None if all scores are equal
@@ -57,14 +57,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Variance of the mean over problems from seed to seed, and its degrees of freedom."""
+    """Variance over seeds of the mean over problems, and its degrees of freedom."""
 
     variance: float
     freedom: float
 
 
 def arm_means(scores: Mapping[str, FloatArray], confidence: float = 0.95) -> dict[str, Estimate]:
-    """Estimates the mean score of every arm. The spread over seeds is pooled over arms.
+    """Estimates the mean score of every arm.
+
+    The spread over seeds is pooled over arms.
 
     Args:
         scores: by arm, an array (seeds, problems). All arms have the same seeds and problems.
@@ -99,7 +101,10 @@ def arm_differences(scores: Mapping[str, FloatArray], baseline: str, confidence:
 
 
 def _arms_by_seeds(scores: Mapping[str, FloatArray]) -> Spread | None:
-    """Spread of one arm's mean over seeds, without what a seed does to all arms; None with one seed or one arm."""
+    """Returns the spread of one arm's mean over seeds, or None with one seed or one arm.
+
+    Common seed effects are removed.
+    """
     means = np.stack([each.mean(axis=1) for each in scores.values()])
     arms, seeds = means.shape
     if seeds < 2 or arms < 2:
@@ -110,7 +115,7 @@ def _arms_by_seeds(scores: Mapping[str, FloatArray]) -> Spread | None:
 
 
 def training_luck(scores: Mapping[str, FloatArray]) -> tuple[float, float] | None:
-    """Standard deviation of an arm's mean from seed to seed, beyond the noise of single answers.
+    """Returns the standard deviation of an arm's mean over seeds, beyond answer noise.
 
     It comes from drawing other data and training again. Two things are not part of it: an effect of the seed that
     all arms share, and noise that more problems would average away (the mean square of seeds by problems within
@@ -133,10 +138,10 @@ def training_luck(scores: Mapping[str, FloatArray]) -> tuple[float, float] | Non
 
 
 def detectable(estimate: Estimate, power: float = 0.9, alpha: float = 0.05) -> float | None:
-    """True difference that an experiment with this error finds at level `alpha` with probability `power`.
+    """Returns the true difference found with probability `power`.
 
-    This is the sum of the two quantiles of t, times the standard error. It is close to the exact (noncentral t)
-    answer. None if all scores are equal.
+    The test has this error and level `alpha`. This is the sum of the two quantiles of t, times the standard error. It
+    is close to the exact (noncentral t) answer. None if all scores are equal.
     """
     if estimate.error == 0:
         return None
@@ -175,13 +180,13 @@ def _estimate(mean: float, error: float, freedom: float, by_seed: FloatArray, co
 
 
 def _all_equal(mean: float, n: int, freedom: float, by_seed: FloatArray) -> Estimate:
-    """Estimate from `n` equal numbers: t is undefined, and p is the sign test's, 2 / 2^n."""
+    """Estimates the mean of `n` equal numbers. As t is undefined, p is the sign test's, 2 / 2^n."""
     p = 1.0 if abs(mean) < _ROUNDING else max(2.0 ** (1 - n), sys.float_info.min)
     return Estimate(mean, None, None, p, 0.0, freedom, tuple(float(value) for value in by_seed))
 
 
 def _variance(scores: FloatArray, spread: Spread | None) -> tuple[float, float]:
-    """Variance of the grand mean (exactly 0 if all scores are equal) and its degrees of freedom."""
+    """Returns the variance of the grand mean and its degrees of freedom. It is exactly 0 if all scores are equal."""
     seeds, problems = scores.shape
     of_problems = seeds * float(scores.mean(axis=0).var(ddof=1))
     if spread is None:
@@ -200,14 +205,14 @@ def _variance(scores: FloatArray, spread: Spread | None) -> tuple[float, float]:
 
 
 def _interaction(scores: FloatArray) -> float:
-    """Mean square of the interaction of seeds and problems."""
+    """Returns the mean square of the interaction of seeds and problems."""
     seeds, problems = scores.shape
     rest = scores - scores.mean(axis=0) - scores.mean(axis=1)[:, None] + scores.mean()
     return float((rest**2).sum()) / ((seeds - 1) * (problems - 1))
 
 
 def t_p_value(t: float, freedom: float) -> float:
-    """Two-sided p value of Student's t."""
+    """Returns the two-sided p value of Student's t."""
     from scipy import stats
 
     return float(2 * stats.t.sf(abs(t), freedom))
@@ -215,7 +220,7 @@ def t_p_value(t: float, freedom: float) -> float:
 
 @lru_cache(maxsize=256)
 def t_quantile(confidence: float, freedom: float) -> float:
-    """Two-sided quantile of Student's t: 2.776 for 0.95 and 4 degrees of freedom."""
+    """Returns the two-sided quantile of Student's t: 2.776 for 0.95 and 4 degrees of freedom."""
     from scipy import stats
 
     return float(stats.t.ppf(0.5 + confidence / 2, freedom))
@@ -223,17 +228,17 @@ def t_quantile(confidence: float, freedom: float) -> float:
 
 @lru_cache(maxsize=64)
 def chi_square_quantile(probability: float, freedom: float) -> float:
-    """Quantile of chi-square: 0.00393 for 0.05 and 1 degree of freedom."""
+    """Returns the quantile of chi-square: 0.00393 for 0.05 and 1 degree of freedom."""
     from scipy import stats
 
     return float(stats.chi2.ppf(probability, freedom))
 
 
 def paired_by_seed(differences: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Estimates the mean of one number per seed, such as a difference in diversity, by Student's paired t.
+    """Estimates the mean of one number per seed by Student's paired t.
 
-    With one seed the error is unknown: the interval is infinite and p is 1. If all seeds have the same (rounded)
-    number, there is no interval, and p is the sign test's, 2 / 2^seeds.
+    An example is a difference in diversity. With one seed the error is unknown: the interval is infinite and p is 1.
+    If all seeds have the same (rounded) number, there is no interval, and p is the sign test's, 2 / 2^seeds.
     """
     values = np.asarray(differences, dtype=np.float64)
     mean, seeds = float(values.mean()), len(values)

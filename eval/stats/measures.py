@@ -1,4 +1,6 @@
-"""Estimates with confidence intervals, and measures of diversity, as pure functions.
+"""Estimates with confidence intervals, and measures of diversity.
+
+Pure functions.
 
     interval = wilson_interval(correct=812, n=1000)
     print(f"{interval.low:.3f} to {interval.high:.3f}")
@@ -63,7 +65,7 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> Interval:
 
 
 def quartiles(values: Iterable[float]) -> Quartiles:
-    """Computes quartiles with linear interpolation (type 7, the default of NumPy and R).
+    """Computes quartiles with linear interpolation (type 7, NumPy's and R's default).
 
     Raises:
         ValueError: there are no values.
@@ -109,7 +111,9 @@ def bootstrap_means(values: FloatArray, seed: int, samples: int = 1000, confiden
 
 
 def mean_pairwise_cosine(vectors: FloatArray) -> float:
-    """Mean cosine over all pairs of different rows, in O(rows): (|sum|^2 - rows) / (rows (rows - 1)).
+    """Returns the mean cosine of all pairs of different rows.
+
+    O(rows): (|sum|^2 - rows) / (rows (rows - 1)).
 
     Args:
         vectors: (rows, dimensions), unit norm.
@@ -132,7 +136,7 @@ def _percentile(values: Sequence[float] | FloatArray, confidence: float) -> Inte
 
 
 def nearest_cosine(vectors: FloatArray, queries: Sequence[int] | None = None, block: int = 1024) -> FloatArray:
-    """Cosine of each query row to its nearest other row.
+    """Returns the cosine of each query row to its nearest other row.
 
     Args:
         vectors: (rows, dimensions), unit norm.
@@ -158,10 +162,10 @@ def nearest_cosine(vectors: FloatArray, queries: Sequence[int] | None = None, bl
 
 
 def distinct_n(texts: Iterable[str], n: int) -> float:
-    """Number of distinct word n-grams divided by the number of word n-grams (Li et al. 2016, arXiv 1510.03055).
+    """Returns the number of distinct word n-grams divided by the number of word n-grams (Li et al.
 
-    The ratio falls as the collection grows, so compare equal numbers of texts only. It is 0 without any n-gram.
-    Words are lower-cased and separated by whitespace. N-grams do not cross texts.
+    2016, arXiv 1510.03055). The ratio falls as the collection grows, so compare equal numbers of texts only. It is 0
+    without any n-gram. Words are lower-cased and separated by whitespace. N-grams do not cross texts.
     """
     seen: set[tuple[str, ...]] = set()
     total = 0
@@ -174,11 +178,12 @@ def distinct_n(texts: Iterable[str], n: int) -> float:
 
 
 def vendi_score(vectors: FloatArray) -> float:
-    """Effective number of different rows: 1 if all rows are the same, the number of rows if all are orthogonal.
+    """Returns the effective number of different rows.
 
-    Friedman & Dieng 2023 (arXiv 2210.02410): the exponential of the entropy of the eigenvalues of K / n, where K is
-    the matrix of cosines. X^T X / n has the same nonzero eigenvalues, so the smaller of the two is decomposed. The
-    authors' package (vendi-score 0.0.3) gives the same numbers but uses parts of SciPy that SciPy 2 removes.
+    It is 1 for equal rows and their number for orthogonal rows. Friedman & Dieng 2023 (arXiv 2210.02410): the
+    exponential of the entropy of the eigenvalues of K / n, where K is the matrix of cosines. X^T X / n has the same
+    nonzero eigenvalues, so the smaller of the two is decomposed. The authors' package (vendi-score 0.0.3) gives the
+    same numbers but uses parts of SciPy that SciPy 2 removes.
 
     Args:
         vectors: (rows, dimensions), unit norm.
@@ -197,10 +202,11 @@ def vendi_score(vectors: FloatArray) -> float:
 
 
 def compression_ratio(texts: Iterable[str]) -> float:
-    """Size of the texts divided by their compressed size: the more they repeat one another, the higher.
+    """Returns text size divided by compressed size.
 
-    The texts are joined by line breaks and compressed by zlib at its highest level, as in Shaib et al. 2024 (arXiv
-    2403.00553) with gzip. zlib looks back 32 KiB, so it only finds repetition between nearby texts. 0 without text.
+    It is higher if the texts repeat one another. The texts are joined by line breaks and compressed by zlib at its
+    highest level, as in Shaib et al. 2024 (arXiv 2403.00553) with gzip. zlib looks back 32 KiB, so it only finds
+    repetition between nearby texts. 0 without text.
     """
     joined = "\n".join(texts).encode()
     return len(joined) / len(zlib.compress(joined, 9)) if joined else 0.0

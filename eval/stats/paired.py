@@ -1,8 +1,8 @@
-"""Comparison of two models on the same problems: paired bootstrap, McNemar's exact test, Holm's correction.
+"""Compares two models on the same problems.
 
-paired_difference(a, b, seed=0)       # mean of b - a, with its interval
-mcnemar(only_a=31, only_b=52)         # two-sided p
-holm([0.012, 0.04, 0.3])              # adjusted for three comparisons
+Paired bootstrap, McNemar's exact test, Holm's correction. paired_difference(a, b, seed=0)       # mean of b - a, with
+its interval mcnemar(only_a=31, only_b=52)         # two-sided p holm([0.012, 0.04, 0.3])              # adjusted for
+three comparisons
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def paired_difference(
     samples: int = 10_000,
     confidence: float = 0.95,
 ) -> tuple[float, Interval]:
-    """Mean of b - a over problems, with its percentile bootstrap interval. Pairs are drawn together.
+    """Returns the mean of b - a over problems, with its percentile bootstrap interval.
+
+    Pairs are drawn together.
 
     Args:
         a, b: score of each problem with one of the models, in the same order of problems.
@@ -41,7 +43,7 @@ def paired_difference(
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p value of McNemar's exact test for counts of discordant problems.
+    """Returns the two-sided p value of McNemar's exact test for counts of discordant problems.
 
     The binomial form (McNemar 1947; Fagerland et al. 2013, https://doi.org/10.1186/1471-2288-13-91): twice the
     smaller tail of Binomial(only_a + only_b, 1/2), at most 1.
@@ -57,7 +59,9 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusts p values by Holm's (1979) step-down method, which bounds the chance of any false positive.
+    """Adjusts p values by Holm's (1979) step-down method.
+
+    It bounds the chance of any false positive.
 
     Returns:
         Adjusted p values in the given order.

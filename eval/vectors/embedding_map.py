@@ -1,4 +1,6 @@
-"""Maps of texts in two dimensions by t-SNE, in which similar texts lie close together.
+"""Maps texts to two dimensions with t-SNE.
+
+Similar texts end up close together.
 
     points = embedding_map(vectors)     # (rows, 2), in the unit square
 
@@ -25,7 +27,9 @@ _SAME = 1e-6  # float32 rounding of unit vectors
 
 
 def embedding_map(vectors: FloatArray, perplexity: float = _PERPLEXITY) -> FloatArray:
-    """Places the rows in the unit square, y upwards. The same rows always get the same points.
+    """Returns the places the rows in the unit square, y upwards.
+
+    The same rows always get the same points.
 
     Args:
         vectors: (rows, dimensions), unit norm.

@@ -1,4 +1,4 @@
-"""Topics of a collection: clusters of embeddings, named by the words that set them apart.
+"""Finds topics: clusters of embeddings, named by the words that set them apart.
 
     topics = find_topics(vectors, texts, count=50, seed=0)
     topics.names[3]                 # "orchard, apples, picked"
@@ -56,7 +56,7 @@ def find_topics(vectors: NDArray[np.float32], texts: Sequence[str], count: int, 
 
 
 def _names(labels: NDArray[np.int64], texts: Sequence[str], count: int) -> list[str]:
-    """Names each topic by words that are frequent in its texts and rarer in the others.
+    """Names each topic by words that are frequent in its texts and rarer elsewhere.
 
     A word's weight is p * log(p / q), where p is its share of the topic's texts and q its share of all texts.
     """
@@ -80,7 +80,7 @@ def _names(labels: NDArray[np.int64], texts: Sequence[str], count: int) -> list[
 
 
 def coverage(labels: NDArray[np.int64], count: int) -> tuple[float, float]:
-    """Returns the share of the `count` topics that occur in `labels`, and the effective number of topics.
+    """Returns the share of `count` topics in `labels`, and their effective number.
 
     The effective number is the exponential of the entropy of the topics' shares (Hill's number of order 1, Hill
     1973): k equally frequent topics give k.

@@ -1,4 +1,4 @@
-"""Reads and checks requests in the format of OpenAI's Batch API, one JSON object per line."""
+"""Reads and checks requests in the format of OpenAI's Batch API (JSON Lines)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BatchRequest:
 
 
 def copy_if_pipe(source: Path, folder: Path) -> Path:
-    """Return `source`, or a copy of it in `folder` if it can be read only once, such as a pipe."""
+    """Return `source`. If it can be read only once, such as a pipe, return a copy in `folder`."""
     if not source.exists() or source.is_dir() or (source.is_file() and not source.absolute().is_relative_to("/dev")):
         return source
     copy = folder / "requests.jsonl"
@@ -113,7 +113,7 @@ def parse_request(number: int, line: bytes, overrides: Mapping[str, Any]) -> Bat
 
 
 def _line_of(source: Path, custom_id: str) -> int:
-    """Number of the first line with this id."""
+    """Return the number of the first line with this id."""
     return next(number for number, line in read_lines(source) if _custom_id(line) == custom_id)
 
 

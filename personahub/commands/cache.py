@@ -75,7 +75,7 @@ class JournalFolder:
 
 
 def find_journals(runs: Path, experiments: Sequence[str] = ()) -> list[JournalFolder]:
-    """All non-empty journals below `runs`, sorted by experiment and stage.
+    """Return all non-empty journals below `runs`, sorted by experiment and stage.
 
     Raises:
         UserError: the folder or an experiment does not exist.
@@ -101,7 +101,7 @@ def _count_lines(file: Path) -> int:
 
 
 def describe_journals(found: Sequence[JournalFolder]) -> str:
-    """A table of journals, with the size of those that can be deleted."""
+    """Return a table of journals, with the size of those that can be deleted."""
     if not found:
         return "No journals."
     width = max(len(journal.stage) for journal in found)
@@ -116,7 +116,9 @@ def describe_journals(found: Sequence[JournalFolder]) -> str:
 
 
 def prune(found: Sequence[JournalFolder]) -> list[JournalFolder]:
-    """Delete the journals of complete stages and keep their cost on record. Returns the deleted ones.
+    """Delete the journals of complete stages and keep their cost on record.
+
+    Returns the deleted ones.
 
     Raises:
         UserError: one of the experiments is running.

@@ -1,4 +1,4 @@
-"""The `personahub` command line: finds the command, runs it, and turns errors into exit codes.
+"""The `personahub` command line: runs a command and turns errors into exit codes.
 
 Each command is a module of this package with two functions, `add_arguments(parser)` and `run(options)`, and its
 docstring is the command's help text. Only the module of the command that was given is imported.
@@ -39,7 +39,7 @@ COMMANDS = {
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions, and shows only required options in the usage line."""
+    """Keeps line breaks of descriptions. The usage line shows only required options."""
 
     def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
         if prefix == "":  # the name of a subcommand
@@ -100,7 +100,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
-    """The parser of all commands, where only the `chosen` one has its arguments."""
+    """Return the parser of all commands, where only the `chosen` one has its arguments."""
     parser = _Parser(
         prog="personahub",
         description="Make training data with personas, verify it, train on it, and measure whether it helped.",

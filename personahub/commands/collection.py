@@ -50,7 +50,9 @@ class Persona(NamedTuple):
 
 
 def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
-    """Streams the personas of a collection, file by file. Rows whose text is empty or not a string are skipped.
+    """Streams the personas of a collection, file by file.
+
+    Rows whose text is empty or not a string are skipped.
 
     Raises:
         UserError: nothing is found, a file is empty, damaged or malformed, a row lacks the column, or no row has text.
@@ -81,7 +83,9 @@ def _rows(path: Path) -> Iterator[SourceRow]:
 
 
 def parquet_schema(path: Path) -> pa.Schema | None:
-    """Returns all columns of a collection of Parquet files with their types, or None if it has JSON Lines files.
+    """Returns the columns of a collection of Parquet files with their types.
+
+    None if it has JSON Lines files.
 
     Raises:
         UserError: files disagree about a column's type, a column name is repeated, or see `list_files`.
@@ -96,10 +100,10 @@ def parquet_schema(path: Path) -> pa.Schema | None:
 
 
 class CollectionWriter:
-    """Writes rows to JSON Lines or Parquet under a temporary name; the file appears when it is complete.
+    """Writes rows to JSON Lines or Parquet under a temporary name.
 
-    Use as a context manager. Parquet takes its columns from `schema`. Without a schema, all rows are held until
-    the end, and the columns are those that occur in any row.
+    The file appears when it is complete. Use as a context manager. Parquet takes its columns from `schema`. Without a
+    schema, all rows are held until the end, and the columns are those that occur in any row.
 
     Raises:
         UserError: the file type is unknown, the file exists, its folder cannot be written to, or Parquet cannot
@@ -191,10 +195,10 @@ def _json_line(row: Row) -> str:
 
 
 def sample(personas: Iterator[Persona], count: int, seed: int) -> list[Persona]:
-    """Draws `count` personas uniformly without replacement: those with the smallest hashes, in hash order.
+    """Draws `count` personas uniformly without replacement.
 
-    The sample does not depend on the order of rows or files. The hash covers id and text, because the id may be
-    that of a document with many personas. Memory: the sample.
+    They are those with the smallest hashes, in hash order. The sample does not depend on the order of rows or files.
+    The hash covers id and text, because the id may be that of a document with many personas. Memory: the sample.
     """
     keyed = (
         (digest("sample", seed, str(persona.row.get("id") or ""), persona.text), number, persona)
@@ -263,7 +267,7 @@ def _hash(text: str) -> int:
 
 
 def _person_word(text: str) -> str:
-    """Returns the first word that names a person, which describes the persona in one word."""
+    """Returns the first word that names a person, as a one-word description."""
     words = _FIRST_WORDS.findall(text[:200])[:12]
     return next((word.lower() for word in words if names_person(word)), "(none)")
 
@@ -290,7 +294,9 @@ _K1, _B = 1.2, 0.75  # parameters of BM25 (Robertson and Zaragoza 2009); lengths
 
 
 def search_words(read: Callable[[], Iterator[Persona]], query: str, count: int) -> list[Hit]:
-    """Finds the best personas for the words in `query` by BM25. Reads the collection twice; memory: the hits.
+    """Finds the best personas for the words in `query` by BM25.
+
+    Reads the collection twice; memory: the hits.
 
     Args:
         read: opens the collection from its beginning.
@@ -322,7 +328,7 @@ def search_words(read: Callable[[], Iterator[Persona]], query: str, count: int) 
 
 
 def _occurrences(text: str, terms: Sequence[str]) -> dict[str, int]:
-    """Counts how often each term occurs in the text; terms that do not occur are left out."""
+    """Counts how often each term occurs in the text. Terms that do not occur are left out."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     if not any(term in folded for term in terms):  # true for most rows
         return {}

@@ -1,4 +1,6 @@
-"""Answer a file of chat requests in OpenAI's batch format. A stopped or killed command can be resumed.
+"""Answer a file of chat requests in OpenAI's batch format.
+
+A stopped or killed command can be resumed.
 
     personahub complete requests.jsonl replies.jsonl --base-url http://127.0.0.1:8000/v1 --model my-model
 
@@ -170,7 +172,7 @@ async def _complete(
 
 
 def _output_line(request: BatchRequest, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """One line of the output, as a JSON object."""
+    """Return one line of the output, as a JSON object."""
     response = error = None
     if "reply" in entry:
         response = {"status_code": 200, "request_id": entry["reply"].get("id"), "body": entry["reply"]}
@@ -182,7 +184,7 @@ def _output_line(request: BatchRequest, entry: Mapping[str, Any]) -> dict[str, A
 async def _journaled_reply(
     endpoint: Endpoint, journal: Journal, budget: Budget | None, bar: Progress, request: BatchRequest
 ) -> list[dict[str, Any]]:
-    """The journal's entry for one request; sends the request if there is no entry yet."""
+    """Return the journal's entry for one request; sends the request if there is no entry yet."""
     body = json.dumps(request.body).encode()
     whole = json.dumps([request.custom_id, endpoint.config.base_url]).encode() + body
     key = hashlib.blake2b(whole, digest_size=16).hexdigest()
@@ -218,7 +220,7 @@ async def _send(endpoint: Endpoint, request: BatchRequest, body: bytes) -> dict[
 
 
 async def _always() -> bool:
-    """Requests differ in their parameters, so a refusal of one does not apply to the others."""
+    """Never stop: requests differ, so a refusal of one does not apply to the others."""
     return True
 
 
@@ -240,7 +242,7 @@ def _parse_reply(n: int, tokens: Callable[[Mapping[str, Any]], tuple[int, int]],
 
 
 def _count_tokens(characters: int, reply: Mapping[str, Any]) -> tuple[int, int]:
-    """Prompt and completion tokens as the server reports them, or estimated from the lengths of body and reply."""
+    """Return prompt and completion tokens. If the server does not report them, estimates them from the lengths."""
     usage = reply.get("usage")
     reported = usage if isinstance(usage, dict) else {}
     written = sum(_count_characters(choice["message"]) for choice in reply.get("choices", ()))
@@ -251,7 +253,7 @@ def _count_tokens(characters: int, reply: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _count_characters(message: Mapping[str, Any]) -> int:
-    """Length of everything the model wrote: text, reasoning and tool calls."""
+    """Return the length of everything the model wrote: text, reasoning and tool calls."""
     parts = [value for name, value in message.items() if name != "role" and value]
     return sum(len(part if isinstance(part, str) else json.dumps(part)) for part in parts)
 

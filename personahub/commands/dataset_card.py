@@ -1,4 +1,4 @@
-"""The dataset card of an artifact: its contents, how it was made and from what, its licenses and its cost.
+"""Writes the dataset card of an artifact: contents, origin, licenses and cost.
 
     text = dataset_card(open_artifact("runs/paper_math_7b/problems"))      # Markdown after a YAML head, for the Hub
 
@@ -64,7 +64,7 @@ class Upstream:
 
 
 def upstream(artifact: Artifact) -> list[Upstream]:
-    """All stages that `artifact` was made from, in dependency order, without `artifact` itself."""
+    """Return the stages that `artifact` was made from, in dependency order. `artifact` itself is not included."""
     found: dict[str, Upstream] = {}
 
     def visit(node: Artifact) -> None:
@@ -82,7 +82,7 @@ def upstream(artifact: Artifact) -> list[Upstream]:
 
 
 def _find(path: Path, fingerprint: str, experiment: Path) -> Artifact | None:
-    """The artifact at its recorded path, or in `experiment` if the folder of runs was moved."""
+    """Find the artifact at its recorded path. Falls back to `experiment`, if the runs were moved."""
     for place in (path, experiment / path.name):
         manifest = read_manifest(place)
         if manifest is not None and manifest.fingerprint == fingerprint:
@@ -146,7 +146,7 @@ def _head(artifact: Artifact, licenses: Mapping[str, int], authors: Authors) -> 
 
 
 def hub_license(licenses: Mapping[str, int]) -> str:
-    """The Hub's identifier of the license of the whole dataset.
+    """Return the Hub's identifier of the license of the whole dataset.
 
     One record under a share-alike and non-commercial license binds the whole dataset. Any other mixture, or a license
     that is not stated, gives `other`; the card lists the details.
@@ -182,7 +182,7 @@ def _notice(made: Sequence[Artifact], engines: Mapping[str, str], authors: Autho
 
 
 def _origin(made: Sequence[Artifact]) -> str:
-    """Where the texts were read, according to the config of the stage that read them, without local folders."""
+    """Return where the texts came from, without local folders. Reads the config of the stage that read the texts."""
     for config in (one.manifest.config for one in made):
         if hub := config.get("hub"):
             parts = ", ".join(part for part in (hub.get("config"), hub.get("files"), hub.get("revision")) if part)
@@ -255,7 +255,7 @@ def _engines(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _prompts(config: Any, identity: Any) -> Iterator[tuple[str, str]]:
-    """(name, hash) of every template: a stage's identity has the hash where its config has the name."""
+    """Return (name, hash) of every template. The config has the name, and the identity the hash."""
     if isinstance(config, Mapping) and isinstance(identity, Mapping):
         for key in config:
             name, fingerprint = config[key], identity.get(key)

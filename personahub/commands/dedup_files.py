@@ -1,10 +1,10 @@
-"""Deduplicates JSON Lines and Parquet files for `personahub dedup`, without an experiment.
+"""Deduplicates JSON Lines and Parquet files for `personahub dedup`.
 
-The input is a file, the folder of a stage, or a folder of files of one type, JSON Lines (also gzipped) or Parquet.
-Files named `*.dropped.jsonl` and `*.rejected.jsonl` in a folder are skipped. The input is read twice, in blocks: first
-the texts, of which `surface` and `minhash` keep only hashes (about 250 bytes for a row of 14 words) and `embedding`
-keeps vectors in a file next to the output; then the rows, which are copied unchanged if they are kept. The output
-appears when everything is done, so a run that fails leaves no file that looks complete.
+Needs no experiment. The input is a file, the folder of a stage, or a folder of files of one type, JSON Lines (also
+gzipped) or Parquet. Files named `*.dropped.jsonl` and `*.rejected.jsonl` in a folder are skipped. The input is read
+twice, in blocks: first the texts, of which `surface` and `minhash` keep only hashes (about 250 bytes for a row of 14
+words) and `embedding` keeps vectors in a file next to the output; then the rows, which are copied unchanged if they
+are kept. The output appears when everything is done, so a run that fails leaves no file that looks complete.
 
 `OUT.dropped.jsonl` describes every row that is not in the output: file, row (from 1), id, text and reason. The reason
 is `near_duplicate_METHOD`, with the similarity and the row that was kept, or says why the row could not be compared:
@@ -63,7 +63,7 @@ class Options:
 
 @dataclass
 class Collection:
-    """The rows of one file or folder, with the values that must be kept for all rows at once."""
+    """The rows of one file or folder, and the values kept in memory for all of them."""
 
     files: list[Path]
     fields: Fields
@@ -126,7 +126,7 @@ class Collection:
         return -len(row.text) if self.keep == "longest" else 0.0
 
     def place(self, row: int) -> dict[str, Any]:
-        """The file and the row number in it, from 1, of the row with this index among all rows."""
+        """Returns the file, and the row number in it from 1, of the row with this index."""
         number = int(np.searchsorted(self.first_row, row, side="right")) - 1
         return {"file": str(self.files[number]), "row": row - self.first_row[number] + 1}
 
@@ -134,7 +134,9 @@ class Collection:
 def deduplicate_files(
     source: Path, target: Path, method: Method, options: Options, against: Path | None = None
 ) -> dict[str, int]:
-    """Writes the rows of `source` that stay to `target`, and the others to a file next to it.
+    """Writes kept rows of `source` to `target`.
+
+    Dropped ones go to a file next to it.
 
     Returns:
         Counts: `rows`, `kept`, and the number of dropped rows by reason.

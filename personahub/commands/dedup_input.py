@@ -1,4 +1,4 @@
-"""Reads rows for `personahub dedup` from JSON Lines and Parquet files: a text, an id and a score each."""
+"""Reads text, id and score from JSON Lines or Parquet for `personahub dedup`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class TextRow(NamedTuple):
 
 
 def row_files(path: Path) -> list[Path]:
-    """Lists the files of a collection: all JSON Lines (also gzipped), or all Parquet with the same columns.
+    """Lists the files of a collection.
+
+    They are all JSON Lines (also gzipped), or all Parquet with the same columns.
 
     Raises:
         UserError: the files are mixed, their columns differ, or see `documents.list_files`.
@@ -73,7 +75,7 @@ def row_files(path: Path) -> list[Path]:
 
 
 def is_parquet(file: Path) -> bool:
-    """Whether the file is Parquet, by its name; all others are JSON Lines."""
+    """Returns whether the file is Parquet, by its name; all others are JSON Lines."""
     return file.suffix == ".parquet"
 
 
@@ -141,7 +143,7 @@ def _parse_score(value: Any) -> float | None:
 
 
 def field_names(file: Path) -> list[str]:
-    """The names of a file's columns, or of its first record's fields, for a message."""
+    """Returns the names of a file's columns, or of its first record's fields, for a message."""
     if is_parquet(file):
         return _schema(file).names
     for _, line in read_lines(file):
@@ -165,7 +167,7 @@ def record_batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.
 
 
 def file_schema(file: Path) -> pa.Schema:
-    """The columns of a Parquet file, with types that can be filtered."""
+    """Returns the columns of a Parquet file, with types that can be filtered."""
     return _filterable(_schema(file))
 
 

@@ -1,4 +1,4 @@
-"""Options that choose an embedder: `--embedder NAME` and the settings of local models."""
+"""Options that choose an embedder: `--embedder NAME` and settings of local models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_embedder_options(parser: argparse.ArgumentParser, purpose: str, default:
 
 
 def embedder_from_options(options: argparse.Namespace) -> EmbedderConfig:
-    """The embedder that the options name.
+    """Return the embedder that the options name.
 
     Raises:
         UserError: a setting is invalid or does not apply to this embedder.

@@ -28,5 +28,5 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load(options: argparse.Namespace) -> Experiment:
-    """The experiment that the options describe."""
+    """Return the experiment that the options describe."""
     return load_experiment(options.config, options.overrides, options.runs)

@@ -1,4 +1,6 @@
-"""Remove a record, and everything made from it, from an experiment. For takedown requests.
+"""Remove a record, and everything made from it, from an experiment.
+
+For takedown requests.
 
     personahub forget 3f9a... --experiment runs/quickstart           # lists what would be removed
     personahub forget 3f9a... --experiment runs/quickstart --yes
@@ -116,7 +118,7 @@ def forget(experiment: Path, record: str, write: bool) -> list[Forgotten]:
 
 
 def descendants(artifacts: list[Artifact], record: str) -> set[str]:
-    """The id itself and the ids of all records made from it, found through lineage columns. Empty if the id is unknown."""
+    """Return the id and the ids of all records made from it, by lineage columns. Empty if the id is unknown."""
     wanted, known = {record}, False
     while True:
         before = len(wanted)
@@ -166,7 +168,7 @@ def _mentions(table: pa.Table, ids: set[str]) -> pa.ChunkedArray | pa.Array:
 
 
 def _refers_to(value: Any, ids: set[str]) -> bool:
-    """Whether a JSON value holds one of `ids` under an id key, at any depth."""
+    """Return whether a JSON value holds one of `ids` under an id key, at any depth."""
     if isinstance(value, Mapping):
         return any((_ID.search(key) and inner in ids) if isinstance(inner, str) else _refers_to(inner, ids)
                    for key, inner in value.items())  # fmt: skip
@@ -191,7 +193,7 @@ def _find_rows(artifact: Artifact, ids: set[str]) -> Forgotten:
 
 
 def _other_row_files(artifact: Artifact) -> Iterator[Path]:
-    """Files with rows that are not shards: rejected records, truth, exports, validation samples."""
+    """Return files of rows that are not shards. Rejected records, truth, exports, validation samples."""
     for file in sorted(artifact.path.rglob("*")):
         inner = file.relative_to(artifact.path)
         if inner.parts[0] in (_JOURNAL, _WANDB) or inner.name == "metrics.jsonl" or file.is_symlink():
@@ -201,9 +203,10 @@ def _other_row_files(artifact: Artifact) -> Iterator[Path]:
 
 
 def _rows_to_remove(file: Path, ids: set[str], removed: Sequence[Row]) -> Iterator[tuple[bool, Any]]:
-    """Yield, for each row, whether to remove it, and the row: a line of JSON Lines or a record of a Parquet file.
+    """Yield (whether to remove it, row) for each row.
 
-    Exported lines have no id: a line is removed when its values equal those of a removed record.
+    A row is a line of JSON Lines or a record of a Parquet file. Exported lines have no id: a line is removed when its
+    values equal those of a removed record.
     """
     if file.suffix == ".jsonl":
         values: dict[tuple[str, ...], set[str]] = {}
@@ -226,7 +229,7 @@ def _as_text(row: Row, keys: Sequence[str]) -> str:
 
 
 def _mark_reports_and_models(artifacts: list[Artifact], found: list[Forgotten]) -> None:
-    """Mark reports and models made from removed records; they have no records of their own to remove."""
+    """Mark reports and models made from removed records. They have no records of their own to remove."""
     changed = {artifact.fingerprint for artifact, each in zip(artifacts, found, strict=True) if each.files}
     for artifact, each in zip(artifacts, found, strict=True):
         if not any(used.fingerprint in changed for used in artifact.manifest.inputs.values()):
@@ -280,7 +283,7 @@ def _rewrite_rows(file: Path, ids: set[str], removed: Sequence[Row]) -> None:
 
 
 def _update_manifest(artifact: Artifact, found: Forgotten) -> None:
-    """Update the manifest's counts, including those that an earlier, killed attempt left outdated."""
+    """Update the counts in the manifest. A killed attempt may have left some outdated."""
     manifest = artifact.manifest
     shards = {file.stem: pq.read_metadata(file).num_rows for file in _shards(artifact)}
     reasons = Counter(row["reason"] for row in artifact.rejected())

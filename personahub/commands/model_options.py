@@ -38,7 +38,9 @@ class _Option:
 
 
 class ModelOptions:
-    """Options for the fields of one or more models; models that share a field share its option.
+    """Options for the fields of one or more models.
+
+    Models that share a field share its option.
 
     Args:
         *models: the models.
@@ -108,7 +110,7 @@ class ModelOptions:
         return values
 
     def build(self, model: type[Model], options: argparse.Namespace, /, **values: Any) -> Model:
-        """Make the model from `values` and the options that were given, which take precedence.
+        """Make the model from `values` and the given options, which take precedence.
 
         Raises:
             UserError: one line that names the options whose values are invalid.
@@ -147,7 +149,7 @@ class ModelOptions:
 
 
 def _fields(model: type[BaseModel], folders: tuple[str, ...]) -> Iterator[tuple[str, FieldInfo, Any, bool, bool]]:
-    """Path, field, type, and whether it is repeated and nullable, of each field that can be an option."""
+    """Describes each field that can be an option. Gives path, field, type, repeated and nullable."""
     for name, field in model.model_fields.items():
         kind, optional = _without_none(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -161,7 +163,7 @@ def _fields(model: type[BaseModel], folders: tuple[str, ...]) -> Iterator[tuple[
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:
-    """The type apart from None and markers, and whether None is allowed; the type is None if there are several."""
+    """Return the type without None and markers, and whether it allows None. Several types give None."""
     if get_origin(annotation) is Annotated:
         return _without_none(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, types.UnionType):

@@ -1,4 +1,6 @@
-"""Show which stages are done, which are to come, and what these will cost. Spends nothing.
+"""Show which stages are done, which are to come, and what these will cost.
+
+Spends nothing.
 
     personahub plan configs/quickstart.yaml
     personahub plan configs/quickstart.yaml stages.sources.config.limit=1000 --pilot runs/pilot

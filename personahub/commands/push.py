@@ -1,4 +1,4 @@
-"""Publish an artifact on the Hugging Face Hub: its records, a dataset card, and its provenance.
+"""Publish an artifact on the Hugging Face Hub with dataset card and provenance.
 
     personahub push runs/quickstart/problems --dry-run upload/                # writes the folder, uploads nothing
     HF_TOKEN=... personahub push runs/quickstart/problems --repo me/problems
@@ -102,13 +102,13 @@ def push(artifact: Artifact, repository: str, *, private: bool = False) -> str:
 
 
 def _provenance(artifact: Artifact) -> list[dict[str, Any]]:
-    """Manifests of all stages from the first one to `artifact`."""
+    """Return the manifests of all stages from the first one to `artifact`."""
     stages = [stage.artifact for stage in upstream(artifact) if stage.artifact is not None]
     return [_without_paths(each.manifest.model_dump(mode="json", exclude={"command"})) for each in [*stages, artifact]]
 
 
 def _without_paths(value: Any) -> Any:
-    """Replace absolute paths by their last part, since folders can identify a user or a machine."""
+    """Replace absolute paths by their last part. Folders can identify a user or a machine."""
     if isinstance(value, dict):
         return {key: _without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Send runs to Weights & Biases that were tracked offline, or while W&B could not be reached.
+"""Send runs to Weights & Biases that were tracked offline or during an outage.
 
     personahub wandb sync --dry-run
     personahub wandb sync
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def unsent_runs(runs: Path) -> list[Path]:
-    """Folders of W&B runs below `runs` that W&B does not have in full, oldest first.
+    """Returns the folders of W&B runs below `runs` that W&B does not have in full, oldest first.
 
     These were written offline, or W&B did not receive their end. If a stage was resumed and then finished online,
     unsent parts from before are left out: W&B's tool would overwrite the finished run with them.
@@ -67,9 +67,9 @@ def unsent_runs(runs: Path) -> list[Path]:
 
 
 def sync(runs: Path) -> int:
-    """Send what W&B does not have, and link each stage to its input artifacts. Returns an exit code.
+    """Send what W&B does not have, and link each stage to its input artifacts.
 
-    Skips experiments that are running and prints a line about them.
+    Returns an exit code. Skips experiments that are running and prints a line about them.
 
     Raises:
         UserError: no W&B account is logged in.
@@ -102,12 +102,12 @@ def sync(runs: Path) -> int:
 
 
 def stage_of(path: Path, runs: Path) -> Path:
-    """The folder of the stage that a W&B run's folder belongs to."""
+    """Returns the folder of the stage that a W&B run's folder belongs to."""
     return runs.joinpath(*path.relative_to(runs).parts[:2])
 
 
 def unlinked_stages(runs: Path) -> list[Path]:
-    """Folders of stages that were sent but may not be linked to their input artifacts yet."""
+    """Returns folders of sent stages that may lack links to their input artifacts."""
     stages = sorted(path.parent for path in runs.glob("*/*/wandb"))
     return [stage for stage in stages if _was_sent(stage) and not (stage / _LINKED).exists()]
 
@@ -127,14 +127,14 @@ def _lock(locks: ExitStack, experiment: Path) -> bool:
 
 
 def _run_folders(stage: Path) -> Iterator[Path]:
-    """W&B's folders of a stage; each holds what one process logged."""
+    """Returns W&B's folders of a stage; each holds what one process logged."""
     for path in (stage / "wandb").glob("**/*run-*"):
         if path.is_dir() and not path.is_symlink() and path.name.startswith(("run-", "offline-run-")):
             yield path
 
 
 def _start_time(path: Path) -> str:
-    """The time in `offline-run-20261127_020859-ID`."""
+    """Returns the time in `offline-run-20261127_020859-ID`."""
     return path.name.partition("run-")[2]
 
 

@@ -1,4 +1,6 @@
-"""Artifacts: directories of Parquet shards that are complete once they have a manifest.
+"""Artifacts: folders of Parquet shards.
+
+A manifest marks a complete one.
 
 runs/<experiment>/<stage>/
     00000.parquet ...      records, one file per shard, written whole or not at all

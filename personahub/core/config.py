@@ -1,4 +1,6 @@
-"""Configuration as frozen pydantic models. An unknown key is an error that suggests the nearest valid one.
+"""Configuration as frozen pydantic models.
+
+An unknown key is an error that suggests the nearest valid one.
 
 Field markers tell the fingerprint what a value stands for:
 
@@ -38,7 +40,7 @@ class _Marker:
 
 @dataclass(frozen=True)
 class TemplateFolder:
-    """Marks a field that names a prompt template in `folder`, or holds the path of a user's own template."""
+    """Marks a field that names a prompt template: one in `folder`, or a user's path."""
 
     folder: Path
 
@@ -64,7 +66,7 @@ class FrozenModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _reject_booleans_for_numbers(cls, values: Any) -> Any:
-        """Reject YAML's `on`, `yes`, `true` and `off` for a number: pydantic would read them as 1 and 0."""
+        """Reject YAML's `on`, `yes`, `true` and `off` for a number. Pydantic would read them as 1 and 0."""
         for name, value in values.items() if isinstance(values, Mapping) else ():
             if isinstance(value, bool) and name in cls.model_fields and _is_number(cls.model_fields[name].annotation):
                 raise ValueError(f"{name}: must be a number, not {str(value).lower()}")
@@ -164,7 +166,7 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def _is_number(annotation: Any) -> bool:
-    """Whether the annotation accepts numbers but not booleans."""
+    """Return whether the annotation accepts numbers but not booleans."""
     accepted = {get_args(member)[0] if get_origin(member) is Annotated else member for member in _members(annotation)}
     return bool(accepted & {int, float}) and not accepted & {bool, Any}
 
@@ -231,7 +233,9 @@ def _fields_at(model: Any, location: Sequence[str]) -> list[str]:
 
 
 def read_secret(variable: str, purpose: str) -> str:
-    """Read an API key from the environment. Keys are never part of a config, so they cannot end up in a file.
+    """Read an API key from the environment.
+
+    Keys are never part of a config, so they cannot end up in a file.
 
     Raises:
         UserError: the variable is not set, or is empty.

@@ -12,14 +12,14 @@ class UserError(Exception):
 
 
 class StaleArtifactError(UserError):
-    """An artifact with this name exists, but was made with a different config, code version or input."""
+    """An artifact of this name has a different config, code version or input."""
 
 
 class Rejected(Exception):
-    """A record or completion does not qualify. It is kept in `rejected/` with the reason.
+    """A record or completion does not qualify.
 
-    `reason` is a short, stable slug by which rejections are counted, such as `no_boxed_answer`.
-    `detail` is free text about this record.
+    It is kept in `rejected/` with the reason. `reason` is a short, stable slug by which rejections are counted, such
+    as `no_boxed_answer`. `detail` is free text about this record.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Atomic writes, files of lines, file locks, and one-line messages for disk errors."""
+"""Atomic writes, line files, file locks, and one-line messages for disk errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def remove_temporary_files(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn errors such as a full or read-only disk into one line, because the user can fix them.
+    """Turn disk errors into one line, because the user can fix them.
+
+    Examples: a full or read-only disk.
 
     Raises:
         UserError: an OSError occurred inside the context.
@@ -53,7 +55,9 @@ _DISK_ERRORS = {
 
 
 def disk_error(error: OSError, folder: Path) -> str | None:
-    """Return a one-line message for a disk or permission error, or None for an error that may be a bug.
+    """Return a one-line message for a disk or permission error.
+
+    None for an error that may be a bug.
 
     Args:
         error: the error to explain.
@@ -106,7 +110,9 @@ _LONGEST_LINE = 1 << 24  # bytes
 
 
 def append_to_lines(path: Path) -> IO[str]:
-    """Open a file to append lines. Removes a last line that a kill or a full disk has cut short.
+    """Open a file to append lines.
+
+    Removes a last line that a kill or a full disk has cut short.
 
     Raises:
         UserError: the file cannot be written.
@@ -133,7 +139,9 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def locked(file: Path, taken: str) -> Iterator[int]:
-    """Lock `file` and yields its descriptor. Every process that inherits the descriptor keeps the lock.
+    """Lock `file` and yields its descriptor.
+
+    Every process that inherits the descriptor keeps the lock.
 
     Args:
         file: created if it does not exist, with its folder.

@@ -1,8 +1,8 @@
-"""Expected output and cost of a stage, for `personahub plan`. Computing a forecast is free.
+"""Expected output and cost of a stage, for `personahub plan`.
 
-A stage module may define `forecast(config, rows_in) -> Forecast`, where `rows_in` holds the
-expected number of records by input name. Expected token counts are averages, which the module
-states with their source. `plan` multiplies and adds them, and labels the sums as estimates.
+Computing a forecast is free. A stage module may define `forecast(config, rows_in) -> Forecast`, where `rows_in` holds
+the expected number of records by input name. Expected token counts are averages, which the module states with their
+source. `plan` multiplies and adds them, and labels the sums as estimates.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ class Requests:
 
 @dataclass(frozen=True)
 class Work:
-    """Resources that a stage itself uses, without models. A stage module may define one as `WORK`.
+    """Resources that a stage itself uses, without models.
 
-    The number of rows is that of the input or of the output, whichever is larger.
+    A stage module may define one as `WORK`. The number of rows is that of the input or of the output, whichever is
+    larger.
     """
 
     cpu_seconds: float  # per row

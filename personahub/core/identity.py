@@ -47,17 +47,17 @@ def _plain(value: Any) -> Any:
 
 
 def digest(*parts: Any, size: int = _ID_BYTES) -> str:
-    """Return the hex BLAKE2b digest, `size` bytes long, of the canonical JSON of `parts`."""
+    """Return the hex BLAKE2b digest, `size` bytes long, of the JSON of `parts`. The JSON is canonical."""
     return hashlib.blake2b(canonical_json(list(parts)).encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def content_id(kind: str, *parts: Any) -> str:
-    """Return the id of a record: 32 hex characters that depend only on its kind and defining content."""
+    """Return a record's id: 32 hex characters. They depend only on its kind and defining content."""
     return digest(kind, *parts)
 
 
 def derive_seed(seed: int, *parts: Any) -> int:
-    """Return a seed in [0, 2**31) for one request of one record, independent of sharding and order.
+    """Return a request's seed in [0, 2**31), independent of sharding and order.
 
     Seeds have 31 bits because servers and `transformers.set_seed` reject larger or negative ones.
     """

@@ -84,7 +84,7 @@ class _ParquetFile:
 
 
 def _to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Convert rows to a table by way of JSON, because `from_pylist` imports pandas, which takes 50 MB."""
+    """Convert rows to a table by way of JSON. `from_pylist` would import pandas, which takes 50 MB."""
     try:
         text = "\n".join(map(json.dumps, rows)).encode()
         return pyarrow.json.read_json(
@@ -97,7 +97,9 @@ def _to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
 
 
 class ShardWriter:
-    """Collects the output of one shard. Use it as a context manager, which commits everything or nothing.
+    """Collects the output of one shard.
+
+    Use it as a context manager, which commits everything or nothing.
 
     Args:
         folder: the artifact's folder.
@@ -160,7 +162,7 @@ class ShardWriter:
 
 
 def shard_totals(file: Path) -> tuple[Counts, Usage] | None:
-    """Return counts and usage of a committed shard, or None if the shard does not exist."""
+    """Return counts and usage of a committed shard, or None if it does not exist."""
     try:
         metadata = pq.read_metadata(file).metadata
     except FileNotFoundError:

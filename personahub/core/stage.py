@@ -1,4 +1,4 @@
-"""A stage: a module with `VERSION`, `INPUTS`, `class Config(StageConfig)` and `run(stage)`.
+"""A stage: a module with `VERSION`, `INPUTS`, a `Config` and `run(stage)`.
 
     VERSION = "1"                    # increase it when the same config gives different records
     INPUTS = ("personas",)           # names of upstream artifacts; "truth?" is optional
@@ -110,7 +110,7 @@ class Shard:
             self._progress(1)
 
     def wrong_input_hint(self, column: Any) -> str | None:
-        """Return a hint if the input lacks a column of the standard records, so that it comes from the wrong stage."""
+        """Return a hint if the input lacks a standard column. It then comes from the wrong stage."""
         columns = pq.read_schema(self._source).names
         if column in columns or not any(column in schema.names for schema in (DOCUMENT, PERSONA, VERIFIED)):
             return None
@@ -158,7 +158,7 @@ class Stage(Generic[C]):
         self.summary.update(results)
 
     def writer(self, shard: str, schema: pa.Schema) -> ShardWriter:
-        """Return the writer of one output shard, for stages that do not map over input shards."""
+        """Return the writer of an output shard, for stages that do not map input shards."""
         return ShardWriter(self.path, shard, schema)
 
     def progress(self, total: int | None, unit: str = "rows", done: int = 0) -> Progress:
@@ -170,7 +170,9 @@ class Stage(Generic[C]):
         return [name for name in source.shard_names if not (self.path / f"{name}.parquet").exists()]
 
     def map_shards(self, process: Callable[[Stage[C], Shard], None], source: Artifact, schema: pa.Schema) -> None:
-        """Make one output shard from each input shard, except for those that exist already.
+        """Make one output shard from each input shard.
+
+        Shards that exist are skipped.
 
         Args:
             process: a module-level function that reads `shard.rows()` and writes or rejects.
@@ -204,7 +206,9 @@ class Stage(Generic[C]):
             remove_temporary_files(self.path)  # left by workers that were lost
 
     def _wait_for_shards(self, shards: Sequence[str]) -> None:
-        """Wait until shards are visible. A network file system may show another node's files a minute late.
+        """Wait until shards are visible.
+
+        A network file system may show another node's files a minute late.
 
         Raises:
             UserError: a shard does not appear.

@@ -75,7 +75,7 @@ class Template:
 
 
 def load_template(name: str, folder: Path) -> Template:
-    """Load `folder/name.md`, or the user's own template if `name` is the path of a `.md` file.
+    """Load `folder/name.md`, or the user's own template if `name` is a `.md` path.
 
     Raises:
         UserError: the template does not exist (the message lists the available ones) or is malformed.

@@ -1,4 +1,4 @@
-"""The columns of records that dedup reads: id, text, and the score that ranks them."""
+"""The columns that dedup reads: id, text, and the score that ranks records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_columns(source: Artifact, wanted: Sequence[str]) -> None:
 
 
 def read_columns(source: Artifact, shards: Sequence[str], field: str, score_field: str | None) -> pa.Table:
-    """Reads `id`, `text` and, if `score_field` is given, `score` (float64) of some shards.
+    """Reads `id`, `text` and, with a `score_field`, `score` (float64) of some shards.
 
     Raises:
         UserError: a text is null, or the scores are not numbers.
@@ -51,12 +51,12 @@ def read_columns(source: Artifact, shards: Sequence[str], field: str, score_fiel
 
 
 def holds_numbers(kind: pa.DataType) -> bool:
-    """Whether a column of this type can rank rows."""
+    """Returns whether a column of this type can rank rows."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def with_best(table: pa.Table, keep: str) -> pa.Table:
-    """Returns `id`, `text` and, for `longest` and `score`, `best`: the row with the highest value survives."""
+    """Returns `id`, `text` and, for `longest` and `score`, `best`. The row with the highest value survives."""
     columns = {"id": table["id"], "text": table["text"]}
     if keep == "longest":
         columns["best"] = pc.call_function("utf8_length", [table["text"]]).cast(pa.float64())

@@ -151,7 +151,7 @@ def embed_to_file(
 
 
 def _batches(pieces: Iterable[pa.Array]) -> Iterator[list[str]]:
-    """Texts in batches of one size, whichever way they were cut into pieces."""
+    """Returns the texts in batches of one size, whichever way they were cut into pieces."""
     waiting: list[str] = []
     for piece in pieces:
         texts = piece.to_pylist()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Comparison(Protocol):
-    """The rows of one method, ready to be compared: new rows first, then those of an existing collection."""
+    """The rows of one method to compare: new rows first, then an existing collection."""
 
     def deduplicate(self, priority: Priority | None = None) -> Deduplication:
         """Decides which new rows stay. Existing rows all stay."""
@@ -80,7 +80,7 @@ class Method(FrozenModel):
         return self.method.rpartition(".")[2]
 
     def accepts(self, threshold: float) -> bool:
-        """Whether a threshold of the sweep is in this method's range."""
+        """Returns whether a threshold of the sweep is in this method's range."""
         return 0 < threshold <= 1
 
     @abstractmethod
@@ -123,7 +123,7 @@ class Method(FrozenModel):
         raise NotImplementedError
 
     def forecast(self, rows: int, partitioned: bool) -> Forecast:  # noqa: ARG002
-        """Forecasts the cost of this method, in addition to reading and writing the records.
+        """Forecasts this method's cost, in addition to reading and writing the records.
 
         Args:
             rows: texts to compare.

@@ -1,4 +1,4 @@
-"""The method `minhash`: nearly all pairs by Jaccard similarity of the sets of word n-grams."""
+"""The method `minhash`: finds nearly all pairs by Jaccard similarity of n-grams."""
 
 from __future__ import annotations
 

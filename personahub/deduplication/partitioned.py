@@ -1,4 +1,6 @@
-"""Dedup by partitions, for more rows than fit in memory: the same result as in one process.
+"""Dedup by partitions, for rows that exceed memory.
+
+The result is that of one process.
 
     personas_unique:
       run: personahub.dedup
@@ -90,7 +92,7 @@ def _memory_of(source: Artifact, field: str) -> int:
 
 
 def forecast_partitions(config: Config, rows: int) -> int | None:
-    """The expected number of partitions, or None if one process is enough."""
+    """Returns the expected number of partitions, or None if one process is enough."""
     needed = rows * (_BYTES_PER_ROW + _BYTES_PER_TEXT_BYTE * _TEXT_BYTES)
     if config.partitions is None and (_fits(needed) or not _can_partition(config)):
         return None
@@ -145,7 +147,7 @@ class ComparedRows:
         return np.load(self.before)[blocks.references :]
 
     def take(self, indices: Any) -> pa.ChunkedArray:
-        """Texts of some rows."""
+        """Returns the texts of some rows."""
         ranks = self.blocks.references + np.flatnonzero(self.mask())[np.asarray(indices)]
         return read_ranks(self.blocks, ranks)["text"]
 
@@ -203,7 +205,7 @@ def _summarize(stage: Stage[Config], method: Method, decided: Decided, rows: Com
 
 
 def _most_doubtful(decided: Decided, count: int) -> list[tuple[float, int, int]]:
-    """Similarity, rank and survivor's rank of the least similar drops."""
+    """Returns the similarity, rank and survivor's rank of the least similar drops."""
     found: list[tuple[float, int, int]] = []
     for block in range(len(decided.blocks)):
         rank, survivor, similarity = decided.by_survivor(block)
@@ -223,7 +225,7 @@ def read_ranks(blocks: Blocks, ranks: np.ndarray) -> pa.Table:
 
 
 def add_survivor_ids(spill: Spill, block: int, blocks: Blocks, decided: list[Decided]) -> None:
-    """Looks up the ids of the survivors in one block and deals them to the blocks of the rows they cover."""
+    """Looks up survivors' ids in a block. Deals them to the blocks of the rows they cover."""
     ids = blocks.read(block)["id"]
     parts = [one.by_survivor(block) for one in decided]
     rank, survivor, similarity = (np.concatenate([part[i] for part in parts]) for i in range(3))

@@ -1,4 +1,4 @@
-"""What both ways of running the dedup stage write: decisions, output shards and the summary of a method."""
+"""What the dedup stage writes: decisions, output shards and summaries of methods."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def run_whole(stage: Stage[Config]) -> None:
 
 
 class Decisions:
-    """For each input row the method that dropped it (-1 if none did), the survivor's row and the similarity.
+    """Each input row's method (-1 if kept), survivor's row and similarity.
 
     Rows of `against` are numbered after those of the input.
     """

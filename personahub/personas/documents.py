@@ -1,4 +1,4 @@
-"""Reads text collections: local files, URLs, and data sets on the Hugging Face hub. Everything is streamed.
+"""Streams text collections from files, URLs and data sets on the Hugging Face hub.
 
 Each row comes with its place for error messages (`personahub.core.texts.rows`). A malformed row is an error that
 the user must fix, so reading stops. Rows that are well formed but unsuitable (too short, duplicates, pages without
@@ -88,7 +88,7 @@ def read_origin(
 
 
 def read_files(path: Path, pattern: str, text_field: str, suffixes: Sequence[str] = SUFFIXES) -> Iterator[SourceRow]:
-    """Streams the rows of a file, or of the files in a folder that match `pattern`, sorted by name.
+    """Streams the rows of a file, or of matching files in a folder sorted by name.
 
     Args:
         path: a file or folder.
@@ -104,7 +104,9 @@ def read_files(path: Path, pattern: str, text_field: str, suffixes: Sequence[str
 
 
 def read_urls(urls: Sequence[str]) -> Iterator[SourceRow]:
-    """Streams the rows of JSON Lines and Parquet files at `https://` or `hf://` URLs, in the given order.
+    """Streams rows of JSON Lines and Parquet files at URLs, in order.
+
+    Takes `https://` and `hf://`.
 
     Raises:
         UserError: a URL cannot be read, or its file is empty, damaged or malformed.
@@ -125,7 +127,7 @@ def read_urls(urls: Sequence[str]) -> Iterator[SourceRow]:
 
 
 def read_hub_files(name: str, revision: str, pattern: str) -> Iterator[SourceRow]:
-    """Streams the rows of the files in a hub data set that match `pattern`, sorted by name.
+    """Streams the rows of a hub data set's files that match `pattern`, by name.
 
     For data sets with a loading script, which `datasets` no longer runs, and for files that belong to no
     configuration.
@@ -154,7 +156,7 @@ def read_hub_files(name: str, revision: str, pattern: str) -> Iterator[SourceRow
 
 
 def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterator[SourceRow]:
-    """Streams the rows of a data set on the Hugging Face hub, or of a local folder with the same layout.
+    """Streams the rows of a hub data set, or of a local folder with the same layout.
 
     Raises:
         UserError: the data set, configuration, split or revision does not exist, or the hub cannot be reached.
@@ -176,7 +178,9 @@ def read_hub(name: str, config: str | None, split: str, revision: str) -> Iterat
 
 
 def list_files(path: Path, pattern: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """Lists the files that `read_files` reads: see `find_files`. Of a stage's folder, lists its finished shards.
+    """Lists the files that `read_files` reads: see `find_files`.
+
+    Of a stage's folder, lists its finished shards.
 
     Raises:
         UserError: the path does not exist, no file matches, a file type is unknown, or a stage is incomplete.
@@ -187,12 +191,14 @@ def list_files(path: Path, pattern: str, suffixes: Sequence[str] = SUFFIXES) -> 
 
 
 def is_artifact(path: Path) -> bool:
-    """Whether the folder belongs to a stage, complete or not."""
+    """Returns whether the folder belongs to a stage, complete or not."""
     return (path / MANIFEST).is_file() or (path / SPEC).is_file()
 
 
 def count_rows(path: Path, pattern: str) -> int:
-    """Counts the rows that `read_files` will yield: exact for Parquet, non-blank lines for JSON Lines.
+    """Counts the rows that `read_files` will yield.
+
+    Exact for Parquet, non-blank lines for JSON Lines.
 
     Raises:
         UserError: see `list_files`; a file is damaged.
@@ -235,7 +241,7 @@ def _require_rows(rows: Iterator[SourceRow], name: str) -> Iterator[SourceRow]:
 
 
 def _page_columns(html: bytes | str, text_field: str) -> Row:
-    """The columns that a page provides. What it does not declare comes from the row or the config."""
+    """Returns the columns that a page provides. What it does not declare comes from the row or the config."""
     page = read_page(html)
     declared = {"source": page.address, "licence": page.licence}
     return {text_field: page.text, **{name: value for name, value in declared.items() if value}}

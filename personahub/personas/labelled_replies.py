@@ -1,4 +1,4 @@
-"""Parses replies made of labelled lines, `Persona: ...` and `Relation: ...`, for both expansion stages.
+"""Parses replies of labelled lines: `Persona: ...` and `Relation: ...`.
 
 The contract is one value per line. Harmless additions are accepted: a greeting before the first label,
 numbers or bullets, bold type, quotation marks. Unlabelled text after the first label is not, because a
@@ -19,7 +19,9 @@ _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'"}
 
 
 def labelled_lines(completion: Completion) -> list[Part]:
-    """The labelled lines of a reply, at least one; each label is `persona` or `relation`.
+    """Returns the labelled lines of a reply, at least one.
+
+    Each label is `persona` or `relation`.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line` or `empty_line`.
@@ -65,6 +67,6 @@ def require_distinct(personas: Sequence[str], count: int) -> None:
 
 
 def normalise(persona: str) -> str:
-    """Form in which two equal descriptions are equal strings: words only, case folded, no leading article."""
+    """Returns a form that equal descriptions share. Words only, case folded, no leading article."""
     words = re.findall(r"\w+", persona.casefold())
     return " ".join(words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words)

@@ -1,4 +1,4 @@
-"""Word lists for two questions: which language is a text in, and does a word name a person?
+"""Word lists that detect a text's language and whether a word names a person.
 
 Both are meant for one-sentence descriptions, where statistical language identification is weakest and an
 occupation is most of the evidence. The script decides first; languages in Latin script are told apart by
@@ -51,7 +51,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 @functools.lru_cache(maxsize=16)  # two checks in a row ask about the same persona
 def detect_language(text: str) -> str | None:
-    """Returns the language code of a sentence, one of `LANGUAGES`, or None without evidence.
+    """Returns a sentence's language code from `LANGUAGES`, or None without evidence.
 
     Languages that share a non-Latin script have the same code (`ru` for all Cyrillic text).
     """
@@ -89,7 +89,7 @@ _THING_WORDS = read_words(WORDS / "thing_words.txt")
 
 
 def names_person(word: str) -> bool:
-    """Whether an English word names a person: an occupation, role, relative or nationality."""
+    """Returns whether an English word names a person. Jobs, roles, relatives and nationalities do."""
     word = word.lower().removesuffix("'s").removesuffix("’s")
     return any(_is_person(part) for part in {word, word.rsplit("-", 1)[-1]})
 

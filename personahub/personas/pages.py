@@ -1,7 +1,7 @@
-"""Extracts the main text of a web page, without navigation, ads, cookie notices and footers (trafilatura).
+"""Extracts the main text of a web page with trafilatura.
 
-page = read_page(Path("page.html").read_bytes())
-page.text, page.address, page.licence
+Drops navigation, ads, cookie notices and footers. page = read_page(Path("page.html").read_bytes()) page.text,
+page.address, page.licence
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Page(NamedTuple):
 
 
 def read_page(html: bytes | str) -> Page:
-    """Extracts the main text of an HTML page, one paragraph per line. Bytes are decoded as the page declares.
+    """Extracts the main text of an HTML page, one paragraph per line.
 
-    Visitors' comments are left out. A page that cannot be parsed has no text. A fragment of a page, such as one
-    `<p>`, counts as main text as a whole.
+    Bytes are decoded as the page declares. Visitors' comments are left out. A page that cannot be parsed has no text.
+    A fragment of a page, such as one `<p>`, counts as main text as a whole.
     """
     html = _cut(html)
     page = _extract(html)
@@ -58,7 +58,7 @@ def _extract(html: bytes | str) -> Page:
 
 
 def _cut(html: bytes | str) -> bytes | str:
-    """Cuts a page at a tag's end before `_MAX_SOURCE`: half a character would mislead the detection of its encoding."""
+    """Cuts a page at a tag's end before `_MAX_SOURCE`. Half a character would mislead the encoding detection."""
     if len(html) <= _MAX_SOURCE:
         return html
     end = html.rfind(b">", 0, _MAX_SOURCE) if isinstance(html, bytes) else html.rfind(">", 0, _MAX_SOURCE)

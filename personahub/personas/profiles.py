@@ -1,4 +1,4 @@
-"""Structured replies: personas with a JSON profile of occupation, expertise, interests and demographics.
+"""Parses JSON personas with occupation, expertise, interests and demographics.
 
     schema = reply_schema("personas", count=2, demographics=True)
     profiles = parse_profiles(completion, "personas", count=2)
@@ -90,7 +90,9 @@ class Profile:
 def reply_schema(
     key: str, count: int, relation: bool = False, demographics: bool = False, max_chars: int | None = None
 ) -> dict[str, Any]:
-    """Returns the JSON schema of a reply, within the subset that OpenAI's strict mode and vLLM's grammars share.
+    """Returns a reply's JSON schema.
+
+    It is valid in OpenAI's strict mode and in vLLM's grammars.
 
     Args:
         key: the object's only key, which holds the list.
@@ -189,7 +191,7 @@ def _demographics(values: dict[str, Any], where: str) -> list[Demographic]:
 
 
 def _one_line(value: str) -> str:
-    """Puts a text on one line and replaces lone surrogates, which JSON can contain and files cannot."""
+    """Puts a text on one line. Replaces lone surrogates, which JSON can contain and files cannot."""
     return " ".join(value.encode("utf-8", "replace").decode().split())
 
 

@@ -1,4 +1,4 @@
-"""Use cases as data: a prompt with a contract in its head, and the parser that holds replies to it.
+"""Use cases as data: a prompt with a contract in its head, and its reply parser.
 
     ---
     version: 1
@@ -38,7 +38,7 @@ from synth.prompts import PROMPTS
 
 
 class Contract(FrozenModel):
-    """What replies to a prompt must look like: the key `contract` in the prompt's head."""
+    """What replies to a prompt must look like: `contract` in the prompt's head."""
 
     labels: tuple[str, ...] = Field(default=(), description="Labels of the parts, in order, without colon.")
     json_model: str | None = Field(
@@ -69,7 +69,7 @@ class Contract(FrozenModel):
         return self
 
     def model(self) -> type[BaseModel] | None:
-        """The class that `json_model` names.
+        """Returns the class that `json_model` names.
 
         Raises:
             UserError: there is no such class, or it is not a pydantic model.
@@ -105,7 +105,7 @@ class UseCase:
 
 
 def load_use_case(name: str) -> UseCase:
-    """Loads the use case of a prompt in `synth/prompts`, or of a `.md` file of the user's.
+    """Loads the use case of a prompt in `synth/prompts`, or of a user's `.md` file.
 
     Raises:
         UserError: there is no such prompt, or its head has no valid contract.
@@ -125,20 +125,20 @@ def load_use_case(name: str) -> UseCase:
 
 @cache
 def built_in() -> tuple[str, ...]:
-    """Names of the prompts in `synth/prompts` that have a contract."""
+    """Returns the names of the prompts in `synth/prompts` that have a contract."""
     names = sorted(path.stem for path in PROMPTS.glob("*.md"))
     return tuple(name for name in names if "contract" in load_template(name, PROMPTS).head)
 
 
 def examples_file(use_case: str) -> Path:
-    """The default file of examples: `examples/NAME.jsonl` next to the prompt."""
+    """Returns the default file of examples: `examples/NAME.jsonl` next to the prompt."""
     prompt = Path(use_case) if use_case.endswith(".md") else PROMPTS / use_case
     return prompt.parent / "examples" / f"{prompt.stem}.jsonl"
 
 
 @dataclass(frozen=True)
 class Output:
-    """The content of a reply: `text` is all of it without chat; `fields` are its parts by name."""
+    """The content of a reply: `text` is all of it without chat. `fields` are its parts by name."""
 
     text: str
     fields: dict[str, Any]
@@ -150,7 +150,7 @@ def parse_reply(completion: Completion, contract: Contract) -> Output:
 
 
 def parse_parts(completion: Completion, contract: Contract) -> Output:
-    """The labelled parts of a reply.
+    """Returns the labelled parts of a reply.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_prefix`, `missing_part`, `empty_part`, `too_short`, `too_long`,
@@ -175,7 +175,7 @@ def _key(label: str) -> str:
 
 
 def without_markdown(text: str) -> str:
-    """Removes a closing rule and an unbalanced closing `**`, which belonged to a bold label."""
+    """Removes a closing rule, and an unbalanced closing `**` that belonged to a label."""
     text = re.sub(r"\s*\n[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*\Z", "", text.strip())
     if text.endswith("**") and text.count("**") % 2:
         text = text[:-2]
@@ -191,7 +191,7 @@ _LETTERS = {"chinese": re.compile(r"[\u3400-\u9fff]"), "latin": re.compile(r"[A-
 
 
 def check_text(text: str, contract: Contract) -> None:
-    """Checks length and language and, for problems, that there is no solution and not too many sub-problems."""
+    """Checks length and language. A problem must have no solution and not too many sub-problems."""
     if contract.problem and (solution := SOLUTION.search(text)):
         raise Rejected("contains_solution", solution.group().strip())
     if len(text) < contract.min_chars:
@@ -211,7 +211,7 @@ _FENCED = re.compile(r"```(?:json)?[ \t]*\r?\n(.*?)\n[ \t]*```", re.DOTALL | re.
 
 
 def parse_json(completion: Completion, contract: Contract) -> Output:
-    """The JSON object in a reply, formatted with an indentation of 2.
+    """Returns the JSON object in a reply, formatted with an indentation of 2.
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_json`, `bad_json`, `schema` (with the key) or `too_long`.

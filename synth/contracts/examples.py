@@ -1,4 +1,4 @@
-"""The paper's three prompting modes (section 3), and the examples that two of them show.
+"""The paper's three prompting modes (section 3), and examples for two of them.
 
 * `zero_shot`: the task and the persona.
 * `few_shot`: examples before the persona.
@@ -68,7 +68,7 @@ class PromptingConfig(StageConfig):
     @model_validator(mode="before")
     @classmethod
     def _default_examples(cls, values: Any) -> Any:
-        """Fills in the path of the default examples, so that their content is part of the identity."""
+        """Fills in the path of the default examples. Their content is then part of the identity."""
         if not isinstance(values, dict) or values.get("examples") is not None:
             return values
         if values.get("prompting", "zero_shot") == "zero_shot":
@@ -109,7 +109,7 @@ def load_examples(config: PromptingConfig, inputs: Mapping[str, Artifact] | None
 
 
 def check_examples(config: PromptingConfig, inputs: Mapping[str, Artifact]) -> None:
-    """Compares the examples that prompts may show with the benchmarks among the inputs of a stage.
+    """Compares the examples that prompts may show with a stage's benchmark inputs.
 
     Raises:
         UserError: an example matches; the message names the line, the benchmark, the item and the rule.

@@ -1,4 +1,4 @@
-"""The interface of a tool: the JSON object that `use_case: tool_interface` asks for."""
+"""The interface of a tool: the JSON object of `use_case: tool_interface`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Returned(BaseModel):
 
 # The prompt shows the fields' descriptions, so they are part of its wording.
 class ToolInterface(BaseModel):
-    """The interface of a tool: the paper's six keys, and an example call that its code must pass."""
+    """A tool's interface: the paper's six keys, and an example call for its code."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -73,7 +73,7 @@ class ToolInterface(BaseModel):
 
 
 def has_type(value: Any, kind: JsonType) -> bool:
-    """Whether a JSON value has a JSON type. A boolean is not a number."""
+    """Returns whether a JSON value has a JSON type. A boolean is not a number."""
     if kind == "boolean":
         return isinstance(value, bool)
     python = {"string": str, "integer": int, "number": (int, float), "array": list, "object": dict}[kind]

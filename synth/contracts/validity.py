@@ -67,7 +67,7 @@ def check_problem(text: str) -> None:
 
 
 def count_parts(text: str) -> int:
-    """Counts labeled sub-problems, as in `(a) Find ... (b) Show ...`, but not labeled conditions or choices."""
+    """Counts labeled sub-problems such as `(a) Find ...`. Labeled conditions and choices do not count."""
     return len(_PART.findall(text))
 
 
@@ -127,7 +127,7 @@ def check_answer(problem: str, answer: str) -> None:
 
 
 def _number(answer: str) -> Fraction | None:
-    """The value of an integer, a decimal or a fraction of integers, or None for any other answer."""
+    """Returns the value of an integer, decimal or fraction, or None for other answers."""
     found = _NUMBER.fullmatch(answer.strip().strip("$").strip().replace(",", ""))
     if found is None or len(answer) > 40:
         return None

@@ -82,7 +82,7 @@ class BenchmarkIndex:
                 self._postings[word].append(i)
 
     def find(self, problem: str) -> Match | None:
-        """Returns the benchmark item that `problem` is too close to, by the strictest rule that matches."""
+        """Returns the benchmark item that `problem` is too close to. The strictest matching rule counts."""
         words = words_of(problem, self._mask)
         same = self._texts.get(tuple(words))
         if same is not None:
@@ -93,7 +93,7 @@ class BenchmarkIndex:
         return self._nearest(frozenset(words)) if self._threshold else None
 
     def _prefix(self, words: frozenset[str]) -> list[str]:
-        """The rarest words: as many as needed for two sets at or above the threshold to share one.
+        """Returns the rarest words, enough for two sets at the threshold to share one.
 
         The prefix filter of Chaudhuri et al. 2006 (https://doi.org/10.1109/ICDE.2006.9).
         """
@@ -157,10 +157,10 @@ _ANY_NUMBER = "0"
 
 
 def words_of(text: str, mask_numbers: bool = True) -> list[str]:
-    r"""Words and numbers of a problem in lower case, without punctuation, LaTeX layout and drawings.
+    r"""Returns a problem's words and numbers in lower case.
 
-    `\dfrac12\, x` and `\frac{1}{2}x` give the same words. With `mask_numbers` every number, in
-    digits or in words, becomes "0".
+    Drops punctuation, LaTeX layout and drawings. `\dfrac12\, x` and `\frac{1}{2}x` give the same words. With
+    `mask_numbers` every number, in digits or in words, becomes "0".
     """
     text = unicodedata.normalize("NFKC", _DRAWING.sub(" ", text))
     text = _SHORT_FRACTION.sub(r" frac \1 \2 ", _LAYOUT.sub(" ", text))

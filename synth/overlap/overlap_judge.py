@@ -1,4 +1,4 @@
-"""A model that decides the gray zone: problems near a benchmark item that may or may not be copies.
+"""A model that decides whether problems near a benchmark item are copies.
 
     clean:
       run: synth.decontaminate
@@ -49,7 +49,7 @@ class OverlapJudge(FrozenModel):
 
 
 def overlap_request(judge: OverlapJudge, seed: int, row: Row, match: Match) -> Request:
-    """The request about one problem and its best match."""
+    """Returns the request about one problem and its best match."""
     template = load_template(judge.template, PROMPTS)
     messages = template.render(item=_quoted(match.item.problem), candidate=_quoted(row["problem"]))
     own_seed = derive_seed(seed, "same_problem", row["id"])
@@ -57,7 +57,7 @@ def overlap_request(judge: OverlapJudge, seed: int, row: Row, match: Match) -> R
 
 
 def parse_same(_: Request, completion: Completion) -> bool:
-    """Whether the judge says that the two problems are the same.
+    """Returns whether the judge says that the two problems are the same.
 
     Raises:
         Rejected: `no_judgement` or `contradictory_judgement`.
@@ -70,5 +70,5 @@ def parse_same(_: Request, completion: Completion) -> bool:
 
 
 def _quoted(problem: str) -> str:
-    """A problem as data: it cannot close its tag or contain a line that reads as a judgment."""
+    """Return a problem as data. It cannot close its tag or contain a line that reads as a judgment."""
     return _LABEL.sub(r"\1_", escape_tags(problem[:_MAX_CHARS], "reference", "candidate"))

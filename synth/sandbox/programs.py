@@ -1,4 +1,6 @@
-"""Runs model-written programs in a sandbox. The harness never runs them anywhere else.
+"""Runs model-written programs in a sandbox.
+
+The harness never runs them anywhere else.
 
     with Sandbox(Limits(timeout_s=10), workers=2) as sandbox:
         for result in sandbox.run(["print(6 * 7)", ...]):       # in order
@@ -72,7 +74,9 @@ class ProgramResult:
 
 
 class Sandbox:
-    """A pool of sandboxed servers that run programs. Use it as a context manager, from any thread.
+    """A pool of sandboxed servers that run programs.
+
+    Use it as a context manager, from any thread.
 
     Args:
         limits: limits on each program.
@@ -104,7 +108,7 @@ class Sandbox:
         self.close()
 
     def run(self, programs: Iterable[str]) -> Iterator[ProgramResult]:
-        """Run programs and yield their results in order, reading ahead by a bounded number of programs."""
+        """Run programs and yield their results in order, with bounded read-ahead."""
         waiting: deque[Future[ProgramResult]] = deque()
         for program in programs:
             waiting.append(self._threads.submit(self._run, program))
@@ -128,7 +132,7 @@ class Sandbox:
 
 
 class _Server:
-    """One fork-server in a sandbox, used by one thread at a time and started when first needed."""
+    """A fork-server in a sandbox. Used by one thread at a time and started when first needed."""
 
     def __init__(self, command: list[str], limits: Limits) -> None:
         self._command = command
@@ -180,7 +184,7 @@ def _unusable(reason: str) -> str:
 
 
 def _command() -> list[str]:
-    """The command line of a server. The server ends when the *thread* that started it ends."""
+    """Returns the command line of a server. The server ends when the *thread* that started it ends."""
     bwrap = shutil.which("bwrap")
     if bwrap is not None:
         return _in_bubblewrap(bwrap)
@@ -212,7 +216,7 @@ def _in_bubblewrap(bwrap: str) -> list[str]:
 
 
 def _in_sandlock() -> list[str]:
-    """Programs may read the Python library, the system libraries and the packages; sandlock is imported earlier."""
+    """Programs may read the Python library, the system libraries and the packages. Sandlock is imported earlier."""
     python = os.path.realpath(sys.executable)
     sites = dict.fromkeys(str(Path(location).parent) for location in _locations("sandlock", *_PACKAGES))
     readable = [*_locations(*_PACKAGES), sysconfig.get_path("stdlib"), "/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"]
@@ -220,6 +224,6 @@ def _in_sandlock() -> list[str]:
 
 
 def _locations(*packages: str) -> list[str]:
-    """Folders of the `packages` that are installed."""
+    """Returns the folders of the `packages` that are installed."""
     specs = [importlib.util.find_spec(package) for package in packages]
     return [location for spec in specs if spec for location in spec.submodule_search_locations or []]

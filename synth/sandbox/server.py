@@ -1,10 +1,10 @@
-"""The server inside the sandbox: forks one process per program. Uses only the standard library.
+"""The server inside the sandbox: forks one process per program.
 
-`synth.sandbox.programs` starts it inside bubblewrap, as `python -I -S sandbox_server.py PACKAGES`, or without
-bubblewrap as `... sandbox_server.py PACKAGES READABLE ...`. In the second case it confines itself to the files
-below READABLE with sandlock (https://github.com/multikernel/sandlock), which must be among the packages.
-Requests arrive on stdin and replies go to stdout, as JSON behind a 4-byte length: {"code", "timeout_s",
-"memory_bytes", "output_bytes"} in, {"status", "output", "detail", "seconds"} out.
+Uses only the standard library. `synth.sandbox.programs` starts it inside bubblewrap, as `python -I -S
+sandbox_server.py PACKAGES`, or without bubblewrap as `... sandbox_server.py PACKAGES READABLE ...`. In the second
+case it confines itself to the files below READABLE with sandlock (https://github.com/multikernel/sandlock), which
+must be among the packages. Requests arrive on stdin and replies go to stdout, as JSON behind a 4-byte length:
+{"code", "timeout_s", "memory_bytes", "output_bytes"} in, {"status", "output", "detail", "seconds"} out.
 
 sympy is imported once and shared by copy-on-write. Every program is forked. Inside bubblewrap it gets a user
 namespace and a PID namespace of its own, in which it is process 1, so nothing that it starts outlives it.
@@ -122,7 +122,9 @@ def _confine(readable: tuple[str, ...], packages: list[str]) -> None:
 
 
 def seccomp_filter() -> bytes:
-    """The filter as classic BPF. Calls of a foreign architecture kill the process; denied calls fail with EPERM.
+    """Return the filter as classic BPF.
+
+    Calls of a foreign architecture kill the process; denied calls fail with EPERM.
 
     Raises:
         RuntimeError: the system call numbers of this platform are not known.
@@ -151,7 +153,7 @@ def seccomp_filter() -> bytes:
 
 
 def _run(request: dict[str, Any], program_filter: bytes, *, namespaces: bool) -> dict[str, Any]:
-    """Start one program, in its own namespaces if `namespaces`, and watch it until it ends."""
+    """Start a program, in its own namespaces if `namespaces`, and watch it to the end."""
     started = time.monotonic()
     output, output_in = os.pipe()
     errors, errors_in = os.pipe()
@@ -170,9 +172,10 @@ def _run(request: dict[str, Any], program_filter: bytes, *, namespaces: bool) ->
 
 
 def _fork_into_namespaces() -> int:
-    """Like `os.fork`, but the child is in a new user namespace and is process 1 of a new PID namespace.
+    """Like `os.fork`, but into new namespaces.
 
-    `os.fork` followed by `unshare` would need a second fork, because only children enter the PID namespace.
+    The child is process 1 of its PID namespace. `os.fork` followed by `unshare` would need a second fork, because
+    only children enter the PID namespace.
     """
     ctypes.pythonapi.PyOS_BeforeFork()
     flags = _CLONE_NEWUSER | _CLONE_NEWPID | signal.SIGCHLD
@@ -194,7 +197,7 @@ def _clone_number() -> int:
 
 
 def _watch(request: dict[str, Any], program: int, output: int, errors: int) -> dict[str, Any]:
-    """Collect what the program writes until it ends, writes too much, or runs out of time; then kill it."""
+    """Collect a program's output, then kill it. Ends when it exits, writes too much, or runs out of time."""
     deadline = time.monotonic() + request["timeout_s"]
     limit = request["output_bytes"]
     received = {output: b"", errors: b""}

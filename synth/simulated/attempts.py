@@ -1,4 +1,4 @@
-"""How the simulated teacher solves problems, correctly or with the mistakes that solvers make.
+"""Solves problems for the simulated teacher, correctly or with typical mistakes.
 
 Each function takes an instance and returns an `Attempt`: the steps, their answer, and a program with the same answer.
 All chance comes from the `rng`, so with the same `rng` every sample of a problem makes the same mistake.
@@ -58,7 +58,7 @@ def misread(instance: Instance, rng: Random) -> Attempt:
 
 
 def without_solution(instance: Instance, rng: Random) -> Attempt:
-    """Attempts an instance without a solution, mostly with a guess or by ignoring the contradiction."""
+    """Attempts an unsolvable instance. Mostly guesses or ignores the contradiction."""
     if rng.random() < 0.1:
         return Attempt(("Something is missing here, or the conditions contradict each other.",), None, "answer = None")
     if instance.withheld is None:
@@ -96,7 +96,7 @@ def _by_hand(instance: Instance, steps: tuple[str, ...], answer: Answer) -> Atte
 
 
 def _work(instance: Instance, params: Params, note: Scratch) -> Working | None:
-    """Works an instance, or returns None if the family is not defined for the wrong numbers."""
+    """Works an instance. None if the family is not defined for the wrong numbers."""
     try:
         return instance.work(params, note)
     except (ArithmeticError, ValueError):
@@ -104,7 +104,7 @@ def _work(instance: Instance, params: Params, note: Scratch) -> Working | None:
 
 
 def _misreadings(params: Params, rng: Random) -> Iterator[dict[str, int]]:
-    """Yields `params` with two numbers exchanged or one number changed, in random order."""
+    """Yields `params` with two numbers swapped or one changed, in random order."""
     names = list(params)
     exchanged = [
         {**params, a: params[b], b: params[a]}
@@ -119,7 +119,7 @@ def _misreadings(params: Params, rng: Random) -> Iterator[dict[str, int]]:
 
 
 def _alike(answer: Answer, other: Answer) -> bool:
-    """Whether `answer` is plausible for the same question: an integer of the same sign if `other` is an integer."""
+    """Returns whether `answer` is plausible next to `other`. An integer must match an integer of the same sign."""
     if isinstance(answer, str) or isinstance(other, str):
         return True
     return answer.denominator == 1 if other.denominator == 1 and (answer > 0) == (other > 0) else other.denominator > 1

@@ -1,4 +1,4 @@
-r"""The simulated teacher: an engine without weights or network that knows the truth about its answers.
+r"""The simulated teacher: an engine without weights that knows the right answers.
 
     engines:
       teacher: {kind: simulated}
@@ -138,7 +138,7 @@ def count_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task: its name, the tagged input, and the prompt without tagged input (`instructions`)."""
+    """A task: its name, the tagged input, and the rest of the prompt (`instructions`)."""
 
     name: str
     source: str | None
@@ -182,10 +182,10 @@ _TASKS = (
 
 
 def read_task(request: Request) -> Task:
-    """Recognizes the task of a request by its output contract; `unknown` if it has none.
+    """Recognizes the task of a request by its output contract.
 
-    A problem to solve may have no tags, as in most benchmark prompts. In this case the last user message
-    is the problem.
+    Returns `unknown` if it has none. A problem to solve may have no tags, as in most benchmark prompts. In this case
+    the last user message is the problem.
     """
     conversation = "\n".join(message["content"] for message in request.messages if message["role"] != "assistant")
     blocks = {match[1]: match[2] for match in _BLOCK.finditer(conversation)}  # the last of each kind wins
@@ -263,7 +263,7 @@ _SUBJECTS = (
 
 
 def _focused(instructions: str, config: Config) -> tuple[str, ...]:
-    """The known families of the MATH subject that the prompt names; () if it names none."""
+    """Returns the families of the MATH subject that the prompt names, or () if it names none."""
     for subject in _SUBJECTS:
         if subject.lower() in instructions or (subject[:3] == "Cou" and "probability" in instructions):
             names = family_names(subject, config.difficulty)

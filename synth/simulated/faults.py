@@ -13,11 +13,11 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class FaultRates(FrozenModel):
-    """How often the teacher fails. Each rate is a share of the completions that can have the fault.
+    """How often the teacher fails.
 
-    A completion has at most one fault. A problem can have one of the first five. A solution can have one of the
-    first three, `wrong_arithmetic` or `wrong_reading`. A verdict can have one of the first three and, depending on
-    the problem, `missed_flaw` or `false_flaw`.
+    Each rate is a share of the completions that can have the fault. A completion has at most one fault. A problem can
+    have one of the first five. A solution can have one of the first three, `wrong_arithmetic` or `wrong_reading`. A
+    verdict can have one of the first three and, depending on the problem, `missed_flaw` or `false_flaw`.
 
     refusal: an apology instead of an answer.
     truncation: the text ends in the middle.

@@ -1,4 +1,4 @@
-r"""The grammar of the simulated teacher: problem families, and how text and numbers map to each other.
+r"""The simulated teacher's grammar: problem families, and text from numbers.
 
 A `Family` has data (wordings and a PoT program with slots) and two small functions, which draw the parameters and work
 the problem. Everything else is derived here:
@@ -129,7 +129,7 @@ class Wording:
         return "".join(parts)
 
     def parse(self, text: str) -> dict[str, str | None] | None:
-        """Returns slots and tail of `text` by name, as written, or None if it has another wording."""
+        """Returns the slots and tail of `text` by name. None if it has another wording."""
         match = self._pattern.fullmatch(text) if self._anchor in text else None
         return match.groupdict() if match else None
 
@@ -225,7 +225,7 @@ class Instance:
         return done
 
     def code(self, params: Params) -> str:
-        """The PoT program without the line that prints `answer`."""
+        """Returns the PoT program without the line that prints `answer`."""
         lines = [self.family.code(params)]
         if self.modulus is not None:
             lines.append(f"answer = answer % {self.modulus}")
@@ -234,7 +234,7 @@ class Instance:
         return "\n".join(lines)
 
     def text(self, theme: Mapping[str, str]) -> str:
-        """The text of the problem."""
+        """Returns the text of the problem."""
         parts = [self.family.compiled[self.wording].render(self.params, theme, self.withheld)]
         if self.modulus is not None:
             parts.append(f"Give the remainder when the result is divided by {self.modulus}.")
@@ -259,7 +259,7 @@ def recognize(text: str, families: Iterable[Family]) -> Instance | None:
 
 
 def _instance(family: Family, wording: int, values: Mapping[str, str | None]) -> Instance | None:
-    """Builds an instance, or returns None if the family is not defined for the numbers."""
+    """Builds an instance. None if the family is not defined for the numbers."""
     numbers = {name: value for name, value in values.items() if name not in _THEME_SLOTS | _TAIL_PARTS}
     withheld = [name for name, value in numbers.items() if value in _WITHHELD]
     instance = Instance(
@@ -289,7 +289,7 @@ def draw(rng: Random, difficulty: Difficulty, easy: Range, medium: Range, hard: 
 
 
 def product(a: int, b: int, result: int) -> str:
-    """Writes `a * b = result`, with partial products if a person would not compute it in one step."""
+    """Writes `a * b = result`. Adds partial products that a person would need."""
     if 12 < a < 1000 and 12 < b < 1000 and a % 10 and b % 10:
         tens = b - b % 10
         return f"{a} * {b} = {a * tens} + {a * (b % 10)} = {result}"
@@ -323,7 +323,7 @@ def square_part(square: int) -> tuple[int, int]:
 
 
 def root_tex(square: int, times: int = 1) -> str:
-    r"""Formats `times` times the square root of `square` in simplest form: `6`, `\sqrt{5}`, `-3\sqrt{2}`."""
+    r"""Formats `times` times the root of `square` in simplest form. Examples: `6`, `\sqrt{5}`, `-3\sqrt{2}`."""
     outside, inside = square_part(square)
     outside *= times
     if inside <= 1 or outside == 0:

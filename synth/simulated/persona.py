@@ -1,4 +1,4 @@
-"""The simulated teacher's personas: Text-to-Persona and Persona-to-Persona without a model.
+"""The simulated teacher's personas: Text-to-Persona and Persona-to-Persona.
 
 A persona is composed of a topic from the source text, a field of work that fits the text's words, and the hand-written
 vocabulary. Topics are the phrases of one or two uncommon words with the highest frequency x length, after the idea of
@@ -97,7 +97,7 @@ _OWN_WORDS = frozenset(
 
 
 def text_to_persona(text: str, mode: Mode, count: int, rng: Random, rates: PersonaRates) -> Reply:
-    """Writes `count` personas who would `mode` the text, with one "Persona: " line each."""
+    """Writes `count` personas who would `mode` the text, one per "Persona: " line."""
     scene = _Scene.of(text)
     personas: list[Persona] = []
     for _ in range(min(count, _MOST_PERSONAS)):
@@ -107,7 +107,7 @@ def text_to_persona(text: str, mode: Mode, count: int, rng: Random, rates: Perso
 
 
 def persona_to_persona(parent: str, count: int, rng: Random, rates: PersonaRates) -> Reply:
-    """Writes `count` people related to `parent`, as pairs of a "Relation: " and a "Persona: " line."""
+    """Writes `count` people related to `parent`. Each is a "Relation: " and a "Persona: " line."""
     scene = _Scene.of(parent, ignore=_OWN_WORDS)
     relations = _relations(scene.fields[0], min(count, _MOST_PERSONAS), rng)
     personas: list[Persona] = []
@@ -139,9 +139,9 @@ _PLAIN_WORD = re.compile(r"[^\W\d_]+")
 
 
 def salient_phrases(text: str, most: int = 8, ignore: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """Finds up to `most` phrases of one or two words that say what `text` is about, best first.
+    """Finds up to `most` phrases that say what `text` is about, best first.
 
-    They never contain addresses, numbers, common words or words in `ignore` (lowercase).
+    They have one or two words. They never contain addresses, numbers, common words or words in `ignore` (lowercase).
     """
     runs = _content_runs(_CONTACT.sub(" . ", text[:_READ_CHARACTERS]), ignore)
     words = Counter(_stem(word) for run in runs for word in run)
@@ -197,7 +197,7 @@ def _stem(word: str) -> str:
 
 
 def _fields_by_word() -> dict[str, tuple[int, ...]]:
-    """Indices into `FIELDS` by the stem of a keyword or of a word in a role."""
+    """Returns the indices into `FIELDS` by the stem of a keyword or of a word in a role."""
     index: dict[str, set[int]] = {}
     for number, field in enumerate(FIELDS):
         for word in field.keywords.union(*(role.lower().split() for role in field.roles)) - STOP_WORDS:
@@ -209,9 +209,9 @@ _FIELDS_BY_WORD = _fields_by_word()
 
 
 def likely_fields(text: str, most: int = 3) -> tuple[Field, ...]:
-    """Finds up to `most` fields by their keywords in `text`, most likely first. Without keywords, one by hash.
+    """Finds up to `most` fields by their keywords in `text`, most likely first.
 
-    A word that belongs to several fields counts as a fraction for each.
+    Without keywords, one by hash. A word that belongs to several fields counts as a fraction for each.
     """
     votes = [0.0] * len(FIELDS)
     for word, times in Counter(_PLAIN_WORD.findall(text[:_READ_CHARACTERS].lower())).items():

@@ -1,4 +1,4 @@
-"""Faults of the simulated teacher's personas: their rates, and the truth about each one."""
+"""Faults of the simulated teacher's personas: their rates, and the truth about each."""
 
 from __future__ import annotations
 
@@ -107,6 +107,6 @@ def _near_duplicate(original: Persona, rng: Random) -> Persona:
 
 
 def _contact_detail(rng: Random) -> str:
-    """Invents contact data that is reserved for fiction: example.org (RFC 2606) and 555-01xx numbers."""
+    """Invents contact data in reserved ranges: example.org (RFC 2606) and 555-01xx numbers."""
     name = f"{rng.choice(('mira', 'jonas', 'tariq', 'elena'))}.{rng.choice(('kovac', 'lund', 'okoro', 'brandt'))}"
     return rng.choice((f", reachable at {name}@example.org", f" (call 555-01{rng.randrange(100):02d})"))

@@ -50,7 +50,7 @@ class Solution:
 
 
 def family_names(subject: str | None = None, difficulty: Difficulty | None = None) -> tuple[str, ...]:
-    """Names of all families, or of those of one MATH subject or one difficulty."""
+    """Returns the names of all families, or of those of one MATH subject or one difficulty."""
     return tuple(
         family.name
         for family in FAMILIES
@@ -129,10 +129,10 @@ def _choices(families: tuple[str, ...] | None, difficulty: Difficulty) -> tuple[
 def _instance(
     rng: Random, preferences: tuple[int, ...] | None, choices: tuple[Family, ...], difficulty: Difficulty
 ) -> Instance:
-    """Draws numbers, wording and, at `hard`, an additional question. The seed picks among the preferred families.
+    """Draws numbers, wording and, at `hard`, an additional question.
 
-    Without preferences the frequencies of the families follow the harmonic series (1, 1/2, 1/3, ...), because LLMs
-    that are asked for any problem prefer a few kinds.
+    The seed picks among the preferred families. Without preferences the frequencies of the families follow the
+    harmonic series (1, 1/2, 1/3, ...), because LLMs that are asked for any problem prefer a few kinds.
     """
     if preferences:
         pick, index = divmod(rng.choices(preferences, _WEIGHTS[: len(preferences)])[0], len(choices))
@@ -163,7 +163,7 @@ def _harmonic(count: int) -> tuple[float, ...]:
 
 
 def _spoiled(instance: Instance, rng: Random) -> Instance:
-    """Makes the problem unsolvable: withholds a number, or adds a bound that contradicts the rest."""
+    """Makes the problem unsolvable. Withholds a number, or adds a bound that contradicts the rest."""
     withhold = instance.family.compiled[instance.wording].may_withhold
     answer = instance.answer
     bound = None

@@ -1,7 +1,7 @@
-"""The simulated teacher's personas as JSON: the same people and faults as in its text replies, with profiles.
+"""The simulated teacher's personas as JSON.
 
-Some profiles have a demographic attribute. As with real models, the text supports some of these attributes and others
-are invented. `truth["demographics"]` counts them.
+Same people and faults as in its text replies. Some profiles have a demographic attribute. As with real models, the
+text supports some of these attributes and others are invented. `truth["demographics"]` counts them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Serves the simulated teacher at an OpenAI-compatible HTTP endpoint on this machine.
+"""Serves the simulated teacher at an OpenAI-compatible endpoint on this machine.
 
     python -m synth.simulated.serve --port 8000 --latency-ms 50
 

@@ -48,7 +48,7 @@ _NEUTRAL_PLACES = ("the school", "the market")
 
 @dataclass(frozen=True)
 class Theme:
-    """Slot fillers by slot name, and hashes that rank families, most characteristic word first."""
+    """Slot fillers by slot name, and hashes that rank families. The most characteristic word comes first."""
 
     slots: dict[str, str]
     preferences: tuple[int, ...]
@@ -60,7 +60,7 @@ def _rank(word: str) -> int:
 
 
 def _singular(word: str) -> str:
-    """Approximate singular: 'policies' -> 'policy', 'coasters' -> 'coaster', but 'physics' and 'series' stay."""
+    """Returns an approximate singular: 'policies' -> 'policy', but 'physics' and 'series' stay."""
     if not word.endswith(("ics", "series", "species")):
         for ending, instead in _PLURALS:
             if ending.search(word):
@@ -69,7 +69,7 @@ def _singular(word: str) -> str:
 
 
 def _key(word: str) -> int:
-    """Rank of a word, ignoring case and plural."""
+    """Returns the rank of a word, ignoring case and plural."""
     return _rank(_singular(word.lower()))
 
 
@@ -105,7 +105,7 @@ def neutral_slots(rng: Random) -> dict[str, str]:
 
 
 def _noun_phrase(persona: str) -> str:
-    """Leading noun phrase with an indefinite article, such as 'a retired railway enthusiast', or ''."""
+    """Returns the leading noun phrase with its article, or ''. Example: 'a retired railway enthusiast'."""
     text = _PREAMBLE.sub("", persona)
     taken: list[str] = []
     for word in _TOKEN.findall(text):  # '' for anything that is not a word

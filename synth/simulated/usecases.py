@@ -1,4 +1,4 @@
-"""The simulated teacher's replies for use cases other than math: well-formed, with the persona's theme.
+"""The simulated teacher's replies for use cases other than math.
 
     reply = answer_use_case("logic_general", "a beekeeper", source="", rng=Random(1), rates=FaultRates())
 
@@ -221,7 +221,7 @@ _WORDS = re.compile(r"\b(\d{1,4})(?: to \d{1,4})? words\b")
 
 
 def _labelled(slots: Slots, source: str, rng: Random) -> str:
-    """A reply to an unknown prompt, with one part per label that the prompt quotes, as in `"Title:"`.
+    """Replies to an unknown prompt with one part per label that it quotes, as in `"Title:"`.
 
     The last part has slightly more words than the minimum in the prompt ("150 to 250 words"); by default 60.
     """

@@ -1,4 +1,4 @@
-"""What the simulated teacher knows about people: fields of work, their people, and who these deal with.
+"""The simulated teacher's vocabulary: fields of work, their people and their contacts.
 
 The files in `words/` hold the data, and `synth.simulated.persona` composes descriptions from it. All of it was
 written by hand for this project, so personas made from it are free of other people's licenses.

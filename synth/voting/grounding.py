@@ -1,4 +1,4 @@
-"""Checks whether a program is evidence: it computes its answer from the numbers of its problem.
+"""Checks whether a program computes its answer from the numbers of its problem.
 
     flaw_of_program("A crate holds 12 jars. How many do 7 crates hold?", "print(12 * 7)")     # None
     flaw_of_program("... the same ...", "print(84)")              # "it computes nothing"
@@ -78,7 +78,7 @@ def flaw_of_program(problem: str, program: str) -> str | None:
 
 
 def _computes(tree: ast.AST) -> bool:
-    """Whether the program calculates: it has an operation, or a call that does more than convert."""
+    """Returns whether the program calculates. It has an operation, or a call that does more than convert."""
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp | ast.AugAssign | ast.For | ast.While | ast.comprehension):
             return True
@@ -108,6 +108,6 @@ def _numbers_known(problem: str) -> set[Fraction]:
 
 
 def _listed(text: str) -> set[Fraction]:
-    """The count of numbers in the problem, which is the divisor of their mean."""
+    """Returns the count of numbers in the problem, which is the divisor of their mean."""
     given = len(_NUMBER.findall(text))
     return {Fraction(given)} if re.search(r"\b(?:mean|average)\b", text) else set()

@@ -43,7 +43,7 @@ class VoteJudge(FrozenModel):
 
 
 def unparsed(votes: Sequence[Vote], pool: CheckerPool) -> list[int]:
-    """Indices of the votes that the judge must read; empty if no vote has an answer."""
+    """Returns the indices of the votes that the judge must read; empty if no vote has an answer."""
     leader = leading_cluster(votes)
     answer = answer_of(votes, leader)
     if answer is None:
@@ -58,7 +58,7 @@ def _is_unparsed(vote: Vote, answer: str, pool: CheckerPool) -> bool:
 
 
 def judge_prompts(judge: VoteJudge, seed: int) -> Callable[[Row], list[Request]]:
-    """Returns the function that makes the requests for one row with `problem`, `samples`, `ballot` and `unparsed`."""
+    """Returns a function that makes the requests of a row. Uses `problem`, `samples`, `ballot` and `unparsed`."""
 
     def of_ballot(row: Row) -> list[Request]:
         answer = answer_of(row["ballot"], leading_cluster(row["ballot"])) or ""
@@ -76,12 +76,12 @@ def judge_prompts(judge: VoteJudge, seed: int) -> Callable[[Row], list[Request]]
 
 
 def parse_judgement(_: Request, completion: Completion) -> bool:
-    """Whether the judge says that the vote has the leading answer."""
+    """Returns whether the judge says that the vote has the leading answer."""
     return read_judgement(without_thinking(completion.text))
 
 
 def with_judgements(votes: Sequence[Vote], asked: Sequence[int], judgements: Sequence[bool | Failure]) -> list[Vote]:
-    """The votes, with those that the judge accepted in the leading cluster."""
+    """Returns the votes, with those that the judge accepted in the leading cluster."""
     leader, judged = leading_cluster(votes), dict(zip(asked, judgements, strict=True))
     return [
         replace(vote, cluster=leader, status="judged") if judged.get(i) is True else vote

@@ -1,4 +1,4 @@
-r"""Counts the samples of a problem: one vote per sample, equivalent answers in one cluster.
+r"""Counts the samples of a problem: one vote each, equivalent answers in one cluster.
 
     with Counting(config.programs, config.workers, config.check_timeout_s) as counting:
         ballots = counting.ballots(rows, voters, compare=True)     # [[Vote(kind="cot", answer="7", cluster=0), ...], ...]
@@ -46,7 +46,7 @@ class Vote:
     flaw: str | None = None
 
     def record(self) -> Row:
-        """The vote as a row of `records.VOTE`."""
+        """Returns the vote as a row of `records.VOTE`."""
         return {
             "kind": self.kind,
             "model": self.model,
@@ -76,7 +76,7 @@ class Counting:
     def ballots(
         self, rows: Sequence[Row], voters: Callable[[Row], Sequence[Row]], *, compare: bool = True
     ) -> list[list[Vote]]:
-        """The votes of each row's `voters`. Without `compare`, no program runs and nothing is clustered."""
+        """Returns the votes of each row's `voters`. Without `compare`, no program runs and nothing is clustered."""
         programs = [code for row in rows for code in map(_runnable, voters(row)) if code is not None]
         if programs and compare and self._sandbox is None:
             self._sandbox = self._stack.enter_context(Sandbox(self._limits, self._workers))
@@ -97,9 +97,10 @@ _PYTHON = ("python", "python3", "py")
 
 
 def program_of(text: str) -> str | None:
-    """The program of a PoT sample: its last closed code block labeled as Python, else its last one without a label.
+    """Returns the program of a PoT sample.
 
-    Many replies also have blocks of data, shell commands or output.
+    Takes the last closed Python block, or else the last without a label. Many replies also have blocks of data, shell
+    commands or output.
     """
     blocks = [(label, code) for label, code in _code_blocks(text) if code.strip()]
     programs = [code for label, code in blocks if label in _PYTHON] or [code for label, code in blocks if not label]
@@ -107,7 +108,7 @@ def program_of(text: str) -> str | None:
 
 
 def _code_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Yields (label, content) of the closed fenced blocks in Markdown, without their indentation.
+    """Yields (label, content) of the closed fenced blocks in Markdown, dedented.
 
     Models write more kinds of fences than CommonMark allows, so this also accepts a fence after words
     (`1. So: ```python`), a closing fence with words after it, and a fence with a label inside a block that is not Python.
@@ -128,7 +129,7 @@ def _code_blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _bounds(fence: re.Match[str], mark: str, label: str) -> bool:
-    """Whether a fence opens a block or ends the one that began with `mark` and `label`."""
+    """Returns whether a fence opens a block or ends the one opened by `mark` and `label`."""
     found = _label(fence["info"])
     if not mark:
         return not fence["before"].strip() or (fence["mark"][0] == "`" and found in ("", *_PYTHON))
@@ -138,7 +139,7 @@ def _bounds(fence: re.Match[str], mark: str, label: str) -> bool:
 
 
 def _label(info: str) -> str:
-    """The language in an info string: `python` for `{.python}` and for `Python 3.11 title="a.py"`."""
+    """Returns the language of an info string. Gives `python` for `{.python}` and `Python 3.11 title="a.py"`."""
     words = re.split(r"[\s:,.={}]+", info.strip(" \t{."), maxsplit=1)
     return words[0].lower()
 
@@ -152,7 +153,7 @@ def _runnable(sample: Row) -> str | None:
 
 
 def cast_votes(samples: Iterable[Row], outcomes: Iterator[ProgramResult], problem: str) -> list[Vote]:
-    """One vote per sample of `problem`. `outcomes` yields the results of their programs, in order."""
+    """Returns one vote per sample of `problem`. `outcomes` yields the results of their programs, in order."""
     votes = []
     for sample in samples:
         answer, status, flaw = None, "no_answer", None
@@ -183,13 +184,13 @@ def _printed(result: ProgramResult) -> tuple[str | None, str]:
 
 
 def leading_cluster(votes: Sequence[Vote]) -> int | None:
-    """The largest cluster, or the first of several that are equally large; None if no vote has an answer."""
+    """Returns the largest cluster, the first one on ties. None if no vote has an answer."""
     sizes = cluster_sizes(votes)
     return max(sizes, key=lambda number: (sizes[number], -number)) if sizes else None
 
 
 def cluster_sizes(votes: Sequence[Vote]) -> dict[int, int]:
-    """Votes by cluster, in order of first appearance."""
+    """Returns votes by cluster, in order of first appearance."""
     sizes: dict[int, int] = {}
     for vote in votes:
         if vote.cluster is not None and vote.cluster >= 0:
@@ -198,5 +199,5 @@ def cluster_sizes(votes: Sequence[Vote]) -> dict[int, int]:
 
 
 def answer_of(votes: Sequence[Vote], number: int | None) -> str | None:
-    """The answer of a cluster as its first member writes it."""
+    """Returns the answer of a cluster as its first member writes it."""
     return next((vote.answer for vote in votes if vote.cluster == number and vote.answer is not None), None)

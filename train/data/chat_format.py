@@ -42,7 +42,9 @@ Messages = Sequence[dict[str, str]]
 
 
 def fix_values(template: str, values: Mapping[str, Any]) -> str:
-    """Returns a chat template in which the values are set, so that everyone who loads it uses them.
+    """Returns a chat template with the values set.
+
+    Everyone who loads it then uses them.
 
     Raises:
         UserError: a value is not text, a number, true, false or null.
@@ -128,7 +130,7 @@ class ChatFormat:
         return before, whole[len(before) :]
 
     def _check_completion(self, completion: Messages, rendered: str) -> None:
-        """All of a completion is trained on. Templates of reasoning models drop the text before `</think>`."""
+        """Returns all of a completion is trained on. Templates of reasoning models drop the text before `</think>`."""
         rendered = "".join(rendered.split())
         for turn in completion:
             if turn["role"] == "assistant" and "".join(turn["content"].split()) not in rendered:
@@ -139,7 +141,7 @@ class ChatFormat:
                 )
 
     def _check_date(self, prompt: str) -> None:
-        """A prompt with today's date differs from that of tomorrow's run, and from that of an evaluation."""
+        """Raises a UserError if the chat template writes today's date into the prompt."""
         if "strftime_now" not in str(self._tokenizer.chat_template):
             return
         today = datetime.date.today()

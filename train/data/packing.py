@@ -1,8 +1,8 @@
-"""Tests by perturbation whether packed examples see one another, with the actual model, device and attention.
+"""Tests by perturbation whether packed examples see one another.
 
-Examples that share a row must be trained as if each were alone. Attention that ignores the boundaries of examples breaks
-this silently, with a loss that looks healthy. So one token of one example is changed, and no log-probability of another
-example may change.
+Uses the actual model, device and attention. Examples that share a row must be trained as if each were alone.
+Attention that ignores the boundaries of examples breaks this silently, with a loss that looks healthy. So one token
+of one example is changed, and no log-probability of another example may change.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Leak:
 
 
 def example_spans(labels: Sequence[int]) -> list[tuple[int, int]]:
-    """Finds the examples of a packed row: each begins where labels end and a masked prompt follows."""
+    """Finds the examples of a packed row. Each begins where labels end and a masked prompt follows."""
     starts = [0]
     starts += [i for i in range(1, len(labels)) if labels[i] == IGNORED and labels[i - 1] != IGNORED]
     return list(zip(starts, [*starts[1:], len(labels)], strict=True))
@@ -82,7 +82,7 @@ def _packed_batch(trainer: SFTTrainer) -> dict[str, Any] | None:
 
 
 def _log_probs(trainer: SFTTrainer, batch: Mapping[str, Any]) -> Tensor:
-    """Log-probabilities of shape (rows, tokens - 1) in float32; zero where there is no label."""
+    """Returns log-probabilities of shape (rows, tokens - 1) in float32. They are zero where there is no label."""
     import torch
 
     model: Any = trainer.model

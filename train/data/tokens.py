@@ -1,4 +1,4 @@
-"""Tokenizes the training split once, into a memory-mapped file that all ranks share.
+"""Tokenizes the training split once into a memory-mapped file for all ranks.
 
 tokens/train.arrow    input_ids and labels, one row per example, in the order of the artifact
 tokens/stats.json     counts, written last
@@ -96,7 +96,7 @@ def _train_rows(data: Artifact) -> Iterator[Row]:
 
 
 def _subset(data: Artifact, size: int, seed: int, left_out: frozenset[str]) -> set[str]:
-    """Returns the first ids in an order that depends on the seed, so that smaller subsets are part of larger ones."""
+    """Returns the first ids in a seeded order. Smaller subsets are part of larger ones."""
     rows = (row for row in data.rows(["id", "split"]) if row["split"] == "train")
     ids = (row["id"] for row in rows if row["id"] not in left_out)
     return set(heapq.nsmallest(size, ids, key=lambda record_id: digest("subset", seed, record_id)))

@@ -1,1 +1,1 @@
-"""Estimates of memory and time, and checks of limits, before a training run starts."""
+"""Estimates memory and time, and checks limits, before a training run starts."""

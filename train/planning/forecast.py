@@ -1,4 +1,4 @@
-"""Forecasts tokens, FLOPs, hours, memory and disk of a training run from the shape of the model.
+"""Forecasts tokens, FLOPs, hours, memory and disk of a training run.
 
 Nothing is loaded.
 """
@@ -26,9 +26,10 @@ _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
-    """Forecasts tokens, FLOPs, GPU-hours and memory from the shape of the model and the assumptions in `plan`.
+    """Forecasts tokens, FLOPs, GPU-hours and memory.
 
-    `rows_in["data"]` counts both splits, so the forecast is an upper bound.
+    Uses the model's shape and the assumptions in `plan`. `rows_in["data"]` counts both splits, so the forecast is an
+    upper bound.
     """
     shape = None if config.model.name_or_path is None else known_shape_of(config.model.name_or_path)
     examples = min(rows_in["data"], config.max_train_examples or rows_in["data"])
@@ -49,7 +50,7 @@ def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:
 
 
 def known_shape_of(name: str) -> ModelShape | None:
-    """Returns the shape of a model folder, or of a hub model whose shape is known offline."""
+    """Returns the shape of a model folder, or of a hub model known offline."""
     return shape_of_folder(name) if is_local(name) else known_shape(name)
 
 
@@ -62,7 +63,7 @@ def _planned_tokens(config: Config, examples: int) -> float:
 
 
 def _tokens_per_row(config: Config) -> float:
-    """Tokens per row: a packed row is almost full, any other row has one example."""
+    """Returns tokens per row: a packed row is almost full, any other row has one example."""
     return config.sft.get("max_length", 1024) if config.sft.get("packing") else config.plan.tokens_per_example
 
 
@@ -109,7 +110,7 @@ def _memory_notes(config: Config, shape: ModelShape) -> list[str]:
 
 
 def ways_to_fit(config: Config, shape: ModelShape, limit: float) -> str:
-    """Lists single changes of the config that bring the plan below `limit` bytes, with the memory of each."""
+    """Lists single changes that bring the plan below `limit` bytes, with the memory of each."""
     ways = [(text, memory_of(changed, shape).total) for text, changed in _changes(config)]
     fitting = [f"{text} ({total / 1e9:.1f} GB)" for text, total in ways if total <= limit]
     if fitting:
@@ -148,14 +149,14 @@ def _with_sft(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _disk_bytes(config: Config, shape: ModelShape) -> float:
-    """Bytes of the checkpoints that exist at the same time, and of the finished model (see `limits.check_disk_space`)."""
+    """Returns the bytes of simultaneous checkpoints and the finished model. See `limits.check_disk_space`."""
     kept, one = _checkpoints(config, shape)
     models = 1 if config.validation is None else 3
     return kept * one + models * _WEIGHT_BYTES[config.model.dtype] * shape.parameters
 
 
 def _checkpoints(config: Config, shape: ModelShape) -> tuple[int, float]:
-    """Number of checkpoints at a time and bytes of one. With several GPUs, FSDP saves the weights twice."""
+    """Returns the number of checkpoints at a time and bytes of one. With several GPUs, FSDP saves the weights twice."""
     setup = training_setup(config, shape)
     size = _WEIGHT_BYTES[setup.weights]
     trained = shape.parameters if setup.trained_parameters is None else setup.trained_parameters

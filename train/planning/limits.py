@@ -1,4 +1,4 @@
-"""Checks disk space and GPU memory before training, and explains errors when either runs out."""
+"""Checks disk space and GPU memory before training, and explains shortages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch's CPU allocator raises a plain R
 
 
 def check_disk_space(config: Config, trainer: SFTTrainer, folder: Path) -> None:
-    """Checks that the disk has room for the model and for the checkpoints that exist at the same time.
+    """Checks that the disk has room for the model and the simultaneous checkpoints.
 
     Raises:
         UserError: the disk is too full.
@@ -50,10 +50,10 @@ def check_disk_space(config: Config, trainer: SFTTrainer, folder: Path) -> None:
 
 
 def checkpoint_bytes(config: Config, trainer: SFTTrainer) -> float:
-    """Bytes of the weights (of the adapter, under LoRA) and the optimizer, as transformers saves them.
+    """Returns the bytes of weights and optimizer as transformers saves them.
 
-    FSDP saves the weights twice. ZeRO saves 16-bit weights, with float32 masters next to the optimizer: 14.1 bytes per
-    parameter for Adam (measured with DeepSpeed 0.19.8), counted as 14 here.
+    Under LoRA, of the adapter. FSDP saves the weights twice. ZeRO saves 16-bit weights, with float32 masters next to
+    the optimizer: 14.1 bytes per parameter for Adam (measured with DeepSpeed 0.19.8), counted as 14 here.
     """
     trained = count_parameters(trainer, trained=True)
     weights = trained if config.lora is not None else count_parameters(trainer)
@@ -68,7 +68,10 @@ def checkpoint_bytes(config: Config, trainer: SFTTrainer) -> float:
 
 
 def _weight_bytes(config: Config, trainer: SFTTrainer) -> int:
-    """Bytes of a trained weight. FSDP2 holds them in float32 if products are in bf16, whatever their dtype was."""
+    """Returns the bytes of a trained weight.
+
+    FSDP2 holds them in float32 if products are in bf16, whatever their dtype was.
+    """
     plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
     widened = plugin is not None and plugin.fsdp_version == 2 and trainer.accelerator.mixed_precision != "no"
     return 4 if config.model.dtype == "float32" or (widened and config.lora is None) else 2
@@ -82,7 +85,7 @@ def count_parameters(trainer: SFTTrainer, trained: bool = False) -> int:
 
 
 def _saves_twice(trainer: SFTTrainer) -> bool:
-    """Whether FSDP writes its full state twice: as model.safetensors, and as pytorch_model_fsdp.bin for resuming."""
+    """Returns whether FSDP saves its state twice. It writes model.safetensors and pytorch_model_fsdp.bin."""
     plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
     return plugin is not None and "FULL" in str(plugin.state_dict_type)
 
@@ -92,7 +95,7 @@ def _optimizer_name(trainer: SFTTrainer) -> str:
 
 
 def model_bytes(config: Config, trainer: SFTTrainer) -> float:
-    """Bytes of `model/`, and with validation also of the old and the new `best/`."""
+    """Returns the bytes of `model/`, and with validation also of the old and the new `best/`."""
     copies = 1 if config.validation is None else 3
     return float(copies * (4 if config.model.dtype == "float32" else 2) * count_parameters(trainer))
 

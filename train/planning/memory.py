@@ -1,4 +1,4 @@
-"""Computes parameters, memory by component and FLOPs of full or LoRA fine-tuning of a decoder.
+"""Computes parameters, memory and FLOPs of full or LoRA fine-tuning of a decoder.
 
 Everything here is arithmetic on the shape of the model; nothing is loaded. Symbols in the formulas: V vocabulary,
 d hidden size, i intermediate size, L layers, k = num_kv_heads * head size, N parameters, T tokens on one device in one
@@ -18,7 +18,7 @@ from personahub.core.errors import UserError
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Shape of a Qwen2-like decoder: grouped-query attention with biases on q, k, v, and a gated MLP."""
+    """Shape of a Qwen2-like decoder. Grouped-query attention with biases on q, k, v, and a gated MLP."""
 
     vocab_size: int
     hidden_size: int
@@ -49,11 +49,11 @@ class ModelShape:
 
     @property
     def multiplied_parameters(self) -> int:
-        """Parameters that every token is multiplied with: N without the input embedding, which is a lookup."""
+        """Returns the parameters that multiply every token. This is N without the input embedding, a lookup."""
         return self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.hidden_size)
 
     def adapter_parameters(self, rank: int, targets: str | Sequence[str] | None = None) -> int:
-        """Parameters of LoRA: rank * (inputs + outputs) of every adapted matrix.
+        """Returns the parameters of LoRA: rank * (inputs + outputs) of every adapted matrix.
 
         Args:
             rank: r.
@@ -74,11 +74,12 @@ class ModelShape:
         return self.num_layers * rank * sum(sides[name] for name in names if name in sides)
 
     def training_flops(self, tokens: float, sequence_length: float, trains_all: bool = True) -> float:
-        """FLOPs of training on `tokens`, without the recomputation of activation checkpointing.
+        """Returns the FLOPs of training on `tokens`.
 
-        Per token there are 6 * multiplied parameters (2 forward, 4 backward; Kaplan et al. 2020, arXiv 2001.08361, section
-        2.1), plus 6*L*d*s for attention, because a token attends to s/2 others on average. With LoRA the frozen weights
-        have no gradient, so the factor is 4 instead of 6.
+        Recomputation for checkpointing is not included. Per token there are 6 * multiplied parameters (2 forward, 4
+        backward; Kaplan et al. 2020, arXiv 2001.08361, section 2.1), plus 6*L*d*s for attention, because a token
+        attends to s/2 others on average. With LoRA the frozen weights have no gradient, so the factor is 4 instead of
+        6.
 
         Args:
             tokens: total number of tokens, without padding.
@@ -100,7 +101,7 @@ _SHAPES: Mapping[str, ModelShape] = {
 
 
 def known_shape(hub_name: str) -> ModelShape | None:
-    """Returns the shape of a published Qwen2 model, such as `Qwen/Qwen2.5-7B-Instruct`; None for other names."""
+    """Returns the shape of a published Qwen2 model by name, or None for other names."""
     parts = hub_name.removeprefix("Qwen/").split("-")
     if parts[0] not in ("Qwen2", "Qwen2.5"):
         return None
@@ -108,7 +109,9 @@ def known_shape(hub_name: str) -> ModelShape | None:
 
 
 def shape_of_folder(folder: str | Path) -> ModelShape | None:
-    """Reads the shape of the model saved in `folder`; None if its architecture differs from Qwen2.
+    """Reads the shape of the model in `folder`.
+
+    Returns None if its architecture is not Qwen2's.
 
     Raises:
         UserError: the folder has no model.
@@ -123,7 +126,7 @@ def shape_of_folder(folder: str | Path) -> ModelShape | None:
 
 
 def shape_of_config(values: Any) -> ModelShape | None:
-    """Reads the shape from the values of a config.json; None if a value of Qwen2's config is missing."""
+    """Reads the shape from a config.json's values. Returns None if a value of Qwen2's config is missing."""
     try:
         return ModelShape(
             vocab_size=values["vocab_size"],
@@ -282,14 +285,14 @@ def plan_memory(shape: ModelShape, setup: TrainingSetup) -> MemoryPlan:
 
 
 def _tile_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
-    """Bytes of a tile of logits: the buffer and, without Triton, float32 copies of its content."""
+    """Returns the bytes of a tile of logits. Without Triton, float32 copies are added to the buffer."""
     tokens, width = min(setup.tokens_per_device, _HEAD_TOKENS), min(shape.vocab_size, _HEAD_WIDTH)
     copies = 0 if setup.triton else _HEAD_TEMPORARIES // 2 * tokens * width
     return float(setup.compute_bytes * tokens * _HEAD_WIDTH + copies)
 
 
 def _head_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
-    """Bytes in the backward pass of the logits: a tile, and float32 gradients of the head and of its input."""
+    """Returns the bytes of the logits' backward pass. A tile and the float32 gradients of the head and its input."""
     tokens, width = min(setup.tokens_per_device, _HEAD_TOKENS), min(shape.vocab_size, _HEAD_WIDTH)
     tile = setup.compute_bytes * tokens * _HEAD_WIDTH + (0 if setup.triton else _HEAD_TEMPORARIES * tokens * width)
     gradient = 0 if setup.trained_parameters is not None else 4 * shape.vocab_size * shape.hidden_size
@@ -297,7 +300,7 @@ def _head_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
 
 
 def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
-    """Bytes of optimizer state per trained parameter.
+    """Returns the bytes of optimizer state per trained parameter.
 
     AdamW keeps two moments, Lion one. torch keeps them in the dtype of the weights. bitsandbytes keeps them in four bytes,
     or its 8-bit variants in one byte with a float32 scale for each block of 256 (Dettmers et al. 2022, arXiv 2110.02861).
@@ -317,7 +320,7 @@ def optimizer_bytes(optimizer: str, weight_bytes: int) -> float:
 
 
 def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
-    """Bytes that a forward pass over T tokens keeps for the backward pass, with flash or sdpa attention.
+    """Returns bytes kept by a forward pass over T tokens, with flash or sdpa attention.
 
     Without checkpointing: every layer (see `_layer_bytes`) and the final norm. With checkpointing: the residual stream
     at the input of each layer, and the final norm.
@@ -328,13 +331,13 @@ def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> float:
 
 
 def _layer_bytes(shape: ModelShape, setup: TrainingSetup) -> int:
-    """Bytes per token that autograd keeps for one layer of transformers' Qwen2, counted tensor by tensor.
+    """Returns the bytes per token that autograd keeps for a layer.
 
-    An element of a matrix product takes c bytes. Autograd keeps two norms; the inputs of trained matrices, which take
-    2*c*d, or 5*c*d under autocast, which casts separately for each of q, k, v, gate and up; rotated q and the output of
-    the attention, 2*c*d; k and v, 2*c*k; gate, up and the activation, 3*c*i; and the product of the last two, which is
-    the input of down, another c*i. Under LoRA only the adapters need inputs: c times the input width of each adapted
-    matrix (q and v by default), cast for each.
+    Counted in transformers' Qwen2, by tensor. An element of a matrix product takes c bytes. Autograd keeps two norms;
+    the inputs of trained matrices, which take 2*c*d, or 5*c*d under autocast, which casts separately for each of q,
+    k, v, gate and up; rotated q and the output of the attention, 2*c*d; k and v, 2*c*k; gate, up and the activation,
+    3*c*i; and the product of the last two, which is the input of down, another c*i. Under LoRA only the adapters need
+    inputs: c times the input width of each adapted matrix (q and v by default), cast for each.
     """
     d, i, c = shape.hidden_size, shape.intermediate_size, setup.compute_bytes
     if setup.trained_parameters is None:
@@ -347,5 +350,5 @@ def _layer_bytes(shape: ModelShape, setup: TrainingSetup) -> int:
 
 
 def _norm_bytes(hidden_size: int, weights: Dtype) -> int:
-    """RMSNorm keeps its input in float32, and its normalized input in the dtype of the weights."""
+    """Returns the bytes of RMSNorm's saved inputs. One is float32, the normalized one in the weights' dtype."""
     return hidden_size * (4 + _BYTES[weights])

@@ -1,1 +1,1 @@
-"""Training with TRL: configuration, trainer, callbacks, validation and checkpoints."""
+"""Trains with TRL: configuration, trainer, callbacks, validation, checkpoints."""

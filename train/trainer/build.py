@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(base: str, config: ModelConfig) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of the base model, with the chat template of the config if there is one.
+    """Loads the base model's tokenizer, with the config's chat template if given.
 
     Raises:
         UserError: the tokenizer cannot be loaded.
@@ -82,10 +82,10 @@ def build_trainer(
 
 
 def reduce_in_float32(plugin: FullyShardedDataParallelPlugin) -> None:
-    """Makes FSDP2 reduce gradients and return losses in float32, without changing the dtype of matrix products.
+    """Makes FSDP2 reduce gradients and return losses in float32.
 
-    accelerate uses the dtype of the products for all three. It reads the policy when it shards the model, which happens
-    when training begins.
+    Matrix products keep their dtype. accelerate uses the dtype of the products for all three. It reads the policy
+    when it shards the model, which happens when training begins.
     """
     import torch
 

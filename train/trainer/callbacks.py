@@ -39,12 +39,13 @@ class Work:
     peak_flops: float | None
 
     def mfu(self, tokens_per_second: float) -> float | None:
-        """Model FLOPs utilization: tokens/s * FLOPs per token / (devices * peak FLOP/s of one device).
+        """Returns model FLOPs utilization.
 
-        Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): the FLOPs that the model needs, divided by those that
-        the hardware could do in that time. Recomputed activations do not count. A token needs 6 * (parameters it is
-        multiplied with) + 6 * layers * hidden size * mean context. The last term is half of PaLM's 12LHQT, because
-        causal attention covers half of the sequence.
+        It is tokens/s * FLOPs per token / (devices * peak FLOP/s of one device). Chowdhery et al. 2022 (PaLM, arXiv
+        2204.02311, appendix B): the FLOPs that the model needs, divided by those that the hardware could do in that
+        time. Recomputed activations do not count. A token needs 6 * (parameters it is multiplied with) + 6 * layers *
+        hidden size * mean context. The last term is half of PaLM's 12LHQT, because causal attention covers half of
+        the sequence.
         """
         if self.peak_flops is None:
             return None
@@ -52,7 +53,7 @@ class Work:
 
 
 def mean_context(dataset: Dataset) -> float:
-    """Mean length of the example that a token belongs to: sum of squared lengths over sum of lengths."""
+    """Returns the mean length of a token's example: sum of squared lengths over sum of lengths."""
     import pyarrow.compute as pc
 
     lengths = pc.list_value_length(dataset.data.column("input_ids")).to_numpy().astype(float)  # type: ignore[union-attr]
@@ -60,10 +61,10 @@ def mean_context(dataset: Dataset) -> float:
 
 
 class StageLog(TrainerCallback):
-    """Sends the trainer's metrics to the stage and its steps to a progress bar, and stops a diverged run.
+    """Sends metrics to the stage and steps to a progress bar.
 
-    Metrics have the names that transformers gives them (`train/loss`, `train/grad_norm`, `train/learning_rate`, ...).
-    There are also
+    Stops a run that diverges. Metrics have the names that transformers gives them (`train/loss`, `train/grad_norm`,
+    `train/learning_rate`, ...). There are also
 
     * `train/tokens_per_second`: tokens of all devices without padding, per second since the last log, without the time
       passed to `exclude_time`;
@@ -152,7 +153,7 @@ class StageLog(TrainerCallback):
 
 
 def peak_memory_gb() -> float:
-    """Peak memory of this process on the CUDA device, or its peak resident memory without one."""
+    """Returns peak memory on the CUDA device. Without one, returns peak resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB

@@ -21,7 +21,7 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 
 
 def remove_partial_checkpoints(folder: Path) -> None:
-    """Deletes checkpoints that a kill left incomplete, so that they do not count toward the checkpoints to keep."""
+    """Deletes checkpoints that a kill left incomplete. They would count toward the checkpoints to keep."""
     for path in folder.glob("checkpoint-*"):
         step = _step(path)
         if step is not None and not _is_complete(path, step):

@@ -1,4 +1,4 @@
-"""Configuration of train.sft: base model, TRL and LoRA options, validation, and assumptions of the plan."""
+"""Configuration of train.sft: base model, TRL, LoRA, validation and plan."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Plan(FrozenModel):
 
 
 class Validation(FrozenModel):
-    """Held-out problems of the training split that the model solves greedily at intervals during training.
+    """Held-out training problems that the model solves greedily at intervals.
 
     They determine which weights are kept as `best/`, so they must not come from the test split.
     """

@@ -1,4 +1,4 @@
-"""Environment of a training process, to be set before torch or Hugging Face libraries are imported."""
+"""Sets the environment of a training process. Call it before importing torch or Hugging Face libraries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def stay_offline() -> None:
 
 
 def is_main_rank() -> bool:
-    """Whether this process writes the files: it is the only one, or the first under `accelerate launch`."""
+    """Returns whether this process writes the files. It is alone, or the first under `accelerate launch`."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def silence_progress_bars() -> None:
-    """Hides progress bars for loading and saving files, which would garble the stage's own."""
+    """Hides progress bars for loading and saving files. They would garble the stage's own."""
     import datasets
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""Writes a trained model as files that transformers and vLLM load: weights, tokenizer and card."""
+"""Writes a trained model for transformers and vLLM: weights, tokenizer and card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEST = "best"
 
 
 def is_local(name: str) -> bool:
-    """Whether a name is a folder, or cannot be a name on the hub, which has the form `owner/name`."""
+    """Returns whether a name is a folder or not of the form `owner/name`, as on the hub."""
     return Path(name).is_dir() or name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
@@ -59,14 +59,14 @@ def save_model(
     card: str,
     weights: dict[str, Any] | None = None,
 ) -> None:
-    """Saves the weights (`weights`, or else the model's own), configs, tokenizer with chat template, and README.md."""
+    """Saves weights, configs, tokenizer, chat template and README.md. The default weights are the model's own."""
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def consolidate_weights(model: PreTrainedModel, gathered: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-    """Converts gathered weights to `dtype` if they are wider, as under FSDP2, and drops duplicates of tied weights."""
+    """Converts gathered weights to `dtype` if they are wider, as under FSDP2. Drops duplicates of tied weights."""
     import torch
 
     width = torch.finfo(getattr(torch, dtype)).bits

@@ -1,4 +1,4 @@
-"""The `sft:` and `lora:` sections, which are passed to trl.SFTConfig and peft.LoraConfig unchanged.
+"""The `sft:` and `lora:` sections, passed to trl.SFTConfig and peft.LoraConfig.
 
 Their keys are checked when an experiment is planned, long before there is a trainer. Importing TRL takes seconds, so the
 valid names are read from the source code of the config classes instead.
@@ -96,7 +96,7 @@ def _check_known(section: str, owner: str, values: Mapping[str, Any], valid: fro
 
 @cache
 def _field_names(classes: Sequence[tuple[str, str, str]]) -> frozenset[str]:
-    """Reads the annotated names from the bodies of dataclasses; empty if their package is not installed."""
+    """Reads the annotated names from the bodies of dataclasses. Returns none if their package is not installed."""
     names: set[str] = set()
     for package, file, class_name in classes:
         spec = importlib.util.find_spec(package)
@@ -117,7 +117,7 @@ def split_execution(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
 
 
 def read_numbers(values: Any) -> Any:
-    """Converts strings like `2e-5` to numbers, because YAML 1.1 only recognizes `2.0e-5`."""
+    """Converts strings like `2e-5` to numbers. YAML 1.1 only recognizes `2.0e-5`."""
     if isinstance(values, Mapping):
         return {key: read_numbers(value) for key, value in values.items()}
     if isinstance(values, list):

@@ -1,4 +1,4 @@
-"""Validation during training: solves a fixed slice of problems greedily and keeps the best weights.
+"""Validates during training: solves a fixed slice greedily and keeps the best weights.
 
 The slice is chosen from the training split by the seed and held out of training. So neither the choice of the best
 weights nor any decision based on the curve uses the test split.
@@ -39,7 +39,9 @@ _COLUMNS = ("step", "problem", "reference", "completion", "verdict")
 
 
 def validation_rows(data: Artifact, config: Validation | None, seed: int) -> list[Row]:
-    """Chooses the problems of the slice, from the end of the order whose start makes up the training subsets.
+    """Chooses the slice's problems.
+
+    They come from the end of the order whose start gives training subsets.
 
     Raises:
         UserError: the slice would take more than half of the training problems.
@@ -70,7 +72,7 @@ def evaluations(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def best_evaluation(folder: Path, up_to: int | None = None) -> dict[str, Any] | None:
-    """Returns the most accurate evaluation, the later one if two are equal; None without any."""
+    """Returns the most accurate evaluation, or None. The later one wins a tie."""
     entries = [entry for step, entry in evaluations(folder).items() if up_to is None or step < up_to]
     return max(entries, key=lambda entry: (entry["correct"], entry["step"]), default=None)
 
@@ -140,7 +142,7 @@ class ValidationCallback(TrainerCallback):
         return entry if best is None or correct >= best["correct"] else None
 
     def _share(self) -> list[Row]:
-        """The problems of this rank. Every rank has equally many, so that all make the same forward passes."""
+        """Returns the problems of this rank. Every rank has equally many, so that all make the same forward passes."""
         assert self.trainer is not None  # noqa: S101
         ranks, rank = self.trainer.accelerator.num_processes, self.trainer.accelerator.process_index
         size = -(-len(self._rows) // ranks)
@@ -169,7 +171,7 @@ class ValidationCallback(TrainerCallback):
 def solve(
     trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], config: Validation
 ) -> list[tuple[str, str]]:
-    """Returns greedy completions as (id of the row, text), with the current weights of the trainer."""
+    """Returns greedy completions as (row id, text), with the trainer's current weights."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     ordered = sorted(rows, key=lambda row: len(row["problem"]))  # similar lengths need little padding

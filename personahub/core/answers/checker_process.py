@@ -1,9 +1,9 @@
-"""The process of an answer checker: `python -m personahub.core.answers.checker_process DEADLINE_S MEMORY_MB`.
+"""The process of an answer checker.
 
-Reads batches of pairs from stdin and writes one verdict at a time to stdout, as frames
-(`personahub.core.executors.killable`). The process limits its own memory (RLIMIT_AS) and the CPU time of each
-check (RLIMIT_CPU); the parent enforces the wall-clock deadline. The process ends when its input ends, so it
-never outlives its parent.
+Run as `checker_process DEADLINE_S MEMORY_MB`. Reads batches of pairs from stdin and writes one verdict at a time to
+stdout, as frames (`personahub.core.executors.killable`). The process limits its own memory (RLIMIT_AS) and the CPU
+time of each check (RLIMIT_CPU); the parent enforces the wall-clock deadline. The process ends when its input ends, so
+it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _serve(requests: BinaryIO, replies: BinaryIO, deadline_s: float) -> None:
 
 
 def _limit_cpu(deadline_s: float) -> None:
-    """Let the kernel end this process when one check uses more CPU time than its deadline plus a second."""
+    """Let the kernel end this process when one check exceeds its CPU limit. The limit is the deadline plus a second."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(used.ru_utime + used.ru_stime + deadline_s) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))

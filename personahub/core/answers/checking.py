@@ -53,7 +53,7 @@ def _decide(gold: str, pred: str, policy: Policy) -> tuple[str, Extracted, str]:
 
 
 def _references(gold: str) -> list[str]:
-    """Returns the reference as extracted and, if it is a sentence without an explicit answer, the whole sentence."""
+    """Returns the extracted reference. A sentence without an explicit answer is added as a whole."""
     line, found = gold.strip(), extract(gold)
     if found.answer is None:
         return [line] if line else []
@@ -63,7 +63,7 @@ def _references(gold: str) -> list[str]:
 
 
 def _why_not(gold: str, pred: str) -> str:
-    """Returns the reason for "wrong"; a judge may be asked if one of the sides could not be parsed."""
+    """Returns the reason for "wrong". If one side could not be parsed, a judge may be asked."""
     for side, answer in (("reference", gold), ("prediction", pred)):
         if refused := guards.refusal(answer):
             return f"refused: {refused} of the {side}"

@@ -1,4 +1,4 @@
-"""Groups equivalent answers: the votes of maj@k and of agreement between solutions."""
+"""Groups equivalent answers, for maj@k and for agreement between solutions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from personahub.core.answers.verdict import Verdict
 
 
 def cluster(answers: Sequence[str | None], pool: CheckerPool | None = None) -> list[list[int]]:
-    """Groups the indices of equivalent answers; groups and members are in order of first appearance.
+    """Groups the indices of equivalent answers.
 
-    Each answer is compared with the first member of every group, in both directions. The order of the
-    answers matters only where equivalence is not transitive (rounding). None belongs to no group.
+    Groups and members are in order of first appearance. Each answer is compared with the first member of every group,
+    in both directions. The order of the answers matters only where equivalence is not transitive (rounding). None
+    belongs to no group.
 
     Args:
         answers: predicted answers as extracted; None for a missing answer.

@@ -1,4 +1,6 @@
-"""Whether two answers, as written, are the same: cheap and certain rules first, computer algebra last.
+"""Decides whether two written answers are the same.
+
+Cheap rules come first, computer algebra last.
 
 1. the same text after normalisation
 2. choice letters and times of day
@@ -105,7 +107,7 @@ _POINTS = re.compile(
 
 
 def _points(text: str) -> re.Match[str] | None:
-    """Matches points written together, such as `AB`, `\\overrightarrow{AB}` and `\\angle ABC`."""
+    """Matches points written together: `AB`, `\\overrightarrow{AB}`, `\\angle ABC`."""
     return _POINTS.fullmatch(text)
 
 
@@ -149,7 +151,7 @@ def _parsed(a: str, b: str, policy: Policy) -> str | None:
 
 
 def _second_opinion(a: str, b: str, policy: Policy) -> str | None:
-    """Asks math-verify if a side could not be parsed and is notation rather than a sentence."""
+    """Asks math-verify if a side is notation, not a sentence, and could not be parsed."""
     if not policy.math_verify:
         return None
     unread = [text for text in (a, b) if isinstance(_readings(text, policy.comma_as_decimal_point)[0], Words)]
@@ -157,7 +159,7 @@ def _second_opinion(a: str, b: str, policy: Policy) -> str | None:
 
 
 def _is_notation(text: str) -> bool:
-    """Whether unparsed text is LaTeX rather than a sentence, so that the symbolic fallback can help."""
+    """Returns whether unparsed text is LaTeX, not a sentence. The symbolic fallback can then help."""
     letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z ]", " ", text)
     known = all(command in _CALCULUS for command in re.findall(r"\\([a-zA-Z]+)", text))
     return known and "\\" in text.replace(r"\text", "") and not re.search(r"[A-Za-z]{4,}", letters)
@@ -165,7 +167,10 @@ def _is_notation(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
-    """Returns the readings of an answer, likeliest first: `1,234` is a number, `(1,234)` a pair, `(0, 1,234)` either."""
+    """Returns the readings of an answer, likeliest first.
+
+    `1,234` is a number, `(1,234)` a pair, `(0, 1,234)` either.
+    """
     if _is_prose(text):
         return (Words(text),)
     if _PYTHON_COMPLEX.match(text):
@@ -187,7 +192,7 @@ def _readings(text: str, decimal_comma: bool) -> tuple[Node, ...]:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether the text is words before a value, or only words too long to be products of variables."""
+    """Returns whether the text is words before a value. Words too long for products of variables count too."""
     if _SENTENCE_START.match(text):
         return True
     if not _ONLY_WORDS.match(text):
@@ -200,7 +205,7 @@ def _is_prose(text: str) -> bool:
 
 
 def _case_is_spelling(text: str) -> bool:
-    """Whether case is only spelling, as in `Odd` and `Tom is taller`, unlike `F = mA` and `XY`."""
+    """Returns whether case is only spelling. It is in `Odd` and `Tom is taller`, not in `F = mA` and `XY`."""
     if isinstance(_readings(text, True)[0], Words):
         return True
     words = re.findall(r"[A-Za-z]+", text)
@@ -210,7 +215,7 @@ def _case_is_spelling(text: str) -> bool:
 
 
 def is_readable(text: str) -> bool:
-    """Whether an answer, as written, parses as mathematics, a choice or a time."""
+    """Returns whether an answer, as written, parses as mathematics, a choice or a time."""
     if len(text) > 2 * guards.MAX_ANSWER:
         return False
     normal = _normal(text)
@@ -222,7 +227,7 @@ def is_readable(text: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether an answer is one to three words, which compare letter by letter."""
+    """Returns whether an answer is one to three words, which compare letter by letter."""
     return bool(_ONLY_WORDS.match(text)) and len(text.split()) <= 3
 
 

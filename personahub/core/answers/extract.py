@@ -1,4 +1,4 @@
-"""Finds the answer in a completion: the last box, what follows "answer is", the last line or number.
+"""Finds the answer in a completion: the last box, "answer is", or the last line.
 
 Every rule runs in time linear in the text, or looks at a bounded tail of it.
 """
@@ -112,7 +112,7 @@ def extract(text: str) -> Extracted:
 
 
 def _first_problem(text: str) -> str:
-    """Drops another problem that a model poses itself after its answer, as base models do."""
+    """Drops problems that follow the answer, which base models often add."""
     following = _NEXT_PROBLEM.search(text)
     if following is None:
         return text
@@ -166,13 +166,13 @@ def _stated(answer: str) -> str:
 
 
 def last_box(text: str) -> str | None:
-    """Returns the content of the last balanced box, which in a reference solution is its answer."""
+    """Returns the content of the last balanced box, a reference solution's answer."""
     found = _boxes(text)
     return found[-1][2] if found else None
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Returns start, end and content of every balanced, non-empty box that contains no other box."""
+    """Returns (start, end, content) of each balanced, non-empty, innermost box."""
     closing = _matching_braces(text)
     found: list[tuple[int, int, str]] = []
     for match in _BOX.finditer(text):
@@ -203,7 +203,7 @@ def _matching_braces(text: str) -> dict[int, int]:
 
 
 def _unclosed(text: str) -> Extracted | None:
-    """Reads a box without its closing brace, unless the text ends inside it: then the answer may go on."""
+    """Reads a box without its closing brace. Not if the text ends inside it, as the answer may go on."""
     start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if start < 0:
         return None
@@ -272,7 +272,7 @@ def _bare(text: str) -> Extracted | None:
 
 
 def _looks_bare(line: str) -> bool:
-    """Whether a line is an answer rather than prose: few words outside LaTeX commands and texts."""
+    """Returns whether a line is an answer, not prose. Few words are outside LaTeX commands and texts."""
     if "\n" in line and not re.search(r"\\begin|^\s{0,9}(?:\$\$|\\\[)", line):
         return False
     words = _PROSE.findall(_COMMANDS.sub(" ", line))
@@ -320,7 +320,7 @@ def _predicate(clause: str) -> str:
 
 
 def _without_afterthought(sentence: str) -> str:
-    """Removes remarks after the value, as in `The minimum is $-8$, attained at $x = 2$`."""
+    """Removes remarks after the value. Example: `The minimum is $-8$, attained at $x = 2$`."""
     cut = _AFTERTHOUGHT.search(sentence)
     if cut is None or _CONDITION.match(sentence) or _GOES_ON.search(sentence, cut.start()):
         return sentence
@@ -333,7 +333,7 @@ def _inside_math(head: str) -> bool:
 
 
 def _last(text: str) -> Extracted | None:
-    """Reads the last line if it is only an answer, else the last formula or number, whichever ends later."""
+    """Reads the last line if it is only an answer. Else reads the last formula or number."""
     text = text[-_TAIL:].strip()
     if _DECLINES.search(text[:_OPENING]) or _DECLINES.search(text, max(0, text.rfind("\n"))):
         return Extracted(None, "declined")
@@ -378,7 +378,7 @@ def _last(text: str) -> Extracted | None:
 
 
 def _listed_items(lines: list[str]) -> str | None:
-    """Joins the list items that end a text if each is a bare value: `- $x=1$` and `- $x=2$`."""
+    """Joins the final list items of a text if each is a bare value. Example: `- $x=1$` and `- $x=2$`."""
     items: list[str] = []
     for line in reversed(lines):
         item = _ITEM.match(line)
@@ -398,7 +398,7 @@ def _listed_items(lines: list[str]) -> str | None:
 
 
 def _stands_alone(line: str) -> bool:
-    """Whether the last line is an answer, not the end of a formula that starts above it."""
+    """Returns whether the last line is an answer, not the end of a formula above it."""
     whole = not re.match(r"\\end|\\\]|\\\)|\$\$", line) and line.count("$") % 2 == 0
     whole = whole and line.count("(") + line.count("[") == line.count(")") + line.count("]")
     return whole and _looks_bare(line.strip("*")) and bool(re.search(r"\d|\\[a-zA-Z]", line))

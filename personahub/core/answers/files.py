@@ -1,4 +1,4 @@
-"""Checks a JSON Lines file: the function behind `personahub check IN.jsonl OUT.jsonl`.
+"""Checks a JSON Lines file, for `personahub check IN.jsonl OUT.jsonl`.
 
 A row that cannot be checked does not stop the run: it is written with the verdict `error` and a rule
 that names the file and the line, and it is counted.
@@ -37,11 +37,11 @@ def check_file(
     deadline_s: float = 5.0,
     policy: Policy | None = None,
 ) -> dict[str, int]:
-    """Copies `source` to `target` and adds `verdict`, `extracted`, `extraction`, `rule` and `ms` to each row.
+    """Copies `source` to `target` with a verdict.
 
-    The function streams, so memory does not grow with the file. Rows keep their order. A line that is not a
-    JSON object or lacks a field becomes a row with verdict `error`, and its rule says why. The target file
-    appears only when it is complete.
+    Adds `verdict`, `extracted`, `extraction`, `rule` and `ms`. The function streams, so memory does not grow with the
+    file. Rows keep their order. A line that is not a JSON object or lacks a field becomes a row with verdict `error`,
+    and its rule says why. The target file appears only when it is complete.
 
     Args:
         source: JSON lines, or `-` for standard input.
@@ -92,7 +92,7 @@ def _open(source: str | Path) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _output(target: str | Path) -> Iterator[TextIO]:
-    """Opens standard output, or a file that is renamed to `target` once it is complete."""
+    """Opens standard output, or a file that is renamed to `target` when complete."""
     if str(target) == STANDARD:
         yield sys.stdout
         sys.stdout.flush()
@@ -104,7 +104,7 @@ def _output(target: str | Path) -> Iterator[TextIO]:
 def _checked(
     file: IO[bytes], source: str, gold_field: str, pred_field: str, pool: CheckerPool
 ) -> Iterator[tuple[JsonRow, Verdict, str | None]]:
-    """Yields rows with their verdicts and faults, in order; `rows` holds the rows in flight."""
+    """Yields rows with their verdicts and faults, in order. `rows` holds the rows in flight."""
     rows: deque[tuple[JsonRow, str | None]] = deque()
 
     def pairs() -> Iterator[tuple[str, str]]:
@@ -119,7 +119,7 @@ def _checked(
 
 
 def _parsed(line: bytes, place: str, gold_field: str, pred_field: str) -> tuple[JsonRow, str | None]:
-    """Parses a line into a row and a fault; an unreadable line becomes a row with its location."""
+    """Parses a line into a row and a fault. An unreadable line becomes a row with its location."""
     try:
         row = parse_row(line)
     except InvalidRow as error:

@@ -23,12 +23,12 @@ _POWER = re.compile(r"\^\s*\{?\s*\(?\s*-?\s*(\d+)")
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether the text holds characters that no person writes, such as NUL or the replacement character."""
+    """Returns whether the text has characters that no person writes. Examples: NUL, the replacement character."""
     return _NO_TEXT.search(text) is not None
 
 
 def refusal(text: str) -> str | None:
-    """Returns why `text` must not be parsed (`characters`, `length`, `digits`, `nesting`, `items`), or None."""
+    """Returns why `text` must not be parsed, or None. Reasons: `characters`, `length`, `digits`, `nesting`, `items`."""
     if has_control_characters(text):
         return "characters"
     if len(text) <= MAX_NESTING:
@@ -53,10 +53,10 @@ def _depth(text: str) -> int:
 
 
 def symbolic_refusal(text: str) -> str | None:
-    """Returns why `text` must not reach the symbolic fallback, or None. Assumes that `refusal` passed.
+    """Returns why `text` must not reach the symbolic fallback, or None.
 
-    Everything refused here was slow when measured: computer algebra takes twice the time for each additional
-    division (`1/2/3/4`) and forty times for each additional function (`\\sin \\sin 2`).
+    Assumes that `refusal` passed. Everything refused here was slow when measured: computer algebra takes twice the
+    time for each additional division (`1/2/3/4`) and forty times for each additional function (`\\sin \\sin 2`).
     """
     if len(text) > 200:
         return "length"

@@ -1,4 +1,4 @@
-r"""A model as second judge, after the rules: the paper's protocol, for answers that the rules cannot read.
+r"""Asks a model about answers that the rules cannot read, by the paper's protocol.
 
     if judge_is_asked("unreadable", verdict):
         messages = judge_request(problem, gold, verdict.extracted)      # for the engine of a stage
@@ -92,7 +92,7 @@ class JudgeSummary:
 
     @property
     def disagreement(self) -> float | None:
-        """Share of the readable judgements that contradict the rules; None if there are no judgements."""
+        """Returns the share of readable judgements that contradict the rules. None if there are no judgements."""
         read = self.asked - self.unread
         return (self.judge_accepts + self.judge_rejects) / read if read else None
 
@@ -102,7 +102,7 @@ class JudgeSummary:
 
 
 def judge_is_asked(when: When, verdict: Verdict) -> bool:
-    """Whether to ask the judge about a check; never if one side is missing.
+    """Returns whether to ask the judge about a check; never if one side is missing.
 
     Args:
         when: `unreadable`: the rules could not read one side or timed out; `disagree`: everything that
@@ -133,7 +133,7 @@ def judge_request(problem: str | None, gold: str, pred: str, *, template: str = 
 
 
 def read_judgement(text: str) -> bool:
-    """Whether the judge says that the answers are the same.
+    """Returns whether the judge says that the answers are the same.
 
     Only lines of the form `Judgement: yes` count, because the reply may repeat the candidate, and the
     candidate may be the word yes.
@@ -181,7 +181,7 @@ def _template(name: str) -> Template:
 
 
 def _quoted(text: str, limit: int) -> str:
-    """Prepares model text as data: truncated, without control characters, prompt tags or judgement lines."""
+    """Prepares model text as data. Truncates it and removes control characters, prompt tags and judgement lines."""
     text = _CONTROL.sub("", text).strip()
     if len(text) > limit:
         text = text[:limit] + " [cut]"

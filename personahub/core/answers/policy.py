@@ -1,4 +1,4 @@
-"""What counts as the same answer in contested cases: two presets and a named switch for each case.
+"""Policies for contested cases: two presets and a named switch for each case.
 
 `Policy()` is lenient: it asks whether the mathematics is right, regardless of the form.
 `Policy.strict()` also requires the form of the reference: units, percent signs, bases and exact values.
@@ -50,7 +50,7 @@ class Policy(FrozenModel):
 
     @classmethod
     def strict(cls) -> Policy:
-        """Requires the form of the reference as well as its value, as in "give the answer in simplest exact form"."""
+        """Requires the form of the reference as well as its value. Fits "answer in simplest exact form"."""
         return cls(
             rounding_digits=None,
             percent_as_fraction=False,

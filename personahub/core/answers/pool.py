@@ -69,7 +69,7 @@ class CheckerPool:
         return self._run([(gold, pred)])[0]
 
     def check_many(self, pairs: Iterable[Pair]) -> Iterator[Verdict]:
-        """Yield the verdicts of (gold, pred) pairs in order, reading ahead by a bounded number of pairs."""
+        """Yield the verdicts of (gold, pred) pairs in order, with bounded read-ahead."""
         source = iter(pairs)
         batches = iter(lambda: list(islice(source, _BATCH)), [])
         waiting: deque[Future[list[Verdict]]] = deque()
@@ -140,7 +140,7 @@ class _Checker(KillableProcess):
             )
 
     def check(self, policy_json: str, pairs: list[Pair]) -> tuple[list[Verdict], bool]:
-        """Verdicts up to and including the first pair that fails; False if the process is no longer usable."""
+        """Return verdicts up to the first pair that fails. The flag is False if the process is no longer usable."""
         verdicts: list[Verdict] = []
         if not self.send([policy_json, pairs]):
             return verdicts, False  # it ended while idle: nothing was checked
@@ -154,7 +154,7 @@ class _Checker(KillableProcess):
         return verdicts, True
 
     def _verdict(self) -> Any | None:
-        """The next verdict, or None. Time that the process spends importing does not count against the check."""
+        """Return the next verdict, or None. Time that the process spends importing does not count against the check."""
         reply = self.receive(self._deadline_s)
         while reply in ("importing", "imported"):
             reply = self.receive(IMPORT_S if reply == "importing" else self._deadline_s)

@@ -1,4 +1,4 @@
-"""Answers in sentences: final formulas, numbers with units or in words, leading or bold words.
+"""Finds answers in sentences: formulas, numbers with units, leading or bold words.
 
 Every rule runs in time linear in the sentence.
 """
@@ -55,7 +55,7 @@ def body(formula: re.Match[str]) -> str:
 
 
 def only_formula(sentence: str) -> str | None:
-    """Returns the only formula in a sentence without Latin letters, unless the sentence negates it."""
+    """Returns the only formula in a sentence without Latin letters. None if the sentence negates it."""
     formulas = list(FORMULA.finditer(sentence))
     if len(formulas) != 1 or _DENIED.search(sentence) or not _FOREIGN.search(FORMULA.sub(" ", sentence)):
         return None
@@ -63,12 +63,12 @@ def only_formula(sentence: str) -> str | None:
 
 
 def denies(sentence: str) -> bool:
-    """Whether a sentence negates or only supposes something."""
+    """Returns whether a sentence negates or only supposes something."""
     return _DENIED.search(sentence) is not None
 
 
 def without_remark(sentence: str) -> str:
-    """Removes the remark from `60 (we exclude 5 of the 65 cases)`; other sentences stay unchanged."""
+    """Removes the remark from `60 (we exclude 5 of the 65 cases)`. Other sentences stay unchanged."""
     match = _REMARK.fullmatch(sentence)
     said = match.group(2) if match else ""
     remark = said.startswith("not ") or (_WORDS.search(said) and len(said.split()) > 2)
@@ -95,7 +95,7 @@ _TWO_FORMULAS = re.compile(r" ?\$(?:(?:, ?|,? (?:and|or) )\$)+ ?")
 
 
 def stated_value(sentence: str) -> str | None:
-    """Returns the value that a sentence states with allowed words around it, or None: see `extract.value_in`."""
+    """Returns the value that a sentence states, or None. Only some words are allowed: see `extract.value_in`."""
     if several := listed_formulas(sentence):
         return several
     if _TWO_FORMULAS.fullmatch(FORMULA.sub("$", predicate := _COPULA.split(sentence, maxsplit=1)[-1])):
@@ -126,7 +126,7 @@ def stated_value(sentence: str) -> str | None:
 
 
 def unit_behind(rest: str) -> str:
-    """Returns the unit after a number in a sentence, such as ` minutes`, so that 90 minutes can be 1.5 hours."""
+    """Returns the unit after a number in a sentence. With ` minutes`, 90 minutes can be 1.5 hours."""
     match = _UNIT.match(rest)
     if match is None:
         return ""
@@ -146,7 +146,7 @@ def counted(sentence: str) -> str | None:
 
 
 def listed_formulas(sentence: str) -> str | None:
-    """Returns the adjacent formulas at the end of a sentence: `They meet at $(4, -2)$ and at $(0, 0)$`."""
+    """Returns the adjacent formulas at a sentence's end. `They meet at $(4, -2)$ and at $(0, 0)$` has two."""
     formulas = list(FORMULA.finditer(sentence))
     if len(formulas) < 2 or sentence[formulas[-1].end() :].strip(" .*"):
         return None
@@ -168,7 +168,7 @@ def verdicts(text: str) -> set[str]:
 
 
 def first_or_last_words(text: str) -> tuple[str, ...]:
-    """Returns leading or final answers in words: `No, because ...`, `so the day is **Tuesday**`."""
+    """Returns leading or final answers in words. `No, because ...`, `so the day is **Tuesday**`."""
     text = text.strip()
     first = _VERDICT.match(text)
     found = [first.group(1)] if first and len(verdicts(text)) == 1 else []

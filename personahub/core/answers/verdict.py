@@ -27,7 +27,7 @@ class Extracted:
 
     @property
     def is_fallback(self) -> bool:
-        """Whether the text states no answer and its last line, formula, number or word was taken."""
+        """Whether the text states no answer, so that something else in it was taken."""
         return self.rule.startswith(FALLBACK)
 
 

@@ -1,1 +1,1 @@
-"""Near-duplicates among short texts: by shared words (`surface`) and by meaning (`embedding`)."""
+"""Finds near-duplicates of short texts by words or by meaning. See `surface` and `embedding`."""

@@ -45,7 +45,7 @@ class Bounds:
 
     @classmethod
     def of(cls, vectors: np.ndarray) -> Bounds:
-        """Computes a basis from a sample, and the integers block by block, so `vectors` may be mapped from a file."""
+        """Computes a basis from a sample, and the integers block by block. `vectors` may be a mapped file."""
         # BLAS threads would wait for each other far longer than these small products take.
         with threadpoolctl.threadpool_limits(1, "blas"):
             sample = np.ascontiguousarray(vectors[:: max(1, len(vectors) // _SAMPLED)])
@@ -66,7 +66,7 @@ class Bounds:
         return cls(vectors, integers)
 
     def saves_time(self, threshold: float) -> bool:
-        """Whether the bound rules out enough pairs of a sample to save time."""
+        """Returns whether the bound rules out enough pairs of a sample to save time."""
         few = self.integers[:: max(1, len(self.integers) // 1024)].astype(np.float32)
         return threshold > 0.01 and bool(np.mean(few @ few.T > self._limit(threshold)) <= _MOST_CANDIDATES)
 
@@ -76,9 +76,10 @@ class Bounds:
     def near(
         self, rows: np.ndarray, columns: Columns, threshold: float, after: int = _ANYWHERE
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the positions (int64) in `rows` and `columns` of pairs that may have a cosine above `threshold`.
+        """Finds pairs that may exceed `threshold`.
 
-        Nearly all of them do. With `after`, only columns whose position is greater than the row's plus `after`.
+        Returns positions (int64) in `rows` and `columns`. Nearly all of them do. With `after`, only columns whose
+        position is greater than the row's plus `after`.
         """
         tiles = (columns.count + 2 * _LANES - 1) // (2 * _LANES) * 2
         integers = np.zeros((-(-len(rows) // _ROWS) * _ROWS, _WIDTH), np.int16)

@@ -34,7 +34,9 @@ def deduplicate(
     seed: int = 0,
     references: int = 0,
 ) -> Deduplication:
-    """Drops each row whose cosine with a row kept before it is above `threshold`, if their clusters are near.
+    """Drops each row whose cosine with a row kept before it is above `threshold`.
+
+    Compares near clusters only.
 
     Args:
         vectors: float32 [rows, dimensions] of norm 1. They may be mapped from a file.
@@ -60,7 +62,7 @@ def deduplicate(
 def pairs(
     vectors: np.ndarray, threshold: float, clusters: int | None = None, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds pairs above `threshold`: rows (int64 [pairs, 2], the lower first, ascending) and cosines (float64)."""
+    """Finds pairs above `threshold`. Rows are int64 [pairs, 2], the lower first, ascending; cosines are float64."""
     rows = len(vectors)
     if not rows:
         return np.empty((0, 2), np.int64), np.empty(0)
@@ -79,7 +81,9 @@ def pairs(
 
 
 def similar_within(vectors: np.ndarray, members: np.ndarray, own: np.ndarray, threshold: float) -> np.ndarray:
-    """Finds pairs (int64 [pairs, 2], the lower first) of members of a cluster that may be similar.
+    """Finds pairs of members of a cluster that may be similar.
+
+    They are int64 [pairs, 2], the lower first.
 
     Args:
         vectors: vectors of the members.
@@ -117,7 +121,7 @@ def recall(
 
 
 def find_centroids(vectors: np.ndarray, clusters: int | None = None, seed: int = 0) -> np.ndarray:
-    """Runs spherical k-means on a sample, by default with one centroid per thousand rows."""
+    """Runs spherical k-means on a sample. The default is one centroid per thousand rows."""
     rng = np.random.default_rng(seed)
     count = min(clusters or -(-len(vectors) // _ROWS_PER_CLUSTER), len(vectors))
     sample = np.sort(rng.choice(len(vectors), min(len(vectors), _TRAINED_ON * count), replace=False))

@@ -1,4 +1,4 @@
-"""Finds near-duplicates by meaning: exact cosine similarity of embeddings, in bounded memory.
+"""Finds near-duplicates by exact cosine similarity, in bounded memory.
 
     vectors = embed(texts, config)              # personahub.core.embedding.embed
     result = deduplicate(vectors, threshold=0.9)
@@ -86,7 +86,7 @@ def sweep(vectors: np.ndarray, thresholds: Sequence[float], priority: Priority |
 
 
 def pairs(vectors: np.ndarray, threshold: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-    """Finds all pairs of rows whose cosine is above `threshold`, if they fit in memory.
+    """Finds all pairs of rows with a cosine above `threshold`, if they fit in memory.
 
     Returns:
         Rows (int64 [pairs, 2], the lower first, ascending) and cosines (float64).
@@ -170,7 +170,7 @@ def check_unit(vectors: np.ndarray) -> None:
 
 
 def make_bounds(vectors: np.ndarray, threshold: float) -> Bounds | None:
-    """Computes bounds, or returns None if they would not save time for so few rows or so low a threshold."""
+    """Computes bounds. None if they would not save time for so few rows or so low a threshold."""
     bounds = Bounds.of(vectors) if len(vectors) >= _BOUND_FROM_ROWS else None
     return bounds if bounds is not None and bounds.saves_time(threshold) else None
 
@@ -178,7 +178,7 @@ def make_bounds(vectors: np.ndarray, threshold: float) -> Bounds | None:
 def _cover_by_kept(
     vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray | Columns, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the most similar of the `kept` rows and its cosine for each visited row, or -1 if there is none."""
+    """Finds the most similar `kept` row and its cosine for each visited row. -1 if none is similar."""
     if isinstance(kept, Columns):
         row, position = kept.bounds.near(visited, kept, threshold)
         kept = kept.ids
@@ -196,7 +196,7 @@ def _cover_by_kept(
 def _near_kept(
     vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes all products, and returns positions of pairs that may be the most similar of a row."""
+    """Computes all products. Returns positions of pairs that may be the most similar of a row."""
     best = np.full(len(visited), threshold, np.float32)
     pairs_row, pairs_kept = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(kept), _KEPT_BLOCK):

@@ -45,7 +45,7 @@ class Groups:
     def keep_first(
         self, threshold: float, edges: Lists, signatures: Lists, keep_rest: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the survivor (int32, -1 for none) and similarity (float64) of the first `rows` rows.
+        """Returns each row's survivor (int32, -1 for none) and similarity (float64).
 
         `edges` lists leaders that are one word away. Two leaders with a common entry in `signatures` (uint64) are
         compared. See `kernels.joining.keep_first`.
@@ -68,5 +68,5 @@ class Groups:
 
 
 def power_of_two(at_least: int) -> int:
-    """The smallest power of two that is at least 16 and at least `at_least`: the length of a hash table."""
+    """Returns the length of a hash table: a power of two >= 16 and >= `at_least`."""
     return 1 << max(4, (at_least - 1).bit_length())

@@ -1,4 +1,4 @@
-"""Finds near-duplicates by MinHash over word n-grams, and verifies every candidate.
+"""Finds near-duplicates by MinHash over word n-grams, and verifies all candidates.
 
     result = deduplicate(texts, threshold=0.9, ngram=5)
 
@@ -39,7 +39,9 @@ def deduplicate(
     ngram: int = 1,
     permutations: int = PERMUTATIONS,
 ) -> Deduplication:
-    """Drops each text whose n-grams have a Jaccard similarity >= `threshold` with those of a text kept before it.
+    """Drops each text that is similar to a text kept before it.
+
+    Its n-grams have a Jaccard similarity >= `threshold`.
 
     Args:
         texts, priority, against: as for `surface.deduplicate`.
@@ -80,7 +82,7 @@ def sweep(
 
 
 def bands(threshold: float, permutations: int = PERMUTATIONS) -> tuple[int, int]:
-    """The number of bands and their length: the longest bands that find `RECALL` of the pairs at the threshold."""
+    """Returns the number and length of bands. They are the longest ones that find `RECALL` of the pairs."""
     for length in range(permutations, 1, -1):
         count = permutations // length
         if 1 - (1 - threshold**length) ** count >= RECALL:
@@ -115,6 +117,6 @@ def _signatures(groups: Groups, permutations: int, count: int, length: int) -> L
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Applies most of the SplitMix64 finalizer, so that all bits of a sum count in a hash table."""
+    """Applies most of the SplitMix64 finalizer. All bits of a sum then count in a hash table."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     return values ^ (values >> np.uint64(27))

@@ -17,7 +17,9 @@ TWO_PARTS = 1 << 32  # schemes below -TWO_PARTS require two parts to agree
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How to find all pairs at or above a threshold. Arrays are indexed by set size, from 0 to the largest.
+    """How to find all pairs at or above a threshold.
+
+    Arrays are indexed by set size, from 0 to the largest.
 
     Attributes:
         one_word_apart: sizes (first, last) of the larger set in pairs that differ by one word and are looked up
@@ -75,7 +77,7 @@ def make_plan(threshold: float, largest: int) -> Plan:
 
 
 def _bands(threshold: float, least: int, largest: int) -> Iterator[tuple[int, int]]:
-    """Yields ranges of sizes, so wide that sets similar to a given set fall into at most two of them."""
+    """Yields ranges of set sizes. Sets similar to a given set are in at most two of them."""
     low = least
     while low <= largest:
         high = min(int(low / threshold), largest)

@@ -31,7 +31,7 @@ class Deduplication:
 
     @classmethod
     def from_survivors(cls, threshold: float, survivor_of: np.ndarray, similarity_of: np.ndarray) -> Deduplication:
-        """Builds a result from one entry per row: the survivor that covers it, or -1 if the row is kept."""
+        """Builds a result from each row's survivor, which is -1 if the row is kept."""
         dropped = np.flatnonzero(survivor_of >= 0)
         return cls(
             threshold=threshold,
@@ -51,15 +51,16 @@ class Deduplication:
         return len(self.dropped) / self.rows if self.rows else 0.0
 
     def borderline(self, count: int = 10) -> list[tuple[int, int, float]]:
-        """The `count` least similar drops as (row, survivor, similarity). Read them to judge the threshold."""
+        """Returns the `count` least similar drops as (row, survivor, similarity). Read them to judge the threshold."""
         order = np.argsort(self.similarities, kind="stable")[:count]
         return [(int(self.dropped[i]), int(self.survivors[i]), float(self.similarities[i])) for i in order]
 
 
 def visiting_order(rows: int, priority: Priority | None) -> np.ndarray:
-    """Row indices (int64) in the order in which they are visited: lowest priority first, ties by row.
+    """Returns row indices (int64) in visiting order.
 
-    A priority may be a function, for texts that are still being read. It is called after all of them are read.
+    Lowest priority first, ties by row. A priority may be a function, for texts that are still being read. It is
+    called after all of them are read.
 
     Raises:
         ValueError: the length of `priority` differs from the number of rows.

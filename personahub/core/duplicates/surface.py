@@ -1,4 +1,4 @@
-"""Finds near-duplicates by surface form: exact Jaccard similarity of sets of words (word 1-grams).
+"""Finds near-duplicates by the exact Jaccard similarity of word sets (1-grams).
 
     result = deduplicate(["A nurse in Oslo", "a nurse, in Oslo!", "A miner"], threshold=0.9)
     result.kept                                 # array([0, 2])
@@ -83,7 +83,7 @@ def sweep(
 
 
 def nearest(queries: Texts, corpus: Texts, threshold: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the most similar text of `corpus` with `jaccard >= threshold` for each query.
+    """Finds the most similar `corpus` text with `jaccard >= threshold` for each query.
 
     Returns:
         Its index (int64, -1 for none, the first among equals) and the similarity (float64, 0 for none).
@@ -177,7 +177,7 @@ def _sign(
 
 
 def _scratch(plan: Plan) -> tuple[np.ndarray, ...]:
-    """Allocates scratch for `kernels.joining.sign`: signatures of a set, its rarest words, one choice of them."""
+    """Allocates scratch memory for `kernels.joining.sign`."""
     most, rarest = int(plan.signatures.max()) + 64, len(plan.spare) + 64
     return (
         np.empty(2 * most, np.uint64),

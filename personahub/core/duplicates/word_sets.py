@@ -1,4 +1,4 @@
-"""Texts as sets of hashed words or word n-grams, small enough for hundreds of millions of rows.
+"""Represents texts compactly, as sets of hashed words or word n-grams.
 
     sets = word_sets(["A nurse in Oslo", "a nurse, in Oslo!"])
     sets.words[sets.start[0] : sets.start[0] + sets.sizes[0]]      # uint64, the distinct hashes of row 0
@@ -35,7 +35,7 @@ _ROWS_PER_PIECE = 65_536  # enough for arrays with huge pages
 
 @dataclass(frozen=True, eq=False)
 class WordSets:
-    """Row `i` has the distinct word hashes `words[start[i] : start[i] + sizes[i]]`, at least one."""
+    """Sets of word hashes. Row `i` has `words[start[i] : start[i] + sizes[i]]`, at least one, all distinct."""
 
     words: np.ndarray  # uint64
     start: np.ndarray  # int64
@@ -44,12 +44,12 @@ class WordSets:
     sum2: np.ndarray  # uint64
 
     def columns(self) -> tuple[np.ndarray, ...]:
-        """The columns that a kernel fills in, row by row."""
+        """Returns the columns that a kernel fills in, row by row."""
         return self.start, self.sizes, self.sum1, self.sum2
 
 
 def pieces(texts: Texts) -> Iterator[pa.Array]:
-    """Yields the texts as Arrow arrays of UTF-8 strings or bytes, without a copy if they already are."""
+    """Yields the texts as Arrow arrays of UTF-8 strings or bytes. Arrow input is not copied."""
     if isinstance(texts, pa.Array):
         chunks: Iterable[Any] = [texts]
     elif isinstance(texts, pa.ChunkedArray):
@@ -91,7 +91,7 @@ def word_sets(texts: Texts, ngram: int = 1) -> WordSets:
 
 
 def read_sets(texts: Texts, against: Texts | None, ngram: int = 1) -> tuple[int, WordSets]:
-    """Returns the number of texts, and the sets of these followed by the sets of `against`."""
+    """Returns the number of texts, and their sets followed by those of `against`."""
     rows = 0
 
     def counted() -> Iterator[pa.Array]:
@@ -146,10 +146,10 @@ def _stamps() -> np.ndarray:
 
 @functools.cache
 def _folding() -> np.ndarray:
-    """Folds each character up to the end of the kana on its own, for `kernels.hashing.fold`.
+    """Folds each character up to the end of the kana.
 
-    Marks and Hangul letters may merge with the character before them, and some characters become several. Texts
-    with any of these are normalized as a whole.
+    Builds the table for `kernels.hashing.fold`. Marks and Hangul letters may merge with the character before them,
+    and some characters become several. Texts with any of these are normalized as a whole.
     """
     table = np.zeros(_FOLDED, np.int32)
     for code in range(_FOLDED):

@@ -1,4 +1,4 @@
-"""Client for an OpenAI-compatible `/embeddings` endpoint, used by `embedding.embed`."""
+"""Client for an OpenAI-compatible `/embeddings` endpoint. Used by `embedding.embed`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REPORTED_WAIT_S = 4.0  # shorter waits are not printed
 
 
 def request_embeddings(texts: list[str], config: EmbedderConfig, report: Callable[[int], object]) -> np.ndarray:
-    """Requests embeddings, and returns them as sent by the server: float32 [len(texts), dimensions].
+    """Requests embeddings: float32 [len(texts), dimensions], as sent by the server.
 
     Raises:
         UserError: the key is missing, the server cannot be reached or refuses, or the reply has the wrong shape.

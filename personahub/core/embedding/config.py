@@ -16,9 +16,10 @@ _HASHING_DIMENSIONS = 1024
 
 
 class EmbedderConfig(FrozenModel):
-    """Configuration of an embedder. All fields are part of its identity, except those that say where and how fast.
+    """Configuration of an embedder.
 
-    The name `minilm` is identity enough, because the weights are checked against a known hash.
+    All fields are part of its identity, except those that say where and how fast. The name `minilm` is identity
+    enough, because the weights are checked against a known hash.
     """
 
     kind: Literal["minilm", "sentence_transformers", "openai", "hashing"] = "minilm"

@@ -129,9 +129,10 @@ def _encode_without_batches(texts: list[str], model: Any, report: Callable[[int]
 
 @contextmanager
 def _threads_to_batches() -> Iterator[Any]:
-    """Gives each batch to one thread, because threads that share a product busy-wait for each other after it.
+    """Gives each batch to one thread.
 
-    Uses as many threads as torch would. Environment variables, Ray and the user may limit them.
+    Threads that share a product would busy-wait for each other after it. Uses as many threads as torch would.
+    Environment variables, Ray and the user may limit them.
     """
     import torch
 
@@ -144,7 +145,7 @@ def _threads_to_batches() -> Iterator[Any]:
 
 
 def _batches(texts: list[str], model: Any, budget: int) -> Any:
-    """Yields batches of about `budget` tokens, longest first, of texts of similar length to reduce padding."""
+    """Yields batches of about `budget` tokens, longest first. Similar lengths reduce padding."""
     tokens = model.tokenizer(
         texts,
         truncation=True,

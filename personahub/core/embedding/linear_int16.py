@@ -1,4 +1,6 @@
-"""Linear layers that multiply 16-bit integers: as fast as bfloat16 on a CPU, and several times as exact.
+"""Linear layers on 16-bit integers.
+
+As fast as bfloat16 on a CPU, and several times as exact.
 
     use_int16(model)             # replaces the torch.nn.Linear layers of a model on the CPU, in place
 
@@ -50,7 +52,7 @@ class Int16Linear(torch.nn.Linear):
 
 
 def use_int16(model: torch.nn.Module) -> None:
-    """Replaces the linear layers of `model`, except those whose size the kernel does not support."""
+    """Replaces the linear layers of `model` whose size the kernel supports."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is torch.nn.Linear and not (child.out_features % _OUTPUTS or child.in_features % _INPUTS):

@@ -1,7 +1,7 @@
-"""Engines by kind. A kind is one of the names below or the dotted path of your own module.
+"""Engines by kind.
 
-See `personahub.core.engines.base` for what such a module contains. Modules are imported only when used, so
-that the core never loads torch.
+A kind is one of the names below or the dotted path of your own module. See `personahub.core.engines.base` for what
+such a module contains. Modules are imported only when used, so that the core never loads torch.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def engine_config(values: Mapping[str, Any], where: str) -> EngineConfig:
 
 
 def engine_identity(config: EngineConfig) -> dict[str, Any]:
-    """What determines an engine's answers: the identity of its config and its `VERSION`, if it has one."""
+    """Return what determines an engine's answers: its config and `VERSION`, if any."""
     identity = identity_of(config)
     return identity if config.VERSION is None else {**identity, "version": config.VERSION}
 

@@ -52,9 +52,10 @@ __all__ = [
 
 
 class Sampling(BaseModel):
-    """Sampling parameters, named as in the OpenAI API. All of them are part of the identity.
+    """Sampling parameters, named as in the OpenAI API.
 
-    `extra` is merged into the request body unchanged (`top_k`, `min_p`, `repetition_penalty`, ...).
+    All of them are part of the identity. `extra` is merged into the request body unchanged (`top_k`, `min_p`,
+    `repetition_penalty`, ...).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,9 +69,10 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for one completion. `seed` already accounts for the sample index and the attempt.
+    """A request for one completion.
 
-    `engine` is the engine's name in the experiment. It routes the request and is not part of its identity.
+    `seed` already accounts for the sample index and the attempt. `engine` is the engine's name in the experiment. It
+    routes the request and is not part of its identity.
     """
 
     messages: tuple[Message, ...]
@@ -84,7 +86,7 @@ class Request:
 
     @property
     def messages_json(self) -> str:
-        """The messages as JSON, cached because both the journal's key and the request's body contain them."""
+        """The messages as JSON. Cached because the journal's key and the request's body both contain them."""
         text = self._messages_json
         if text is None:
             text = json.dumps(self.messages)
@@ -110,7 +112,7 @@ class Completion:
         return self.finish_reason == "length"
 
     def whole_text(self) -> str:
-        """The reply without its thinking text.
+        """Return the reply without its thinking text.
 
         Raises:
             Rejected: `truncated`.
@@ -125,7 +127,7 @@ class Completion:
 
 
 class RequestRefused(Exception):
-    """The engine will never answer this one request (over-long prompt, content filter)."""
+    """The engine will never answer this request (over-long prompt, content filter)."""
 
     def __init__(self, reason: str, detail: str = "", wasted: tuple[int, int] = (0, 0)) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -135,7 +137,7 @@ class RequestRefused(Exception):
 
 
 class EngineUnavailable(UserError):
-    """The engine cannot serve any request: bad key, unknown model, unreachable endpoint."""
+    """The engine cannot serve any request (bad key, unknown model, no connection)."""
 
 
 class EngineDied(EngineUnavailable):
@@ -188,7 +190,7 @@ class PricedConfig(EngineConfig):
 
 
 class ReplicatedConfig(EngineConfig):
-    """Base of the `Config` of an engine that can run as several replicas on a Ray cluster."""
+    """Base of the `Config` of an engine that can run as replicas on a Ray cluster."""
 
     replicas: Annotated[int, EXECUTION] = Field(
         default=1, gt=0, description="Whole engines over the nodes of a Ray cluster, each on one node."
@@ -232,7 +234,7 @@ class Engine(ABC, Generic[ConfigT]):
         return list(await asyncio.gather(*map(self.complete, requests)))
 
     def keep_state_in(self, folder: Path) -> None:
-        """Called once before the first request, with a folder in which the engine may keep state between runs."""
+        """Called once before the first request. The engine may keep state between runs in the folder."""
 
     async def close(self) -> None:
         """Release connections, processes or GPU memory."""

@@ -11,7 +11,9 @@ Executor = Literal["serial", "process", "ray"]
 
 
 def run_tasks(batch: TaskBatch, executor: Executor, workers: int) -> None:
-    """Run all tasks of a batch, up to `workers` at a time unless the executor is `serial`.
+    """Run all tasks of a batch, up to `workers` at a time.
+
+    With `serial`, one at a time.
 
     Raises:
         The first error of a task.

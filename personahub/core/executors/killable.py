@@ -1,4 +1,4 @@
-"""A child process that answers requests over pipes and can be killed at a deadline.
+"""A child process that answers requests over pipes and has a deadline.
 
     process = KillableProcess([sys.executable, "-m", "my_package.child"], env={}, stderr=subprocess.DEVNULL)
     if process.send({"question": 1}):
@@ -32,7 +32,7 @@ def frame(value: Any) -> bytes:
 
 
 def read_frame(stream: BinaryIO) -> Any | None:
-    """The value of the next frame, or None at the end of the stream. For the child's side of the pipes."""
+    """Return the value of the next frame, or None at the end of the stream. For the child's side of the pipes."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None

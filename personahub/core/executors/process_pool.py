@@ -1,4 +1,6 @@
-"""Run tasks in processes on this machine, one task per shard, as `ray_cluster` does on a cluster.
+"""Run tasks in processes on this machine, one per shard.
+
+`ray_cluster` does this on a cluster.
 
     stages:
       verified: {run: synth.verify, execution: {executor: process, workers: 4}, ...}
@@ -94,7 +96,7 @@ def _check_time(running: Iterable[tuple[Task, float]], timeout_s: float | None) 
 
 
 def _exit_with_parent() -> None:
-    """Make a worker ignore interrupts, which the stage handles, and exit when the stage's process ends."""
+    """Make a worker ignore interrupts, which the stage handles. It exits when the stage's process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101  (it was spawned)
@@ -110,7 +112,7 @@ _STATES = {"T": "stopped", "t": "stopped", "D": "waiting for a disk", "R": "runn
 
 
 def describe(shards: set[str]) -> str:
-    """Return a text like `in progress: shards 00003, 00004; process 4711 stopped, process 4712 running`."""
+    """Return a text like `in progress: shards 00003, 00004. Process 4711 stopped, process 4712 running`."""
     parts = []
     for process in sorted(multiprocessing.active_children(), key=lambda child: child.pid or 0):
         try:

@@ -1,4 +1,4 @@
-"""Progress of a stage: a bar on a terminal, and a plain line every 15 seconds elsewhere.
+"""Progress of a stage: a bar on a terminal, else a plain line every 15 seconds.
 
 Both show the rate, the time left, tokens and cost. A warning is printed when nothing finishes for a long time.
 """
@@ -53,7 +53,7 @@ class Progress:
             self._bar.close()
 
     def _warn_when_stalled(self) -> None:
-        """Print a warning when nothing finishes for long: otherwise a hanging worker looks like a busy one."""
+        """Print a warning when nothing finishes for long. Otherwise a hanging worker looks like a busy one."""
         patience = self._quiet_s
         while not self._closed.wait(min(patience / 4, 5.0)):
             quiet = time.monotonic() - self._moved

@@ -70,7 +70,7 @@ def _check_address(address: str) -> None:
 
 
 def run_tasks(batch: TaskBatch, workers: int) -> None:
-    """Run all tasks anywhere on the cluster, up to `workers` at a time, with one CPU each.
+    """Run all tasks on the cluster, up to `workers` at a time, with one CPU each.
 
     Raises:
         The first error of a task. If this module connected to the cluster, it then disconnects, and Ray stops

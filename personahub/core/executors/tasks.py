@@ -48,7 +48,7 @@ def call(function: Callable[..., object], arguments: Sequence[Any]) -> None:
 
 
 def _can_be_pickled(error: Exception) -> bool:
-    """Whether an error survives pickling. Copying creates it in the same way."""
+    """Returns whether an error survives pickling. Copying creates it in the same way."""
     try:
         return type(copy.deepcopy(error)) is type(error)
     except Exception:  # noqa: BLE001 - its class may raise anything here

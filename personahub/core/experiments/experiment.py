@@ -1,4 +1,4 @@
-"""An experiment: one YAML file, loaded as a graph of stages with fingerprints and states.
+"""An experiment: one YAML file as a graph of stages with fingerprints and states.
 
     experiment: quickstart
     seed: 0
@@ -97,7 +97,7 @@ State = Literal["cached", "partial", "stale", "damaged", "missing"]
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage of an experiment: the path of its artifact, what it should contain and what is there."""
+    """A stage of an experiment: its artifact's path, expected content and state."""
 
     name: str
     path: Path
@@ -147,7 +147,9 @@ class Experiment:
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = (), runs: str | Path = "runs") -> Experiment:
-    """Load a YAML file and determine the state of each stage. Costs nothing and changes nothing.
+    """Load a YAML file and determine the state of each stage.
+
+    Costs nothing and changes nothing.
 
     Args:
         path: the experiment's YAML file.
@@ -195,7 +197,7 @@ def _inputs(config: ExperimentConfig, name: str) -> dict[str, str]:
 
 
 def _sorted_names(config: ExperimentConfig) -> list[str]:
-    """Return the stages' names, each after its inputs and otherwise in the order of the YAML."""
+    """Return the stages' names, each after its inputs. Otherwise keep the order of the YAML."""
     graph = {name: list(_inputs(config, name).values()) for name in config.stages}
     for name, upstreams in graph.items():
         for upstream in upstreams:
@@ -279,7 +281,7 @@ def _plan_stage(
 
 
 def _check_inputs(module: str, inputs: Iterable[str], names: Sequence[str], where: str) -> None:
-    """Check inputs against `INPUTS`: names, optional ones with a question mark, and `*` for any others."""
+    """Check inputs against `INPUTS`. A question mark marks an optional name, and `*` allows any others."""
     for name in names:
         if name != "*" and not name.endswith("?") and name not in inputs:
             raise UserError(f"{where}.inputs: {module} needs the input {name!r}: name the stage that makes it")
@@ -309,7 +311,7 @@ def _inspect(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:
 
 
 def describe(found: Manifest | Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an artifact was made: the parts that `diff` and `stale_error` compare."""
+    """Return how an artifact was made, for `diff` and `stale_error`."""
     values = found.model_dump(mode="json") if isinstance(found, Manifest) else found
     inputs = {name: reference["fingerprint"] for name, reference in values.get("inputs", {}).items()}
     return {

@@ -1,4 +1,4 @@
-"""Expand `matrix` and `foreach` in an experiment's YAML: one entry of `stages:` for all arms and seeds.
+"""Expand `matrix` and `foreach`: one entry of `stages:` serves all arms and seeds.
 
     matrix:
       arm:
@@ -133,7 +133,7 @@ def _instance(
 def _inputs(
     key: str, stage: Any, choice: Choice, repeated: Mapping[str, tuple[str, ...]], axes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the stages that one input stands for: the chosen value of each axis of `choice`, all values of others."""
+    """Return the stages of one input. `choice` fixes the values of some axes; others take all values."""
     repeats = repeated.get(stage, ()) if isinstance(stage, str) else ()
     free = [axis for axis in repeats if axis not in choice]
     return {

@@ -56,7 +56,7 @@ class Correction:
 
 
 def read_pilot(folder: Path) -> dict[str, Correction]:
-    """Return the corrections by stage, for every finished stage of the pilot that has a forecast.
+    """Return corrections by stage, for finished pilot stages that have a forecast.
 
     Raises:
         UserError: the folder is not a run or has no finished stage.

@@ -1,6 +1,6 @@
-"""Forecast what is left of an experiment and its cost, for `personahub plan`. Free of charge.
+"""Forecast what is left of an experiment and its cost, for `personahub plan`.
 
-`plan_table` prints the plan.
+Free of charge. `plan_table` prints the plan.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class StagePlan:
 def plan_experiment(
     experiment: Experiment, pilot: Mapping[str, Correction] | None = None, only: Sequence[str] = ()
 ) -> list[StagePlan]:
-    """Forecast the stages in order. The rows of finished stages are counted, not estimated.
+    """Forecast the stages in order.
+
+    The rows of finished stages are counted, not estimated.
 
     Args:
         experiment: the experiment to plan.

@@ -1,4 +1,4 @@
-"""Format a plan as text: a table of stages, totals by engine, and the assumptions of the estimates."""
+"""Format a plan as text: a table of stages, totals by engine, and assumptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXT_COLUMNS = 3
 
 
 def format_plan(plans: Sequence[StagePlan], engines: Mapping[str, EngineConfig]) -> str:
-    """Return the plan as a table, followed by totals, the cost of each engine, and the stages' notes."""
+    """Return the plan as a table, with totals, engine costs and the stages' notes."""
     lines = _aligned([_HEADER, *(_cells(plan) for plan in plans)])
     lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join([*lines, "", *_totals(plans), *_engines(plans, engines), *_notes(plans)])
@@ -89,7 +89,7 @@ def _totals(plans: Sequence[StagePlan]) -> list[str]:
 
 
 def _engines(plans: Sequence[StagePlan], engines: Mapping[str, EngineConfig]) -> list[str]:
-    """Return requests, tokens and cost of each engine, also with the Batch API if there is one."""
+    """Return requests, tokens and cost of each engine. Includes the Batch API's cost if there is one."""
     lines = []
     for name, engine in engines.items():
         asked = [r for plan in plans if plan.forecast for key, r in plan.forecast.requests.items() if key == name]

@@ -169,7 +169,7 @@ class _Stop:
 
 @contextmanager
 def _forwarding_sigterm() -> Iterator[_Stop]:
-    """Forward SIGTERM to the stage's process, from before it starts, and never leave the process running."""
+    """Forward SIGTERM to the stage's process. Starts before the process and never leaves it running."""
     stop = _Stop()
     previous = signal.signal(signal.SIGTERM, stop)
     try:

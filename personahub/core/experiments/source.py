@@ -13,7 +13,7 @@ _TIMEOUT_S = 30
 
 
 def checkout_source() -> Source | None:
-    """Return the commit of the harness's own checkout, or None if it has no git checkout or git is missing."""
+    """Return the commit of the harness's own checkout. None without git or a git checkout."""
     if not (_ROOT / ".git").exists():  # installed from a wheel or an archive, possibly inside another checkout
         return None
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

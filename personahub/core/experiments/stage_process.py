@@ -1,7 +1,8 @@
-"""The process of one stage: `python -m personahub.core.experiments.stage_process runs/<experiment>/<stage>/stage.json`.
+"""The process of one stage.
 
-Every stage has its own process, so that vLLM and TRL never share a GPU context and memory is freed
-when a stage ends. `run_stage` does the same in the current process, for tests and notebooks.
+`run` starts it with the path of a `stage.json`. Every stage has its own process, so that vLLM and TRL never share a
+GPU context and memory is freed when a stage ends. `run_stage` does the same in the current process, for tests and
+notebooks.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _run(spec: StageSpec, path: Path) -> None:
 
 
 def _is_main_rank() -> bool:
-    """Whether this is the rank that tracks and writes. With `accelerate launch`, all ranks run the stage."""
+    """Return whether this is the rank that tracks and writes. With `accelerate launch`, all ranks run the stage."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -136,7 +137,7 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
 
 
 def _peak_bytes() -> int:
-    """Return the peak resident memory of this process or of a child process that has ended."""
+    """Return the peak resident memory of this process or of an ended child process."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _RSS_UNIT
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -20,10 +20,10 @@ _KIND_OVERRIDE = re.compile(r"engines\.[^.=]+\.kind=")
 
 
 def load_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Load a YAML file, merge it over the file it `extends`, and apply `a.b.c=value` overrides.
+    """Load a YAML file, merge it over the file it `extends`, and apply overrides.
 
-    Mappings are merged key by key; other values are replaced. The value of an override is parsed as YAML,
-    as in `steps=300`, `stop=[a, b]` and `name=null`.
+    They have the form `a.b.c=value`. Mappings are merged key by key; other values are replaced. The value of an
+    override is parsed as YAML, as in `steps=300`, `stop=[a, b]` and `name=null`.
 
     Raises:
         UserError: a file is missing, the YAML is malformed (with its line), a key is duplicated, `extends` is
@@ -55,7 +55,7 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _reject_unknown_names(values: Mapping[str, Any], known: Mapping[str, set[str]]) -> None:
-    """Reject a misspelled name in an override, which would add a stage that runs nothing or an unused engine."""
+    """Reject a misspelled name in an override. It would add a stage that runs nothing or an unused engine."""
     stages = _section(values, "stages")
     for name in stages.keys() - known["stages"]:
         if not isinstance(stages[name], dict) or not {"run", "adopt"} & stages[name].keys():

@@ -1,1 +1,1 @@
-"""The generation loop, its journal and its budget, and the functions that LLM stages share."""
+"""The generation loop, its journal and budget, and functions of LLM stages."""

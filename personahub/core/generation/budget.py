@@ -1,4 +1,4 @@
-"""A cost limit that stops a run without losing completions that are already paid for."""
+"""A cost limit that stops a run without losing completions that are paid for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BudgetSpentError(UserError, Drain):
 
 @dataclass(frozen=True)
 class Spent:
-    """Completions and their tokens, including replies that were paid for but not usable."""
+    """Completions and their tokens. Includes replies that were paid for but not usable."""
 
     answers: int = 0
     prompt_tokens: int = 0

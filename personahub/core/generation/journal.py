@@ -132,7 +132,7 @@ class Journal:
 
 
 def journal_line(key: str, entry: Mapping[str, Any]) -> bytes:
-    """Return a line of the journal: a JSON object whose `crc` is the CRC-32 of the rest, including the newline."""
+    """Return a journal line: a JSON object. Its `crc` is the CRC-32 of the rest, including the newline."""
     rest = f'"key": "{key}", "entry": {json.dumps(entry)}}}\n'.encode()
     return _checksum(rest) + rest
 

@@ -1,4 +1,4 @@
-"""A stage that asks an engine, as four plain functions: prompts, parse, record, forecast.
+"""An LLM stage from four functions: prompts, parse, record, forecast.
 
     def run(stage: Stage[Config]) -> None:
         config = stage.config
@@ -96,7 +96,9 @@ async def usable_results(
     attempts: int,
     rejected_row: Callable[[Row, int], Row] | None = None,
 ) -> AsyncIterator[tuple[Row, int, T]]:
-    """Yield (row, index of the request, value) for every usable reply, in order, and reject the others.
+    """Yield (row, request index, value) per usable reply, in order.
+
+    Others are rejected.
 
     Args:
         shard: asks its engines and takes the rejected rows.

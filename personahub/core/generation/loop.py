@@ -167,7 +167,7 @@ class CompletionShard(Shard):
             self.current_id = None
 
     def usage(self) -> Usage:
-        """Return requests, tokens and cost, including replayed completions and unusable replies."""
+        """Return requests, tokens and cost. Includes replayed completions and unusable replies."""
         tallies = self._tallies.items()
         return Usage(
             requests=sum(tally.requests for _, tally in tallies),
@@ -177,7 +177,7 @@ class CompletionShard(Shard):
         )
 
     def _group_samples(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Group the positions of requests sent as one: samples of a prompt, if the engine merges them."""
+        """Group the positions of requests sent as one. These are samples of a prompt, if the engine merges them."""
         groups: list[list[int]] = []
         for position, request in enumerate(requests):
             first = requests[groups[-1][0]] if groups else None
@@ -304,7 +304,9 @@ def map_completions(
     schema: pa.Schema,
     models: Mapping[str, Artifact] | None = None,
 ) -> None:
-    """Make one output shard from each input shard with an async `process`. Keeps finished shards.
+    """Make one output shard from each input shard with an async `process`.
+
+    Keeps finished shards.
 
     Args:
         stage: the running stage; every engine that its config names is opened.

@@ -1,10 +1,10 @@
-"""Coroutines that run jobs, and a window that returns results in the order of the records.
+"""Runs jobs in coroutines.
 
-Jobs are created as late as possible. A record is taken when a worker is about to run out of jobs, if
-neither the limit of open jobs (`_WINDOW`) nor that of held records (`_HELD`) is reached. So memory is
-bounded for any number of records. All records after the first unfinished one are held. The window is much
-larger than the number of workers, and the limit of held records is much larger than the window, so that
-one slow answer does not stop the workers.
+A window returns their results in the order of the records. Jobs are created as late as possible. A record is taken
+when a worker is about to run out of jobs, if neither the limit of open jobs (`_WINDOW`) nor that of held records
+(`_HELD`) is reached. So memory is bounded for any number of records. All records after the first unfinished one are
+held. The window is much larger than the number of workers, and the limit of held records is much larger than the
+window, so that one slow answer does not stop the workers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DRAIN_S = 120.0
 
 
 class Drain(Exception):
-    """Mixin for an error after which no job starts, but running jobs finish because they are paid for."""
+    """Mixin for an error after which no job starts. Running jobs finish because they are paid for."""
 
 
 class WorkerPool:
@@ -92,7 +92,7 @@ class WorkerPool:
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[T]):
-    """Work in `pool` that returns the results at `positions` of its record's list of results."""
+    """Work in `pool` that returns the results at `positions` of its record's results."""
 
     pool: WorkerPool
     positions: Sequence[int]

@@ -132,7 +132,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _compile_apart() -> dict[str, dict[str, str]]:
-    """Runs `_compile` in another process, or in this one if that fails, as in an embedded interpreter."""
+    """Runs `_compile` in another process. Falls back to this one, as in an embedded interpreter."""
     if sys.executable:
         # Use this process's modules, whatever the current folder contains.
         program = "import json, sys; sys.path[:] = json.loads(sys.argv[1])"

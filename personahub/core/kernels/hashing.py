@@ -1,7 +1,7 @@
-"""Compiled loops that turn texts into sets of word hashes. `word_sets` owns the arrays.
+"""Compiled loops that turn texts into sets of word hashes.
 
-`compiled` compiles them and lists the argument types. The words of a row are the distinct hashes
-`words[word_start[row] : word_start[row] + sizes[row]]`.
+`word_sets` owns the arrays. `compiled` compiles them and lists the argument types. The words of a row are the
+distinct hashes `words[word_start[row] : word_start[row] + sizes[row]]`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_WORD, CONTEXT = 0, -1  # special values in the table of `hash_words`, in addi
 
 @njit(inline="always")
 def fold(code, table):
-    """Folds a character to a code point, NO_WORD, or CONTEXT if the result depends on its neighbors."""
+    """Folds a character to a code point, NO_WORD or CONTEXT. CONTEXT: the result depends on its neighbors."""
     if code < len(table):
         return table[code]
     if 0x4E00 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7A3:  # Chinese and Hangul do not change
@@ -38,7 +38,7 @@ def at_least(value, byte):
 
 @njit(inline="always")
 def fold_eight(value):
-    """Lowercases eight ASCII bytes, and marks the top bit of each that is not a letter, digit or `_`."""
+    """Lowercases eight ASCII bytes. Marks the top bit of each that is not a letter, digit or `_`."""
     beyond, value = value & TOPS, value & ~TOPS
     upper = at_least(value, 0x41) & ~at_least(value, 0x5B)
     of_word = (
@@ -97,9 +97,10 @@ def close_word(words, at, state, pending):
 
 @njit(inline="always")
 def hash_text(data, i, end, verbatim, table, words, at):
-    """Hashes the words of one text. Returns their end in `words`, or CONTEXT if a character depends on its neighbors.
+    """Hashes the words of one text.
 
-    ASCII is classified and folded eight bytes at a time, everything else one character at a time.
+    Returns their end in `words`, or CONTEXT if a character depends on its neighbors. ASCII is classified and folded
+    eight bytes at a time, everything else one character at a time.
     """
     state, pending, shift = SEED, ZERO, ZERO
     while i < end:
@@ -151,13 +152,13 @@ def join_runs(words, begin, end, ngram):
 
 
 def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start, sizes, sum1, sum2, left, stamps):
-    """Hashes the words of UTF-8 texts, and flags in `left` the rows whose characters depend on their neighbors.
+    """Hashes the words of UTF-8 texts.
 
-    With `verbatim`, texts are already folded, and all non-ASCII characters belong to words. A hash takes the
-    bytes of the folded word eight at a time, so words of up to seven bytes never collide. `sum1` and `sum2`
-    become the 128-bit hash of the set. It is a sum, so that a word can be removed by subtraction. With `ngram`
-    above 1, runs of that many words replace words; a shorter text is one run. `at` is the position in `words` to
-    begin at, and the end is returned. `stamps` is scratch space, all -1.
+    Flags in `left` the rows whose characters depend on their neighbors. With `verbatim`, texts are already folded,
+    and all non-ASCII characters belong to words. A hash takes the bytes of the folded word eight at a time, so words
+    of up to seven bytes never collide. `sum1` and `sum2` become the 128-bit hash of the set. It is a sum, so that a
+    word can be removed by subtraction. With `ngram` above 1, runs of that many words replace words; a shorter text is
+    one run. `at` is the position in `words` to begin at, and the end is returned. `stamps` is scratch space, all -1.
     """
     for row in range(len(starts)):
         begin = at

@@ -1,4 +1,4 @@
-"""Constants, hash functions and processor instructions that the compiled kernels share.
+"""Constants, hash functions and processor instructions for the compiled kernels.
 
 All integers that are combined with a 64-bit hash are `uint64`, because numba turns a mix of signed and unsigned
 integers into a float.
@@ -19,7 +19,7 @@ ZERO, ONE = U(0), U(1)
 
 @njit(inline="always")
 def mix(value):
-    """SplitMix64 finalizer: a bijection on 64 bits in which every input bit affects every output bit."""
+    """Applies SplitMix64's finalizer, a bijection on 64 bits. Every input bit affects every output bit."""
     value = (value ^ (value >> U(30))) * U(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> U(27))) * U(0x94D049BB133111EB)
     return value ^ (value >> U(31))
@@ -40,7 +40,7 @@ def popcount(_context, value):
 
 @intrinsic
 def trailing_zeros(_context, value):
-    """Position of the lowest bit that is set. `value` must not be 0."""
+    """Returns the position of the lowest bit that is set. `value` must not be 0."""
 
     def generate(_, builder, _signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
@@ -50,7 +50,7 @@ def trailing_zeros(_context, value):
 
 @intrinsic
 def eight_bytes(_context, data, index):
-    """Reads `data[index : index + 8]` as one number, little-endian as on all processors that numba supports here."""
+    """Reads `data[index : index + 8]` as one number. Little-endian, as on all processors that numba supports here."""
 
     def generate(context, builder, signature, arguments):
         array = make_array(signature.args[0])(context, builder, arguments[0])

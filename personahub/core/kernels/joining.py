@@ -1,7 +1,7 @@
-"""Compiled loops of the exact word-set join. `surface` explains the method and owns the arrays.
+"""Compiled loops of the exact word-set join.
 
-`compiled` compiles them and lists the argument types. The caller passes scratch arrays, so that the machine code
-does not need Python. The words of a row are the distinct hashes
+`surface` explains the method and owns the arrays. `compiled` compiles them and lists the argument types. The caller
+passes scratch arrays, so that the machine code does not need Python. The words of a row are the distinct hashes
 `words[word_start[row] : word_start[row] + sizes[row]]`.
 """
 
@@ -43,7 +43,7 @@ def bloom_bits(value):
 
 
 def fill_bloom(sizes, sum1, leader, least, most, bloom):
-    """Adds the leaders of `least` to `most` words to `bloom` (all 0, with a power of two as length)."""
+    """Adds the leaders of `least` to `most` words to `bloom`. It starts as zeros, with a power of two as length."""
     mask = U(len(bloom) - 1)
     for row in range(len(sizes)):
         if leader[row] == row and least <= sizes[row] <= most:
@@ -53,12 +53,12 @@ def fill_bloom(sizes, sum1, leader, least, most, bloom):
 def one_word_apart(
     first, last, words, word_start, sizes, sum1, sum2, leader, slots, bloom, least, most, larger, smaller
 ):
-    """Finds all pairs of distinct sets in which one is the other plus one word. Returns their number.
+    """Finds all pairs of distinct sets in which one is the other plus one word.
 
-    Considers larger sets of `least` to `most` words among the rows from `first` to `last`. Leaders are written to
-    `larger` and `smaller`, which need room for one entry per word of those sets. `slots` is the table that
-    `group_identical` filled, and `bloom` avoids most look-ups in it. Candidates that pass `bloom` are first
-    collected in `larger` and `smaller`, as row and position of the word.
+    Returns their number. Considers larger sets of `least` to `most` words among the rows from `first` to `last`.
+    Leaders are written to `larger` and `smaller`, which need room for one entry per word of those sets. `slots` is
+    the table that `group_identical` filled, and `bloom` avoids most look-ups in it. Candidates that pass `bloom` are
+    first collected in `larger` and `smaller`, as row and position of the word.
     """
     mask, bloom_mask = U(len(slots) - 1), U(len(bloom) - 1)
     passed = 0
@@ -101,7 +101,7 @@ def one_word_apart(
 
 
 def count_words(words, word_start, sizes, leader, least, counts):
-    """Counts how often each word occurs in sets of at least `least` words, roughly, because words share counters."""
+    """Counts how often words occur in sets of at least `least` words. Approximate: words share counters."""
     mask = U(len(counts) - 1)
     for row in range(len(sizes)):
         if leader[row] == row and sizes[row] >= least:
@@ -136,7 +136,7 @@ def sign_two_parts(words, begin, size, parts, out, at):
 
 @njit(nogil=True)
 def sign_rarest(words, begin, size, shared, count, counts, top, top_counts, chosen, state, out, at):
-    """Writes one signature for every choice of `shared` words out of the `count` rarest, with ties broken by hash."""
+    """Writes a signature for every choice of `shared` of the `count` rarest words. Ties are broken by hash."""
     mask = U(len(counts) - 1)
     held = 0
     for i in range(begin, begin + size):
@@ -173,14 +173,14 @@ def sign(
     words, word_start, sizes, leader, counts, scheme_start, schemes, spare, once, twice,
     one, top, top_counts, chosen, state, out_start, out,
 ):  # fmt: skip
-    """Writes the signatures that each leader may share with another to `out[out_start[row] : out_start[row + 1]]`.
+    """Writes the signatures that each leader may share.
 
-    `schemes[scheme_start[size] : scheme_start[size + 1]]` lists the signatures that sets of a size need: `n` rarest
-    words if positive, one of `-n` parts, or every two of `-TWO_PARTS - n` parts. `spare[size]` is the largest
-    number of words of a set that a similar set can lack. `once` and `twice` are bit maps that start as all 0 and
-    have a power of two as length; they filter out signatures that occur once and so match nothing. The five arrays
-    after them are scratch space. `one` has room for the signatures of one set and a few more. Returns the number
-    written.
+    Row's go to `out[out_start[row] : out_start[row + 1]]`. `schemes[scheme_start[size] : scheme_start[size + 1]]`
+    lists the signatures that sets of a size need: `n` rarest words if positive, one of `-n` parts, or every two of
+    `-TWO_PARTS - n` parts. `spare[size]` is the largest number of words of a set that a similar set can lack. `once`
+    and `twice` are bit maps that start as all 0 and have a power of two as length; they filter out signatures that
+    occur once and so match nothing. The five arrays after them are scratch space. `one` has room for the signatures
+    of one set and a few more. Returns the number written.
     """
     mask, half = U(len(once) * 64 - 1), len(one) // 2
     written, waiting = 0, 0
@@ -225,7 +225,7 @@ def sign(
 
 
 def sort_and_sketch(words, word_start, sizes, signature_start, sketches):
-    """Prepares the sets with signatures for comparison: sorts them and computes a 64-bit sketch."""
+    """Prepares sets with signatures for comparison. Sorts them and computes 64-bit sketches."""
     for row in range(len(sizes)):
         if signature_start[row] < signature_start[row + 1]:
             begin, end = word_start[row], word_start[row] + sizes[row]
@@ -236,7 +236,7 @@ def sort_and_sketch(words, word_start, sizes, signature_start, sketches):
 
 @njit(nogil=True)
 def overlap(words, a, a_size, b, b_size, needed):
-    """Counts the common words of two sorted sets, or returns -1 once they are certain to be fewer than `needed`."""
+    """Counts the common words of two sorted sets. Returns -1 once they are certain to be below `needed`."""
     a_end, b_end = a + a_size, b + b_size
     spare_a, spare_b = a_size - needed, b_size - needed
     common = 0
@@ -279,14 +279,14 @@ def keep_first(
     edge_start, edges, signature_start, signatures, heads, entries,
     kept, seen, survivor, similarity,
 ):  # fmt: skip
-    """Visits rows in `order` and sets `survivor` (-1 for none) and `similarity` of each.
+    """Visits rows in `order`.
 
-    The first `references` rows are kept without comparison. The others are compared with the kept rows and, if
-    `keep_rest` is set, kept when no kept row covers them. `edges` lists, for each leader, the leaders one word away.
-    Kept rows are stored under their signatures: `heads[signature & mask]` is the latest of a chain of `entries`
-    (previous entry, row, tag and size of the set, sketch). Most entries of a chain are too different and are skipped
-    by size and sketch alone. `kept` starts as all False, and `seen` (the last row that examined this one) as all -1.
-    Returns the number of kept rows.
+    Sets the `survivor` (-1 for none) and `similarity` of each. The first `references` rows are kept without
+    comparison. The others are compared with the kept rows and, if `keep_rest` is set, kept when no kept row covers
+    them. `edges` lists, for each leader, the leaders one word away. Kept rows are stored under their signatures:
+    `heads[signature & mask]` is the latest of a chain of `entries` (previous entry, row, tag and size of the set,
+    sketch). Most entries of a chain are too different and are skipped by size and sketch alone. `kept` starts as all
+    False, and `seen` (the last row that examined this one) as all -1. Returns the number of kept rows.
     """
     count = 0
     mask = U(len(heads) - 1)

@@ -20,7 +20,7 @@ UNROLLED = 4  # pairs of inputs
 
 @intrinsic
 def tile_product(_context, integers, row, packed, tile, row_scale, scale, bias, out, out_row):
-    """Multiplies `integers[row : row + 8]` with the 32 outputs of `packed[tile]`, scales, adds the bias and stores."""
+    """Multiplies `integers[row : row + 8]` with `packed[tile]`. Scales, adds the bias and stores 32 outputs."""
 
     def generate(context, builder, signature, arguments):
         word, sums = ir.IntType(32), ir.VectorType(ir.IntType(32), LANES)
@@ -82,7 +82,7 @@ def tile_product(_context, integers, row, packed, tile, row_scale, scale, bias, 
 
 @njit(nogil=True, fastmath={"reassoc", "contract"})
 def norm(rows, row):
-    """Norm of a row, summed in any order."""
+    """Returns the norm of a row, summed in any order."""
     squares = np.float32(0)
     for i in range(rows.shape[1]):
         squares += rows[row, i] * rows[row, i]

@@ -1,7 +1,7 @@
-"""Inner loops of the partitioned joins. `partitioned.word_join` and `partitioned.decide` own the arrays.
+"""Inner loops of the partitioned joins.
 
-As in `kernels.joining`, integers that are combined with a 64-bit hash are `uint64`. `compiled` lists the argument
-types.
+`partitioned.word_join` and `partitioned.decide` own the arrays. As in `kernels.joining`, integers that are combined
+with a 64-bit hash are `uint64`. `compiled` lists the argument types.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ def partition(key, partitions):
 
 
 def rests(words, word_start, sizes, sum1, sum2, leader, blooms, partitions, least, most, rest1, rest2, rows):
-    """Writes the hash of each leader's set without each of its words, if the Bloom filter contains it.
+    """Writes hashes of sets without one word.
 
-    Only sets of `least` to `most` words are considered. `blooms` holds the filters of all partitions in order. Each
-    has a power of two as its length, and a hash belongs to the filter of its partition. Returns the number written.
+    Covers each word of each leader that the Bloom filter contains. Only sets of `least` to `most` words are
+    considered. `blooms` holds the filters of all partitions in order. Each has a power of two as its length, and a
+    hash belongs to the filter of its partition. Returns the number written.
     """
     length = len(blooms) // partitions
     mask = U(length - 1)
@@ -56,10 +57,11 @@ def look_up(rest1, rest2, sum1, sum2, slots, found):
 
 
 def sharing(signatures, sizes, sketches, ranks, references, threshold, left, right):
-    """Finds pairs of rows that share a signature, unless size and sketch rule them out.
+    """Finds pairs of rows that share a signature.
 
-    `signatures` is ascending, and the other arrays are parallel to it. Pairs of two references are skipped. Returns
-    the number of pairs. If `left` and `right` are too short, the caller allocates more and calls again.
+    Skips those that size and sketch rule out. `signatures` is ascending, and the other arrays are parallel to it.
+    Pairs of two references are skipped. Returns the number of pairs. If `left` and `right` are too short, the caller
+    allocates more and calls again.
     """
     found, first = 0, 0
     while first < len(signatures):
@@ -83,7 +85,7 @@ def sharing(signatures, sizes, sketches, ranks, references, threshold, left, rig
 
 
 def verify(words, start_a, start_b, sizes_a, sizes_b, threshold, similarity):
-    """Computes the Jaccard similarity of each pair of sets, or 0 if it is below `threshold`.
+    """Computes the Jaccard similarity of each pair of sets, or 0 below `threshold`.
 
     The sets of pair `i` are `words[start_a[i] : start_a[i] + sizes_a[i]]` and the same for `b`. Their words get sorted.
     """
@@ -96,9 +98,10 @@ def verify(words, start_a, start_b, sizes_a, sizes_b, threshold, similarity):
 
 
 def first_kept(later, earlier, kept, chosen):
-    """Visits pairs by their later row, best partner first, and writes which pair covers each dropped row.
+    """Visits pairs by their later row, best partner first.
 
-    `kept` holds one bool per row and is updated. Returns the number of dropped rows.
+    Writes which pair covers each dropped row. `kept` holds one bool per row and is updated. Returns the number of
+    dropped rows.
     """
     count = 0
     for i in range(len(later)):

@@ -1,8 +1,8 @@
-"""Compiled inner loop of the exact vector search. `bounds` explains the method and owns the arrays.
+"""Compiled inner loop of the exact vector search.
 
-One tile multiplies 8 rows with 32 columns and keeps the 256 products in registers. It is written as LLVM IR. LLVM
-turns a product of pairs of 16-bit integers and their sum into the processor's instruction for it (vpdpwssd or
-vpmaddwd), or into several instructions.
+`bounds` explains the method and owns the arrays. One tile multiplies 8 rows with 32 columns and keeps the 256
+products in registers. It is written as LLVM IR. LLVM turns a product of pairs of 16-bit integers and their sum into
+the processor's instruction for it (vpdpwssd or vpmaddwd), or into several instructions.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def product(vectors, a, b):
 def near_pairs(
     rows, row_of, packed, column_of, first, last, limit, vectors, least, after, masks, found_rows, found_columns
 ):
-    """Finds pairs of rows and columns that may be similar by both the bound and the float32 product.
+    """Finds pairs of rows and columns that may be similar.
 
-    `rows` holds the integers of the vectors `row_of`, padded to a multiple of 8 rows. `packed[first:last]` holds
-    those of `column_of`, in a multiple of two tiles. A pair is examined if its bound is above `limit`. It is taken
-    if its product is above `least` and the column's position is greater than the row's plus `after`. Returns the
-    number of pairs written, or -1 if there is not enough room.
+    Both the bound and the float32 product must allow it. `rows` holds the integers of the vectors `row_of`, padded to
+    a multiple of 8 rows. `packed[first:last]` holds those of `column_of`, in a multiple of two tiles. A pair is
+    examined if its bound is above `limit`. It is taken if its product is above `least` and the column's position is
+    greater than the row's plus `after`. Returns the number of pairs written, or -1 if there is not enough room.
     """
     found = 0
     for tile in range(first, last, 2):

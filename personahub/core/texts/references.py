@@ -7,10 +7,10 @@ from typing import Any
 
 
 def reference_text(value: Any) -> str:
-    r"""Returns a reference as text; a list of one is that one, a list of several is their enumeration.
+    r"""Returns a reference as text.
 
-    OlympiadBench writes `["$17$"]`, and some files hold the same list as JSON text. The checker compares an
-    enumeration in any order.
+    A list becomes an enumeration of its members. OlympiadBench writes `["$17$"]`, and some files hold the same list
+    as JSON text. The checker compares an enumeration in any order.
 
     Args:
         value: the field of a row; NumPy arrays must be converted to lists.

@@ -122,7 +122,7 @@ _SUBSTANCE = re.compile(r"\d|\$|\\\(|\\\[")
 
 
 def find_refusal(text: str) -> str | None:
-    """Returns the words by which a text refuses its task, or None if it does not refuse.
+    """Returns the words by which a text refuses its task, or None if it does not.
 
     A text refuses if its first 200 characters apologize, say that the writer cannot do it, speak as an
     AI, claim to lack information or cite a policy. A text with a digit or a formula anywhere never
@@ -140,7 +140,7 @@ class Part(NamedTuple):
 
 
 def labelled_parts(text: str, labels: Sequence[str], *, repeated: bool = False) -> list[Part]:
-    """The parts of a text that start with `Label:` at the start of a line, in order.
+    """Returns the parts of a text that start with `Label:` at the start of a line, in order.
 
     Any capitalization, a full-width colon, and Markdown around the label are accepted. A part ends where
     the next one starts, line break included; what stands before the first is left out.
@@ -169,5 +169,5 @@ def _label_pattern(labels: tuple[str, ...], repeated: bool) -> re.Pattern[str]:
 
 
 def escape_tags(text: str, *tags: str) -> str:
-    """Rewrites `<tag>` and `</tag>` as `[tag]` and `[/tag]`, so that a text cannot end the block that shows it."""
+    """Rewrites `<tag>` and `</tag>` as `[tag]` and `[/tag]`. A text then cannot end the block that shows it."""
     return re.sub(rf"<(\s*/?\s*(?:{'|'.join(map(re.escape, tags))})\s*)>", r"[\1]", text, flags=re.IGNORECASE)

@@ -121,7 +121,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def read_open_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
-    """Streams line numbers, from 1, and lines without line ends. `.gz` in the name: the file is decompressed.
+    """Streams line numbers, from 1, and lines without line ends.
+
+    `.gz` in the name: the file is decompressed.
 
     Raises:
         UserError: the file is damaged.
@@ -149,7 +151,9 @@ def read_batches(
 
 
 def open_parquet(file: Path | IO[bytes], name: str) -> pq.ParquetFile:
-    """Opens a Parquet file; its page checksums, if it has them, are verified as it is read.
+    """Opens a Parquet file.
+
+    Its page checksums, if it has them, are verified as it is read.
 
     Raises:
         UserError: the file is missing or is not a Parquet file.
@@ -191,7 +195,7 @@ def name_damage(name: str) -> Iterator[None]:
 
 
 def find_files(path: Path, pattern: str = EVERY_FILE, suffixes: Sequence[str] = ROW_SUFFIXES) -> list[Path]:
-    """Lists a file, or the files in a folder that match `pattern`, sorted by their path below the folder.
+    """Lists a file, or the files below a folder that match `pattern`, sorted by path.
 
     Hidden files are skipped, and so are `REMOVED_SUFFIXES` unless `pattern` names them.
 
@@ -215,5 +219,5 @@ def find_files(path: Path, pattern: str = EVERY_FILE, suffixes: Sequence[str] = 
 
 
 def one_line(error: BaseException, characters: int = 300) -> str:
-    """The error's message on one line, or its type if it has none."""
+    """Returns the error's message on one line, or its type if it has none."""
     return " ".join(str(error).split())[:characters] or type(error).__name__

@@ -1,8 +1,8 @@
-"""The prompt for training and evaluating the student. Both use the same file, so they cannot drift apart.
+"""The prompt for training and evaluating the student.
 
-template: StudentTemplate = "solve"                   # in a stage's Config
-ask = student_prompt(config.template, config.system_prompt)
-ask("What is 2 + 2?")                                 # messages; the last one is the user's
+Both use the same file, so they cannot drift apart. template: StudentTemplate = "solve"                   # in a
+stage's Config ask = student_prompt(config.template, config.system_prompt) ask("What is 2 + 2?")
+# messages; the last one is the user's
 
 Templates in `personahub/core/prompts`: `solve` (zero-shot, boxed answer; the default), `few_shot`
 (worked examples first), `base` (zero-shot for a model that only continues text) and `simple_evals`
@@ -63,12 +63,12 @@ def student_prompt(
 
 
 def stop_strings(template: str) -> tuple[str, ...]:
-    """Strings at which a model that only continues text is stopped, from the template's head."""
+    """Returns strings that end the output of a model that only continues text. From the template's head."""
     return load_template(template, PROMPTS).stop
 
 
 def shows_examples(template: str) -> bool:
-    """Whether the template uses worked examples."""
+    """Returns whether the template uses worked examples."""
     example = Example(problem="EXAMPLE", solution="EXAMPLE")
     return student_prompt(template, None, (example,))("") != student_prompt(template)("")
 

@@ -1,4 +1,4 @@
-"""Experiment tracking: always to `metrics.jsonl`, and to Weights & Biases if configured.
+"""Experiment tracking to `metrics.jsonl`, and to Weights & Biases if configured.
 
 A stage is one W&B run, with the experiment as its group and the stage as its job type. The runs of a stage
 with `foreach` share a job type and have `matrix.arm`, `matrix.seed` and so on in their configs to group by.
@@ -91,7 +91,9 @@ class Tracker:
     def artifact(
         self, name: str, kind: str, folder: Path, metadata: Mapping[str, Any], uses: Mapping[str, str]
     ) -> None:
-        """Log a W&B artifact that refers to `folder` and to its inputs. No file is uploaded.
+        """Log a W&B artifact that refers to `folder` and to its inputs.
+
+        No file is uploaded.
 
         Args:
             name: name of the artifact, without a version.
@@ -195,10 +197,11 @@ def _start_wandb(
 
 
 def _run_id(file: Path, name: str) -> tuple[bool, str]:
-    """Return whether a stage's folder has a W&B run, and its id. A resumed stage continues its run.
+    """Return whether a stage's folder has a W&B run, and its id.
 
-    Each folder has its own id, so that one project may have many runs of an experiment. W&B does not allow some
-    characters, or more than 128 (https://docs.wandb.ai/ref/python/functions/init).
+    A resumed stage continues its run. Each folder has its own id, so that one project may have many runs of an
+    experiment. W&B does not allow some characters, or more than 128
+    (https://docs.wandb.ai/ref/python/functions/init).
     """
     if file.exists() and (known := file.read_text()):
         return True, known

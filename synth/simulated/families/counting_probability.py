@@ -1,4 +1,4 @@
-"""Counting & Probability: products, pairs, sets, draws, expectations, committees and arrangements."""
+"""Counting & Probability: products, pairs, sets, draws, expectations, committees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Number Theory: remainders, common divisors and multiples, bases, divisors and congruences."""
+"""Number Theory families: remainders, divisors, multiples, bases and congruences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arithmetic on answer values: exact rationals where possible, 60-digit floats otherwise."""
+"""Arithmetic on answer values: exact rationals if possible, else 60-digit floats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOCAL = threading.local()
 
 
 class NoValue(Exception):
-    """Raised when a node has no numeric value: a set, an unknown function, undefined, or too large to compute."""
+    """Raised when a node has no numeric value. Sets, unknown functions and undefined or huge values have none."""
 
 
 def context() -> Any:
@@ -65,18 +65,18 @@ def plus(a: Value, b: Value) -> Value:
 
 
 def is_rounding(value: Value, size: Value) -> bool:
-    """Whether a value is a rounding error of zero, given the size of the values it was computed from."""
+    """Returns whether a value is a rounding error of zero. `size` is the size of its operands."""
     return bool(abs(value) <= below(size, _GUARD))
 
 
 def below(size: Value, spare: int) -> Value:
-    """Scales `size` down to the last `spare` digits of the working precision (by a power of two, which is cheap)."""
+    """Scales `size` down to the last `spare` digits of the working precision. Uses a power of two, which is cheap."""
     mp = context()
     return mp.ldexp(size, int((spare - mp.dps) * _BITS_PER_DIGIT))
 
 
 def subtract(a: Value, b: Value) -> Value:
-    """Returns `a - b`: exact when both are exact, and exactly zero when the difference is only rounding error."""
+    """Returns `a - b`. It is exact if both are, and exactly zero if only rounding error remains."""
     return plus(a, -b)
 
 
@@ -86,7 +86,10 @@ def divide(a: Value, b: Value) -> Value:
 
 
 def power(base: Value, exponent: Value) -> Value:
-    """Returns `base ** exponent`: exact for a rational base and a moderate integer exponent, else the principal value."""
+    """Returns `base ** exponent`.
+
+    Exact for a rational base and a moderate integer exponent, else the principal value.
+    """
     if isinstance(exponent, Fraction) and isinstance(base, Fraction):
         if exponent.denominator == 1:
             return whole_power(base, exponent.numerator)
@@ -144,7 +147,7 @@ def _integer_root(value: int, degree: int) -> int | None:
 
 
 def root(radicand: Value, degree: Value) -> Value:
-    """Returns the real root if one exists (odd roots of negative numbers), else the principal root."""
+    """Returns the real root if one exists, else the principal root. Odd roots of negative numbers are real."""
     if not isinstance(degree, Fraction):
         return power(radicand, 1 / degree)
     if degree == 0:

@@ -1,4 +1,4 @@
-"""Equivalence of parsed answers: which shapes are interchangeable, and how their parts compare.
+"""Compares parsed answers: which shapes are interchangeable, how parts compare.
 
 Every rule returns its name, which the verdict reports, or None. The reference is always the first
 argument, because some leniency is one-sided: a missing unit is accepted, a wrong one is not.
@@ -118,7 +118,7 @@ def _words(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _piecewise(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Compares values under conditions, in any order; `otherwise` covers what the other conditions leave."""
+    """Compares values under conditions, in any order. `otherwise` covers what the other conditions leave."""
     if not (isinstance(gold, Call) and isinstance(pred, Call) and len(gold.arguments) == len(pred.arguments) <= _MANY):
         return None
     unmatched, rest = [], [row.items for row in pred.arguments if isinstance(row, Sequence)]
@@ -170,7 +170,7 @@ def _relations(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _equations(node: Sequence) -> bool:
-    """Whether the list consists of equations that allow several values; then `or` and a comma mean the same."""
+    """Returns whether all members are equations that allow several values. Then `or` and a comma mean the same."""
     lists = [free_symbols(item) for item in node.items if not isinstance(item, Relation) or "=" in item.operators]
     return len(lists) == len(node.items) and (not node.disjunction or len(set(lists)) == 1)
 
@@ -309,7 +309,7 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _restated(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Compares one value written twice (`3/4 or 0.75`) or in parts (`3 dollars and 50 cents`), on either side."""
+    """Compares a value written twice or in parts. Examples: `3/4 or 0.75`, `3 dollars and 50 cents`."""
     if isinstance(gold, Sequence) and not isinstance(pred, Sequence):
         return same_quantity(Sum(gold.items), pred, policy) if _in_parts(gold) else None
     if not (isinstance(pred, Sequence) and pred.kind == "list") or isinstance(gold, Sequence):
@@ -386,7 +386,7 @@ def _ratios(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _both_signs(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Expands `1 \\pm 2` to the list of 3 and -1; in a list or set it stands for two members."""
+    """Expands `1 \\pm 2` to the list of 3 and -1. In a list or set it stands for two members."""
     for expand in (signs.expanded, signs.independent):
         a, b = expand(gold), expand(pred)
         if (a, b) == (gold, pred) or signs.has_plus_minus(a) or signs.has_plus_minus(b):

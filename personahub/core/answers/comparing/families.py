@@ -1,4 +1,4 @@
-"""Answers that are families: solutions with arbitrary constants, antiderivatives, residue classes."""
+"""Compares families: solutions with constants, antiderivatives, residue classes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SLOW = frozenset(("Gamma", "factorial", "binomial", "sum", "prod"))
 
 
 def parameter_renamings(gold: Node, pred: Node) -> Iterator[dict[str, str]]:
-    """Returns renamings of the prediction's arbitrary parameters, such as n in `2n pi` and C in `x^2 + C`."""
+    """Returns renamings of arbitrary parameters. Examples: n in `2n pi`, C in `x^2 + C`."""
     solved = _is_solution(gold) and _is_solution(pred)
     left, right = (free_symbols(node.sides[-1] if solved else node) for node in (gold, pred))  # type: ignore[union-attr]
     if left == right or len(left) != len(right):
@@ -62,13 +62,13 @@ def parameter_renamings(gold: Node, pred: Node) -> Iterator[dict[str, str]]:
 
 
 def _arbitrary(ours: list[str], theirs: list[str]) -> bool:
-    """Whether the names are arbitrary constants: certainly on one side, plausibly on the other."""
+    """Returns whether the names are arbitrary constants. One side must be certain, the other plausible."""
     certain = all(map(_ARBITRARY.fullmatch, ours)) or all(map(_ARBITRARY.fullmatch, theirs))
     return certain and all(_NEUTRAL.fullmatch(name) or _ARBITRARY.fullmatch(name) for name in (*ours, *theirs))
 
 
 def _is_parametric(node: Node) -> bool:
-    """Whether the node lists coordinates: `(1 + 2t, 3 - t)`, a vector, or `x = t, y = 2t`."""
+    """Returns whether the node lists coordinates. Examples: `(1 + 2t, 3 - t)`, a vector, `x = t, y = 2t`."""
     if isinstance(node, Matrix):
         return True
     if not isinstance(node, Sequence) or len(node.items) < 2:
@@ -77,9 +77,10 @@ def _is_parametric(node: Node) -> bool:
 
 
 def same_multiples(gold: Node, pred: Node) -> str | None:
-    """Compares `pi/4 + k pi` with `5 pi/4 + k pi`: the same numbers for all integers k.
+    """Compares `pi/4 + k pi` with `5 pi/4 + k pi`.
 
-    Both sides have one variable named k, n, m or l, are linear in it and mention pi.
+    Both are the same numbers for all integers k. Both sides have one variable named k, n, m or l, are linear in it
+    and mention pi.
     """
     left, right = _progression(settled(gold)), _progression(settled(pred))
     if left is None or right is None:
@@ -94,7 +95,7 @@ def same_multiples(gold: Node, pred: Node) -> str | None:
 
 
 def _progression(node: Node) -> tuple[Value, Value] | None:
-    """Returns first value and step of an expression that is linear in its only variable, an integer."""
+    """Returns first value and step of a linear expression. Its only variable is an integer."""
     names = free_symbols(node)
     if len(names) != 1 or not names <= _WHOLE or not _mentions_pi(node) or not isinstance(node, (Sum, Product)):
         return None
@@ -119,16 +120,16 @@ def _is_added(node: Node, name: str) -> bool:
 
 
 def _is_solution(node: Node) -> bool:
-    """Whether the node is `y = ... c ...`, where c can only be the constant of a family of functions."""
+    """Returns whether the node is `y = ... c ...` with c as the constant of a family of functions."""
     return isinstance(node, Relation) and node.operators == ("=",) and is_function(node.sides[0])
 
 
 def same_antiderivative(gold: Node, pred: Node) -> str | None:
-    """Whether two functions of x followed by `+ C` differ by a constant: sin^2 x / 2 and -cos 2x / 4.
+    """Returns whether two functions of x with `+ C` differ by a constant.
 
-    The constant must be called C or c. The function must have one variable with a usual name and no constant
-    term, so that `b + C` remains the sum of two angles and `x + c + 1` differs from `x + c`.
-    The difference is evaluated at nine points to 130 digits; only real values count.
+    Example: sin^2 x / 2 and -cos 2x / 4. The constant must be called C or c. The function must have one variable with
+    a usual name and no constant term, so that `b + C` remains the sum of two angles and `x + c + 1` differs from `x +
+    c`. The difference is evaluated at nine points to 130 digits; only real values count.
     """
     left, right = _integrated(gold), _integrated(pred)
     if left is None or right is None:
@@ -150,7 +151,7 @@ def same_antiderivative(gold: Node, pred: Node) -> str | None:
 
 
 def _integrated(node: Node) -> Node | None:
-    """Returns the function in `function + C`, or None if there is no constant of integration."""
+    """Returns the function in `function + C`, or None without such a constant."""
     if not isinstance(node, Sum):
         return None
     rest = tuple(term for term in node.terms if term not in (Symbol("C"), Symbol("c")))
@@ -169,7 +170,7 @@ def _differences(left: Node, right: Node, names: frozenset[str]) -> Iterator[Val
 
 
 def same_residues(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Compares `x \\equiv 3 \\pmod{7}` with `x \\equiv -4 \\pmod{7}` and `x = 7k + 3`; `25 \\equiv 1 \\pmod 6` with 1."""
+    """Compares residues. `x \\equiv 3 \\pmod{7}` equals `x = 7k + 3`, and `25 \\equiv 1 \\pmod 6` equals 1."""
     a, b = _class(gold), _class(pred)
     if a is None and b is not None and not isinstance(gold, Relation) and not free_symbols(b[0]):
         return "residue" if same_scalar(gold, b[1], policy) else None

@@ -1,4 +1,4 @@
-"""Folds matrix expressions (sums, products, scalar multiples) into one matrix, cell by cell."""
+"""Folds matrix sums, products and scalar multiples into one matrix, cell by cell."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNIT_VECTORS: dict[Node, Node] = {
 
 
 def folded(node: Node) -> Node:
-    """`2 \\begin{pmatrix}1 \\\\ 2\\end{pmatrix}` becomes the matrix of `2 * 1` and `2 * 2`; other nodes are returned unchanged."""
+    """Folds `2 \\begin{pmatrix}1 \\\\ 2\\end{pmatrix}` into one matrix of products. Returns other nodes unchanged."""
     if isinstance(node, Sum):
         terms = [term for term in map(folded, node.terms) if isinstance(term, Matrix)]
         return (len(terms) == len(node.terms) and _added(terms)) or node
@@ -45,7 +45,7 @@ def folded(node: Node) -> Node:
 
 
 def in_components(node: Node, other: tuple[Node, ...] | None) -> tuple[Node, ...] | None:
-    """Reads `4i - j + 2k` as (4, -1, 2) when the other side is a vector of that length; None for anything else."""
+    """Reads `4i - j + 2k` as (4, -1, 2) if the other side is a 3-vector. None for anything else."""
     if other is None or len(other) not in (2, 3) or not isinstance(node, Sum):
         return None
     units = rebuilt(node, lambda part: _UNIT_VECTORS.get(part))
@@ -66,7 +66,7 @@ def in_components(node: Node, other: tuple[Node, ...] | None) -> tuple[Node, ...
 
 
 def determinant(rows: tuple[tuple[Node, ...], ...]) -> Node | None:
-    """Returns the determinant of a square matrix of up to four rows as an expression, else None."""
+    """Returns the determinant of a square matrix as an expression. None above four rows."""
     size = len(rows)
     if size > 4 or any(len(row) != size for row in rows):
         return None

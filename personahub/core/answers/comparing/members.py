@@ -1,4 +1,4 @@
-"""Removes rational members that two lists share, in linear time, before anything else is compared."""
+"""Removes rational members that two lists share, in linear time. Runs before other checks."""
 
 from __future__ import annotations
 

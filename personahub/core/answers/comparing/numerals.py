@@ -1,4 +1,4 @@
-"""Compares numerals in a base with each other, with numbers, and with the same digits without a base."""
+"""Compares numerals in a base with each other, with numbers, and with bare digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers with units: which units may be missing, which convert, and which make an answer wrong."""
+"""Compares numbers with units. Decides which units may be missing, convert, or are wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def same_quantity(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _read(node: Node) -> Node:
-    """Folds `3.5 million`, `2 hours 30 minutes` and `$5 dollars` into one quantity or number."""
+    """Folds `3.5 million`, `2 hours 30 minutes` or `$5 dollars` into one value."""
     if isinstance(node, Quantity):
         value = _read(node.value)
         words = _OF_ALL.sub(r"\1", node.unit).split()
@@ -130,7 +130,7 @@ def _two_units(a: Node, unit: str, b: Node, other: str, policy: Policy) -> str |
 
 
 def _lettered(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Compares `5 m` with `5` or `5 meters`: the letter is a unit if the other side has no such variable."""
+    """Compares `5 m` with `5` or `5 meters`. The letter is a unit if the other side has no such variable."""
     if free_symbols(gold) and not free_symbols(pred) and isinstance(pred, Quantity):
         read = _as_quantity(gold)
         return read and same_quantity(read, pred, policy) if dimension(pred.unit) else None
@@ -141,7 +141,7 @@ def _lettered(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _has_degrees(node: Any) -> bool:
-    """Whether a degree sign occurs in a sum or product (not in the argument of a function)."""
+    """Returns whether a degree sign occurs in a sum or product. Arguments of functions do not count."""
     if isinstance(node, Quantity):
         return node.unit == "degree"
     parts = node.terms if isinstance(node, Sum) else node.factors if isinstance(node, Product) else ()

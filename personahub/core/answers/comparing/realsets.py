@@ -1,4 +1,4 @@
-"""Sets of real numbers as sorted disjoint intervals, the common form of intervals, unions and inequalities."""
+"""Sets of real numbers as sorted disjoint intervals. For intervals, unions and inequalities."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def real_set(node: Node) -> RealSet:
 
 
 def listed_integers(node: Node) -> Node:
-    """Lists the members of `{x in Z | 1 <= x <= 3}`; returns any other node, or a set that is too large, unchanged."""
+    """Lists the members of `{x in Z | 1 <= x <= 3}`. Returns any other node, or a set that is too large, unchanged."""
     if not (isinstance(node, Call) and node.name in ("integers", "naturals") and len(node.arguments) == 1):
         return node
     try:
@@ -111,7 +111,7 @@ def _is_interval(node: Node) -> bool:
 
 
 def same_set(a: RealSet, b: RealSet) -> bool:
-    """Whether two canonical sets are equal."""
+    """Returns whether two canonical sets are equal."""
     return len(a) == len(b) and all(
         x.left_closed == y.left_closed
         and x.right_closed == y.right_closed
@@ -122,7 +122,7 @@ def same_set(a: RealSet, b: RealSet) -> bool:
 
 
 def is_the_rest(condition: Node, others: list[Node]) -> bool:
-    """Whether a condition on one variable holds exactly where none of the other conditions does."""
+    """Returns whether a condition holds exactly where none of the others does. All have one variable."""
     names = {name for node in (condition, *others) for name in free_symbols(node)}
     try:
         taken = _canonical([piece for other in others for piece in real_set(other)])
@@ -238,7 +238,7 @@ def _combined(node: SetOperation) -> RealSet:
 
 
 def _joined(node: Sequence) -> RealSet:
-    """Reads `x < 1 or x > 3` as a union; with a comma or `and`, as an intersection unless that is empty."""
+    """Reads `x < 1 or x > 3` as a union. A comma or `and` gives the intersection, unless that is empty."""
     sets = [real_set(item) for item in node.items if isinstance(item, Relation)]
     if len(sets) < len(node.items):
         raise NotASet("values among relations")

@@ -1,4 +1,4 @@
-"""Equations and inequalities: named values (`x = 5`), functions, curves and chains."""
+"""Compares equations and inequalities: named values, functions, curves and chains."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FUNCTION_NAMES = frozenset("fghpqPQFGTSWuvyrsaRAV")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Values with their names, in order of appearance; `variables` are the arguments of `f(x) =`."""
+    """Values with their names, in order of appearance. `variables` are the arguments of `f(x) =`."""
 
     value: Node
     names: tuple[Node, ...]
@@ -49,7 +49,7 @@ class Named:
 
 
 def settled(node: Node) -> Node:
-    """Drops appended approximations (`1/3 ~ 0.333`) and conditions that name a domain (`k in Z`)."""
+    """Drops appended approximations (`1/3 ~ 0.333`) and domain conditions (`k in Z`)."""
     if isinstance(node, Sequence):
         kept = _excluded(tuple(settled(item) for item in node.items if not _is_domain(item)))
         if node.kind == "list" and len(kept) == 1:
@@ -72,7 +72,7 @@ def settled(node: Node) -> Node:
 
 
 def _is_derivation(node: Relation) -> bool:
-    """Whether the node is a derivation such as `2x = 4 \\implies x = 2`; `p \\implies q` is a formula."""
+    """Returns whether the node is a derivation. `2x = 4 \\implies x = 2` is one, `p \\implies q` is a formula."""
     arrows = _DERIVED & set(node.operators)
     return bool(arrows) and (arrows < set(node.operators) or isinstance(node.sides[-1], (Relation, Sequence)))
 
@@ -96,7 +96,7 @@ def _is_domain(node: Node) -> bool:
 
 
 def named(node: Node) -> Named | None:
-    """Returns the value of `x = 5`, `2 = x`, `f(x) = x^2`, `x in [0, 1]`, `x = 1, y = 2` or `x = 1 or x = 2`, else None."""
+    """Returns the value of `x = 5`, `f(x) = x^2` or `x = 1, y = 2`, else None. Also of `x in [0, 1]` and `or`."""
     if isinstance(node, Relation):
         return _named_relation(node)
     if isinstance(node, Sequence) and any(isinstance(item, Relation) for item in node.items):
@@ -120,9 +120,10 @@ def _named_relation(node: Relation) -> Named | None:
 
 
 def combined(node: Node) -> Named | None:
-    """Returns the value of `m + n = 33` or `100m + n = 305`, where the sum is what the question asked for.
+    """Returns the value of `m + n = 33` or `100m + n = 305`.
 
-    The left side has two variables and no constant term; the right side is a nonzero number.
+    The sum is what the question asked for. The left side has two variables and no constant term; the right side is a
+    nonzero number.
     """
     if not (isinstance(node, Relation) and set(node.operators) == {"="}):
         return None
@@ -168,7 +169,7 @@ def _chunked(values: list[Node], names: list[Node], width: int) -> Named | None:
 
 
 def _is_name(node: Node) -> bool:
-    """Whether the node can be the left side of an answer: a variable, `f(x)`, a segment AB, |AB|, a ratio or tuple."""
+    """Returns whether the node can be an answer's left side. A variable, `f(x)`, AB, |AB|, a ratio or a tuple."""
     if isinstance(node, (Symbol, Words)):
         return True
     if isinstance(node, Product):
@@ -188,12 +189,12 @@ def _is_name(node: Node) -> bool:
 
 
 def is_size(name: Node) -> bool:
-    """Whether the node is `|x|`, whose value does not determine x. `|AB|` is a length."""
+    """Returns whether the node is `|x|`, whose value does not determine x. `|AB|` is a length."""
     return isinstance(name, Call) and name.name == "abs" and isinstance(name.arguments[0], Symbol)
 
 
 def _is_argument(node: Node) -> bool:
-    """Whether the node is the bracket of `f(2)` or `f(x, y)`, which is not a factor."""
+    """Returns whether the node is the bracket of `f(2)` or `f(x, y)`, which is not a factor."""
     return isinstance(node, (Number, Sequence)) or (isinstance(node, Sum) and len(node.terms) <= 3)
 
 
@@ -211,7 +212,7 @@ def _arguments(name: Node) -> tuple[str, ...]:
 
 
 def compatible(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
-    """Whether two names may mean the same: equal names, words and a letter, `f(x)` and `y` or `f(t)`."""
+    """Returns whether two names may mean the same. Examples: words and a letter, `f(x)` and `y` or `f(t)`."""
     a, b = tuple(map(_without_bar, a)), tuple(map(_without_bar, b))
     if not a or not b or set(a) == set(b) or _flat(a) == _flat(b):
         return True
@@ -239,12 +240,12 @@ def _said(name: Node) -> bool:
 
 
 def is_function(name: Node) -> bool:
-    """Whether the name is `f(x)` or the y that stands for it."""
+    """Returns whether the name is `f(x)` or the y that stands for it."""
     return bool(_arguments(name)) or name == Symbol("y")
 
 
 def different_variables(a: Node, b: Node) -> bool:
-    """Whether each side has variables and the two sets differ."""
+    """Returns whether each side has variables and the two sets differ."""
     left, right = free_symbols(a) - {""}, free_symbols(b) - {""}
     return bool(left and right) and left != right
 
@@ -279,7 +280,7 @@ def substitute(node: Node, names: Mapping[str, str]) -> Node:
 
 
 def same_relation(gold: Relation, pred: Relation, policy: Policy) -> str | None:
-    """Compares two relations: side by side, mirrored, or as the same curve or half-space."""
+    """Compares two relations directly, mirrored, or as the same curve or half-space."""
     mirrored = _mirrored(pred)
     if _sides_equal(gold, pred, policy) or (mirrored and _sides_equal(gold, mirrored, policy)):
         return "relation"
@@ -307,7 +308,7 @@ def _sides_equal(gold: Relation, pred: Relation, policy: Policy) -> bool:
 
 
 def _mirrored(node: Relation) -> Relation | None:
-    """Returns `b > a` for `a < b`, or None if an operator cannot be reversed (3 divides n)."""
+    """Returns `b > a` for `a < b`. None if the operator cannot be reversed (3 divides n)."""
     if not _MIRRORED.keys() >= set(node.operators):
         return None
     operators = tuple(_MIRRORED[operator] for operator in reversed(node.operators))
@@ -319,7 +320,7 @@ def _difference(node: Relation) -> Node:
 
 
 def _solves(solved: Relation, equation: Relation) -> bool:
-    """Whether `solved` is y = g(x) and solves `equation`, which is linear in y: y = 1/x solves xy = 1."""
+    """Returns whether `solved` is y = g(x) and solves `equation`, linear in y. Example: y = 1/x solves xy = 1."""
     name, value = solved.sides
     if not isinstance(name, Symbol) or name.name in free_symbols(value) or not free_symbols(value):
         return False
@@ -343,7 +344,7 @@ def _solves(solved: Relation, equation: Relation) -> bool:
 
 
 def _proportion(a: Node, b: Node) -> Any | None:
-    """Returns the constant ratio of two expressions in the same variables, or None if it varies."""
+    """Returns the constant ratio of two expressions, or None. Both have the same variables."""
     names = free_symbols(a) | free_symbols(b)
     if not names or free_symbols(a) != free_symbols(b):
         return None

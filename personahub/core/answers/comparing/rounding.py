@@ -1,4 +1,4 @@
-"""Decimals that stand for exact values: 0.3333 for 1/3, and 1.732 for the square root of 3.
+"""Compares decimals with exact values: 0.3333 with 1/3, 1.732 with the root of 3.
 
 A decimal d with last place u stands for every value that rounds to it, [d - u/2, d + u/2]. A decimal marked
 as cut off (`2.6457\\dots`), and any reference, also stands for the values that begin with it, up to d + u.
@@ -23,7 +23,7 @@ _MOST = 8  # most decimals in one expression
 
 
 def rounds_to(gold: Node, pred: Node, digits: int, point: Mapping[str, Value]) -> bool:
-    """Whether one side is the other one rounded.
+    """Returns whether one side is the other one rounded.
 
     Args:
         gold: the reference; its decimals were rounded on purpose, so one digit fewer is enough.
@@ -37,7 +37,7 @@ def rounds_to(gold: Node, pred: Node, digits: int, point: Mapping[str, Value]) -
 
 
 def _plainly_written(a: Number, b: Number) -> bool:
-    """Whether both are plain decimals (not mixed or repeating) that no program printed."""
+    """Returns whether both are plain decimals that no program printed. Mixed and repeating decimals are not plain."""
     return bool(a.digits and b.digits) and not _one_is_float(a, b)
 
 
@@ -48,7 +48,7 @@ def _one_is_float(a: Number, b: Number) -> bool:
 
 
 def _is_double(decimal: Number, unit: Fraction) -> bool:
-    """Whether a program that computes in doubles can have printed this (not 1.000000000000000000001)."""
+    """Returns whether a program may have printed this double. 1.000000000000000000001 is not a double."""
     if decimal.significant <= _DOUBLE or abs(decimal.value) > _LARGEST:
         return decimal.significant <= _DOUBLE
     return abs(Fraction(float(decimal.value)) - decimal.value) < unit
@@ -78,7 +78,7 @@ def _decimals(node: Node, digits: int) -> list[Number]:
 
 
 def _shifted(node: Node, decimal: Number) -> Node:
-    """Returns the node with one decimal moved outward by one unit in its last place (for a float, by its error)."""
+    """Returns the node with one decimal moved outward by one unit in its last place. A float moves by its error."""
     unit = Fraction(1, 10 ** (decimal.places or 0))
     if decimal.significant >= FLOAT_DIGITS and _is_double(decimal, unit):
         unit = max(10 * unit, abs(decimal.value) * _FLOAT_NOISE)

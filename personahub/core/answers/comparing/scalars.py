@@ -1,4 +1,4 @@
-"""Whether two expressions are the same number or the same function of their variables.
+"""Compares expressions as numbers and as functions of their variables.
 
 Numbers compare exactly when both are rational and to 40 significant digits otherwise. Expressions
 with variables are evaluated at the same random rational points (Schwartz-Zippel). Different
@@ -36,7 +36,7 @@ _KINKED = {"abs", "max", "min", "floor", "ceil", "sign"}
 
 
 def same_scalar(gold: Node, pred: Node, policy: Policy) -> str | None:
-    """Returns the rule by which two expressions are equal (`exact`, `numeric`, `identity`, `rounded`), or None."""
+    """Returns the rule that makes two expressions equal, or None. Rules: `exact`, `numeric`, `identity`, `rounded`."""
     names = free_symbols(gold) | free_symbols(pred)
     if not names:
         return _same_constant(gold, pred, policy)
@@ -68,9 +68,10 @@ def _same_constant(gold: Node, pred: Node, policy: Policy) -> str | None:
 
 
 def _confirmed(gold: Node, pred: Node, point: dict[str, Fraction]) -> bool:
-    """Whether two values still agree at a higher precision: the square root of 10^60 + 1 is not 10^30.
+    """Returns whether two values agree at a higher precision.
 
-    Complex values of functions are not evaluated again, because the branch may differ.
+    The root of 10^60 + 1 is not 10^30. Complex values of functions are not evaluated again, because the branch may
+    differ.
     """
     if any(isinstance(part, Call) and part.name in _GAMMA for part in walk((gold, pred))):
         return True
@@ -91,10 +92,11 @@ def equal_values(a: Value, b: Value) -> bool:
 
 
 def _same_function(gold: Node, pred: Node, names: frozenset[str]) -> bool:
-    """Whether two expressions agree at every sample point where both are real, and at two positive points at least.
+    """Returns whether two expressions agree wherever both are real.
 
-    Complex values depend on the branch of roots and logarithms. A difference there counts only when
-    no sample point, including points between 0 and 1 (`arcsin x + arccos x`), gives real values.
+    Needs at least two positive points. Complex values depend on the branch of roots and logarithms. A difference
+    there counts only when no sample point, including points between 0 and 1 (`arcsin x + arccos x`), gives real
+    values.
     """
     real = unreal = 0
     branches = exact = False
@@ -133,7 +135,7 @@ def _bounds(parts: list[Node]) -> list[str]:
 
 
 def _same_far_away(gold: Node, pred: Node, names: frozenset[str], parts: list[Node]) -> bool:
-    """Whether the two agree, or have no value, beyond every kink: 500 - x is |x - 500| only up to 500."""
+    """Returns whether both agree, or have no value, beyond every kink. 500 - x is |x - 500| only up to 500."""
     reach = _reach(parts)
     for distance in (reach, -reach) if reach else ():
         a, b = (_value_at(node, _far(names, distance)) for node in (gold, pred))
@@ -144,7 +146,7 @@ def _same_far_away(gold: Node, pred: Node, names: frozenset[str], parts: list[No
 
 
 def _reach(parts: list[Node]) -> Fraction:
-    """Returns how far from zero the kinks of |x - 500| and max(x, 5000) may be; 0 if the usual points cover them."""
+    """Returns how far from zero the kinks of |x - 500| may be. 0 if the usual sample points cover them."""
     if not any(isinstance(part, Root) or (isinstance(part, Call) and part.name in _KINKED) for part in parts):
         return Fraction(0)
     sizes = [abs(part.value) for part in parts if isinstance(part, Number)]
@@ -170,7 +172,7 @@ def _value_at(node: Node, point: Any) -> Value | None:
 
 
 def same_structure(a: Any, b: Any, policy: Policy) -> bool:
-    """Whether two trees are the same: numeric parts equal in value, sums and products in any order."""
+    """Returns whether two trees are the same. Numbers compare by value, sums and products in any order."""
     if a == b:
         return True
     if type(a) is not type(b):
@@ -192,9 +194,9 @@ def same_structure(a: Any, b: Any, policy: Policy) -> bool:
 
 
 def _joined(a: Node, b: Node) -> tuple[list[Node], list[Node]] | None:
-    """Returns the members of two unions, intersections, conjunctions or disjunctions, whose order does not matter.
+    """Returns the members of two unions, intersections, conjunctions or disjunctions.
 
-    The order matters for `\\wedge` between products: dx dy is minus dy dx.
+    Their order does not matter. The order matters for `\\wedge` between products: dx dy is minus dy dx.
     """
     if isinstance(a, SetOperation) and isinstance(b, SetOperation):
         return (_operands(a), _operands(b)) if a.operator == b.operator != "difference" else None
@@ -238,7 +240,7 @@ def with_common_log(node: Node) -> Node:
 
 
 def uses_bare_log(node: Node) -> bool:
-    """Whether `log` without a base occurs in the node."""
+    """Returns whether `log` without a base occurs in the node."""
     return any(map(_is_bare_log, walk(node)))
 
 

@@ -8,12 +8,12 @@ _MOST_SIGNS = 4
 
 
 def has_plus_minus(node: Node) -> bool:
-    """Whether a plus-minus sign occurs anywhere in a node."""
+    """Returns whether a plus-minus sign occurs anywhere in a node."""
     return any(isinstance(part, PlusMinus) for part in walk(node))
 
 
 def expanded(node: Node) -> Node:
-    """Expands `1 \\pm 2` to the list of both values; in a list or set, both become members."""
+    """Expands `1 \\pm 2` to the list of both values. In a list or set, both become members."""
     if not has_plus_minus(node):
         return node
     if isinstance(node, Sequence) and node.kind in ("list", "set"):
@@ -30,7 +30,7 @@ def expanded(node: Node) -> Node:
 
 
 def independent(node: Node) -> Node:
-    """Expands `(\\pm 3, \\pm 2)` and `\\pm 1 \\pm \\sqrt{2}` to all four values, with independent signs.
+    """Expands `(\\pm 3, \\pm 2)` and `\\pm 1 \\pm \\sqrt{2}` to all four values.
 
     Returns the node unchanged if it has one sign, more than four, or a \\mp tied to another sign.
     """

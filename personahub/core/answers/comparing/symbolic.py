@@ -1,4 +1,4 @@
-"""The second opinion: math-verify's LaTeX parser and grader, behind tight guards, for text that our parser rejects.
+"""Asks math-verify about text that our parser rejects, behind tight guards.
 
 Only its ANTLR LaTeX grammar sees the text. Its other extraction path passes plain text to sympy's
 `parse_expr`, which evaluates Python, so that path is never configured. Its timeouts use SIGALRM and
@@ -53,7 +53,7 @@ def _import() -> None:
 
 
 def _unevaluated(expression: Any) -> bool:
-    """Keeps integrals, limits and the like unevaluated, because evaluation has no time bound."""
+    """Keeps integrals, limits and similar nodes unevaluated. Their evaluation has no time bound."""
     from sympy import Basic, Derivative, Integral, Limit, Product, Sum
 
     return isinstance(expression, Basic) and expression.has(Integral, Limit, Derivative, Sum, Product)
@@ -71,7 +71,7 @@ def _parsed(text: str) -> list[Any]:
 
 
 def _numbers_differ(a: list[Any], b: list[Any]) -> bool:
-    """Whether two numbers reported as equal differ in relative terms (1/2^99 is not 1/2^98)."""
+    """Returns whether two numbers differ in relative terms. 1/2^99 and 1/2^98 do, though reported as equal."""
     from sympy import Expr, Float
 
     left, right = a[0], b[0]

@@ -1,4 +1,4 @@
-"""Numeric values of nodes: exact rationals where possible, 60-digit complex numbers otherwise.
+"""Computes values of nodes: exact rationals, or 60-digit complex numbers.
 
 Nothing here can run long: exponents, factorials and function arguments are bounded before they are
 computed. A node that exceeds a bound has no value (`NoValue`) and is compared by structure.
@@ -87,7 +87,7 @@ def evaluate(node: Node, point: Mapping[str, Value] | None = None) -> Value:
 
 
 def _tidy(value: Value) -> Value:
-    """Converts a complex number without imaginary part to a real one; rejects infinities and NaN."""
+    """Converts a complex number without imaginary part to a real one. Rejects infinities and NaN."""
     if isinstance(value, Fraction):
         return value
     mp = context()
@@ -146,7 +146,7 @@ def _constant(name: str) -> Value:
 
 
 def _total(values: list[Value]) -> Value:
-    """Returns the sum; raises NoValue if a term is lost in the working precision (e^200 + 1 is not e^200 + 2)."""
+    """Returns the sum. Raises NoValue if a term is lost in the working precision (e^200 + 1 is not e^200 + 2)."""
     total = values[0]
     for value in values[1:]:
         total = plus(total, value)
@@ -170,7 +170,7 @@ def _multiplied(values: list[Value]) -> Value:
 
 
 def based_value(node: Based) -> Fraction:
-    """Returns the value of a numeral in a base; raises NoValue if a digit does not exist in the base."""
+    """Returns the value of a numeral in a base. Raises NoValue if a digit does not exist in the base."""
     sign = -1 if node.digits.startswith("-") else 1
     whole, _, tail = node.digits.removeprefix("-").partition(".")
     try:
@@ -223,7 +223,7 @@ def _settled(name: str, argument: Value, value: Value) -> Value:
 
 
 def _series(node: Call, point: Mapping[str, Value]) -> Value:
-    """Evaluates a finite sum or product with integer bounds; nested series have no value."""
+    """Evaluates a finite sum or product with integer bounds. Nested series have no value."""
     variable, first, last, body = node.arguments
     low, high = _evaluate(first, point), _evaluate(last, point)
     whole = all(isinstance(bound, Fraction) and bound.denominator == 1 for bound in (low, high))
@@ -238,7 +238,7 @@ def _series(node: Call, point: Mapping[str, Value]) -> Value:
 
 
 def _logarithm(name: str, arguments: list[Value]) -> Value:
-    """Evaluates a logarithm: `log` without a base is natural, `\\log_{10}` and `lg` are base ten."""
+    """Evaluates a logarithm. `log` without a base is natural, `\\log_{10}` and `lg` are base ten."""
     if arguments[0] == 0:
         raise NoValue("log of zero")
     if arguments[0] == 1:

@@ -1,1 +1,1 @@
-"""From an answer as written to the expression it stands for: `normalise`, then `grammar.parse`."""
+"""Parses a written answer into an expression: `normalise`, then `grammar.parse`."""

@@ -39,7 +39,7 @@ _ENVIRONMENTS = {"array", "cases", "aligned", "align", "split", "gathered"}
 
 
 def atom(cursor: Cursor) -> Node:
-    """Parses one value: a number, a variable, brackets, or a function with its arguments.
+    """Parses one value: a number, a variable, brackets, or a function with arguments.
 
     Raises:
         Unreadable: no value starts here.
@@ -85,7 +85,7 @@ def _money(cursor: Cursor, currency: str) -> Node:
 
 
 def _words(cursor: Cursor, first: str) -> Node:
-    """Parses leading words: `Area = 5` names a quantity; anything else is an answer in words."""
+    """Parses leading words: `Area = 5` names a quantity. Anything else is an answer in words."""
     if first.lower() in _GOES_ON:
         raise Unreadable("a sentence goes on")
     said = [first]
@@ -161,7 +161,7 @@ def _absolute(cursor: Cursor, _: str) -> Node:
 
 
 def _barred(cursor: Cursor, _: str) -> Node:
-    """Parses a bar: `\\bar{z}` is a variable other than z, a bar over a sum or union is an operation, over `AB` layout."""
+    """Parses a bar. `\\bar{z}` is a variable other than z. Over a sum or union it is an operation, over `AB` layout."""
     inner = group(cursor) if cursor.peek().kind == "{" else atom(cursor)
     if isinstance(inner, Symbol):
         return Symbol(f"bar {inner.name}")
@@ -172,7 +172,7 @@ def _barred(cursor: Cursor, _: str) -> Node:
 
 
 def _accented(cursor: Cursor, accent: str) -> Node:
-    """Parses `\\hat{x}` as a variable other than x; `\\hat{i}` is the unit vector i, a hat over `ABC` an angle."""
+    """Parses `\\hat{x}` as a variable other than x. `\\hat{i}` is the unit vector i, a hat over `ABC` an angle."""
     inner = group(cursor) if cursor.peek().kind == "{" else atom(cursor)
     if accent == "hat" and isinstance(inner, Symbol) and inner.name in ("\\imath", "imath"):
         return Constant("i")
@@ -212,7 +212,7 @@ def _environment(cursor: Cursor, name: str) -> Node:
 
 
 def _chained(cells: list[Node]) -> list[Node]:
-    """Joins cells aligned at their signs (`x &= 1 + 1 \\\\ &= 2`) into chains of relations."""
+    """Joins cells aligned at their signs into chains of relations. Example: `x &= 1 + 1 \\\\ &= 2`."""
     chains: list[Node] = []
     for cell in cells:
         if chains and isinstance(cell, Relation) and cell.sides[0] == Symbol(""):
@@ -224,7 +224,7 @@ def _chained(cells: list[Node]) -> list[Node]:
 
 
 def _is_case(row: tuple[Node, ...]) -> bool:
-    """Whether a row is a value with its condition, not an equation aligned at its sign (`x &= 2`)."""
+    """Returns whether a row is a value with its condition. An aligned equation (`x &= 2`) is not."""
     if len(row) != 2 or isinstance(row[0], (Relation, Words)):
         return False
     condition = row[1].items[0] if isinstance(row[1], Sequence) and row[1].items else row[1]

@@ -71,7 +71,7 @@ def _root(cursor: Cursor, degree: int) -> Node:
 
 
 def _argument(cursor: Cursor) -> Node:
-    """Parses one LaTeX argument: `{...}`, or the next token; of a number, one digit (`\\frac12`)."""
+    """Parses one LaTeX argument: `{...}`, or the next token. Takes only one digit of a number (`\\frac12`)."""
     token = cursor.peek()
     if token.number is not None and token.number.places is None and len(token.number.digits) > 1:
         digit, rest = token.number.digits[0], token.number.digits[1:]
@@ -101,7 +101,7 @@ def _applied(cursor: Cursor, name: str) -> Node:
 
 
 def _arguments(cursor: Cursor, base: Node | None) -> tuple[Node, ...]:
-    """Parses arguments in brackets, or the product that follows (`\\sin 2x`), up to the next function."""
+    """Parses arguments in brackets, or the product that follows. A product ends at the next function."""
     if cursor.peek().kind in ("open", "{") and cursor.peek().value in ("(", "[", "{"):
         node = atoms.atom(cursor)
         items = node.items if isinstance(node, Sequence) else (node,)
@@ -113,7 +113,7 @@ def _arguments(cursor: Cursor, base: Node | None) -> tuple[Node, ...]:
 
 
 def _bare_argument(cursor: Cursor) -> Node:
-    """Parses the product after a function's name: `2x` in `\\sin 2x \\cos y`, `pi/4` in `sin pi/4`."""
+    """Parses the product after a function's name. `2x` in `\\sin 2x \\cos y`, `pi/4` in `sin pi/4`."""
     factors = [expressions.signed_factor(cursor)]
     while expressions.starts_factor(cursor) and cursor.peek().kind not in ("open", "bar"):
         if cursor.peek().kind == "function" and cursor.peek().value not in ("frac", "sqrt"):

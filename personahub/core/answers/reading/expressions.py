@@ -1,4 +1,4 @@
-"""Grammar from lists of answers down to terms: relations, sets, ratios, sums, products, units."""
+"""Parses answers, from lists down to sums, products and units."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LIST_ENDS = ("close", "}", "&", "row", "end")
 
 
 def listing(cursor: Cursor) -> Node:
-    """Parses members separated by commas, semicolons, `and` or `or`; a single member is returned as is."""
+    """Parses members separated by commas, semicolons, `and` or `or`. A single member is returned as is."""
     member = logic.formula if cursor.formula else comparison
     items = [member(cursor)]
     disjunction = False
@@ -51,9 +51,9 @@ def listing(cursor: Cursor) -> Node:
 
 
 def comparison(cursor: Cursor, stop: tuple[str, ...] = ()) -> Node:
-    """Parses a chain of equations or inequalities. The first side may be missing (`>= 5`), and a modulus may follow.
+    """Parses a chain of equations or inequalities.
 
-    Operators in `stop` end the chain.
+    The first side may be missing (`>= 5`), and a modulus may follow. Operators in `stop` end the chain.
     """
     sides: list[Node] = [Symbol("") if cursor.peek().kind == "relation" else _set_expression(cursor)]
     operators: list[str] = []
@@ -71,7 +71,7 @@ def _at_modulus(cursor: Cursor) -> bool:
 
 
 def _congruence(cursor: Cursor, sides: list[Node], operators: list[str]) -> Node:
-    """Parses `x \\equiv 3 \\pmod{7}` and `n = 3 (mod 7)` as a call of (expression, residue, modulus)."""
+    """Parses `x \\equiv 3 \\pmod{7}` and `n = 3 (mod 7)`. Returns a call of (expression, residue, modulus)."""
     if not operators or set(operators) - {"equiv", "="}:
         raise Unreadable("modulus")
     bracket = cursor.accept("open")
@@ -105,7 +105,7 @@ def _ratio(cursor: Cursor) -> Node:
 
 
 def addition(cursor: Cursor) -> Node:
-    """Parses terms joined by signs; quantities may follow each other directly (2 hours 30 minutes)."""
+    """Parses terms joined by signs. Quantities may follow each other directly (2 hours 30 minutes)."""
     terms = [_signed_term(cursor)]
     if isinstance(terms[0], NamedSet):
         return terms[0]  # a minus after a set removes members
@@ -144,7 +144,7 @@ def _signed_or_term(cursor: Cursor) -> Node:
 
 
 def term(cursor: Cursor) -> Node:
-    """Parses factors multiplied or divided, explicitly or by juxtaposition, and the unit after them."""
+    """Parses multiplied or divided factors, and the unit after them. Juxtaposition multiplies."""
     factors: list[Node] = [powers.power(cursor)]
     while True:
         kind = cursor.peek().kind
@@ -169,7 +169,7 @@ def term(cursor: Cursor) -> Node:
 
 
 def multiply(cursor: Cursor, factors: list[Node]) -> None:
-    """Combines juxtaposed factors: a product, except `3 1/2` and `3\\frac{1}{2}`, which are sums."""
+    """Combines juxtaposed factors into a product. `3 1/2` and `3\\frac{1}{2}` are sums."""
     previous = factors[-1]
     start = cursor.position
     if isinstance(previous, Words) and (cursor.peek().kind != "open" or cursor.peek().spaced):
@@ -230,7 +230,7 @@ def signed_factor(cursor: Cursor) -> Node:
 
 
 def starts_factor(cursor: Cursor) -> bool:
-    """Whether the next token starts a factor, so that juxtaposition means multiplication."""
+    """Returns whether the next token starts a factor, which means multiplication."""
     token = cursor.peek()
     if token.kind == "bar":
         return cursor.bars == 0 and cursor.in_set == 0
@@ -267,7 +267,7 @@ def _unit_goes_on(cursor: Cursor) -> bool:
 
 
 def _lift_unit(factors: list[Node]) -> Node:
-    """Lifts a unit after the last factor to the whole product: `270/7 degrees` is a quantity."""
+    """Lifts a unit after the last factor to the product. `270/7 degrees` is one quantity."""
     if len(factors) == 1:
         return factors[0]
     last = factors[-1]
@@ -283,7 +283,7 @@ def _is_measure(node: Node) -> bool:
 
 
 def is_minus_one(node: Node | None) -> bool:
-    """Whether a node is the number -1."""
+    """Returns whether a node is the number -1."""
     return isinstance(node, Number) and node.value == -1
 
 

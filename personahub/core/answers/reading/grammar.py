@@ -1,4 +1,4 @@
-"""A recursive-descent parser from tokens to nodes, for LaTeX and plain notation alike.
+"""A recursive-descent parser from tokens to nodes, for LaTeX and plain notation.
 
 The levels are `expressions`, `powers`, `atoms` and `calls`. The parser evaluates nothing and calls no other
 parser. It runs in time linear in the tokens and rejects nesting deeper than `cursor.MAX_LEVELS`.

@@ -1,4 +1,4 @@
-"""Grammar of operators that do not commute: formulas of logic, and operators without a known meaning.
+"""Parses formulas of logic, and operators without a known meaning, in order.
 
 The operators from loosest to tightest are equivalence, implication, or, and, not. Formulas are not
 evaluated: two formulas are equal if they are written the same, up to the order of `and` and `or`.
@@ -14,7 +14,7 @@ DERIVES = ("=>", "<=>", "to", "if")  # connectives that the tokenizer treats as 
 
 
 def formula(cursor: Cursor) -> Node:
-    """Parses `p \\land q \\implies r`; a formula that only joins equations and inequalities becomes their list."""
+    """Parses `p \\land q \\implies r`. A formula that only joins equations and inequalities becomes their list."""
     left = _implication(cursor)
     while cursor.accept("relation", "<=>"):
         left = Relation((left, _implication(cursor)), ("<=>",))
@@ -45,7 +45,7 @@ def _junction(cursor: Cursor, kind: str) -> Node:
 
 
 def in_order(factors: tuple[Node, ...]) -> Node | None:
-    """Parses factors around an operator without a known meaning (`f \\circ g`, `\\forall x \\exists y`), in order."""
+    """Parses factors around an unknown operator in order. Examples: `f \\circ g`, `\\forall x \\exists y`."""
     return Call("written", factors) if len(factors) > 1 and any(map(_is_operator, factors)) else None
 
 

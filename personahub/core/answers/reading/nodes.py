@@ -1,4 +1,4 @@
-"""The nodes of a parsed answer: frozen dataclasses, and two functions that traverse them."""
+"""The nodes of a parsed answer, and two functions that traverse them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """An exact rational. `places` is the number of decimals as written (None: an integer or an exact form).
+    """An exact rational.
 
-    `digits` keeps the digits as written, for numerals with or without a base.
+    `places` is the number of decimals as written (None: an integer or an exact form). `digits` keeps the digits as
+    written, for numerals with or without a base.
     """
 
     value: Fraction
@@ -63,7 +64,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class PlusMinus:
-    """A term with a plus-minus sign; `lower` is True for \\mp, whose upper sign is minus."""
+    """A term with a plus-minus sign. `lower` is True for \\mp, whose upper sign is minus."""
 
     term: Node
     lower: bool = False
@@ -87,7 +88,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Comma-separated members: a bare list, or a list in round, square or curly brackets.
+    """Comma-separated members: a bare list, or one in round, square or curly brackets.
 
     `disjunction` is True if the members of a bare list were joined by `or`.
     """
@@ -159,7 +160,7 @@ Node = (
 
 
 def walk(node: Any) -> Iterator[Node]:
-    """Yields a node (or a tuple of nodes) and all its descendants, in no particular order."""
+    """Yields a node or tuple of nodes and all its descendants, in no particular order."""
     waiting = [node]
     while waiting:
         here = waiting.pop()
@@ -171,7 +172,7 @@ def walk(node: Any) -> Iterator[Node]:
 
 
 def rebuilt(node: Any, change: Callable[[Node], Node | None]) -> Any:
-    """Applies `change` from the top down; a node that `change` replaces is not traversed further."""
+    """Applies `change` from the top down. A node that `change` replaces is not traversed further."""
     if isinstance(node, tuple):
         return tuple(rebuilt(item, change) for item in node)
     if type(node) not in _BELOW:

@@ -1,4 +1,4 @@
-"""One spelling for what is written in many: unicode to LaTeX, layout commands out, delimiters off.
+"""Normalizes spelling: Unicode to LaTeX, without layout commands and delimiters.
 
 `normalise` keeps the mathematics parseable; `key` goes further and yields a string whose equality
 means "the same answer, letter for letter".
@@ -127,7 +127,7 @@ _WRAPPERS = [(r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "*
 
 
 def normalise(text: str) -> str:
-    """Rewrites `text` in one spelling of LaTeX without layout, math delimiters or Unicode operators."""
+    """Rewrites `text` in one spelling of LaTeX, without layout, delimiters or Unicode."""
     text = _from_unicode(text)
     text = _ESCAPED.sub(r"\\", text) if "\\\\" in text else text
     text = _strip_delimiters(text.strip())
@@ -168,13 +168,13 @@ def _from_unicode(text: str) -> str:
 
 
 def _binomial(match: re.Match[str]) -> str:
-    """Rewrites `{}_8C_3` and `C_8^3` as a binomial; `C_1^2` is the square of a constant."""
+    """Rewrites `{}_8C_3` and `C_8^3` as a binomial. `C_1^2` is the square of a constant."""
     top, bottom = [group for group in match.groups() if group is not None]
     return rf"\binom{{{top}}}{{{bottom}}}" if int(top[:9]) >= int(bottom[:9]) else match.group()
 
 
 def _runs(text: str, table: dict[str, str], mark: str) -> str:
-    """Replaces each run of superscript (or subscript) characters by one `^{...}` (or `_{...}`)."""
+    """Replaces each run of superscripts by `^{...}`, and of subscripts by `_{...}`."""
     if not any(character in table for character in text):
         return text
     pattern = re.compile("[" + "".join(map(re.escape, table)) + "]+")
@@ -266,7 +266,7 @@ def _operator(body: str) -> str:
 
 
 def _font(body: str) -> str:
-    """Reads `\\mathrm{cm}` as words, and `\\mathrm{e}` and `\\mathbf{v}` as the letter itself."""
+    """Reads `\\mathrm{cm}` as words, but `\\mathrm{e}` and `\\mathbf{v}` as the letter."""
     inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
     if (power := _POWER_OF_UNIT.fullmatch(inner)) and is_unit(power.group(1)):
         return rf"\text{{{power.group(1)}}}^{power.group(2)}"
@@ -276,7 +276,7 @@ def _font(body: str) -> str:
 
 
 def _unwrap(text: str, command: str, change: Callable[[str], str]) -> str:
-    """Replaces every `\\command{body}` by `change(body)`, innermost last; unbalanced ones stay unchanged."""
+    """Replaces every `\\command{body}` by `change(body)`, innermost last. Unbalanced ones stay unchanged."""
     opening = re.compile(rf"\\{command}(?![a-zA-Z])\s*\{{")
     position = 0
     while (match := opening.search(text, position)) is not None:
@@ -289,7 +289,7 @@ def _unwrap(text: str, command: str, change: Callable[[str], str]) -> str:
 
 
 def closing_brace(text: str, opening: int) -> int | None:
-    """Returns the index of the `}` that closes the `{` at `opening`, or None; `\\{` and `\\}` do not count."""
+    """Returns the index of the `}` that closes the `{` at `opening`, or None. `\\{` and `\\}` do not count."""
     depth = 0
     position = opening
     while position < len(text):
@@ -325,9 +325,10 @@ _COMMAND_SPACE = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])")
 
 
 def key(normal: str) -> str:
-    """Returns a normalised answer without spaces and text commands: equal keys are equal answers. Keeps case.
+    """Returns a normalised answer without spaces and text commands.
 
-    Braces stay, because \\frac{12}{5} is not \\frac{1}{25}; so does a space between digits (3 1/2).
+    Equal keys are equal answers. Keeps case. Braces stay, because \\frac{12}{5} is not \\frac{1}{25}; so does a space
+    between digits (3 1/2).
     """
     text = _LIST_COMMA.sub(",_", _TEXT_GROUP.sub(r"\1", normal))
     text = _COMMAND_SPACE.sub(r"\1{}", _BETWEEN_DIGITS.sub("_", text))

@@ -28,7 +28,7 @@ _BASE_WORDS = {
 
 
 def power(cursor: Cursor) -> Node:
-    """Parses a factor: an atom with its powers, primes, subscripts, factorials, percent and degree signs."""
+    """Parses an atom with its powers, primes, subscripts, factorials and signs. Signs are percent and degree."""
     cursor.deeper()
     node = _raised(cursor)
     cursor.depth -= 1

@@ -209,7 +209,7 @@ def _number(value: str, spaced: bool, grouped: bool) -> list[Token]:
 
 
 def _repeating(value: str) -> Number:
-    """Reads `0.1\\overline{6}`, `0.\\dot{1}4\\dot{2}`, `0.(3)` and `0.333...` as exact fractions."""
+    """Reads repeating decimals as fractions. `0.1\\overline{6}`, `0.\\dot{1}4\\dot{2}`, `0.(3)`, `0.333...`."""
     whole, _, tail = value.partition(".")
     if value.rstrip(" .").endswith("dots") or value.endswith("..."):
         digits = re.sub(r"\D", "", tail)
@@ -222,7 +222,7 @@ def _repeating(value: str) -> Number:
 
 
 def _ellipsis(whole: str, digits: str) -> Number:
-    """Finds the repeating part of `0.1666...`: the shortest tail written twice (a single digit, three times)."""
+    """Finds the repeating part of `0.1666...`. It is the shortest tail written twice (a single digit, three times)."""
     for period in range(1, len(digits) // 2 + 1):
         cycle = digits[-period:]
         if digits.endswith(cycle * (3 if period == 1 else 2)):
@@ -275,9 +275,10 @@ def _command(name: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 
 def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
-    """Tokenizes the inside of `\\text{...}`: words stay words, single letters and numbers keep their meaning.
+    """Tokenizes the inside of `\\text{...}`.
 
-    The letters of a unit after a value (`5\\text{ m/s}`) are words too.
+    Words stay words, single letters and numbers keep their meaning. The letters of a unit after a value (`5\\text{
+    m/s}`) are words too.
     """
     measure = bool(before) and before[-1].kind in _ENDS_VALUE and dimension(body) is not None
     tokens: list[Token] = []
@@ -302,7 +303,7 @@ def _text(body: str, spaced: bool, before: list[Token]) -> list[Token]:
 
 
 def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
-    """Tokenizes letters outside `\\text`: a function, constant, separator, word, or product of variables."""
+    """Tokenizes letters outside `\\text`. A function, constant, separator, word or product of variables."""
     if len(word) == 1 and word not in "eEU":
         return [_letter(word, spaced)]
     lower = word.lower()

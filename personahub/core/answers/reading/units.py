@@ -76,12 +76,12 @@ _AMBIGUOUS = {"m", "s", "g", "h", "l", "j", "w", "n", "v"}  # variables as often
 
 
 def is_unit(word: str) -> bool:
-    """Whether a word of at least two letters names a unit (single letters are variables)."""
+    """Returns whether a word of two or more letters names a unit. Single letters are variables."""
     return len(word) > 1 and (_singular(word.lower()) in _BASE or word.lower() in _POWERS)
 
 
 def is_unit_letter(letter: str) -> bool:
-    """Whether a single letter after a number may be a unit (5 m)."""
+    """Returns whether a single letter after a number may be a unit (5 m)."""
     return letter.lower() in _AMBIGUOUS
 
 
@@ -98,7 +98,7 @@ def _singular(word: str) -> str:
 
 @lru_cache(maxsize=4096)
 def dimension(unit: str) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
-    """Maps `km/h` to ((("length", 1), ("time", -1)), 5/18); None if a word in it is not a unit."""
+    """Maps `km/h` to ((("length", 1), ("time", -1)), 5/18). Returns None if a word in it is not a unit."""
     parts = _parts(unit)
     if not parts:
         return None
@@ -111,7 +111,7 @@ def dimension(unit: str) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
 
 
 def _parts(unit: str) -> list[tuple[str, Fraction, int]] | None:
-    """Returns the unit words of `square feet per hour` with their dimension, size and power."""
+    """Returns the unit words of `square feet per hour` with dimension, size and power."""
     parts: list[tuple[str, Fraction, int]] = []
     sign = pending = 1
     for token in re.findall(r"[a-z]+|\^?-?\d+|/", unit.lower().replace(".", "")):

@@ -1,4 +1,4 @@
-"""Answers in words: choice letters, times of day, dates, names, number words, and synonyms of "none"."""
+"""Reads answers in words: choices, times, dates, names, number words, and "none"."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def words_key(text: str, ignore_case: bool) -> str:
 
 
 def choice_letter(text: str) -> tuple[str, str] | None:
-    """Reads `(C)`, `C.` and `C) 12` as the letter and the text after it; None if the answer is not a choice."""
+    """Reads `(C)`, `C.` and `C) 12` as the letter and the text after it. Returns None if it is not a choice."""
     plain = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r" \1 ", text).strip()
     match = _LETTER.match(plain)
     if match:
@@ -106,7 +106,7 @@ def clock(text: str) -> Clock | None:
 
 
 def date(text: str) -> tuple[int, int, int] | None:
-    """Reads `March 14, 2021` and `14 March 2021` as (2021, 3, 14), with year 0 if missing; else None."""
+    """Reads `March 14, 2021` and `14 March 2021` as (2021, 3, 14). A missing year is 0. None for anything else."""
     if len(text) > 60 or not _DATED.search(text):
         return None
     plain = re.sub(r"\s+", " ", re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)).strip()
@@ -122,7 +122,7 @@ def date(text: str) -> tuple[int, int, int] | None:
 
 
 def same_time(a: Clock, b: Clock) -> bool:
-    """Whether two times of day are equal; if one side lacks am or pm, either reading counts."""
+    """Whether two times of day are equal. If one side lacks am or pm, either reading counts."""
     if a.meridiem and b.meridiem and a.meridiem != b.meridiem:
         return False
     return bool(_minutes(a) & _minutes(b))
@@ -137,7 +137,7 @@ def _minutes(time: Clock) -> set[int]:
 
 
 def number_word(text: str) -> Fraction | None:
-    """Reads `twenty-one` as 21; None for anything but a number of up to five English words."""
+    """Reads `twenty-one` as 21. Returns None for anything but a number of up to five English words."""
     words = re.sub(r"[\s\-]+", " ", re.sub(r"\\text|[{}]", " ", text.lower())).replace(" and ", " ").strip().split()
     if words in (["half"], ["a", "half"]):
         return Fraction(1, 2)

@@ -1,4 +1,4 @@
-"""Deduplicates more texts than fit in memory, with the same result, by tasks that exchange files.
+"""Deduplicates more texts than fit in memory, by tasks that exchange files.
 
     spill = Spill(folder, partitions=64, executor="ray", workers=32)
     blocks = cut(spill, source, old)

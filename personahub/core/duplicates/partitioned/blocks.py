@@ -1,4 +1,6 @@
-"""Sorts texts into visiting order and cuts them into blocks. Memory is bounded by one block.
+"""Sorts texts into visiting order and cuts them into blocks.
+
+Memory is bounded by one block.
 
     blocks = cut(spill, source)
     blocks.read(3)["text"]       # texts of block 3
@@ -35,13 +37,16 @@ class Source(Protocol):
         ...
 
     def read(self, shard: int) -> pa.Table:
-        """Columns `id` (string), `text` (large_string) and optionally `best` (float64), which is visited highest first."""
+        """Reads `id` (string), `text` (large_string) and optional `best` (float64).
+
+        The highest `best` is visited first.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Order:
-    """Visiting order: as given, or by `best` if there is such a column, and then by `id`."""
+    """The visiting order: by `best`, if there is such a column, and `id`, or as given."""
 
     given: bool
 
@@ -53,7 +58,7 @@ class Order:
         return table.sort_by([*best, ("id", "ascending"), ("place", "ascending")])
 
     def key(self, table: pa.Table, row: int) -> tuple[Any, ...]:
-        """The sort key of one row."""
+        """Returns the sort key of one row."""
         if self.given:
             return (table["place"][row].as_py(),)
         best = table["best"][row].as_py() if "best" in table.column_names else 0.0
@@ -65,9 +70,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of sorted rows. `first[i]` is the rank of the first row of block `i`, `first[-1]` the number of rows.
+    """Blocks of sorted rows.
 
-    The lowest `references` ranks belong to an existing collection. They stay and are not compared with each other.
+    `first[i]` is the rank of the first row of block `i`, `first[-1]` the number of rows. The lowest `references`
+    ranks belong to an existing collection. They stay and are not compared with each other.
     """
 
     folder: Path
@@ -88,34 +94,34 @@ class Blocks:
             return pa.ipc.open_file(file).read_all()
 
     def alive(self, block: int, alive: Path | None) -> np.ndarray:
-        """Ranks of the block's rows that earlier methods kept. `alive` is a file with one bool per rank."""
+        """Returns the ranks of the block's rows that earlier methods kept. `alive` is a file with one bool per rank."""
         first, last = self.first[block : block + 2]
         if alive is None:
             return np.arange(first, last)
         return first + np.flatnonzero(np.load(alive, mmap_mode="r")[first:last])
 
     def texts(self, block: int, ranks: np.ndarray) -> pa.ChunkedArray:
-        """Texts of some rows of a block."""
+        """Returns the texts of some rows of a block."""
         text: Any = self.read(block)["text"]
         return text if len(ranks) == len(text) else text.take(pa.array(ranks - self.first[block]))
 
     def block_of(self, ranks: np.ndarray) -> np.ndarray:
-        """Block (int64) of each rank."""
+        """Returns the block (int64) of each rank."""
         return np.searchsorted(np.array(self.first), ranks, side="right") - 1
 
 
 def place_of(shard: int, rows: int) -> np.ndarray:
-    """Places (int64) of the rows of a shard."""
+    """Returns the places (int64) of the rows of a shard."""
     return (shard << _ROW_BITS) + np.arange(rows, dtype=np.int64)
 
 
 def shard_and_row(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shard of each place, and the row in the shard."""
+    """Returns the shard of each place, and the row in the shard."""
     return places >> _ROW_BITS, places & ((1 << _ROW_BITS) - 1)
 
 
 def cut(spill: Spill, source: Source, old: Source | None = None, given: bool = True) -> Blocks:
-    """Sorts rows into `spill.partitions` blocks of about the same size, with those of `old` first.
+    """Sorts rows into `spill.partitions` blocks of similar size, those of `old` first.
 
     Args:
         spill: holds the blocks.

@@ -1,7 +1,7 @@
-"""Decides which rows stay, from the similar pairs, by the greedy rule of `Deduplication`.
+"""Decides which rows stay, given the similar pairs.
 
-Memory holds one byte per row, the pairs whose later row is in one block, and the rows that are equal to a dropped
-row. Collapsing chains takes 16 more bytes per row.
+Applies the greedy rule of `Deduplication`. Memory holds one byte per row, the pairs whose later row is in one block,
+and the rows that are equal to a dropped row. Collapsing chains takes 16 more bytes per row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Decided:
     dropped: int
 
     def by_survivor(self, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ranks of rows dropped for a survivor in this block, the survivors' ranks, and the similarities."""
+        """Returns the rows that this block's survivors cover. Ranks, the survivors' ranks, and similarities."""
         rows = self.spill.read(_DECIDED, block)
         return column(rows, "rank"), column(rows, "survivor"), column(rows, "similarity")
 
@@ -54,7 +54,9 @@ def decide(
     repeats: str | None = None,
     collapse_chains: bool = False,
 ) -> Decided:
-    """Visits rows by rank. A row is dropped if a row kept before it is similar, and the most similar one covers it.
+    """Visits rows by rank.
+
+    A row is dropped if a row kept before it is similar, and the most similar one covers it.
 
     Args:
         spill: holds the named outputs.
@@ -129,7 +131,10 @@ def _write(
 
 
 def _repeats(spill: Spill, block: int, blocks: Blocks, output: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks and leaders of rows that repeat another row. References are left out, because they always stay."""
+    """Returns the ranks and leaders of rows that repeat another row.
+
+    References are left out, because they always stay.
+    """
     if output is None:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     rows = spill.read(output, block)
@@ -159,7 +164,7 @@ def _ranked(earlier: np.ndarray, later: np.ndarray, similarity: np.ndarray) -> t
 def _by_leader(
     rank: np.ndarray, leader: np.ndarray, kept: np.ndarray, pairs: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Finds survivors of rows that are equal to a dropped row: a row kept before them that is similar to it."""
+    """Finds survivors of rows equal to a dropped row. A survivor was kept before them and is similar to it."""
     leaders = np.unique(leader)
     found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for earlier, later, similarity in pairs:

@@ -1,4 +1,6 @@
-"""Runs phases of tasks that exchange rows through files, so that memory is bounded by a partition.
+"""Runs phases of tasks that exchange rows through files.
+
+A partition bounds their memory.
 
     spill = Spill(folder, partitions=64, executor="process", workers=8)
     rows = spill.run("sort", sort_block, range(64), source)
@@ -41,7 +43,7 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of `ru_
 
 @dataclass
 class Spill:
-    """A folder for intermediate files, the number of partitions, and the executor of the tasks.
+    """A folder for intermediate files, a number of partitions, and an executor.
 
     On a cluster, all nodes must see the same folder.
     """
@@ -56,7 +58,7 @@ class Spill:
     files: dict[str, list[int]] = field(default_factory=dict, repr=False)  # file numbers of each output
 
     def subfolder(self, name: str) -> Spill:
-        """The same settings in a subfolder."""
+        """Returns the same settings in a subfolder."""
         return Spill(self.folder / name, self.partitions, self.executor, self.workers, self.label)
 
     def run(self, phase: str, function: Callable[..., Any], tasks: Sequence[int], *arguments: Any) -> list[Any]:
@@ -77,9 +79,9 @@ class Spill:
         return [marker["result"] for marker in markers]
 
     def costs(self) -> dict[str, dict[str, float]]:
-        """Reads from the markers what each phase took so far: tasks, CPU seconds, bytes, peak resident bytes.
+        """Reads what each phase took so far.
 
-        `shuffled` bytes were dealt to several destinations.
+        Tasks, CPU seconds, bytes, peak resident bytes. `shuffled` bytes were dealt to several destinations.
         """
         costs: dict[str, dict[str, float]] = {}
         for file in sorted(self.folder.rglob("done/*/*.json")):
@@ -141,7 +143,7 @@ class Spill:
         return pa.Table.from_batches(list(self.batches(output, destination)))
 
     def batches(self, output: str, destination: int) -> Iterator[pa.RecordBatch]:
-        """Yields each file's batch for one destination, or nothing if no task wrote this output."""
+        """Yields each file's batch for one destination. Nothing if no task wrote this output."""
         for number in self.files.get(output, ()):
             file = pa.memory_map(str(self.folder / output / f"{number:05d}.arrow"))
             yield pa.ipc.open_file(file).get_batch(destination)
@@ -157,7 +159,7 @@ class Spill:
 
     @contextmanager
     def writes(self, output: str, name: str) -> Iterator[Path]:
-        """Yields a temporary file that gets its final name on success and is removed on failure."""
+        """Yields a temporary file. On success it gets its final name, on failure it is removed."""
         file = self.folder / output / name
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(file)
@@ -197,6 +199,6 @@ def column(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
 
 
 def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
-    """The partition (int64) of each 64-bit key, as in `kernels.partitions.partition`."""
+    """Returns the partition (int64) of each 64-bit key, as in `kernels.partitions.partition`."""
     upper = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
     return ((upper * np.uint64(partitions)) >> np.uint64(32)).astype(np.int64)

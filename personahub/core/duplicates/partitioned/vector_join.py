@@ -31,7 +31,7 @@ _PRODUCTS = 4096  # rows and columns multiplied at once
 
 
 class MappedRows:
-    """The concatenated rows of several `.npy` files, which can be indexed by slices and arrays of rows."""
+    """The concatenated rows of several `.npy` files. Supports slices and arrays of rows."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         parts = [np.load(file, mmap_mode="r") for file in files]
@@ -100,7 +100,7 @@ def deduplicate(
 
 
 def mapped(spill: Spill, blocks: Blocks) -> tuple[MappedRows, MappedRows]:
-    """Maps all vectors, with those of references last, as `clustered` expects, and their ranks."""
+    """Maps all vectors, and their ranks. Those of references come last, as `clustered` expects."""
     order = sorted(range(len(blocks)), key=lambda block: blocks.first[block + 1] <= blocks.references)
     vectors, ranks = (
         MappedRows([spill.folder / output / f"{block:05d}.npy" for block in order]) for output in ("vectors", "ranks")
@@ -191,7 +191,7 @@ def _across(spill: Spill, task: int, blocks: Blocks, threshold: float, tasks: li
 
 
 def _similar_across(vectors: np.ndarray, second: int, threshold: float) -> np.ndarray:
-    """Finds pairs (int64 [pairs, 2]) of a row before `second` and one from `second` on that may be similar."""
+    """Finds pairs (int64 [pairs, 2]) that may be similar. `second` separates the two rows of a pair."""
     bounds = embedding.make_bounds(vectors, threshold)
     if bounds is not None:
         columns = Columns.empty(bounds, len(vectors) - second)

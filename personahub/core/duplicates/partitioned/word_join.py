@@ -41,9 +41,10 @@ _COUNTED = 1 << 18  # slots for word counts
 def deduplicate(
     spill: Spill, blocks: Blocks, threshold: float, alive: Path | None = None, collapse_chains: bool = False
 ) -> Decided:
-    """Same as `surface.deduplicate`, for the ranks in `alive` (a file of bools, or None for all).
+    """Same as `surface.deduplicate` for the ranks in `alive`.
 
-    With `collapse_chains`, only the first of all rows that are connected by similar pairs stays.
+    That is a file of bools, or None for all. With `collapse_chains`, only the first of all rows that are connected by
+    similar pairs stays.
 
     Raises:
         UserError: the threshold is out of range.
@@ -90,7 +91,7 @@ def _load(spill: Spill, block: int) -> tuple[WordSets, np.ndarray]:
 
 
 def _grouped(spill: Spill, partition: int) -> tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Reads the sums of a partition by rank: rows, sum1, sum2, leaders (positions) and their hash table."""
+    """Reads the sums of a partition by rank. Rows, sum1, sum2, leaders (positions) and their hash table."""
     rows = spill.read("sums", partition)
     rows = rows.take(pa.array(np.argsort(column(rows, "rank"))))
     sum1, sum2 = column(rows, "sum1"), column(rows, "sum2")
@@ -128,7 +129,7 @@ def _counts(spill: Spill, block: int, plan: Plan) -> None:
 
 
 def _join(spill: Spill, _: int, filter_length: int, counted: Sequence[int]) -> None:
-    """Joins all filters into one file, which tasks map, and adds up the counts (int32, zeros if not counted)."""
+    """Joins all filters into one file, which tasks map. Adds up the counts (int32, zeros if not counted)."""
     with spill.writes("joined", "filters.npy") as file:
         joined = np.lib.format.open_memmap(file, "w+", np.uint64, (spill.partitions * filter_length,))
         for partition in range(spill.partitions):
@@ -193,7 +194,7 @@ def _match(spill: Spill, partition: int, blocks: Blocks, threshold: float) -> in
 
 
 def _words(sets: WordSets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The concatenated words of some sets, and where each set begins (int64, followed by the end)."""
+    """Returns the words of some sets, concatenated, and their offsets. Offsets are int64 and include the end."""
     sizes = sets.sizes[rows].astype(np.int64)
     ends = np.cumsum(sizes)
     where = np.repeat(sets.start[rows] - (ends - sizes), sizes) + np.arange(int(sizes.sum()))

@@ -1,4 +1,4 @@
-"""Fast decoding on a CPU: attention and a key-value cache for one new token per row.
+"""Fast decoding on a CPU: attention and a key-value cache for one token per row.
 
 PyTorch's fused attention is made for many queries per row. For a single query it copies every key to all query
 heads that share it, and appending a token copies the whole cache. Here, a step reads each key and value once,
@@ -36,7 +36,9 @@ def _attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention function for transformers: PyTorch's for prompts, two matrix products for single tokens.
+    """Attention for transformers.
+
+    Prompts use PyTorch's, single tokens two matrix products.
 
     Args:
         query: [rows, heads, tokens, size].
@@ -86,13 +88,13 @@ class BufferedLayer(DynamicLayer):
         return self.keys, self.values
 
     def _fits(self, buffer: torch.Tensor, end: int) -> bool:
-        """Whether `keys` is still a view of `buffer`, which has space up to `end`."""
+        """Return whether `keys` is still a view of `buffer`, which has space up to `end`."""
         same = self.keys is not None and self.keys.data_ptr() == buffer.data_ptr() and len(self.keys) == len(buffer)
         return same and end <= buffer.shape[2]
 
 
 def _with_space(held: torch.Tensor | None, states: torch.Tensor, end: int) -> torch.Tensor:
-    """A larger buffer with the shape and type of `states` that starts with the content of `held`."""
+    """Return a larger buffer that starts with `held`. Shape and type are those of `states`."""
     rows, heads, _, size = states.shape
     buffer = states.new_empty(rows, heads, end + _SPARE_TOKENS, size)
     if held is not None and held.numel():

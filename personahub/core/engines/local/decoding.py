@@ -1,9 +1,10 @@
-"""Continuous batching for a causal language model: rows join and leave while others continue.
+"""Continuous batching for a causal language model.
 
-A row's prompt is padded on the left. Its padding is masked and its positions count from its own first token,
-so other rows change nothing but floating-point noise. A finished row leaves immediately and new rows join the
-running ones, so one long answer does not delay the others. Sampling inverts the cumulative distribution at
-uniform numbers from the row's own seed, so a sampled answer does not depend on the other rows either.
+Rows join and leave while others continue. A row's prompt is padded on the left. Its padding is masked and its
+positions count from its own first token, so other rows change nothing but floating-point noise. A finished row leaves
+immediately and new rows join the running ones, so one long answer does not delay the others. Sampling inverts the
+cumulative distribution at uniform numbers from the row's own seed, so a sampled answer does not depend on the other
+rows either.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class DecodeBatch:
         self._cache = DynamicCache()
 
     def accepts_rows(self) -> bool:
-        """Whether rows can be admitted now. Some architectures must finish the batch first."""
+        """Returns whether rows can be admitted now. Some architectures must finish the batch first."""
         return self._can_join or not self.rows
 
     @torch.inference_mode()
@@ -103,7 +104,7 @@ class DecodeBatch:
         return cache
 
     def _forward(self, ids: Any, mask: Any, positions: Any, cache: Any) -> torch.Tensor:
-        """Logits of the next token of every row: [rows, vocabulary]."""
+        """Returns the logits of the next token of every row: [rows, vocabulary]."""
         output = self._model(
             input_ids=ids,
             attention_mask=mask,
@@ -132,7 +133,7 @@ class DecodeBatch:
         return tokens[:, None]
 
     def _tail(self, row: DecodeRow) -> str:
-        """The end of the text, long enough to contain a stop string that the last token completed."""
+        """Returns the end of the text, where the last token may complete a stop string."""
         return self._decode(row.tokens[-8 - max(map(len, row.stop)) :])
 
     def _remove_finished(self) -> list[DecodeRow]:
@@ -159,14 +160,16 @@ class DecodeBatch:
 
 
 def _stack(above: torch.Tensor, below: torch.Tensor, dim: int = -2) -> torch.Tensor:
-    """Concatenate along the batch; the tensor that is shorter in `dim` gets zeros at its start."""
+    """Concatenate along the batch. The tensor that is shorter in `dim` gets zeros at its start."""
     length = max(above.shape[dim], below.shape[dim])
     unchanged = (0, 0) * (-1 - dim)  # `pad` counts dimensions from the last
     return torch.cat([pad(part, (*unchanged, length - part.shape[dim], 0)) for part in (above, below)])
 
 
 def sample(rows: Sequence[DecodeRow], logits: torch.Tensor) -> torch.Tensor:
-    """Sample one token per row by its temperature, top-k, top-p (Holtzman et al., 2020) and uniform number.
+    """Sample one token per row.
+
+    Uses temperature, top-k, top-p (Holtzman et al., 2020) and a uniform number.
 
     Args:
         logits: [rows, vocabulary].

@@ -39,7 +39,9 @@ _WAIT_NOTE_S = 60.0
 
 
 def open_replicas(config: ReplicatedConfig) -> ReplicatedEngine:
-    """Start `config.replicas` actors, each with a whole engine. Needs a running event loop.
+    """Start `config.replicas` actors, each with a whole engine.
+
+    Needs a running event loop.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster.
@@ -80,7 +82,10 @@ class _Replica:
         return None
 
     async def complete(self, request: Request) -> Completion | tuple[str, str] | str:
-        """Return a completion, the reason and detail of a refusal, or the message of an `EngineUnavailable`."""
+        """Return a completion or its failure.
+
+        A failure is a refusal's (reason, detail) or an `EngineUnavailable` message.
+        """
         if problem := await self.open():
             return problem
         try:
@@ -153,7 +158,7 @@ class ReplicatedEngine(Engine[ReplicatedConfig]):
             ray.kill(actor)
 
     async def _acquire(self) -> Any:
-        """The least busy ready replica. Waits while all replicas are at their limit."""
+        """Return the least busy ready replica. Waits while all replicas are at their limit."""
         while True:
             if self._in_flight:
                 actor = min(self._in_flight, key=self._in_flight.__getitem__)
@@ -217,7 +222,7 @@ class ReplicatedEngine(Engine[ReplicatedConfig]):
         self._wake(len(self._waiting))
 
     async def _warn_waiting(self) -> None:
-        """Warn every minute while no replica is ready; while only some are missing, warn when their number changes."""
+        """Warn every minute while no replica is ready. While only some are missing, warn when their number changes."""
         warned = 0
         while True:
             await asyncio.sleep(_WAIT_NOTE_S)
@@ -239,7 +244,7 @@ class ReplicatedEngine(Engine[ReplicatedConfig]):
 
 
 def _reason(error: Exception) -> str:
-    """The last line of a Ray error, which may be a traceback or an explanation."""
+    """Return the last line of a Ray error, which may be a traceback or an explanation."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:300]
 
 

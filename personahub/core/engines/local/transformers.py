@@ -1,4 +1,4 @@
-r"""Engine for a local model in this process, on a GPU or a CPU, with Hugging Face transformers.
+r"""Engine for a local model in this process, with Hugging Face transformers.
 
     engines:
       student: {kind: transformers, model: runs/quickstart/sft/model, max_model_len: 512}
@@ -102,7 +102,7 @@ def open_engine(config: Config) -> TransformersEngine:
 
 
 def _check_folder(model: str) -> None:
-    """Check a path first, so that the error is about the path and not about an unreachable hub."""
+    """Check a path first. The error is then about the path, not about an unreachable hub."""
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -229,7 +229,7 @@ class TransformersEngine(Engine[Config]):
             self._batch.clear()
 
     def _take_arrivals(self) -> list[DecodeRow]:
-        """Choose rows to admit: the one that has waited longest and those with prompts of similar length.
+        """Choose rows to admit: the longest waiting, and those with similar prompt length.
 
         Rows join in groups, because every group needs its own pass through the model.
         """

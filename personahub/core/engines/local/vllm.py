@@ -1,4 +1,4 @@
-"""Engine for a local model on GPUs, in this process, with vLLM's asynchronous engine.
+"""Engine for a local model on GPUs, in this process, with vLLM's async engine.
 
     engines:
       teacher: {kind: vllm, model: Qwen/Qwen2.5-72B-Instruct, tensor_parallel_size: 8, max_model_len: 8192}

@@ -12,7 +12,9 @@ from personahub.core.errors import UserError
 
 
 def normalize_url(base_url: str) -> str:
-    """Return the URL in one spelling, so that the same endpoint always has the same identity.
+    """Return the URL in one spelling.
+
+    The same endpoint then always has the same identity.
 
     Raises:
         ValueError: the URL is not valid, or it contains a user, password, query or fragment.
@@ -52,9 +54,10 @@ def read_key(variable: str | None, base_url: str) -> str | None:
 
 
 def find_proxy(base_url: str) -> str | None:
-    """Return the environment's proxy for the endpoint. A bare host and port gets `http://`, as in curl.
+    """Return the environment's proxy for the endpoint.
 
-    aiohttp's `trust_env` is not used because it would also send passwords from ~/.netrc.
+    A bare host and port gets `http://`, as in curl. aiohttp's `trust_env` is not used because it would also send
+    passwords from ~/.netrc.
 
     Raises:
         EngineUnavailable: the variable is not a valid proxy URL. The message omits its value, which may

@@ -1,4 +1,6 @@
-"""Engine for the Batch API of OpenAI or a compatible server: half the price, answers within a day.
+"""Engine for OpenAI-compatible Batch APIs.
+
+They cost half and answer within a day.
 
     engines:
       teacher: {kind: openai_batch, model: gpt-4o-2024-08-06, price: {input: 2.5, output: 10}}
@@ -133,7 +135,7 @@ class OpenAIBatchEngine(Engine[Config]):
         self._collector: asyncio.Task[None] | None = None
 
     def keep_state_in(self, folder: Path) -> None:
-        """Keep notes on batches in `folder`, and continue the batches that an earlier run noted there."""
+        """Keep notes on batches in `folder`. Continue the batches that an earlier run noted there."""
         self._folder = folder / "batches"
         notes = []
         for file in self._folder.glob("*.requests"):
@@ -192,7 +194,7 @@ class OpenAIBatchEngine(Engine[Config]):
         await self._endpoint.close()
 
     async def _collect(self, custom_id: str, body: bytes) -> _Batch:
-        """The batch that contains a request: an earlier one, or the next one after it is submitted."""
+        """Return the batch of a request. It is an earlier one, or the next one after its submission."""
         line = b'{"custom_id": "%s", "method": "POST", "url": "/v1/chat/completions", "body": %s}\n'
         while (batch := self._batch_of.get(custom_id)) is None:
             if custom_id not in self._collected:
@@ -203,7 +205,7 @@ class OpenAIBatchEngine(Engine[Config]):
         return batch
 
     async def _make_batch(self) -> None:
-        """Wait until no more requests arrive, then put as many as a file may hold into a batch."""
+        """Wait until no more requests arrive, then fill a batch up to the file limit."""
         count = 0
         while count != len(self._collected) < self.config.max_requests:
             count = len(self._collected)
@@ -226,7 +228,7 @@ class OpenAIBatchEngine(Engine[Config]):
         batch.work = asyncio.create_task(self._run_batch(batch, b"".join(lines.values())))
 
     async def _run_batch(self, batch: _Batch, content: bytes | None = None) -> None:
-        """Submit the batch unless it was submitted, wait for its end and fetch the results."""
+        """Submit the batch unless it was submitted, wait for its end, fetch the results."""
         if batch.batch_id is None:
             batch.batch_id = await self._find(batch.name) if content is None else None
             if batch.batch_id is None:
@@ -320,7 +322,7 @@ class OpenAIBatchEngine(Engine[Config]):
         data: Callable[[], Any] | None = None,
         before_retry: Callable[[], Any] | None = None,
     ) -> Any:
-        """Return the body of a successful reply, or what `before_retry` finds before another try.
+        """Return the body of a successful reply, or what `before_retry` finds.
 
         Raises:
             EngineUnavailable: the call failed for `max_outage_s`, or it can never succeed.

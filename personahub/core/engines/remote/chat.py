@@ -1,4 +1,4 @@
-"""Engine for any OpenAI-compatible chat endpoint: OpenAI, vLLM serve, Ollama, llama.cpp, a provider's gateway.
+"""Engine for OpenAI-compatible chat endpoints: OpenAI, vLLM, llama.cpp, gateways.
 
     engines:
       teacher: {kind: openai, model: gpt-4o-2024-08-06, rpm: 5000, tpm: 800000,
@@ -69,7 +69,7 @@ class OpenAIEngine(Engine[Config]):
         return (await self.complete_samples([request]))[0]
 
     async def complete_samples(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer requests that differ only in sample index and seed with one request to the endpoint."""
+        """Answer requests that differ only in sample index and seed with one HTTP request."""
         request, n = requests[0], len(requests)
         characters, model = len(request.messages_json), self.config.model
         completions, wasted = await self._endpoint.ask(
@@ -88,7 +88,7 @@ class OpenAIEngine(Engine[Config]):
 
 
 class Probes:
-    """Distinguishes a bad prompt from a bad configuration by sending a minimal prompt with the same parameters."""
+    """Tells a bad prompt from a bad configuration. Sends a minimal prompt with the same parameters."""
 
     def __init__(self, endpoint: Endpoint, bodies: Bodies) -> None:
         self._endpoint = endpoint
@@ -97,7 +97,7 @@ class Probes:
         self._lock = asyncio.Lock()  # one probe serves all prompts that wait for it
 
     async def accepts(self, request: Request, n: int = 1) -> bool:
-        """Whether the endpoint accepts the parameters of a request for `n` samples.
+        """Return whether the endpoint accepts the parameters of a request for `n` samples.
 
         Raises:
             EngineUnavailable: it accepts them only for one sample.
@@ -111,7 +111,7 @@ class Probes:
             return not refused
 
     async def _try(self, probe: dict[str, Any]) -> str:
-        """The endpoint's message if it refuses the request `probe`; empty if it accepts it."""
+        """Return the endpoint's message if it refuses the request `probe`. It is empty if the endpoint accepts."""
         parameters = json.dumps({**probe, "seed": "seed" in probe}, sort_keys=True)
         if parameters in self._accepted:
             return ""
@@ -142,7 +142,7 @@ class Bodies:
         self._begun: dict[tuple[int, int], tuple[str, bool, Sampling, Any]] = {}
 
     def body(self, request: Request, n: int = 1) -> bytes:
-        """The whole body as JSON."""
+        """Return the whole body as JSON."""
         shared = (id(request.sampling), id(request.json_schema))
         found = self._begun.get(shared)
         if found is None:
@@ -157,7 +157,7 @@ class Bodies:
         return f'{begin}{seed}{several}, "messages": {request.messages_json}}}'.encode()
 
     def probe(self, request: Request, n: int = 1) -> dict[str, Any]:
-        """A short and cheap request with the parameters of `request`."""
+        """Return a short and cheap request with the parameters of `request`."""
         probe = self.parameters(request.sampling, request.json_schema)
         if "seed" not in request.sampling.extra:
             probe["seed"] = request.seed
@@ -168,7 +168,7 @@ class Bodies:
         return {**probe, "messages": [Message(role="user", content="Hi")]}
 
     def parameters(self, sampling: Sampling, json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The body without seed, n and messages.
+        """Return the body without seed, n and messages.
 
         Raises:
             EngineUnavailable: `sampling.extra` contains a key that is not a sampling parameter.

@@ -1,4 +1,4 @@
-"""Connection to an OpenAI-compatible endpoint: rate limits, retries and error handling.
+"""Connection to an OpenAI-compatible endpoint: rate limits, retries and errors.
 
 Temporary failures (429, 5xx, timeouts, dropped connections, unreadable replies) are retried with exponential
 backoff and jitter. A request that waits for its next try does not count as in flight, so other requests are
@@ -243,7 +243,7 @@ class Endpoint:
         )
 
     def _note_down(self, failure: Retry, wait: float) -> None:
-        """Print a note when the run is about to have waited 5 seconds for an answer, then 10, 20 and so on."""
+        """Print a note when the run has waited about 5 seconds for an answer, then 10, 20, ..."""
         now = time.monotonic()
         self._down_since = min(self._down_since, now)
         waited = now - self._down_since + wait
@@ -270,7 +270,7 @@ class Endpoint:
         reply: bytes,
         accepts: Callable[[], Awaitable[bool]] | None = None,
     ) -> Exception:
-        """The error for a reply with another status than 200: `Retry`, `RequestRefused` or `EngineUnavailable`."""
+        """Return the error for a status other than 200. It is `Retry`, `RequestRefused` or `EngineUnavailable`."""
         kind, message = classify_error(status, headers, reply)
         message = self.redact(message)
         where = f"HTTP {status} from {self.config.base_url}: {message}"
@@ -302,7 +302,9 @@ class Endpoint:
     async def post(
         self, data: bytes | aiohttp.FormData | None, url: yarl.URL | None = None, method: str = "POST"
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send one request; return the status, headers and body of its reply, with a secret key redacted.
+        """Send one request.
+
+        Return the status, headers and body of its reply, with a secret key redacted.
 
         Raises:
             Retry: no complete reply arrived.
@@ -336,11 +338,11 @@ class Endpoint:
         return status, headers, reply
 
     def redact(self, message: str) -> str:
-        """A server's message without the key, however short the key is."""
+        """Return a server's message without the key, however short the key is."""
         return message.replace(self._key, "***") if self._key else message
 
     def redacted(self, failure: E) -> E:
-        """The same error with the key redacted in its messages."""
+        """Return the same error with the key redacted in its messages."""
         failure.args = tuple(self.redact(arg) if isinstance(arg, str) else arg for arg in failure.args)
         if isinstance(failure, Retry | RequestRefused):
             failure.detail = self.redact(failure.detail)

@@ -1,4 +1,4 @@
-"""Rate limiting: even pacing by requests or tokens, a shared pause, and an adaptive limit on concurrency."""
+"""Rate limits: pacing by requests or tokens, a shared pause, adaptive concurrency."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MIN_WAIT_AFTER_FAILURES_S = 1.0
 
 
 def retry_wait(tries: int, asked_s: float | None = None) -> float:
-    """Seconds to wait after `tries` failures before the request is sent again: 0.1, 0.2, 0.4, ... up to 60.
+    """Return seconds to wait after `tries` failures.
 
-    A wait that the server requests takes precedence. After several failures it is raised to at least 1 s,
-    because a server that always answers 0.001 would otherwise get thousands of requests.
+    0.1, 0.2, 0.4, ... up to 60. A wait that the server requests takes precedence. After several failures it is raised
+    to at least 1 s, because a server that always answers 0.001 would otherwise get thousands of requests.
     """
     backoff = min(_MAX_BACKOFF_S, 0.05 * 2 ** min(tries, 32))
     return backoff if asked_s is None else max(asked_s, min(backoff, _MIN_WAIT_AFTER_FAILURES_S))
@@ -67,7 +67,9 @@ class Pause:
         return max(0.0, self._until - time.monotonic()) if self._until else 0.0
 
     def throttled(self, sent_at: float, asked_s: float | None) -> bool:
-        """Record a throttled request. `asked_s` is the wait that the server requests, if any.
+        """Record a throttled request.
+
+        `asked_s` is the wait that the server requests, if any.
 
         Returns:
             Whether this started a cool-down after requests had succeeded.
@@ -99,10 +101,10 @@ class Pause:
 
 
 class AdaptiveLimit:
-    """Limits the requests in flight to `most`, and to a fifth less after each cool-down.
+    """Limits the requests in flight to `most`.
 
-    The limit recovers by a twentieth of `most` each time that as many requests as the limit have succeeded.
-    Use it as an async context manager around one request.
+    Each cool-down removes a fifth. The limit recovers by a twentieth of `most` each time that as many requests as the
+    limit have succeeded. Use it as an async context manager around one request.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,4 +1,4 @@
-"""Interprets replies of OpenAI-compatible servers: a completion, a retry, or a final error. Pure functions."""
+"""Interprets replies of OpenAI-compatible servers as completion, retry or error."""
 
 from __future__ import annotations
 
@@ -97,14 +97,17 @@ def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1
 
 
 def wrong_number(number: int, n: int, body: bytes, paid: tuple[int, int], advice: str) -> Exception:
-    """The error for `number` choices instead of `n`: `EngineUnavailable` if the server ignores n, else `Retry`."""
+    """Return the error for `number` choices instead of `n`.
+
+    `EngineUnavailable` if the server ignores n, else `Retry`.
+    """
     if number == 1:
         return EngineUnavailable(f"requested n={n} completions and got 1: this server ignores n; {advice}")
     return Retry(f"the reply has {number} choices instead of {n}: {one_line(body)}", paid=paid)
 
 
 def _check_choice(choice: Mapping[str, Any], text: Any, body: bytes, paid: tuple[int, int]) -> None:
-    """Raise if the text is not complete: `RequestRefused` if the server withheld it, else `Retry`."""
+    """Raise if the text is incomplete. The error is `RequestRefused` if the text was withheld, else `Retry`."""
     reason = choice.get("finish_reason")
     refusal = None if text else choice["message"].get("refusal")
     if reason == "content_filter" or refusal:
@@ -123,7 +126,7 @@ def _divide(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
-    """Tokens with their log-probabilities, from the chat API's `logprobs` object; None if it has another shape."""
+    """Return tokens with log-probabilities from the chat API's `logprobs`. None if it has another shape."""
     try:
         return [(str(item["token"]), float(item["logprob"])) for item in reported["content"]]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -131,7 +134,7 @@ def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
 
 
 def token_count(tokens: Any, characters: int) -> int:
-    """The number of tokens that the server reports, or else an estimate: characters / 4."""
+    """Return the number of tokens that the server reports. Else estimate it as characters / 4."""
     return tokens if isinstance(tokens, int) and tokens >= 0 else -(-characters // 4)
 
 
@@ -151,10 +154,11 @@ def read_error(body: bytes) -> tuple[str, str]:
 
 
 def status_within(body: bytes) -> int:
-    """The status of an error inside a reply with status 200; 502 if it has no status, 200 if there is no error.
+    """Return the status of an error inside a 200 reply.
 
-    A gateway such as OpenRouter may have sent status 200 before the model behind it fails. It then sends an
-    `error`, with the status as its `code`, instead of `choices`. Nothing was answered or charged.
+    502 if it has no status, 200 if there is no error. A gateway such as OpenRouter may have sent status 200 before
+    the model behind it fails. It then sends an `error`, with the status as its `code`, instead of `choices`. Nothing
+    was answered or charged.
     """
     try:
         reply = json.loads(body)
@@ -194,7 +198,10 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> tupl
 
 
 def _is_out_of_credit(code: str, message: str, body: bytes) -> bool:
-    """Whether a 429 means an empty account instead of too many requests. The message counts if no code says so."""
+    """Returns whether a 429 means an empty account instead of too many requests.
+
+    The message counts if no code says so.
+    """
     if "insufficient_quota" in code:
         return True
     temporary = _TEMPORARY.search(body.decode("utf-8", "replace"))  # the whole body: the message is truncated
@@ -202,10 +209,10 @@ def _is_out_of_credit(code: str, message: str, body: bytes) -> bool:
 
 
 def retry_after(headers: Mapping[str, str], body: bytes = b"") -> float | None:
-    """Seconds to wait as the server requests: `retry-after-ms`, `Retry-After`, or "retry in 9.5s" in the body.
+    """Return seconds to wait as the server requests.
 
-    None if the server does not say, or if the time is 0 or in the past: following that would mean retries
-    without any pause.
+    Reads `retry-after-ms`, `Retry-After` or "retry in 9.5s". None if the server does not say, or if the time is 0 or
+    in the past: following that would mean retries without any pause.
     """
     requested = (_header_milliseconds(headers), _header_seconds(headers), _body_seconds(body))
     return next((seconds for seconds in requested if seconds is not None and 0 < seconds < math.inf), None)
@@ -219,7 +226,7 @@ def _header_milliseconds(headers: Mapping[str, str]) -> float | None:
 
 
 def _header_seconds(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds or as a date, relative to the reply's `Date` because this clock may be wrong."""
+    """Read `Retry-After` in seconds or as a date. A date is relative to the reply's `Date`; this clock may be wrong."""
     value = headers.get("Retry-After", "")
     if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
         return float(value)
@@ -236,7 +243,7 @@ def _body_seconds(body: bytes) -> float | None:
 
 
 def one_line(text: str | bytes, most: int = 300) -> str:
-    """The first `most` characters of `text`, on one line."""
+    """Returns the first `most` characters of `text`, on one line."""
     if isinstance(text, bytes):
         text = text[: 4 * most].decode("utf-8", "replace")
     return " ".join(text.split())[:most]

@@ -1,4 +1,4 @@
-"""Fast POST requests to one URL: aiohttp's connections and parser without its session.
+"""Fast POST requests to one URL, by aiohttp's connections without its session.
 
 For every call, `ClientSession` builds a request, a response, a payload, a writer, two timers and, before
 Python 3.12, a task. That is more work than everything else that happens to a completion. `Wire` builds the
@@ -73,7 +73,9 @@ class Wire:
 
 
 class Deadline:
-    """One timeout for many tasks, with a single timer. Use it as a context manager around a task's request.
+    """One timeout for many tasks, with a single timer.
+
+    Use it as a context manager around a task's request.
 
     Args:
         seconds: after this time a task is interrupted with `TimeoutError`.
