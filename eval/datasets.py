@@ -79,6 +79,6 @@ def run(stage: Stage[Config]) -> None:
 
 
 def forecast(config: Config, rows_in: Mapping[str, int]) -> Forecast:  # noqa: ARG001  (same signature for all stages)
-    """Returns known benchmarks have a known size."""
+    """Estimates the number of problems. It is known for known benchmarks."""
     rows = expected_rows(config) or 0
     return Forecast(rows_out=min(rows, config.limit or rows), disk_bytes=rows * 500)

@@ -136,7 +136,7 @@ def _read_benchmark(file: Path) -> Benchmark:
 def _source_of(benchmark: Benchmark, given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields to take from a benchmark.
 
-    If the config names another `path` or `hub`, only the columns' names.
+    If the config names another `path` or `hub`, only the names of columns are taken.
     """
     fields = ["problem_field", "answer_field"]
     if not given.keys() & {"path", "hub"}:

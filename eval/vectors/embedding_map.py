@@ -27,7 +27,7 @@ _SAME = 1e-6  # float32 rounding of unit vectors
 
 
 def embedding_map(vectors: FloatArray, perplexity: float = _PERPLEXITY) -> FloatArray:
-    """Returns the places the rows in the unit square, y upwards.
+    """Places the rows in the unit square, y upwards.
 
     The same rows always get the same points.
 

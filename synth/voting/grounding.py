@@ -108,6 +108,6 @@ def _numbers_known(problem: str) -> set[Fraction]:
 
 
 def _listed(text: str) -> set[Fraction]:
-    """Returns the count of numbers in the problem, which is the divisor of their mean."""
+    """Returns how many numbers the problem lists, if it asks for their mean."""
     given = len(_NUMBER.findall(text))
     return {Fraction(given)} if re.search(r"\b(?:mean|average)\b", text) else set()

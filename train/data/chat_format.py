@@ -130,7 +130,7 @@ class ChatFormat:
         return before, whole[len(before) :]
 
     def _check_completion(self, completion: Messages, rendered: str) -> None:
-        """Returns all of a completion is trained on. Templates of reasoning models drop the text before `</think>`."""
+        """Rejects templates that drop a part of the completion, such as the text before `</think>`."""
         rendered = "".join(rendered.split())
         for turn in completion:
             if turn["role"] == "assistant" and "".join(turn["content"].split()) not in rendered:

@@ -63,7 +63,7 @@ def _planned_tokens(config: Config, examples: int) -> float:
 
 
 def _tokens_per_row(config: Config) -> float:
-    """Returns tokens per row: a packed row is almost full, any other row has one example."""
+    """Returns tokens per row. A packed row is almost full. Any other row has one example."""
     return config.sft.get("max_length", 1024) if config.sft.get("packing") else config.plan.tokens_per_example
 
 

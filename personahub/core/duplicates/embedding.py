@@ -178,7 +178,7 @@ def make_bounds(vectors: np.ndarray, threshold: float) -> Bounds | None:
 def _cover_by_kept(
     vectors: np.ndarray, visited: np.ndarray, kept: np.ndarray | Columns, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the most similar `kept` row and its cosine for each visited row. -1 if none is similar."""
+    """Finds the most similar `kept` row and its cosine for each visited row, or -1."""
     if isinstance(kept, Columns):
         row, position = kept.bounds.near(visited, kept, threshold)
         kept = kept.ids
