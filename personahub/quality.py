@@ -1,4 +1,4 @@
-"""Heuristic filters for texts that do not describe a person, or should not.
+"""Reject texts that do not describe a person or that have unwanted content.
 
     quality:
       run: personahub.quality

@@ -1,4 +1,4 @@
-"""Use cases other than math: logic, instructions, texts, characters, tools, yours.
+"""Use cases other than math, such as logic, instructions and tool interfaces.
 
     npcs:
       run: synth.usecases

@@ -24,7 +24,8 @@ _MOST_SUBSETS = (
 def pass_at_k(correct: Sequence[int] | NDArray[np.integer], n: int, k: int) -> NDArray[np.float64]:
     """Estimates the probability that k samples contain a correct one.
 
-    See Chen et al. 2021 (arXiv 2107.03374). The estimate is 1 - C(n - c, k) / C(n, k), computed as a product of ratios that neither overflow nor
+    See Chen et al. 2021 (arXiv 2107.03374). The estimate is 1 - C(n - c, k) / C(n, k), computed as a product of
+    ratios that neither overflow nor
     cancel.
 
     Args:

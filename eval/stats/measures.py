@@ -164,7 +164,8 @@ def nearest_cosine(vectors: FloatArray, queries: Sequence[int] | None = None, bl
 def distinct_n(texts: Iterable[str], n: int) -> float:
     """Returns the share of word n-grams that are distinct (distinct-n).
 
-    See Li et al. 2016 (arXiv 1510.03055). The ratio falls as the collection grows, so compare equal numbers of texts only. It is 0
+    See Li et al. 2016 (arXiv 1510.03055). The ratio falls as the collection grows, so compare equal numbers of texts
+    only. It is 0
     without any n-gram. Words are lower-cased and separated by whitespace. N-grams do not cross texts.
     """
     seen: set[tuple[str, ...]] = set()

@@ -175,8 +175,8 @@ def sign(
 ):  # fmt: skip
     """Writes the signatures that each leader may share.
 
-    Those of a row go to `out[out_start[row] : out_start[row + 1]]`. `schemes[scheme_start[size] : scheme_start[size + 1]]`
-    lists the signatures that sets of a size need: `n` rarest words if positive, one of `-n` parts, or every two of
+    Those of a row go to `out[out_start[row] : out_start[row + 1]]`. `schemes[scheme_start[size] :
+    scheme_start[size + 1]]` lists the signatures that sets of a size need: `n` rarest words if positive, one of `-n` parts, or every two of
     `-TWO_PARTS - n` parts. `spare[size]` is the largest number of words of a set that a similar set can lack. `once`
     and `twice` are bit maps that start as all 0 and have a power of two as length; they filter out signatures that
     occur once and so match nothing. The five arrays after them are scratch space. `one` has room for the signatures
