@@ -63,7 +63,8 @@ _BOLD = re.compile(r"\*\*([-+−]?[$€£\\(\[]{0,2}\d[^*\n]{0,60}|\$[^*\n]{1,60
 _TEXT_GROUP = re.compile(r"\\text\s?\{([^{}]*)\}")
 _PROSE = re.compile(r"[A-Za-z]{3,}")
 _CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's annotations
-_SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}")  # two letters of Chinese, Japanese or Korean
+_SCRIPT_LETTER = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_SCRIPT = re.compile(_SCRIPT_LETTER.pattern + "{2}")  # two letters of Chinese, Japanese or Korean
 _LETTERS = re.compile(r"[A-Za-z]{2}")
 _TAGS = re.compile(r"<(answer|ans|final[_ ]?answer|solution_answer|result)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _LETTER_LINE = re.compile(r"^\W{0,6}(?:final )?answer\W{0,6}:\W{0,6}([A-J])\W{0,6}$", re.IGNORECASE | re.MULTILINE)
@@ -71,6 +72,9 @@ _NEXT_PROBLEM = re.compile(
     r"\n\s*(?:\*\*|#{1,4} )?(?:user|human|assistant|question|problem|exercise|instruction|q)(?: ?\d{1,4})?\s?:",
     re.IGNORECASE,
 )
+_REJECTS = re.compile(
+    r"[\s$.,;:)\\\]]*(?:and |but )?(?:not|rather than|instead of)\b[^.\n]*"
+)  # \boxed{8}, not \boxed{9}
 _TRAILING_STOP = re.compile(r"[。.]$")
 _ITEM = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+(.+?)\s*$")
 _NAMED = re.compile(r"\$?\s*([A-Za-z](?:_\{?\w\}?)?)\s*=\s*[^=]+$")
@@ -149,6 +153,8 @@ def _boxed(text: str) -> Extracted | None:
     found = _boxes(text)
     if not found:
         return _unclosed(text)
+    while len(found) > 1 and _REJECTS.match(text, found[-2][1], found[-1][0]):
+        found.pop()
     _, end, content = found[-1]
     if _HASHES.search(content) or _PHRASE.search(content):  # the box contains a whole text
         inner = _hashes(content) or _phrased(content)
@@ -276,7 +282,8 @@ def _looks_bare(line: str) -> bool:
     if "\n" in line and not re.search(r"\\begin|^\s{0,9}(?:\$\$|\\\[)", line):
         return False
     words = _PROSE.findall(_COMMANDS.sub(" ", line))
-    if _SCRIPT.search(line) and re.search(r"\d", line) and _TRAILING_STOP.search(line):
+    script = len(_SCRIPT_LETTER.findall(line))
+    if re.search(r"\d", line) and (script > 3 or (script > 1 and _TRAILING_STOP.search(line))):
         return False
     if re.search(r"[.!?]\s+[A-Z]", line) or len(words) > 8:
         return False

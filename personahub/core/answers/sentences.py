@@ -15,7 +15,7 @@ FORMULA = re.compile(
 )
 _BOUND = re.compile(  # words that make a number a bound or a condition
     r"\b(?:not|at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|other) than|over|under|above|below|between"
-    r"|up to|except|only if|otherwise|unless|depend\w*)\b",
+    r"|up to|except|only if|otherwise|unless|depend\w*|might|may|could|perhaps|maybe|possibly)\b",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
@@ -86,7 +86,7 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _STATED = re.compile(
-    r"(?P<sign>(?:negative|minus)\s+)?(?P<value>(?:[^A-Za-z]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)(?P<rest>[A-Za-z].*)?",
+    r"(?P<sign>(?:negative|minus)\s+)?(?P<value>(?:[^A-Za-z\u3040-\u9fff\uac00-\ud7af]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)(?P<rest>[A-Za-z].*)?",
     re.IGNORECASE,
 )
 _JOINS = re.compile(r"(?:and|or|to) (?:[^A-Za-z]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+")

@@ -51,7 +51,7 @@ _ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\)|\{[^{}]*
 _TEXT = r"text|textbf|textit|textrm|textnormal|textsf|texttt|textup|mbox|hbox|emph|underline|textsc|mathtext"
 _FONT = r"mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mathcal|mathscr|mathfrak|bold|rm|pmb|mathnormal|mathop"
 _FONT_WORDS = re.compile(  # words, or units: kg, m/s^2, m s^{-2}
-    r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?(?:\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?|\s+[A-Za-z]+\s*\^\{?-?\d\}?)"
+    r"[A-Za-z]{2,}[A-Za-z .]*|[A-Za-z]+(?: [A-Za-z]+)+|[A-Za-z]+(?:\s*\^\{?-?\d\}?)?(?:\s*/\s*[A-Za-z]+(?:\s*\^\{?-?\d\}?)?|\s+[A-Za-z]+\s*\^\{?-?\d\}?)"
 )
 _ROMAN_GROUP = re.compile(r"\{\s*\\rm\s+([^{}]*)\}|\\rm\s+([A-Za-z]{2,})(?![A-Za-z])")
 _POWER_OF_UNIT = re.compile(r"([A-Za-z]+)\s*\^\s*\{?\s*(-?\d)\s*\}?")
@@ -64,6 +64,7 @@ _REAL_DOMAIN = re.compile(
     r"|[,;]?\s*(?:\\text\s*\{\s*)?for (?:all|any|every)(?: real)?\s*\}?\s*[a-z]$"
 )
 _UPRIGHT_UNIT = re.compile(r"(?<=\d)((?:\s|\\[,;: ]|~)*)\\mathrm\s*\{\s*([gmshlLJWNV])\s*(?:\^\s*\{?(-?\d)\}?\s*)?\}")
+_TIMES = re.compile(r"(?<=\d) [xX] (?=\\?\$?\d)")  # 8 x $3
 _IN_BASE = re.compile(r"^([\dA-F]+)\s*\(?\s*(?:in )?base[ -](\w+)\s*\)?$")
 _LAYOUT = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|limits|nolimits|bf|it|rm|sf|tt|large|Large|huge|Huge"
@@ -87,7 +88,9 @@ _DOMAIN = re.compile(
     r"(?:[a-zA-Z]\s+)?(?:is|are|be|\\in|∈)?\s*(?:an?|any|all)?\s*(?:\\text\{\s*)?(?:arbitrary |positive |nonnegative )?"
     r"(?:integers?|real(?: number)?s?|\\mathbb\s*\{?[ZRN]\}?|constants?)\s*\}?\s*\$?\s*[a-zA-Z]?\s*\$?\)?$"
 )
-_ORDINAL = re.compile(r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z])")
+_ORDINAL = re.compile(
+    r"(?<=\d) ?\^? ?\{? ?(?:\\text\{ ?)?(?:st|nd|rd|th) ?\}{0,2}(?![a-zA-Z]| ?\w* ?(?:root|prime|term|power|digit|place|position|number))"
+)
 _BRACED_ARRAY = re.compile(
     r"\\left\s*\\(?:\{|lbrace)\s*\\begin\s*\{array\}\s*(?:\{[^{}]*\})?((?:[^\\]|\\(?!end))*)\\end\s*\{array\}\s*\\right\s*\."
 )
@@ -143,6 +146,7 @@ def normalise(text: str) -> str:
     text = re.sub(r"\s+", " ", text).strip()
     text = _trim(_DOMAIN.sub("", _REMARK.sub("", text) if text.endswith((")", "}")) else text))
     text = _ORDINAL.sub("", _MINUS.sub("-", text))
+    text = _TIMES.sub(r" \\times ", text)
     if "=" in text or r"\in" not in text.partition(",")[0]:
         text = _REAL_DOMAIN.sub("", text)
     text = _ALL_REALS.sub("", text)
@@ -267,7 +271,7 @@ def _operator(body: str) -> str:
 
 def _font(body: str) -> str:
     """Reads `\\mathrm{cm}` as words, but `\\mathrm{e}` and `\\mathbf{v}` as the letter."""
-    inner = re.sub(r"~|\\[,;: ]", " ", body).strip()
+    inner = re.sub(r"~|\\[,;: ]|\\cdot(?![a-zA-Z])", " ", body).strip()
     if (power := _POWER_OF_UNIT.fullmatch(inner)) and is_unit(power.group(1)):
         return rf"\text{{{power.group(1)}}}^{power.group(2)}"
     if _FONT_WORDS.fullmatch(inner):

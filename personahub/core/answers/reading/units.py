@@ -65,9 +65,9 @@ _define("volume", {"pint": "0.000473176473", "quart": "0.000946352946"})
 
 # Words after a value that make it another value or a statement about it, so they are neither units nor labels.
 CHANGES_VALUE = re.compile(
-    r"(?:of|out|or|and|to|over|by|times|plus|minus|squared|cubed|factorial|choose|mod|modulo|percent|more|less|fewer|greater"
+    r"(?:th|st|nd|rd|of|out|or|and|to|over|by|times|plus|minus|squared|cubed|factorial|choose|mod|modulo|percent|more|less|fewer|greater"
     r"|larger|smaller|is|are|was|were|does|do|did|can|cannot|could|divides?|works?|fails?|if|when|where|but|except|not|than"
-    r"|as|that|with|halves|thirds?|quarters?|tenths?|in(?! (?:total|all)\b)|for(?= \w ?=))\b",
+    r"|as|that|with|halves|thirds?|quarters?|tenths?|in(?! (?:total|all)\b)|at (?:most|least)|for(?= \w ?=))\b",
     re.IGNORECASE,
 )
 _PLURALS = {"inches": "inch", "feet": "foot", "centuries": "century", "days": "day"}

@@ -145,6 +145,9 @@ def number_word(text: str) -> Fraction | None:
         return Fraction(_ONES.index(words[0]), _PARTS[words[1].rstrip("s")])
     if not words or len(words) > 5:
         return None
+    if words[0] in ("negative", "minus"):
+        positive = number_word(" ".join(words[1:]))
+        return None if positive is None else -positive
     total = current = 0
     for word in words:
         if word in _ONES:
