@@ -7,7 +7,6 @@ from typing import Any
 
 from eval.report.blocks import Fold, Legend, Listing, Panel, Section, Table
 from eval.report.charts import (
-    DifferenceRow,
     IntervalRow,
     Line,
     difference_chart,
@@ -86,7 +85,7 @@ def _accuracy(name: str, result: Mapping[str, Any], stage: Mapping[str, Any], se
     chart = interval_chart(rows, fitted=True)
     accuracy = Panel(f"Accuracy on the {title}", note, chart, folds=_folds(name, result, stage, series))
     differences = [
-        DifferenceRow(
+        IntervalRow(
             arm_name(arm), found["mean"], found["low"], found["high"], series[arm], f"p {_format_p(found['p_holm'])}"
         )
         for arm, found in result["differences"].items()

@@ -2,7 +2,7 @@
 
 Horizontal positions are percentages and vertical positions are pixels, so a chart fills the width of a phone or a
 desktop without scaling its text. Every mark has a `<title>`, which browsers show on hover and screen readers read.
-All text is escaped.
+All text is escaped. The markup itself is in `charts.html`.
 
     line_chart([Line("loss", points, "accent")], x_title="step", y_title="loss")
 """
@@ -12,22 +12,36 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+import jinja2
+from markupsafe import Markup
 
 _HEIGHT = 220
 _LONGEST_LINE = 400  # points; more are indistinguishable at the width of a page
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Markup:
-    """Returns an element. `class_` and `stroke_width` become `class` and `stroke-width`; text is escaped."""
-    shown = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
-        for key, value in attributes.items()
-        if value is not None
+def new_environment() -> jinja2.Environment:
+    """Returns an environment for the templates of this package. It escapes what it puts into HTML."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return Markup(f"<{name}{shown}>{''.join(escape(child) for child in children)}</{name}>")  # noqa: S704
+
+
+@cache
+def _macros() -> object:
+    return new_environment().get_template("charts.html").module
+
+
+def draw(macro: str, *values: Any) -> Markup:
+    """Renders a macro of `charts.html`."""
+    return getattr(_macros(), macro)(*values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +74,6 @@ def _round_ticks(low: float, high: float, count: int) -> list[float]:
     return [round(number * step, 10) for number in range(first, last + 1)]
 
 
-SHARE = Scale(0.0, 1.0)
-_ROW_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)  # for charts with one row per value, whose tracks can be narrow
-
-
 def percent(value: float) -> str:
     """`0.412` -> `41.2%`."""
     return f"{100 * value:.1f}%"
@@ -71,7 +81,7 @@ def percent(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """A share with its interval (None for a published share without an interval)."""
+    """A share, or a difference of two shares, with its interval (None if it is unknown)."""
 
     label: str
     value: float
@@ -85,67 +95,29 @@ def interval_chart(rows: Sequence[IntervalRow], fitted: bool = False) -> Markup:
     """Draws one line per row: label, dot on its interval, number. The scale ends at 1, or if `fitted` at 0.1, 0.25 or 0.5."""
     largest = max((max(row.value, row.high or 0) for row in rows), default=1.0)
     top = next(end for end in (0.1, 0.25, 0.5, 1.0) if end >= min(largest, 1.0)) if fitted else 1.0
-    scale = Scale(0.0, top)
-    axis = _row_axis(lambda tick: f"{100 * top * tick:g}%")
-    return tag("div", *(_interval_row(row, scale) for row in rows), axis, class_="rows")
+    shown = []
+    for row in rows:
+        value, title, ends = percent(row.value), f"{row.label}: {percent(row.value)}", ""
+        if row.low is not None and row.high is not None:
+            title += f", 95% interval {percent(row.low)} to {percent(row.high)}"
+            ends = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
+        shown.append((row, title, value, ends))
+    return draw("interval_rows", shown, Scale(0.0, top), [f"{50 * top * tick:g}%" for tick in range(3)], None)
 
 
-def _interval_row(row: IntervalRow, scale: Scale) -> Markup:
-    center = scale.percent(row.value)
-    marks = []
-    title = f"{row.label}: {percent(row.value)}"
-    value = tag("b", percent(row.value))
-    if row.low is not None and row.high is not None:
-        title += f", 95% interval {percent(row.low)} to {percent(row.high)}"
-        left, right = scale.percent(row.low), scale.percent(row.high)
-        marks.append(
-            tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4)
-        )
-        value += tag("span", f"{100 * row.low:.1f}–{100 * row.high:.1f}", class_="range-text")
-    marks.append(tag("circle", class_="dot", cx=f"{center}%", cy=11, r=5))
-    return _row(row.label, row.note, marks, value, title, row.series)
-
-
-@dataclass(frozen=True, slots=True)
-class DifferenceRow:
-    """A difference of two shares with its interval (None if the error is unknown)."""
-
-    label: str
-    value: float
-    low: float | None
-    high: float | None
-    series: str
-    note: str = ""
-
-
-def difference_chart(rows: Sequence[DifferenceRow]) -> Markup:
+def difference_chart(rows: Sequence[IntervalRow]) -> Markup:
     """Draws one line per row around a dashed zero. Shows the interval with its dot, and the points; the scale fits."""
     if not rows:
         return Markup("")
     limit = max(0.01, *(abs(end) for row in rows for end in (row.low, row.value, row.high) if end is not None))
-    scale = Scale(-limit, limit)
-    return tag(
-        "div",
-        *(_difference_row(row, scale) for row in rows),
-        _row_axis(lambda tick: f"{100 * limit * (2 * tick - 1):+.0f}" if tick != 0.5 else "0"),
-        class_="rows",
-    )
-
-
-def _difference_row(row: DifferenceRow, scale: Scale) -> Markup:
-    marks = [tag("line", class_="reference", x1="50%", x2="50%", y1=-6, y2=28)]
-    title = f"{row.label}: {100 * row.value:+.1f} points"
-    interval = "no interval"
-    if row.low is not None and row.high is not None:
-        left, right = scale.percent(row.low), scale.percent(row.high)
-        marks.append(
-            tag("rect", class_="range", x=f"{left}%", y=7, width=f"{max(right - left, 0.3):.3f}%", height=8, rx=4)
-        )
-        interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
-        title += f", 95% interval {interval}"
-    marks.append(tag("circle", class_="dot", cx=f"{scale.percent(row.value)}%", cy=11, r=5))
-    value = tag("b", f"{100 * row.value:+.1f}") + tag("span", interval, class_="range-text")
-    return _row(row.label, row.note, marks, value, title, row.series)
+    shown = []
+    for row in rows:
+        value, title, ends = f"{100 * row.value:+.1f}", f"{row.label}: {100 * row.value:+.1f} points", "no interval"
+        if row.low is not None and row.high is not None:
+            ends = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+            title += f", 95% interval {ends}"
+        shown.append((row, title, value, ends))
+    return draw("interval_rows", shown, Scale(-limit, limit), (f"{-100 * limit:+.0f}", "0", f"{100 * limit:+.0f}"), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +133,13 @@ class BoxRow:
     high: float | None = None
     note: str = ""
 
+    @property
+    def title(self) -> str:
+        """All values, as shown on hover."""
+        title = f"{self.label}: Q1 {self.q1:.2f}, median {self.median:.2f}, Q3 {self.q3:.2f}"
+        known = self.low is not None and self.high is not None
+        return f"{title}, from {self.low:.2f} to {self.high:.2f}" if known else title
+
 
 @dataclass(frozen=True, slots=True)
 class BoxGroup:
@@ -174,50 +153,7 @@ class BoxGroup:
 
 def box_chart(groups: Sequence[BoxGroup]) -> Markup:
     """Draws one box per row on a scale from 0 to 1. Boxes show quartiles and median, whiskers the extremes."""
-    parts = []
-    for group in groups:
-        parts.append(tag("div", group.title, tag("small", group.note) if group.note else "", class_="group"))
-        parts += [_box_row(row, group.mark) for row in group.rows]
-    return tag("div", *parts, _row_axis("{:g}".format), class_="rows")
-
-
-def _box_row(row: BoxRow, mark: float) -> Markup:
-    left, middle, right = (SHARE.percent(value) for value in (row.q1, row.median, row.q3))
-    marks = [tag("line", class_="reference", x1=f"{SHARE.percent(mark)}%", x2=f"{SHARE.percent(mark)}%", y1=-6, y2=28)]
-    title = f"{row.label}: Q1 {row.q1:.2f}, median {row.median:.2f}, Q3 {row.q3:.2f}"
-    if row.low is not None and row.high is not None:
-        title += f", from {row.low:.2f} to {row.high:.2f}"
-        ends = SHARE.percent(row.low), SHARE.percent(row.high)
-        marks.append(tag("line", class_="whisker", x1=f"{ends[0]}%", x2=f"{ends[1]}%", y1=11, y2=11))
-        marks += [tag("line", class_="whisker", x1=f"{end}%", x2=f"{end}%", y1=7, y2=15) for end in ends]
-    marks.append(tag("rect", class_="box", x=f"{left}%", y=3, width=f"{max(right - left, 0.4):.3f}%", height=16, rx=3))
-    marks.append(tag("line", class_="median", x1=f"{middle}%", x2=f"{middle}%", y1=3, y2=19))
-    value = tag("b", f"{row.median:.2f}") + tag("span", f"{row.q1:.2f}–{row.q3:.2f}", class_="range-text")
-    return _row(row.label, row.note, marks, value, title, row.series)
-
-
-def _row(label: str, note: str, marks: Sequence[Markup], value: Markup, title: str, series: str) -> Markup:
-    # taller than the row, so that the lines of adjacent rows meet
-    grid = [tag("line", class_="grid", x1=f"{100 * x}%", x2=f"{100 * x}%", y1=-13, y2=35) for x in _ROW_TICKS]
-    title = f"{title} ({note})" if note else title
-    svg = tag("svg", tag("title", title), *grid, *marks, class_="track", width="100%", height=22, role="img")
-    return tag(
-        "div",
-        tag("div", label, tag("small", note) if note else "", class_="row-label"),
-        svg,
-        tag("div", value, class_="row-value"),
-        class_=f"row {series}",
-    )
-
-
-def _row_axis(shown: Callable[[float], str]) -> Markup:
-    anchors = {0.0: "start", 1.0: "end"}
-    labels = [
-        tag("text", shown(tick), x=f"{100 * tick}%", y=12, text_anchor=anchors.get(tick, "middle"))
-        for tick in _ROW_TICKS[::2]
-    ]
-    axis = tag("svg", *labels, class_="axis", width="100%", height=16, aria_hidden="true")
-    return tag("div", tag("div"), axis, tag("div"), class_="row axis-row")
+    return draw("box_groups", groups, Scale(0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,29 +164,20 @@ class Segment:
     count: int
     series: str
 
+    @property
+    def text(self) -> str:
+        return f"{self.label}: {self.count:,}"
+
 
 def bar(segments: Sequence[Segment], total: int) -> Markup:
     """Draws the parts of a whole from left to right. The full width represents `total`."""
-    marks, left = [], 0.0
+    parts, left = [], 0.0
     for segment in segments:
         if segment.count:
             width = 100 * segment.count / max(total, 1)
-            title = f"{segment.label}: {segment.count:,}"
-            # wide enough to see and to hover over
-            shown = max(width, 0.5)
-            marks.append(
-                tag(
-                    "rect",
-                    tag("title", title),
-                    class_=segment.series,
-                    x=f"{left:.3f}%",
-                    width=f"{shown:.3f}%",
-                    height=16,
-                )
-            )
+            parts.append((segment, left, width))
             left += width
-    label = ", ".join(f"{segment.label} {segment.count:,}" for segment in segments)
-    return tag("svg", *marks, class_="bar", width="100%", height=16, role="img", aria_label=label)
+    return draw("bar", parts, ", ".join(f"{segment.label} {segment.count:,}" for segment in segments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,14 +215,16 @@ def line_chart(
     ys = [y for _, y in points] + [end for line in lines for ends in line.ends for end in ends]
     x_scale = _x_scale(min(xs), max(xs), log_x)
     y_scale = _y_scale(min(ys), max(ys), y_from_zero)
-    parts = [*_axes(x_scale, y_scale, y_shown)]
-    for line in lines:
-        parts += _line(_thinned(line), x_scale, y_scale, x_title, y_shown)
-    parts.append(tag("text", x_title, class_="axis-title", x="50%", y=_HEIGHT + 34, text_anchor="middle"))
-    label = f"{y_title} by {x_title}: {', '.join(line.label for line in lines)}"
-    svg = tag("svg", *parts, width="100%", height=_HEIGHT, role="img", aria_label=label)
-    named = tag("div", y_title, class_="axis-title") if y_named else ""
-    return tag("div", named, tag("div", svg, class_="plot"), class_="line-chart")
+    return draw(
+        "line_chart",
+        [_curve(_thinned(line), x_scale, y_scale, x_title, y_shown) for line in lines],
+        [(x_scale.percent(tick), _si(tick)) for tick in x_scale.ticks()],
+        [(_y(y_scale, tick), y_shown(tick)) for tick in y_scale.ticks()],
+        _HEIGHT,
+        x_title,
+        y_title if y_named else "",
+        f"{y_title} by {x_title}: {', '.join(line.label for line in lines)}",
+    )
 
 
 def _x_scale(low: float, high: float, log: bool) -> Scale:
@@ -312,39 +241,23 @@ def _y_scale(low: float, high: float, from_zero: bool) -> Scale:
     return Scale(low if from_zero else low - margin, high + margin)
 
 
-def _axes(x_scale: Scale, y_scale: Scale, y_shown: Callable[[float], str]) -> list[Markup]:
-    parts = []
-    for tick in y_scale.ticks():
-        y = _y(y_scale, tick)
-        parts.append(tag("line", class_="grid", x1="0", x2="100%", y1=y, y2=y))
-        parts.append(tag("text", y_shown(tick), class_="tick", x=0, dx=-8, y=y + 4, text_anchor="end"))
-    for tick in x_scale.ticks():
-        x = x_scale.percent(tick)
-        parts.append(tag("line", class_="tick-mark", x1=f"{x}%", x2=f"{x}%", y1=_HEIGHT, y2=_HEIGHT + 5))
-        parts.append(tag("text", _si(tick), class_="tick", x=f"{x}%", y=_HEIGHT + 18, text_anchor="middle"))
-    return parts
-
-
-def _line(line: Line, x_scale: Scale, y_scale: Scale, x_title: str, y_shown: Callable[[float], str]) -> list[Markup]:
+def _curve(line: Line, x_scale: Scale, y_scale: Scale, x_title: str, y_shown: Callable[[float], str]) -> dict[str, Any]:
+    """Returns what the template draws of a line."""
     positions = [(x_scale.percent(x), _y(y_scale, y)) for x, y in line.points]
-    parts = []
-    if not line.points_only and len(positions) > 1:
-        drawn = [tag("polyline", points=_path(positions), class_=f"curve {line.series}")]
-        if line.ends:
-            lower = [(x, _y(y_scale, low)) for (x, _), (low, _) in zip(positions, line.ends, strict=True)]
-            upper = [(x, _y(y_scale, high)) for (x, _), (_, high) in zip(positions, line.ends, strict=True)]
-            drawn.insert(0, tag("polygon", points=_path(lower + upper[::-1]), class_=f"band {line.series}"))
-        # a separate drawing that is stretched to the width of the chart; the stroke keeps its width
-        parts.append(
-            tag("svg", *drawn, width="100%", height=_HEIGHT, viewBox=f"0 0 1000 {_HEIGHT}", preserveAspectRatio="none")
-        )
-    radius = 5 if line.points_only or len(positions) <= 12 else 3
-    kind = "point" if radius == 5 else "point hidden-point"
-    for number, ((x, y), (left, top)) in enumerate(zip(line.points, positions, strict=True)):
-        interval = f" ({y_shown(line.ends[number][0])} to {y_shown(line.ends[number][1])})" if line.ends else ""
-        title = tag("title", f"{line.label}, {x_title} {x:,g}: {y_shown(y)}{interval}")
-        parts.append(tag("circle", title, class_=f"{kind} {line.series}", cx=f"{left}%", cy=top, r=radius))
-    return parts
+    lower = [(x, _y(y_scale, low)) for (x, _), (low, _) in zip(positions, line.ends, strict=False)]
+    upper = [(x, _y(y_scale, high)) for (x, _), (_, high) in zip(positions, line.ends, strict=False)]
+    intervals = [f" ({y_shown(low)} to {y_shown(high)})" for low, high in line.ends] or [""] * len(positions)
+    titles = [
+        f"{line.label}, {x_title} {x:,g}: {y_shown(y)}{interval}"
+        for (x, y), interval in zip(line.points, intervals, strict=True)
+    ]
+    return {
+        "series": line.series,
+        "path": "" if line.points_only or len(positions) < 2 else _path(positions),
+        "band": _path(lower + upper[::-1]),
+        "few": line.points_only or len(positions) <= 12,
+        "points": [(*position, title) for position, title in zip(positions, titles, strict=True)],
+    }
 
 
 def _path(positions: Sequence[tuple[float, float]]) -> str:

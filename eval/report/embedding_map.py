@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
-from markupsafe import Markup
 
 from eval.diversity import MAP_FILE
 from eval.report.blocks import Panel, Section
-from eval.report.charts import tag
+from eval.report.charts import draw
 from eval.report.summary import made_by
 from personahub.core.artifact import Artifact
 from personahub.core.records import Row
@@ -52,20 +51,12 @@ def _panel(column: str, rows: Sequence[Row]) -> Panel:
     key = "collection" if several else "topic"
     colors = _assign_colors([row[key] for row in rows])
     dots = [_dot(row, colors[row[key]], several) for row in rows]
+    buttons = _buttons([row[key] for row in rows], colors)
     label = f"Map of {len(rows):,} texts. Use the arrow keys to move from one text to the next."
-    cloud = tag("svg", *dots, *_labels(rows), class_="cloud", tabindex="0", role="application", aria_label=label)
-    hint = tag("p", "Point at a dot, tap it, or press an arrow key.", class_="hint")
-    search = tag(
-        "label",
-        tag("span", "Find in the map"),
-        Markup('<input class="map-query" type="search" autocomplete="off">'),
-        tag("small", class_="map-count", aria_live="polite"),
-    )
-    card = tag("div", hint, class_="map-text", aria_live="polite")
-    side = tag("div", search, _legend([row[key] for row in rows], colors), card, class_="map-side")
+    chart = draw("text_map", dots, _labels(rows), buttons, label)
     title = f"{column.capitalize()}s" if column in ("persona", "problem", "solution") else _readable(column)
     note = f"{len(rows):,} texts, colored by {key}. Topics are clusters, named by their words."
-    return Panel(title, note, tag("div", cloud, side, class_="map"), wide=True)
+    return Panel(title, note, chart, wide=True)
 
 
 def _readable(name: str) -> str:
@@ -78,14 +69,13 @@ def _position(row: Row) -> tuple[float, float]:
     return _MARGIN + span * row["x"], _MARGIN + span * (1 - row["y"])
 
 
-def _dot(row: Row, color: str, several: bool) -> Markup:
+def _dot(row: Row, color: str, several: bool) -> dict[str, Any]:
     left, top = _position(row)
     heading = f"{_readable(row['collection'])} · {row['topic']}" if several else row["topic"]
-    title = tag("title", f"{heading}\n{row['text']}")
-    return tag("circle", title, class_=f"spot {color}", cx=f"{left:.1f}%", cy=f"{top:.1f}%", r=4)
+    return {"left": left, "top": top, "color": color, "title": f"{heading}\n{row['text']}"}
 
 
-def _labels(rows: Sequence[Row]) -> list[Markup]:
+def _labels(rows: Sequence[Row]) -> list[tuple[str, float, float]]:
     """Labels topics at the median of their dots, unless the labels would overlap."""
     counts = Counter(row["topic"] for row in rows)
     taken: list[tuple[float, float, float]] = []
@@ -98,7 +88,7 @@ def _labels(rows: Sequence[Row]) -> list[Markup]:
         top = sorted(y for _, y in dots)[len(dots) // 2]
         if text and all(abs(top - y) > _LABEL_HEIGHT or abs(left - x) > half + other for x, y, other in taken):
             taken.append((left, top, half))
-            labels.append(tag("text", text, class_="spot-label", x=f"{left:.1f}%", y=f"{top:.1f}%", aria_hidden="true"))
+            labels.append((text, left, top))
     return labels
 
 
@@ -109,22 +99,13 @@ def _assign_colors(values: Sequence[str]) -> dict[str, str]:
     return {value: _COLORS[min(i, len(_COLORS) - 1)] for i, value in enumerate(order)}
 
 
-def _legend(values: Sequence[str], colors: Mapping[str, str]) -> Markup:
-    """Returns buttons that each show a single color."""
+def _buttons(values: Sequence[str], colors: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """Returns the color, text and number of dots of each button."""
     counts = Counter(values)
     named: dict[str, list[str]] = {}
     for value, color in colors.items():
         named.setdefault(color, []).append(value)
-    buttons = [
-        tag(
-            "button",
-            tag("i", class_=f"swatch {color}"),
-            tag("span", _readable(found[0]) if len(found) == 1 else f"{len(found)} others"),
-            tag("small", f"{sum(counts[value] for value in found):,}"),
-            type="button",
-            data_series=color,
-            aria_pressed="false",
-        )
+    return [
+        (color, _readable(found[0]) if len(found) == 1 else f"{len(found)} others", sum(counts[v] for v in found))
         for color, found in named.items()
     ]
-    return tag("div", *buttons, class_="map-legend", role="group", aria_label="Show a single color")

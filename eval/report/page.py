@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from eval.report import ablation, diversity, embedding_map, pipeline, results
 from eval.report.blocks import SAMPLE_KINDS
-from eval.report.charts import percent
+from eval.report.charts import new_environment, percent
 from eval.report.headline import describe_choice
 from eval.report.prose import line, prose, tex
 from personahub.core.artifact import Source
@@ -85,13 +85,7 @@ def render_markdown(summary: Mapping[str, Any]) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=jinja2.select_autoescape(["html"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = new_environment()
     environment.filters["line"] = line
     environment.filters["prose"] = prose
     environment.filters["tex"] = tex

@@ -14,12 +14,11 @@ import html
 import itertools
 import re
 from functools import lru_cache
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from latex2mathml.converter import convert_to_element
-from markupsafe import Markup
-
-from eval.report.charts import tag
+from markupsafe import Markup, escape
 
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 # $5 and $7 are prices: a formula does not begin or end with a space, and no digit follows it
@@ -45,6 +44,16 @@ _ATTRIBUTES = frozenset((
     "separator", "stretchy", "symmetric", "voffset", "width",
 ))
 # fmt: on
+
+
+def tag(name: str, *children: Any, **attributes: Any) -> Markup:
+    """Returns an element. `class_` becomes `class`; text is escaped."""
+    shown = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Markup(f"<{name}{shown}>{''.join(escape(child) for child in children)}</{name}>")  # noqa: S704
 
 
 def prose(text: str) -> Markup:
