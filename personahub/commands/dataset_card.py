@@ -8,18 +8,21 @@ those stages whose artifacts no longer exist.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jinja2
 import pyarrow.parquet as pq
 import yaml
 
 from personahub.core.artifact import Artifact, Usage, open_artifact, read_manifest
 from personahub.core.records import DOCUMENT
 
+_TEMPLATE = Path(__file__).with_suffix(".md")
 _MAX_LISTED = 12  # sources and licenses; longer lists of sources are only counted
 
 # The license in a record -> its identifier on the Hub.
@@ -99,26 +102,43 @@ def dataset_card(artifact: Artifact, repository: str | None = None) -> str:
     """
     before = upstream(artifact)
     made = [stage.artifact for stage in before if stage.artifact is not None] + [artifact]
-    licenses = _counted(artifact, "licence")
-    if not licenses:
-        for one in made:
-            licenses += _counted(one, "licence")
+    licenses = _counted(artifact, "licence") or sum((_counted(one, "licence") for one in made), Counter())
     engines = {model: kind for one in made for kind, model in _engines(one.manifest.identity)}
+    prompts = dict.fromkeys(prompt for one in made for prompt in _prompts(one.manifest.config, one.manifest.identity))
     authors = _authors(artifact, engines)
-    title = repository or f"{artifact.manifest.experiment}/{artifact.manifest.stage}"
-    parts = [
-        _head(artifact, licenses, authors),
-        f"# {title}",
-        _notice(made, engines, authors),
-        _contents(artifact, authors),
-        _making(made, before),
-        _models(made, engines),
-        _lineage(artifact, made),
-        _licenses(licenses, made, engines, authors),
-        _cost(made),
-        _use(licenses, authors),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    names = set(_schema(artifact).names)
+    # The last stage that has sources or hops is the nearest one.
+    sources, hops = (
+        next(filter(None, (_counted(one, name) for one in reversed(made))), {}) for name in ("source", "hop")
+    )
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return (
+        template.render(
+            artifact=artifact,
+            authors=authors,
+            engines=engines,
+            generated=authors in ("models", "in part"),
+            gone=[stage for stage in before if stage.artifact is None],
+            head=_head(artifact, licenses, authors),
+            hops=sorted(hops.items(), key=lambda item: int(item[0])),
+            last=artifact.manifest,
+            licenses=licenses,
+            lineage={name: meaning for name, meaning in _LINEAGE.items() if name in names},
+            made=made,
+            most_common=_most_common,
+            most_listed=_MAX_LISTED,
+            noncommercial="nc" in hub_license(licenses).split("-"),
+            noncommercial_source=any("nc" in name.lower().replace("-", " ").split() for name in licenses),
+            origin=_origin(made),
+            prompts=[(Path(name).name, fingerprint) for name, fingerprint in prompts],
+            schema=_schema(artifact),
+            sources=sources,
+            title=repository or f"{artifact.manifest.experiment}/{artifact.manifest.stage}",
+            usage=functools.reduce(Usage.plus, (one.manifest.usage for one in made), Usage()),
+        )
+        + "\n"
+    )
 
 
 def _authors(artifact: Artifact, engines: Mapping[str, str]) -> Authors:
@@ -142,7 +162,7 @@ def _head(artifact: Artifact, licenses: Mapping[str, int], authors: Authors) -> 
         "size_categories": [next((name for most, name in _SIZES if rows < most), "n>10M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }
-    return f"---\n{yaml.safe_dump(head, sort_keys=False).strip()}\n---"
+    return yaml.safe_dump(head, sort_keys=False).strip()
 
 
 def hub_license(licenses: Mapping[str, int]) -> str:
@@ -155,30 +175,6 @@ def hub_license(licenses: Mapping[str, int]) -> str:
     if "cc-by-nc-sa-4.0" in known:
         return "cc-by-nc-sa-4.0"
     return known.pop() if len(known) == 1 else "other"
-
-
-def _notice(made: Sequence[Artifact], engines: Mapping[str, str], authors: Authors) -> str:
-    unread = "not reviewed by people before publication. They can be wrong, biased or made up."
-    text = {
-        "models": "**Machine-generated.** The texts in this dataset were written by language models, prompted by a program,"
-        f" and {unread}",
-        "in part": "**Machine-generated in part.** Some of the texts in this dataset were written by language models,"
-        f" prompted by a program (`machine_generated` marks them, where present). These were {unread}",
-        "people": "**Written by people.** The texts in this dataset were declared as such (`machine_generated: false`) when"
-        " they were imported.",
-        "web": f"**Web texts.** The texts in this dataset were collected, not generated: a program took them from"
-        f" {_origin(made)}, filtered them and truncated long ones. They belong to their authors, are under the licenses"
-        " listed below, can be wrong or biased, and may be about real people.",
-        "others": "**Collected.** The texts in this dataset are unchanged from their sources; none was generated for this"
-        " dataset.",
-    }[authors]
-    text = f"> {text}"
-    if "simulated" in engines.values():
-        text += (
-            "\n>\n> **Simulated.** At least one of the models is this project's simulated teacher, which fills in"
-            " templates. Its texts are for testing pipelines and show nothing about any real model."
-        )
-    return text
 
 
 def _origin(made: Sequence[Artifact]) -> str:
@@ -194,52 +190,6 @@ def _origin(made: Sequence[Artifact]) -> str:
         if path := config.get("path"):
             return f"`{Path(path).name}`"
     return "sources that were not available when this card was made"
-
-
-def _contents(artifact: Artifact, authors: Authors) -> str:
-    counts = artifact.manifest.counts
-    lines = [f"## Contents\n\n{artifact.num_rows:,} records in {len(artifact.shard_names)} Parquet files."]
-    rejected = sum(counts.rejected.values())
-    if rejected:
-        reasons = ", ".join(f"{reason} {number:,}" for reason, number in _most_common(counts.rejected))
-        verb = "generated" if authors in ("models", "in part") else "read"
-        lines.append(f"Another {rejected:,} were {verb} and rejected ({reasons}); they are not included.")
-    schema = _schema(artifact)
-    lines.append("| field | type |\n|---|---|\n" + "\n".join(f"| `{f.name}` | {_type_name(f.type)} |" for f in schema))
-    return "\n\n".join(lines)
-
-
-def _type_name(kind: Any) -> str:
-    text = str(kind)
-    return text if len(text) < 40 else f"{text.split('<')[0]} of records"
-
-
-def _making(made: Sequence[Artifact], before: Sequence[Upstream]) -> str:
-    lines = ["## How it was made", "", "| stage | code | in | out | rejected |", "|---|---|---|---|---|"]
-    for one in made:
-        manifest, counts = one.manifest, one.manifest.counts
-        lines.append(
-            f"| {manifest.stage} | {manifest.module} version {manifest.version} | {counts.rows_in:,}"
-            f" | {one.num_rows:,} | {sum(counts.rejected.values()):,} |"
-        )
-    gone = [f"{stage.name} ({stage.fingerprint})" for stage in before if stage.artifact is None]
-    if gone:
-        lines += ["", f"Not available when this card was made: {', '.join(gone)}."]
-    last = made[-1].manifest
-    lines += ["", f"Experiment `{last.experiment}`, fingerprint `{last.fingerprint}`, {last.created[:10]}."]
-    return "\n".join(lines)
-
-
-def _models(made: Sequence[Artifact], engines: Mapping[str, str]) -> str:
-    lines = [f"- {model} (`{kind}`)" for model, kind in engines.items()]
-    prompts = dict.fromkeys(prompt for one in made for prompt in _prompts(one.manifest.config, one.manifest.identity))
-    templates = [f"- `{Path(name).name}`, content {fingerprint[:12]}" for name, fingerprint in prompts]
-    parts = []
-    if lines:
-        parts.append("## Models\n\n" + "\n".join(lines))
-    if templates:
-        parts.append("## Prompts\n\nTemplates, each with the hash of its text:\n\n" + "\n".join(templates))
-    return "\n\n".join(parts)
 
 
 def _engines(value: Any) -> Iterator[tuple[str, str]]:
@@ -266,74 +216,6 @@ def _prompts(config: Any, identity: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(config, list | tuple) and isinstance(identity, list | tuple):
         for item, item_identity in zip(config, identity, strict=False):
             yield from _prompts(item, item_identity)
-
-
-def _lineage(artifact: Artifact, made: Sequence[Artifact]) -> str:
-    names = set(_schema(artifact).names)
-    lines = [f"- `{name}`: {meaning}" for name, meaning in _LINEAGE.items() if name in names]
-    if not lines:
-        return ""
-    text = "## Lineage\n\nThese columns lead from every record back to the text it came from:\n\n" + "\n".join(lines)
-    with_hops = [one for one in made if "hop" in _schema(one).names]
-    if with_hops:
-        hops = sorted(_counted(with_hops[-1], "hop").items(), key=lambda item: int(item[0]))
-        counts = ", ".join(f"hop {hop}: {number:,}" for hop, number in hops)
-        text += f"\n\nPersonas by hop (Text-to-Persona is hop 0, each Persona-to-Persona step adds 1): {counts}."
-    return text
-
-
-def _licenses(
-    licenses: Mapping[str, int], made: Sequence[Artifact], engines: Mapping[str, str], authors: Authors
-) -> str:
-    generated = authors in ("models", "in part")
-    lines = [f"- {name}: {number:,} records" for name, number in _most_common(licenses)]
-    scope = "Of the source that each record was made from:" if generated else "Of each record, as stated by its source:"
-    text = f"## Licenses\n\n{scope}\n\n" + ("\n".join(lines) or "- not stated")
-    sources: Counter[str] = Counter()
-    for one in made:
-        if "source" in _schema(one).names:
-            sources = _counted(one, "source")  # the last stage that has sources is the nearest one
-    if 0 < len(sources) <= _MAX_LISTED:
-        text += "\n\nSources: " + ", ".join(f"{name} ({number:,})" for name, number in _most_common(sources)) + "."
-    elif sources:
-        text += f"\n\nSources: {len(sources):,}; each record names its own."
-    if authors != "web" and any("nc" in name.lower().replace("-", " ").split() for name in licenses):
-        text += (
-            "\n\nPersonas under CC BY-NC-SA 4.0, such as those of the Persona Hub release: name them as the source, use"
-            " data made from them for non-commercial purposes only, and share it under the same license."
-        )
-    if generated:
-        text += f"\n\nThe terms of the models {'named above' if engines else 'that wrote the texts'} may restrict the use of their output."
-    return text
-
-
-def _cost(made: Sequence[Artifact]) -> str:
-    total = Usage()
-    for one in made:
-        total = total.plus(one.manifest.usage)
-    if not total.requests:
-        return ""
-    price = f"{total.cost_usd:,.2f} USD at the configured prices" if total.cost_usd else "no price was configured"
-    return (
-        f"## Cost\n\nAll stages together: {total.requests:,} requests, {total.prompt_tokens:,} prompt and"
-        f" {total.completion_tokens:,} completion tokens; {price}."
-    )
-
-
-def _use(licenses: Mapping[str, int], authors: Authors) -> str:
-    commercial = " for non-commercial purposes" if "nc" in hub_license(licenses).split("-") else ""
-    people = (
-        "whom web texts may name without their consent"
-        if authors == "web"
-        else "personas are invented, or inferred from public texts regardless of their authors, and reproduce the biases of"
-        " texts and models"
-    )
-    return (
-        f"## Intended use\n\nResearch on synthetic data and training of language models{commercial}. Not intended for"
-        f" conclusions about real people{', ' if authors == 'web' else ': '}{people}. Not intended as a reference for facts."
-        " Before you train a model on it and evaluate that model, check it against your benchmarks; the stages above show"
-        " what it was already checked against."
-    )
 
 
 def _schema(artifact: Artifact) -> Any:
