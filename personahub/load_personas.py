@@ -18,7 +18,7 @@ memory grows by about 100 bytes per persona.
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -30,10 +30,10 @@ from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
-from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
 from personahub.core.texts.rows import EVERY_FILE, SourceRow
 from personahub.personas.documents import FilePattern, HubSource, count_rows, read_origin
+from personahub.personas.importing import Imported, write_in_shards
 from personahub.sources import clean_text
 
 VERSION = "2"
@@ -70,18 +70,8 @@ def run(stage: Stage[Config]) -> None:
     """
     config = stage.config
     seen: set[str] = set()
-    numbered = enumerate(itertools.islice(_read(config), config.limit))
-    for index, group in itertools.groupby(numbered, key=lambda pair: pair[0] // config.rows_per_shard):
-        with stage.writer(shard_name(index), PERSONA) as writer:
-            for _, raw in group:
-                writer.rows_in += 1
-                persona = _persona(raw, config)
-                try:
-                    _check(persona, config, seen)
-                except Rejected as error:
-                    writer.reject(persona, error)
-                else:
-                    writer.write(persona)
+    convert = functools.partial(_import_row, config=config, seen=seen)
+    write_in_shards(stage, _read(config), convert, PERSONA)
     if not seen:
         raise UserError(f"stages.{stage.name}.config: no row has a usable persona; check `persona_field`")
 
@@ -110,12 +100,15 @@ def _persona(raw: SourceRow, config: Config) -> Row:
     }
 
 
-def _check(persona: Row, config: Config, seen: set[str]) -> None:
+def _import_row(raw: SourceRow, config: Config, seen: set[str]) -> Iterator[Imported]:
+    persona, error = _persona(raw, config), None
     if len(persona["persona"]) < config.min_chars:
-        raise Rejected("too_short", f"{len(persona['persona'])} characters")
-    if persona["id"] in seen:
-        raise Rejected("duplicate_persona")
-    seen.add(persona["id"])
+        error = Rejected("too_short", f"{len(persona['persona'])} characters")
+    elif persona["id"] in seen:
+        error = Rejected("duplicate_persona")
+    else:
+        seen.add(persona["id"])
+    yield Imported(persona, error)
 
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:

@@ -19,11 +19,11 @@ persona in order to recognize repeated ones; with `unique: false` it does not, a
 
 from __future__ import annotations
 
-import itertools
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,10 +32,10 @@ from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
-from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
 from personahub.core.texts.rows import EVERY_FILE, SourceRow
 from personahub.personas.documents import FilePattern, HubSource, count_rows, read_origin
+from personahub.personas.importing import PUBLISHED, Imported, fill_in, write_in_shards
 from personahub.sources import clean_text
 
 VERSION = "2"
@@ -61,49 +61,7 @@ class Columns(FrozenModel):
     )
 
 
-_DOMAINS = {
-    "general_domain": "general domain (top 1 percent)",
-    "specific_domain": "specific domain (top 1 percent)",
-    "general_domain_elite": "general domain (top 0.1 percent)",
-    "specific_domain_elite": "specific domain (top 0.1 percent)",
-}
-_POPULATION = ("occupation", "age", "sex", "marital_status", "education_level", "city", "state", "country")
-
-# Column names and licences as published in 2024 and 2025.
-RELEASES: dict[str, dict[str, Any]] = {
-    "personahub": {  # 200,000 personas; "input persona" is the column of the problem and text samples
-        "hub": {"name": "proj-persona/PersonaHub", "config": "persona"},
-        "columns": {"persona": ("persona", "input persona")},
-        "source": "proj-persona/PersonaHub",
-        "licence": "CC BY-NC-SA 4.0",
-    },
-    "elite_personas": {  # 370 million, in 19 files of 16 GB
-        "hub": {"name": "proj-persona/PersonaHub", "files": "ElitePersonas/*.jsonl"},
-        "columns": {"persona": ("persona",), "profile": _DOMAINS},
-        "source": "proj-persona/PersonaHub ElitePersonas",
-        "licence": "CC BY-NC-SA 4.0",
-    },
-    "finepersonas": {  # 21 million, from FineWeb-Edu; `id` is the id of the document
-        "hub": {"name": "argilla/FinePersonas-v0.1"},
-        "columns": {"persona": ("persona",), "document_id": "id", "profile": {"labels": "labels"}},
-        "source": "argilla/FinePersonas-v0.1",
-        "licence": "Llama 3 Community License",
-    },
-    "nemotron_personas": {  # 1 million, from statistics of the USA; the sets of other countries have the same columns
-        "hub": {"name": "nvidia/Nemotron-Personas-USA"},
-        "columns": {
-            "persona": ("persona",),
-            "id": "uuid",
-            "profile": {
-                **{name: name for name in _POPULATION},
-                "expertise": "skills_and_expertise_list",
-                "interests": "hobbies_and_interests_list",
-            },
-        },
-        "source": "nvidia/Nemotron-Personas-USA",
-        "licence": "CC BY 4.0",
-    },
-}
+RELEASES: dict[str, dict[str, Any]] = PUBLISHED["releases"]
 
 ReleaseName = Literal["personahub", "elite_personas", "finepersonas", "nemotron_personas"]
 
@@ -131,28 +89,13 @@ class Config(StageConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_release(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("release") not in RELEASES:
-            return values
-        known = RELEASES[values["release"]]
-        filled = {**{name: value for name, value in known.items() if name != "hub"}, **values}
-        if isinstance(values.get("hub"), dict):
-            filled["hub"] = {**known["hub"], **values["hub"]}
-        if isinstance(values.get("columns"), dict):
-            filled["columns"] = {**known["columns"], **values["columns"]}
-        return filled
+        return fill_in(values, "release", RELEASES)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Config:
         if sum(map(bool, (self.path, self.hub, self.urls))) != 1:
             raise ValueError("give one of `path`, `hub` and `urls`")
         return self
-
-
-class Imported(NamedTuple):
-    """One persona as a record, and the reason to reject it, if any."""
-
-    record: Row
-    error: Rejected | None
 
 
 class Seen:
@@ -169,25 +112,9 @@ def run(stage: Stage[Config]) -> None:
     Raises:
         UserError: a file is missing, empty or malformed, or has no usable persona.
     """
-    config, seen = stage.config, Seen()
-    numbered = enumerate(itertools.islice(read(config), config.limit))
-    with stage.progress(config.limit) as progress:
-        for index, group in itertools.groupby(numbered, key=lambda pair: pair[0] // config.rows_per_shard):
-            rows = (raw for _, raw in group)
-            if (stage.path / f"{shard_name(index)}.parquet").exists():
-                for raw in rows:  # only to recognize its personas later
-                    for _ in import_row(raw, config, seen):
-                        pass
-                continue
-            with stage.writer(shard_name(index), PERSONA) as writer:
-                for raw in rows:
-                    writer.rows_in += 1
-                    progress.update(1)
-                    for record, error in import_row(raw, config, seen):
-                        if error is None:
-                            writer.write(record)
-                        else:
-                            writer.reject(record, error)
+    config = stage.config
+    convert = functools.partial(import_row, config=config, seen=Seen())
+    write_in_shards(stage, read(config), convert, PERSONA)
     _, counts, _ = stage.totals()
     if counts.rows_out == 0:
         raise UserError(f"stages.{stage.name}.config: {no_usable_persona(counts.rows_in, counts.rejected)}")

@@ -24,8 +24,7 @@ first missing shard.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,11 +34,9 @@ from pydantic import Field, model_validator
 
 from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
 from personahub.core.errors import Rejected, UserError
-from personahub.core.executors.progress import Progress
 from personahub.core.forecast import Forecast, Work
 from personahub.core.identity import content_id
 from personahub.core.records import DOCUMENT, Row
-from personahub.core.shards import ShardWriter, shard_name
 from personahub.core.stage import Stage
 from personahub.core.texts.rows import EVERY_FILE, SourceRow
 from personahub.personas.documents import (
@@ -49,6 +46,7 @@ from personahub.personas.documents import (
     extract_pages,
     read_origin,
 )
+from personahub.personas.importing import PUBLISHED, Imported, fill_in, write_in_shards
 
 VERSION = "3"
 INPUTS = ()
@@ -83,30 +81,7 @@ class RedPajamaSource(FrozenModel):
 
 _REDPAJAMA = "https://data.together.xyz/redpajama-data-v2/v1.0.0/documents"
 
-# Column names and terms of well-known corpora. The texts themselves stay under the terms of the pages they come
-# from.
-CORPORA: dict[str, dict[str, Any]] = {
-    "c4": {
-        "hub": {"name": "allenai/c4", "config": "en"},
-        "text_field": "text",
-        "id_field": "url",
-        "source": "allenai/c4",
-        "licence": "ODC-By 1.0; Common Crawl terms",
-    },
-    "fineweb": {
-        "hub": {"name": "HuggingFaceFW/fineweb"},
-        "text_field": "text",
-        "id_field": "id",
-        "source": "HuggingFaceFW/fineweb",
-        "licence": "ODC-By 1.0; Common Crawl terms",
-    },
-    "redpajama_v2": {
-        "text_field": "raw_content",
-        "id_field": "url",
-        "source": "togethercomputer/RedPajama-Data-V2",
-        "licence": "Common Crawl terms",
-    },
-}
+CORPORA: dict[str, dict[str, Any]] = PUBLISHED["corpora"]
 
 
 class Config(StageConfig):
@@ -144,13 +119,7 @@ class Config(StageConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_corpus(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("corpus") not in CORPORA:
-            return values
-        known = CORPORA[values["corpus"]]
-        filled = {**{name: value for name, value in known.items() if name != "hub"}, **values}
-        if "hub" in known and isinstance(values.get("hub"), dict):
-            filled["hub"] = {**known["hub"], **values["hub"]}
-        return filled
+        return fill_in(values, "corpus", CORPORA)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Config:
@@ -166,16 +135,8 @@ def run(stage: Stage[Config]) -> None:
         UserError: a file is missing, empty or malformed, or no document is usable.
     """
     config = stage.config
-    seen: set[bytes] = set()
-    numbered = enumerate(itertools.islice(read(config), config.limit))
-    with stage.progress(config.limit) as progress:
-        for index, group in itertools.groupby(numbered, key=lambda pair: pair[0] // config.rows_per_shard):
-            raw_documents = (raw for _, raw in group)
-            if (stage.path / f"{shard_name(index)}.parquet").exists():
-                _skip(raw_documents, config, seen)
-            else:
-                with stage.writer(shard_name(index), DOCUMENT) as writer:
-                    _write_shard(raw_documents, config, seen, writer, progress)
+    convert = functools.partial(_import_row, config=config, seen=set())
+    write_in_shards(stage, read(config), convert, DOCUMENT)
     _require_documents(stage)
 
 
@@ -200,26 +161,13 @@ def read(config: Config) -> Iterator[SourceRow]:
     return extract_pages(rows, config.text_field) if config.text_is_html else rows
 
 
-def _write_shard(
-    raw_documents: Iterator[SourceRow], config: Config, seen: set[bytes], writer: ShardWriter, progress: Progress
-) -> None:
-    for raw in raw_documents:
-        writer.rows_in += 1
-        progress.update(1)
-        document = to_document(raw, config)
-        try:
-            check_document(document, config, seen)
-        except Rejected as error:
-            writer.reject(document, error)
-        else:
-            writer.write(document)
-
-
-def _skip(raw_documents: Iterator[SourceRow], config: Config, seen: set[bytes]) -> None:
-    """Skip the rows of a finished shard, but remember their texts to find duplicates."""
-    for raw in raw_documents:
-        with contextlib.suppress(Rejected):
-            check_document(to_document(raw, config), config, seen)
+def _import_row(raw: SourceRow, config: Config, seen: set[bytes]) -> Iterator[Imported]:
+    document, error = to_document(raw, config), None
+    try:
+        check_document(document, config, seen)
+    except Rejected as rejected:
+        error = rejected
+    yield Imported(document, error)
 
 
 def to_document(raw: SourceRow, config: Config) -> Row:

@@ -13,7 +13,8 @@ import pytest
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.records import PERSONA
-from personahub.released import RELEASES, Config, Imported, Seen, forecast, import_row, read
+from personahub.personas.importing import Imported
+from personahub.released import RELEASES, Config, Seen, forecast, import_row, read
 
 ELITE = {
     "persona": "A marine biologist who maps seagrass",
