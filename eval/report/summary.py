@@ -261,16 +261,7 @@ def _own_summary(artifact: Artifact) -> dict[str, Any]:
 def _similarity(artifact: Artifact) -> dict[str, Any]:
     """Returns a similarity stage's results and the paper's quartiles at each level."""
     summary = artifact.manifest.summary
-    levels = [
-        {
-            **level,
-            "paper": [
-                {"prompt": row.prompt, "q1": row.q1, "median": row.median, "q3": row.q3}
-                for row in paper.paper_similarity(level["level"])
-            ],
-        }
-        for level in summary["search"]["levels"]
-    ]
+    levels = [{**level, "paper": paper.paper_similarity(level["level"])} for level in summary["search"]["levels"]]
     return {**_own_summary(artifact), "levels": levels}
 
 

@@ -36,20 +36,6 @@ from personahub.core.errors import Rejected, UserError
 from personahub.core.template import Message
 from personahub.core.texts.replies import without_thinking
 
-__all__ = [
-    "Completion",
-    "Engine",
-    "EngineConfig",
-    "EngineDied",
-    "EngineUnavailable",
-    "Message",
-    "PricedConfig",
-    "ReplicatedConfig",
-    "Request",
-    "RequestRefused",
-    "Sampling",
-]
-
 
 class Sampling(BaseModel):
     """Sampling parameters, named as in the OpenAI API.
