@@ -11,6 +11,9 @@ Each request asks for `breadth` related personas. The new personas are expanded 
 times. The output contains the input personas and all new ones, each with its parent, relation and hop. With
 `form: structured` the replies are JSON, and each new persona also has a profile (occupation, expertise, interests).
 
+The first `breadth` distinct personas of a reply are kept. The summary counts those beyond that number
+(`surplus_personas`) and those that replies lack (`missing_personas`).
+
 The summary reports for each hop the number of personas, the growth factor, and the share of new ones. A persona
 is new if it is not a near-duplicate, by surface form, of a persona of an earlier hop or the same hop.
 
@@ -46,11 +49,21 @@ from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
 from personahub.core.texts.replies import escape_tags
-from personahub.personas.labelled_replies import labelled_lines, normalise, require_distinct
-from personahub.personas.profiles import Form, PersonaReplies, Profile, parse_profiles, reply_schema
+from personahub.personas.plain_replies import normalise, read_people
+from personahub.personas.profiles import (
+    Form,
+    PersonaReplies,
+    Profile,
+    Selection,
+    count_difference,
+    parse_profiles,
+    reply_schema,
+    report_differences,
+    select_people,
+)
 from personahub.prompts import PROMPTS
 
-VERSION = "3"
+VERSION = "4"
 INPUTS = ("personas",)
 WORK = Work(cpu_seconds=0.00017, memory_bytes=1400, measured_by="benchmarks.million")
 
@@ -91,11 +104,10 @@ class Config(PersonaReplies):
 
 @dataclass(frozen=True)
 class Pair:
-    """A related persona: relation, description, and its profile as JSON if requested."""
+    """A related persona: the relation and the persona."""
 
     relation: str
     persona: str
-    profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,7 @@ def run(stage: Stage[Config]) -> None:
             await _expand(stage.config, shard, roots, width)
 
     map_completions(stage, process, personas, PERSONA)
+    report_differences(stage)
     hops = growth(stage.path, stage.config.new_threshold)
     stage.log({f"personas/hop_{hop['hop']}": hop["personas"] for hop in hops})
     stage.report(personas_by_hop={str(hop["hop"]): hop["personas"] for hop in hops}, growth=hops)
@@ -146,14 +159,15 @@ async def _expand(config: Config, shard: CompletionShard, roots: Sequence[Row], 
             if isinstance(result, Failure):
                 shard.reject(row, result.error, result.raw)
             else:
-                grown += _children(shard, parent, *result)
+                count_difference(shard, result, config.breadth)
+                grown += _children(config, shard, parent, result)
 
 
-def _children(shard: CompletionShard, parent: _Node, pairs: Sequence[Pair], model: str) -> list[_Node]:
+def _children(config: Config, shard: CompletionShard, parent: _Node, selection: Selection) -> list[_Node]:
     children = []
-    for pair in pairs:
-        row = _record(parent.row, pair, model)
-        key = normalise(pair.persona)
+    for person in selection.people:
+        row = _record(config, parent.row, person, selection.model)
+        key = normalise(person.persona)
         if key in parent.path:
             shard.reject(
                 row, Rejected("walks_back", f"already {len(parent.path) - parent.path.index(key)} hops before")
@@ -219,54 +233,42 @@ def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]
     return of_persona
 
 
-def parse(config: Config) -> Callable[[Request, Completion], tuple[list[Pair], str]]:
-    """Return a parser of replies into (pairs, model).
+def parse(config: Config) -> Callable[[Request, Completion], Selection]:
+    """Return a parser of replies.
 
-    See `parse_pairs` and `parse_profiles` for the reasons to reject a reply.
+    See `parse_pairs`, `parse_profiles` and `select_people` for the reasons to reject a reply.
     """
 
-    def reply(_: Request, completion: Completion) -> tuple[list[Pair], str]:
+    def reply(_: Request, completion: Completion) -> Selection:
         if config.form == "structured":
-            profiles = parse_profiles(completion, "related", config.breadth, relation=True)
-            return [_pair(profile) for profile in profiles], completion.model
-        return parse_pairs(completion, config.breadth), completion.model
+            people = parse_profiles(completion, "related", relation=True)
+        else:
+            people = [Profile(pair.persona, pair.relation) for pair in parse_pairs(completion)]
+        return select_people(people, config.breadth, config.min_words, completion.model)
 
     return reply
 
 
-def _pair(profile: Profile) -> Pair:
-    return Pair(profile.relation, profile.persona, profile.to_json())
-
-
-def parse_pairs(completion: Completion, count: int) -> list[Pair]:
-    """Return the pairs in a reply: `count` times `Relation: ...` and `Persona: ...`.
+def parse_pairs(completion: Completion, count: int | None = None) -> list[Pair]:
+    """Return the distinct people of a plain reply with their relations, at most `count`.
 
     Raises:
-        Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line`, `empty_line`, `unpaired_line`,
-            `wrong_count` or `repeated_persona`.
+        Rejected: see `read_people`.
     """
-    lines = labelled_lines(completion)
-    for index, line in enumerate(lines):
-        if line.label != ("relation", "persona")[index % 2]:
-            raise Rejected("unpaired_line", f"labelled line {index + 1} is a {line.label}")
-    if len(lines) % 2:
-        raise Rejected("unpaired_line", "the last relation has no persona")
-    pairs = [Pair(relation.text, persona.text) for relation, persona in zip(lines[::2], lines[1::2], strict=True)]
-    require_distinct([pair.persona for pair in pairs], count)
-    return pairs
+    return [Pair(person.relation, person.persona) for person in read_people(completion, relations=True)][:count]
 
 
-def _record(parent: Row, pair: Pair, model: str) -> Row:
+def _record(config: Config, parent: Row, person: Profile, model: str) -> Row:
     return {
-        "id": content_id("persona", pair.persona, parent["id"], pair.relation),
-        "persona": pair.persona,
+        "id": content_id("persona", person.persona, parent["id"], person.relation),
+        "persona": person.persona,
         "document_id": parent["document_id"],
         "parent_id": parent["id"],
-        "relation": pair.relation,
+        "relation": person.relation,
         "hop": parent["hop"] + 1,
         "mode": parent["mode"],
         "granularity": None,
-        "profile": pair.profile,
+        "profile": person.to_json() if config.form == "structured" else None,
         "source": parent["source"],
         "licence": parent["licence"],
         "model": model,

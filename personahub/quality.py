@@ -35,11 +35,11 @@ from personahub.core.stage import Shard, Stage
 from personahub.core.template import load_template
 from personahub.core.texts.replies import find_refusal
 from personahub.core.texts.words import read_words
-from personahub.personas.lexicon import LANGUAGES, WORDS, detect_language, names_person
+from personahub.personas.lexicon import LANGUAGES, WORDS, count_words, detect_language, names_person, split_words
 from personahub.personas.names import introduced_name, mentioned_name
 from personahub.prompts import PROMPTS
 
-VERSION = "3"
+VERSION = "4"
 INPUTS = ("personas",)
 WORK = Work(cpu_seconds=0.00018, memory_bytes=150, disk_bytes=53, measured_by="benchmarks.million")
 
@@ -148,17 +148,12 @@ def _texts_in(value: object) -> list[str]:
     return [text for part in parts for text in _texts_in(part)]
 
 
-_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’-][^\W_]+)*")
 _LONGEST_WORD = 20  # average characters per word; longer text does not consist of words
-
-
-def _words(text: str) -> list[str]:
-    return _TOKEN.findall(text)
 
 
 def too_short(persona: str, config: Config) -> str | None:
     """Reject personas with fewer words than `min_words`."""
-    count = len(_words(persona[: 100 * config.min_words]))
+    count = count_words(persona[: 100 * config.min_words])
     return f"{count} words" if count < config.min_words else None
 
 
@@ -167,14 +162,14 @@ _GENERIC = read_words(WORDS / "generic_words.txt")
 
 def vague(persona: str, _config: Config | None = None) -> str | None:
     """Reject personas that say nothing about the person. Example: `an individual with various interests`."""
-    return persona if all(word.lower() in _GENERIC for word in _words(persona[:200])) else None
+    return persona if all(word.lower() in _GENERIC for word in split_words(persona[:200])) else None
 
 
 def too_long(persona: str, config: Config) -> str | None:
     """Reject personas with over `max_words` words. Many characters in fewer words count too."""
     if len(persona) > _LONGEST_WORD * config.max_words:
         return f"{len(persona)} characters"
-    count = len(_words(persona))
+    count = count_words(persona)
     return f"{count} words" if count > config.max_words else None
 
 
@@ -189,11 +184,44 @@ _LABEL = re.compile(
     r"|^\W*(?:sure|certainly|of course|here (?:is|are)|here['’]s|okay)\b.{0,60}[:!,]",
     re.IGNORECASE,
 )
+_SOURCE = (  # nouns for the text that a persona was made from
+    r"(?:text|passage|excerpt|snippet|article|abstract|piece|post|blog|blog[ -]?post|web[ -]?page|page|document|essay|story|paper|report"
+    r"|review|letter|e-?mail|section|paragraph|content|material|transcript|thread|comment|question|statement|description"
+    r"|persona|writing|narrative|account|history|poem|guide|tutorial|recipe|website|site|news|study|information|announcement)s?"
+)
+_ITEM_OF_TEXT = (
+    r"(?:text|passage|excerpt|snippet|article|abstract|piece|post|page|document|essay|story|paper|webpage)s?"
+)
+_DEICTIC = r"(?:this|these|said|(?:the\s+)?(?:given|provided|above|aforementioned|preceding|previous|following))"
+_WRITER = r"(?:author|writer|reader|narrator|poster|reviewer|commenter|blogger|speaker|audience|creator|contributor|subject)s?"
+_USES = (
+    r"(?:read|reads|reading|wrote|writes|written|writing|saw|sees|seen|found|finds|published|posted|authored|enjoyed)"
+)
+_HEDGE = (
+    r"(?:seem(?:s|ed)?|appear(?:s|ed)?|is\s+(?:likely|probably|possibly|perhaps|presumably)|probably|presumably|likely)"
+)
 _SOURCE_MENTION = re.compile(
-    r"\b(?:the|this)\s+(?:(?:given|provided|above|following|web)\s+)*(?:text|passage|excerpt|persona description)\b"
-    r"|\b(?:given|provided|above|this)\s+(?:article|abstract|persona|description)\b"
-    r"|\b(?:author|writer|reader|audience)s?\s+of\s+(?:the|this)\s+(?:article|abstract|piece|post|page|document)\b",
-    re.IGNORECASE,
+    rf"""
+    \b(?:the|this)\s+(?:(?:given|provided|above|following|web)\s+)*
+      (?:text(?!\s+(?:editor|message|box|adventure|mining|of\b))|passage|excerpt|snippet|persona\s+description)\b
+    | \b(?:given|provided|above|aforementioned)\s+(?:\w+\s+)?{_SOURCE}\b | \bthis\s+(?:\w+\s+)?{_SOURCE}\b
+    | \b{_WRITER}\s+(?:\w+\s+)?(?:of|behind)\s+
+      (?:{_DEICTIC}\s+(?:[\w-]+\s+){{0,2}}{_SOURCE}|the\s+(?:[\w-]+\s+){{0,2}}{_ITEM_OF_TEXT})\b   # the writer of this article
+    | ^(?:the\s+)?{_WRITER}\s+of\s+(?:an?\s+|the\s+)?(?:[\w-]+\s+){{0,2}}(?:text|article|document|passage|abstract|post|page)\b
+    | \b{_USES}\s+(?:\w+\s+){{0,2}}{_DEICTIC}\b(?!\s+(?:year|season|week|month|day|morning|kind|sort|type|way)|['’])  # who wrote about this history
+    | ^(?:\w+\s+){{0,4}}who\s+(?:has\s+|had\s+|have\s+)?(?:just\s+)?(?:read|wrote|written)\s+(?:about\s+)?the\s+(?:[\w-]+\s+){{0,2}}{_ITEM_OF_TEXT}\b
+    | \bwho\s+(?:likely|probably|possibly)\s+(?:has\s+|have\s+)?(?:wrote|written|writes|reads?)\b
+    | \b(?:topic|subject|issue|event|situation|person|people|individual|product|method)s?\s+
+      (?:described|mentioned|discussed|presented|outlined|referenced)\s*(?:$|[.,;])
+    | \b(?:described|mentioned|depicted|portrayed|discussed|referred\s+to|referenced|quoted|named|featured|presented|outlined)
+      \s+(?:(?:above|here|below)\b|(?:in|by)\s+(?:the|{_DEICTIC})\s+(?:[\w-]+\s+){{0,2}}{_SOURCE}\b)
+    | ^(?:(?:this|these)\b|that\s+(?:person|author|writer|reader|individual)\b)(?!\s+(?:morning|year|season|day))
+    | ^(?:the|this)\s+[\w-]+(?:\s+[\w-]+)?\s+{_HEDGE}\b                  # The author seems to ...
+    | ^(?:the|this)\s+(?:{_WRITER}|person|individual|user|people)\s+(?:may|might|could|would|must)\b
+    | \bthe\s+(?:original\s+)?author(?:['’]s|s['’]|s)?(?!\s+(?:of|who|whose|and)\b)(?=\W|$)
+    | ^the\s+{_WRITER}(?:['’]s|\s+(?!of\b|who\b|whose\b|in\b|at\b|and\b)[\w-]+|\s*[,.]|$)
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -228,7 +256,7 @@ def _prompt_runs(text_template: str, relation_template: str, size: int) -> froze
 
 
 def _runs(text: str, size: int) -> list[tuple[str, ...]]:
-    tokens = [word.lower() for word in _words(text)]
+    tokens = [word.lower() for word in split_words(text)]
     return [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
 
 
@@ -298,7 +326,7 @@ def repetition(persona: str, config: Config) -> str | None:
     most, times = max(runs.items(), key=lambda item: item[1], default=((), 0))
     if times >= _REPEATED_RUN:
         return f"{' '.join(most)!r} {times} times"
-    tokens = [word.lower() for word in _words(persona)]
+    tokens = [word.lower() for word in split_words(persona)]
     share = len(set(tokens)) / len(tokens) if len(tokens) >= 12 else 1.0
     return f"{share:.2f} of the words are distinct" if share < config.min_distinct_share else None
 

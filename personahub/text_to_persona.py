@@ -9,8 +9,10 @@ See section 2.1 of the paper.
 
 There is one request per text and mode. A plain reply has one persona per line. A structured reply (`form:
 structured`) is JSON with the occupation, expertise and interests of each persona and, if the text supports them,
-demographics; these go into the column `profile`. A reply that breaks the contract is requested again, and after
-the last attempt it is rejected with its text.
+demographics; these go into the column `profile`. The first `personas_per_text` distinct personas of a reply are
+kept; the summary counts those beyond that number (`surplus_personas`) and those that replies lack
+(`missing_personas`). A reply without a usable persona is requested again, and after the last attempt it is
+rejected with its text.
 
     config: {engine: teacher, modes_per_text: 1, mode_shares: {read: 0.5, write: 0.3, like: 0.2},
              granularity: [coarse, medium, fine], form: structured}
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Annotated, Literal
 
@@ -37,19 +39,23 @@ from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
 from personahub.core.texts.replies import escape_tags
-from personahub.personas.labelled_replies import labelled_lines, require_distinct
+from personahub.personas.plain_replies import read_people
 from personahub.personas.profiles import (
     Demographic,
     Form,
     PersonaReplies,
     Profile,
+    Selection,
+    count_difference,
     parse_profiles,
     reply_schema,
+    report_differences,
+    select_people,
     split_by_evidence,
 )
 from personahub.prompts import PROMPTS
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("documents",)
 WORK = Work(cpu_seconds=0.00047, measured_by="benchmarks.million")
 
@@ -104,6 +110,7 @@ class Config(PersonaReplies):
 def run(stage: Stage[Config]) -> None:
     """Infer personas from the texts of `documents`."""
     map_completions(stage, _process, stage.input("documents"), PERSONA)
+    report_differences(stage)
 
 
 async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
@@ -115,11 +122,12 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
         return {**document, "mode": mode, "granularity": granularity}
 
     replies = usable_results(shard, shard.rows(), asking, parse(config), config.attempts, rejected_row)
-    async for document, number, (profiles, model) in replies:
+    async for document, number, selection in replies:
         mode, granularity = requests_of(config, document["id"])[number]
-        for profile in profiles:
+        count_difference(shard, selection, config.personas_per_text)
+        for profile in selection.people:
             profile, guessed = split_by_evidence(profile, document["text"])
-            record = _record(config, document, mode, granularity, profile, model)
+            record = _record(config, document, mode, granularity, profile, selection.model)
             shard.write(record)
             for guess in guessed:
                 shard.reject(record, _unsupported(guess))
@@ -176,35 +184,29 @@ def prompts(config: Config, template: Template) -> Callable[[Row], list[Request]
     return of_document
 
 
-def parse(config: Config) -> Callable[[Request, Completion], tuple[Sequence[Profile], str]]:
-    """Return a parser of replies into (profiles, model).
+def parse(config: Config) -> Callable[[Request, Completion], Selection]:
+    """Return a parser of replies.
 
-    See `parse_personas` and `parse_profiles` for the reasons to reject a reply.
+    See `parse_personas`, `parse_profiles` and `select_people` for the reasons to reject a reply.
     """
 
-    def reply(_: Request, completion: Completion) -> tuple[Sequence[Profile], str]:
+    def reply(_: Request, completion: Completion) -> Selection:
         if config.form == "structured":
-            return parse_profiles(completion, "personas", config.personas_per_text), completion.model
-        personas = parse_personas(completion, config.personas_per_text)
-        return [Profile(persona, "", "", (), ()) for persona in personas], completion.model
+            people = parse_profiles(completion, "personas")
+        else:
+            people = [Profile(persona) for persona in parse_personas(completion)]
+        return select_people(people, config.personas_per_text, config.min_words, completion.model)
 
     return reply
 
 
-def parse_personas(completion: Completion, count: int) -> list[str]:
-    """Return the personas of a reply with `count` lines `Persona: ...`.
+def parse_personas(completion: Completion, count: int | None = None) -> list[str]:
+    """Return the distinct personas of a plain reply, at most `count`.
 
     Raises:
-        Rejected: `truncated`, `refusal`, `no_label`, `unlabelled_line`, `empty_line`, `unexpected_label`,
-            `wrong_count` or `repeated_persona`.
+        Rejected: see `read_people`.
     """
-    lines = labelled_lines(completion)
-    for line in lines:
-        if line.label != "persona":
-            raise Rejected("unexpected_label", line.label)
-    personas = [line.text for line in lines]
-    require_distinct(personas, count)
-    return personas
+    return [person.persona for person in read_people(completion)][:count]
 
 
 def _record(config: Config, document: Row, mode: Mode, granularity: Granularity, profile: Profile, model: str) -> Row:

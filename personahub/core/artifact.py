@@ -15,7 +15,7 @@ runs/<experiment>/<stage>/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,20 +48,28 @@ class Usage(FrozenModel):
 
 
 class Counts(FrozenModel):
-    """Numbers of input, output and rejected records. A stage may make several records from one."""
+    """Numbers of input, output and rejected records. A stage may make several records from one.
+
+    `noted` counts what is not a record, such as the texts that replies had beyond the number asked for.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
     rejected: dict[str, int] = Field(default_factory=dict)
+    noted: dict[str, int] = Field(default_factory=dict)
 
     def plus(self, other: Counts) -> Counts:
         """Return the sum of two counts."""
-        reasons = sorted({*self.rejected, *other.rejected})
         return Counts(
             rows_in=self.rows_in + other.rows_in,
             rows_out=self.rows_out + other.rows_out,
-            rejected={r: self.rejected.get(r, 0) + other.rejected.get(r, 0) for r in reasons},
+            rejected=_sums(self.rejected, other.rejected),
+            noted=_sums(self.noted, other.noted),
         )
+
+
+def _sums(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {name: first.get(name, 0) + second.get(name, 0) for name in sorted({*first, *second})}
 
 
 class InputReference(FrozenModel):

@@ -112,6 +112,7 @@ class ShardWriter:
         self.rows_in = 0
         self.usage = Usage()
         self._reasons: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
         self._records = _ParquetFile(folder / f"{name}.parquet", schema)
         self._rejected = _ParquetFile(folder / "rejected" / f"{name}.parquet", REJECTED)
         self._truth = _ParquetFile(folder / "truth" / f"{name}.parquet", TRUTH)
@@ -145,6 +146,11 @@ class ShardWriter:
             {"id": row.get("id"), "reason": error.reason, "detail": error.detail, "record": record, "raw": raw}
         )
 
+    def count(self, name: str, number: int) -> None:
+        """Add to a count of the shard that is not a count of records."""
+        if number:
+            self._noted[name] = self._noted.get(name, 0) + number
+
     def truth(self, record_id: str, sample: int, attempt: int, truth: Mapping[str, Any]) -> None:
         """Record what the simulated teacher knew about one completion."""
         text = json.dumps(truth, ensure_ascii=False, sort_keys=True)
@@ -157,7 +163,8 @@ class ShardWriter:
                 file.commit()
             else:
                 file.remove()
-        counts = Counts(rows_in=self.rows_in, rows_out=self._records.rows, rejected=dict(sorted(self._reasons.items())))
+        rejected, noted = dict(sorted(self._reasons.items())), dict(sorted(self._noted.items()))
+        counts = Counts(rows_in=self.rows_in, rows_out=self._records.rows, rejected=rejected, noted=noted)
         self._records.commit({"counts": counts.model_dump(), "usage": self.usage.model_dump()})
 
 

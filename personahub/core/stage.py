@@ -127,6 +127,10 @@ class Shard:
         """Add a rejected record with its reason."""
         self.writer.reject(row, error, raw)
 
+    def count(self, name: str, number: int) -> None:
+        """Add to a count that `Stage.totals` sums over all shards, in `Counts.noted`."""
+        self.writer.count(name, number)
+
 
 @dataclass
 class Stage(Generic[C]):

@@ -80,6 +80,19 @@ def _script_language(text: str) -> str | None:
     return "ja" if counts.get("ja") else max(counts, key=lambda code: counts[code])
 
 
+_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’-][^\W_]+)*")
+
+
+def split_words(text: str) -> list[str]:
+    """Returns the words of a description. A Chinese or Japanese character counts as a word."""
+    return _TOKEN.findall(text)
+
+
+def count_words(text: str) -> int:
+    """Returns the number of words as `split_words` finds them."""
+    return len(split_words(text))
+
+
 _PERSON_FORM = re.compile(
     r"\w{2,}(?:er|or|ist|ian|yst|ant|(?<!m)ent|eer|man|men|woman|women|person|mother|father|eur|ee|ster|naut|phile|maniac)"
 )

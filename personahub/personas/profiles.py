@@ -2,6 +2,7 @@
 
     schema = reply_schema("personas", count=2, demographics=True)
     profiles = parse_profiles(completion, "personas", count=2)
+    selection = select_people(profiles, count=2, min_words=2)          # for both forms of replies
 
 The schema goes to engines that can constrain a model to it; the parser does not rely on it. A demographic
 attribute needs evidence, a quotation from the text that it was inferred from. If the quotation is not in
@@ -12,16 +13,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from personahub.core.config import EngineName, StageConfig
+from personahub.core.config import UNLESS_DEFAULT, EngineName, StageConfig
 from personahub.core.engines import Completion, Sampling
 from personahub.core.errors import Rejected
-from personahub.core.texts.replies import find_refusal
-from personahub.personas.labelled_replies import require_distinct
+from personahub.core.stage import Shard, Stage
+from personahub.core.texts.replies import find_refusal, without_thinking
+from personahub.personas.json_replies import json_items
+from personahub.personas.lexicon import count_words
+from personahub.personas.plain_replies import normalise
 
 _MAX_ITEMS = 5  # per list of expertise or interests; the prompts ask for one to five
 
@@ -46,6 +51,11 @@ class PersonaReplies(StageConfig):
     )
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=1024)
     attempts: int = Field(default=3, gt=0, description="How often to ask for a reply until one is accepted.")
+    min_words: Annotated[int, UNLESS_DEFAULT] = Field(
+        default=2,
+        ge=1,
+        description="A reply in which every persona has fewer words is asked for again, then rejected as `too_short`.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -69,10 +79,10 @@ class Profile:
     """A persona's description and profile; `relation` is empty in Text-to-Persona."""
 
     persona: str
-    relation: str
-    occupation: str
-    expertise: tuple[str, ...]
-    interests: tuple[str, ...]
+    relation: str = ""
+    occupation: str = ""
+    expertise: tuple[str, ...] = ()
+    interests: tuple[str, ...] = ()
     demographics: tuple[Demographic, ...] = ()
 
     def to_json(self) -> str:
@@ -85,6 +95,38 @@ class Profile:
             "demographics": demographics,
         }
         return json.dumps({name: part for name, part in parts.items() if part}, ensure_ascii=False)
+
+
+class Selection(NamedTuple):
+    """The people taken from a reply, how many usable ones it had, and the model that wrote it."""
+
+    people: list[Profile]
+    found: int
+    model: str
+
+
+def select_people(people: Sequence[Profile], count: int, min_words: int, model: str = "") -> Selection:
+    """Takes the first `count` people whose description has at least `min_words` words.
+
+    Raises:
+        Rejected: `too_short` if all are shorter.
+    """
+    usable = [person for person in people if count_words(person.persona) >= min_words]
+    if not usable:
+        raise Rejected("too_short", "; ".join(person.persona for person in people)[:100])
+    return Selection(usable[:count], len(usable), model)
+
+
+def count_difference(shard: Shard, selection: Selection, count: int) -> None:
+    """Counts the people that a reply had beyond `count`, or that were missing."""
+    shard.count("surplus_personas", max(0, selection.found - count))
+    shard.count("missing_personas", max(0, count - selection.found))
+
+
+def report_differences(stage: Stage[Any]) -> None:
+    """Reports the counts of `count_difference` over all shards in the stage's summary."""
+    _, counts, _ = stage.totals()
+    stage.report(**{name: counts.noted.get(name, 0) for name in ("surplus_personas", "missing_personas")})
 
 
 def reply_schema(
@@ -121,28 +163,30 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
+def parse_profiles(completion: Completion, key: str, count: int | None = None, relation: bool = False) -> list[Profile]:
+    """Parses the distinct people in a reply `{key: [{"persona": ..., ...}, ...]}`, at most `count`.
 
-
-def parse_profiles(completion: Completion, key: str, count: int, relation: bool = False) -> list[Profile]:
-    """Parses the people in a reply `{key: [{"persona": ..., ...}, ...]}`.
+    People without the required fields are left out, and so is one that was cut off. Another key, a list without an
+    object around it and text around the JSON are accepted.
 
     Raises:
-        Rejected: `truncated`, `refusal`, `not_json`, `wrong_shape`, `empty_field`, `wrong_count` or
-            `repeated_persona`.
+        Rejected: nobody can be read: `truncated`, `refusal`, `not_json`, `wrong_shape` or `empty_field`.
     """
-    text = completion.whole_text()
-    fenced = _FENCE.match(text)
-    try:
-        reply = json.loads(fenced[1] if fenced else text, strict=False)  # models put line breaks inside strings
-    except (ValueError, RecursionError) as error:
-        raise Rejected("refusal" if find_refusal(text) else "not_json", f"{error}"[:100]) from None
-    people = reply.get(key) if isinstance(reply, dict) else None
-    if not isinstance(people, list):
-        raise Rejected("wrong_shape", f"no list {key!r} in an object")
-    profiles = [_profile(person, number, relation) for number, person in enumerate(people, 1)]
-    require_distinct([profile.persona for profile in profiles], count)
-    return profiles
+    text = without_thinking(completion.text) if completion.truncated else completion.whole_text()
+    people = json_items(text)
+    profiles: dict[str, Profile] = {}
+    error = None
+    for number, person in enumerate(people, 1):
+        try:
+            profile = _profile(person, number, relation)
+            profiles.setdefault(normalise(profile.persona), profile)
+        except Rejected as rejected:
+            error = error or rejected
+    if not profiles:
+        completion.whole_text()  # if the reply was cut off, that is the reason
+        reason = "refusal" if find_refusal(text) else "not_json"
+        raise error or Rejected(reason, f"no JSON object with a list {key!r}")
+    return list(profiles.values())[:count]
 
 
 def _profile(person: Any, number: int, relation: bool) -> Profile:

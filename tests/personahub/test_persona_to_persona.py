@@ -110,14 +110,13 @@ def test_replies_that_keep_the_contract(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Relation: colleague\nPersona: A nurse", "wrong_count"),
-        (PAIRS + "\nRelation: aunt\nPersona: A clerk", "wrong_count"),
-        (PAIRS + "\nRelation: aunt", "unpaired_line"),
         ("Persona: A nurse\nPersona: A baker", "unpaired_line"),
         ("Persona: A nurse\nRelation: colleague\nPersona: A baker\nRelation: customer", "unpaired_line"),
         ("Relation: colleague\nRelation: aunt\nPersona: A nurse\nPersona: A baker", "unpaired_line"),
-        ("Relation: \nPersona: A nurse\nRelation: a customer\nPersona: A baker", "empty_line"),
-        (PAIRS.replace("baker", "NURSE "), "repeated_persona"),
+        ("Relation: \nPersona: A nurse", "empty_line"),
+        ("Relation: aunt\nPersona: ", "empty_line"),
+        ("- A nurse who is a friend\n- A baker who is an aunt", "no_label"),
+        ('["A nurse", "A baker"]', "no_label"),
         ("I cannot help with that.", "refusal"),
         ("colleague: a nurse", "no_label"),
     ],
@@ -126,6 +125,42 @@ def test_replies_that_break_it(text: str, expected: str) -> None:
     with pytest.raises(Rejected) as error:
         parse_pairs(reply(text), 2)
     assert error.value.reason == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Relation: colleague Persona: A nurse\nRelation: a customer Persona: A baker",
+        "Relation: colleague; Persona: A nurse; Relation: a customer; Persona: A baker",
+        "1. Relation: colleague | Persona: A nurse\n2. Relation: a customer | Persona: A baker",
+        "Relationship: colleague\nPersona: A nurse\nRelationship: a customer\nPersona: A baker",
+        "Relation 1: colleague\nPersona 1: A nurse\n\nRelation 2: a customer\nPersona 2: A baker",
+        "Pair 1:\nRelation: colleague\nPersona: A nurse\n\nPair 2:\nRelation: a customer\nPersona: A baker",
+        "**Relation:** colleague\n**Persona:** A nurse\n\n---\n\n**Relation:** a customer\n**Persona:** A baker",
+        "- colleague: A nurse\n- a customer: A baker",
+        "1. **colleague** - A nurse\n2. **a customer** - A baker",
+        "1. colleague – A nurse\n2. a customer – A baker\n\nI hope this helps!",
+        '[{"relation": "colleague", "persona": "A nurse"}, {"relation": "a customer", "persona": "A baker"}]',
+        '{"related": [{"Relationship": "colleague", "Persona": "A nurse"}, {"relation": "a customer", "persona": "A baker"}]}',
+        '{"relation": "colleague", "persona": "A nurse"}\n{"relation": "a customer", "persona": "A baker"}',
+        PAIRS + "\nRelation: aunt\nPersona: A clerk",
+        PAIRS + "\nRelation: aunt",
+        PAIRS + "\n\nBoth know her well.",
+        PAIRS + "\nPersona: A clerk\nRelation: aunt\nPersona: A smith",
+        "Relation: colleague\nPersona: A nurse\nRelation: friend\nPersona: a NURSE.\n" + PAIRS.partition("nurse\n")[2],
+        "Relation: aunt\nPersona:\n" + PAIRS,
+    ],
+)
+def test_layouts_that_leave_no_doubt(text: str) -> None:
+    assert parse_pairs(reply(text), 2) == [Pair("colleague", "A nurse"), Pair("a customer", "A baker")]
+
+
+def test_what_is_missing_does_not_lose_the_rest() -> None:
+    assert parse_pairs(reply("Relation: colleague\nPersona: A nurse"), 2) == [Pair("colleague", "A nurse")]
+    second = "Relation: \nPersona: A nurse\nRelation: a customer\nPersona: A baker"
+    assert parse_pairs(reply(second), 2) == [Pair("a customer", "A baker")]
+    assert parse_pairs(reply(PAIRS.replace("baker", "NURSE ")), 2) == [Pair("colleague", "A nurse")]
+    assert parse_pairs(reply(PAIRS, "length"), 2) == [Pair("colleague", "A nurse")]
 
 
 def test_every_hop_is_asked_and_every_persona_names_its_parent(tmp_path: Path, run: Any, toy: Any) -> None:

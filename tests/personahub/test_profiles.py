@@ -43,19 +43,17 @@ def test_replies_that_keep_the_contract(around: str) -> None:
         ("[" * 100_000, "not_json"),
         ('{"personas": ' + "9" * 10_000 + "}", "not_json"),
         ("I'm sorry, but I can't help with that.", "refusal"),
-        ([NURSE], "wrong_shape"),
-        ({"people": [NURSE]}, "wrong_shape"),
+        ([[NURSE]], "wrong_shape"),
+        ({"people": ["A nurse"]}, "wrong_shape"),
         ({"personas": {"a": NURSE}}, "wrong_shape"),
         ({"personas": ["A nurse", "A baker"]}, "wrong_shape"),
-        ({"personas": [{**NURSE, "persona": 5}, BAKER]}, "wrong_shape"),
-        ({"personas": [{**NURSE, "expertise": "wounds"}, BAKER]}, "wrong_shape"),
-        ({"personas": [{**NURSE, "expertise": [1]}, BAKER]}, "wrong_shape"),
-        ({"personas": [{**NURSE, "demographics": ["old"]}, BAKER]}, "wrong_shape"),
-        ({"personas": [{**NURSE, "demographics": [{"attribute": "age"}]}, BAKER]}, "wrong_shape"),
-        ({"personas": [{"occupation": "nurse"}, BAKER]}, "wrong_shape"),
-        ({"personas": [{**NURSE, "persona": " \n "}, BAKER]}, "empty_field"),
-        ({"personas": [NURSE]}, "wrong_count"),
-        ({"personas": [NURSE, {**BAKER, "persona": "a NURSE."}]}, "repeated_persona"),
+        ({"personas": [{**NURSE, "persona": 5}]}, "wrong_shape"),
+        ({"personas": [{**NURSE, "expertise": "wounds"}]}, "wrong_shape"),
+        ({"personas": [{**NURSE, "expertise": [1]}]}, "wrong_shape"),
+        ({"personas": [{**NURSE, "demographics": ["old"]}]}, "wrong_shape"),
+        ({"personas": [{**NURSE, "demographics": [{"attribute": "age"}]}]}, "wrong_shape"),
+        ({"personas": [{"occupation": "nurse"}]}, "wrong_shape"),
+        ({"personas": [{**NURSE, "persona": " \n "}]}, "empty_field"),
     ],
 )
 def test_replies_that_break_it(value: Any, expected: str) -> None:
@@ -64,10 +62,33 @@ def test_replies_that_break_it(value: Any, expected: str) -> None:
     assert error.value.reason == expected
 
 
-def test_a_reply_that_was_cut_off_is_rejected() -> None:
+def test_a_reply_that_was_cut_off_in_the_first_profile_is_rejected() -> None:
     with pytest.raises(Rejected) as error:
-        parse_profiles(reply({"personas": [NURSE, BAKER]}, "length"), "personas", 2)
+        parse_profiles(reply(json.dumps({"personas": [NURSE, BAKER]})[:60], "length"), "personas", 2)
     assert error.value.reason == "truncated"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        json.dumps({"personas": [NURSE, BAKER]})[:-30],
+        [NURSE, {**BAKER, "persona": 5}],
+        {"personas": [{**BAKER, "expertise": "rye"}, NURSE]},
+        {"personas": [NURSE, {"occupation": "baker"}, "A baker"]},
+        {"personas": [NURSE, {**BAKER, "persona": "a NURSE."}]},
+        {"people": [{**BAKER, "persona": " "}, NURSE]},
+        f"Here is the JSON:\n{json.dumps([NURSE])}\nI hope it helps.",
+        json.dumps(NURSE),
+    ],
+)
+def test_what_is_wrong_does_not_lose_the_rest(value: Any) -> None:
+    (profile,) = parse_profiles(reply(value, "length" if str(value)[-1] not in "]}." else "stop"), "personas", 2)
+    assert profile == Profile("A nurse", "", "nurse", ("wounds",), ("bees",))
+
+
+def test_the_first_distinct_profiles_are_kept() -> None:
+    several = {"personas": [NURSE, NURSE, BAKER, {"persona": "A clerk"}]}
+    assert [profile.persona for profile in parse_profiles(reply(several), "personas", 2)] == ["A nurse", "A baker"]
 
 
 def test_line_breaks_inside_of_strings_are_read_over() -> None:

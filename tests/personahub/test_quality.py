@@ -14,7 +14,7 @@ from personahub.core.config import parse_config
 from personahub.core.errors import Rejected, UserError
 from personahub.personas.lexicon import detect_language, names_person
 from personahub.personas.names import introduced_name, mentioned_name
-from personahub.quality import CHECKS, Config, check, contact_data, named_person
+from personahub.quality import CHECKS, Config, check, contact_data, named_person, prompt_copy
 
 BAD = {
     "too_short": ["", "   ", "Nurse", "...", "-"],
@@ -185,6 +185,185 @@ def test_sound_personas_are_kept(persona: str) -> None:
     assert reason(persona) is None
 
 
+BACK_REFERENCES = [
+    "The author seems to be interested in astronomy and old telescopes",
+    "The historian who wrote about this history",
+    "Author of the history document",
+    "The writer of this article",
+    "Someone who read the above passage",
+    "A reader of this blog post",
+    "The person described in the text",
+    "The author is a historian with a focus on Rome",
+    "A scientist who agrees with the author on climate policy",
+    "The researcher appears to be an expert in lasers",
+    "A teacher mentioned in the article",
+    "A student who wrote this essay on bees",
+    "This person is a nurse who works nights",
+    "The individual is likely a history student",
+    "A person who has read the abstract on lasers",
+    "The blogger behind this travel site",
+    "The audience of this page: young parents",
+    "A reader of the aforementioned report",
+    "The person who wrote the blog post about sourdough",
+    "A critic of the author's views on farming",
+    "The poster is a gamer who dislikes updates",
+    "A hiker, the narrator of this story",
+    "People who might read this article",
+    "A chemist interested in the material described above",
+    "The reviewer, a foodie from Ohio",
+    "The author of the article, a botanist",
+    "The speaker in the passage",
+    "The author of this text is likely to dislike it.",
+    "A mathematician who would enjoy reading this paper",
+    "The writer's friend, a nurse",
+    "Individuals mentioned in this document",
+    "The person who probably wrote it",
+    "Someone interested in the topic discussed.",
+    "A chemist who knows the person who wrote this",
+]
+
+NO_BACK_REFERENCES = [
+    "A historian who writes about medieval history",
+    "An author of children's books",
+    "The mayor of a small town by the sea",
+    "A reader of the local newspaper",
+    "A writer of the company blog",
+    "The author of a bestselling cookbook",
+    "The author who writes for teenagers",
+    "A literary agent who reads manuscripts of young authors",
+    "A researcher who studies how people read news articles",
+    "A journalist who wrote about the history of rowing",
+    "An editor of a scientific journal who checks abstracts",
+    "A teacher who grades essays and reports",
+    "The researcher who studies karst springs",
+    "A text editor developer",
+    "A developer of the text editor Vim",
+    "A blogger who writes about this year's football season",
+    "A student writing a paper on the history of Rome",
+    "A lawyer who reads the fine print of documents",
+    "A speaker at conferences on material science",
+    "A nurse who has read every report on sepsis",
+    "A reviewer of restaurants in small towns",
+    "The reader of a mountain weather station",
+    "A fan who has seen the musical described by critics as daring",
+    "The writer in residence at a small library",
+    "A translator of the Bible who discusses the text of the Psalms",
+    "A web developer who maintains the page of a choir",
+    "A content writer, reader of science fiction",
+    "A librarian who catalogs historical documents",
+    "The owner of a bakery that appears in travel guides",
+    "The chef may be strict but is loved by all",
+    "A reader who wants more information about the study of bees",
+    "Someone who writes reviews of the history documentaries",
+    "The author and illustrator of picture books",
+]
+
+NAMED = [
+    "Leussink Engineering CEO, Jason Leussink",
+    "Emily, a seasoned librarian",
+    "Dr. Sarah Chen, a marine biologist",
+    "Named Ahmed, a taxi driver in Cairo",
+    "Maria Gonzalez is a nurse",
+    "Alex, a student",
+    "Dr. Li, immunologist",
+    "Dr. Wang, molecular biologist at a university",
+    "Kimberly, an avid gardener",
+    "Mohammed, 34, a mechanic",
+    "Sarah (42) teaches chemistry",
+    "Peter works as a bus driver",
+    "Oliver - a retired plumber",
+    "A nurse named Heather who works nights",
+    "A farmer called Victor",
+    "Coach Williams, who trains sprinters",
+    "Captain John Reyes, a pilot",
+    "Nurse Patel works at a hospice",
+    "The head librarian, Anil Gupta",
+    "Mrs. Okafor runs a bakery",
+    "Susan, retired teacher",
+    "Ryan's a plumber",
+    "A nurse, Ana Silva, who loves hiking",
+    "Software engineer: Tom Baker",
+    "A 35-year-old teacher named Wei",
+    "Professor Nguyen, historian",
+    "Her name is Olga and she teaches",
+    "John Smith (45), accountant",
+    "Priya, software engineer at a startup",
+    "Meet Esther, a potter",
+    "Ahmed is a driver",
+    "Jean-Luc Martin, baker",
+]
+
+NOT_NAMED = [  # as the subject; some mention names of places or public figures
+    "A Shakespeare scholar",
+    "A fan of Taylor Swift",
+    "A Baptist minister, Texas native",
+    "A lawyer, Harvard graduate",
+    "A Texan, proud father",
+    "Quantitative Finance Analyst",
+    "Mathematical Physicist",
+    "Head Chef, mother of two",
+    "Software Engineer in computational physics",
+    "Nurse Practitioner, who works nights",
+    "Father, husband and coach",
+    "Registered Nurse, who works nights",
+    "Retired Teacher who works",
+    "A nurse from Boston, Massachusetts",
+    "A teacher in Austin, Texas, who paints",
+    "A Ford mechanic",
+    "A Christian pastor, Sunday school teacher",
+    "A Beatles fan, Liverpool native",
+    "A Java developer",
+    "Georgia resident who teaches",
+    "Jordan native, a cook",
+    "Virginia native, farmer",
+    "Princeton alumna, novelist",
+    "Old Navy employee who sews",
+    "General Motors employee",
+    "Detective novelist, a cat owner",
+    "Judge Advocate, who works",
+    "A World War II veteran",
+    "An Einstein biographer",
+    "Chess player, Russian",
+    "Marketing is a passion of hers",
+    "A citizen of Saint Lucia",
+    "A Jane Austen reader",
+    "Sales Manager at Acme",
+    "A curious student, Muslim",
+    "A chef, Michelin starred",
+    "A Scout leader, Boy Scouts",
+    "A student of the Madison High School",
+    "A resident of San Jose, Costa Rica",
+    "Chief Executive, who runs a bank",
+    "A Marxist, Leninist",
+    "Google employee, a runner",
+    "A developer, Google",
+    "A teacher, New Yorker",
+    "A Star Trek fan and a Marvel collector",
+    "A gamer who plays Mario",
+]
+
+
+@pytest.mark.parametrize("persona", BACK_REFERENCES)
+def test_references_to_the_source_text_are_dropped(persona: str) -> None:
+    assert prompt_copy(persona, Config()) is not None
+    assert reason(persona) in ("prompt_copy", "vague")
+
+
+@pytest.mark.parametrize("persona", NO_BACK_REFERENCES)
+def test_people_who_deal_with_texts_are_kept(persona: str) -> None:
+    assert reason(persona) is None
+
+
+@pytest.mark.parametrize("persona", NAMED)
+def test_introduced_people_are_dropped(persona: str) -> None:
+    assert reason(persona, Config(named_person="subject")) == "named_person"
+
+
+@pytest.mark.parametrize("persona", NOT_NAMED)
+def test_capitals_alone_are_not_a_name(persona: str) -> None:
+    assert introduced_name(persona) is None
+
+
 def test_every_check_has_labelled_faults() -> None:
     assert set(BAD) == set(CHECKS)
 
@@ -308,6 +487,8 @@ def test_released_personas_pass(test_data: Path) -> None:
     english = [persona for persona in personas if detect_language(persona) in ("en", None)]
     assert len(english) > 4800
     assert sum(reason(persona, subject) is None for persona in english) / len(english) >= 0.98
+    assert every_language["named_person"] <= 35
+    assert every_language["prompt_copy"] <= 8
     named = sum(reason(persona) == "named_person" for persona in english)
     assert 0.04 < named / len(english) < 0.08  # fans, friends and colleagues of named people
 

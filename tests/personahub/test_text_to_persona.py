@@ -14,7 +14,7 @@ from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
 from personahub.core.records import PERSONA
 from personahub.core.template import load_template
-from personahub.personas.labelled_replies import normalise
+from personahub.personas.plain_replies import normalise
 from personahub.prompts import PROMPTS
 from personahub.text_to_persona import Config, forecast, modes_of, parse_personas, prompts
 
@@ -34,7 +34,7 @@ class Toy(Engine):
     async def complete(self, request):
         prompt = request.messages[-1]["content"]
         if "mute" in prompt or ("odd" in prompt and request.attempt == 0):
-            return Completion("Persona: only one", "stop", 10, 4, "toy-1")
+            return Completion("Persona: ", "stop", 10, 4, "toy-1")
         return Completion(f"Persona: one of {request.seed}\\nPersona: two of {request.seed}", "stop", 10, 8, "toy-1")
 '''
 TEXTS = ["plain text one", "an odd text", "a mute text", "plain text two", "plain text three"]
@@ -99,22 +99,102 @@ def test_replies_that_keep_the_contract(text: str) -> None:
         ("A nurse\nA baker", "no_label"),
         ("I'm sorry, but I can't help with that.", "refusal"),
         ("As an AI language model, I cannot say who would read it.", "refusal"),
-        ("Persona: A nurse", "wrong_count"),
-        ("Persona: A nurse\nPersona: A baker\nPersona: A clerk", "wrong_count"),
-        ("Persona: A nurse\nPersona:   ", "empty_line"),
-        ("Persona: A nurse\nPersona: ****", "empty_line"),
-        ("Persona: A nurse\nwho works nights\nPersona: A baker", "unlabelled_line"),
-        ("Persona: A nurse\nPersona: A baker\nI hope this helps!", "unlabelled_line"),
-        ("Persona: A nurse\nPersona: a  nurse.", "repeated_persona"),
+        ("Persona:\nPersona:   ", "empty_line"),
+        ("Persona: ****", "empty_line"),
+        ("Persona: Sarah\n- Age: 35\n- Occupation: nurse\nPersona: Tom\n- Age: 40", "unlabelled_line"),
         ("Relation: friend\nPersona: A nurse", "unexpected_label"),
+        ("1. The text covers bees.\n2. It also covers honey.", "no_label"),
+        ("- Bees\n- Honey\n- Wax", "no_label"),
+        ("[]", "no_label"),
+        ('["', "no_label"),
+        ("[" * 100_000, "no_label"),
     ],
 )
 def test_replies_that_break_it(text: str, expected: str) -> None:
     assert reason(reply(text), 2) == expected
 
 
-def test_a_reply_that_was_cut_off_is_rejected_even_if_it_looks_whole() -> None:
-    assert reason(reply("Persona: A nurse\nPersona: A bak", "length"), 2) == "truncated"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Persona: A nurse\nPersona: A bak",
+        "Persona 1: A nurse Persona 2: A bak",
+        '["A nurse", "A bak',
+        '{"personas": [{"persona": "A nurse"}, {"persona": "A bak',
+        "1. A nurse\n2. A bak",
+    ],
+)
+def test_of_a_reply_that_was_cut_off_the_last_persona_is_left_out(text: str) -> None:
+    assert parse_personas(reply(text, "length"), 2) == ["A nurse"]
+
+
+@pytest.mark.parametrize("text", ["Persona: A nur", "1. A nurse at a", '["A nur', "<think>Persona: A nurse\nPersona:"])
+def test_a_reply_that_was_cut_off_in_the_first_persona_is_rejected(text: str) -> None:
+    assert reason(reply(text, "length"), 2) == "truncated"
+
+
+NURSE = "A nurse who works nights at a rural clinic"
+BAKER = "A baker who teaches sourdough to beginners"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Persona 1: {NURSE} Persona 2: {BAKER}",
+        f"Persona: {NURSE}; Persona: {BAKER}",
+        f"Persona: {NURSE} | **Persona:** {BAKER}",
+        f"1. Persona: {NURSE} 2. Persona: {BAKER}",
+        f"Persona 1\n{NURSE}\n\nPersona 2\n{BAKER}",
+        f"### Persona 1:\n{NURSE}\n\n### Persona 2:\n{BAKER}",
+        f"**Persona 1**\n\n{NURSE}\n\n**Persona 2**\n\n{BAKER}",
+        f"**Persona**\n{NURSE}\n---\n**Persona**\n{BAKER}",
+        f"Persona 1 - {NURSE}\nPersona 2 - {BAKER}",
+        f"Persona #1: {NURSE}\nPersona #2: {BAKER}",
+        f"Persona A: {NURSE}\nPersona B: {BAKER}",
+        f"Person 1: {NURSE}\nPerson 2: {BAKER}",
+        f"Persona 1: The Night Nurse\n{NURSE}\n\nPersona 2: The Teaching Baker\n{BAKER}",
+        f"Persona 1: Nurse\nDescription: {NURSE}\nPersona 2: Baker\nDescription: {BAKER}",
+        f"Persona: {NURSE}\n- Age: 35\n- Goals: sleep\nPersona: {BAKER}\n- Age: 50",
+        f"Persona: {NURSE}\n\nPersona: {BAKER}\n\nI hope this helps!",
+        f"Persona: {NURSE}\nPersona: {BAKER}\nThese two people differ in their work.",
+        f"Persona: {NURSE}\nThis person is likely to read it.\nPersona: {BAKER}".replace("This person", "Reason: she"),
+        "Persona: A nurse who works nights\nat a rural clinic\nPersona: A baker who teaches\nsourdough to beginners",
+        f"Persona: {NURSE}\nPersona:\nPersona: {BAKER}",
+        f"1. {NURSE}\n2. {BAKER}",
+        f"1) {NURSE}\n\n2) {BAKER}",
+        f"Here are two people:\n\n- {NURSE}\n- {BAKER}\n\nLet me know if you need more.",
+        f"Sure!\n* **{NURSE}**\n* **{BAKER}**",
+        f"1. **Night nurse**: {NURSE}\n2. **Baker** - {BAKER}",
+        f"1. {NURSE} 2. {BAKER}",
+        f"• {NURSE}\n  - reads at work\n• {BAKER}\n  - reads at home",
+        f"{NURSE}\n{BAKER}",
+        f"Two such people:\n\n{NURSE}\n\n{BAKER}\n\nBoth would read it.",
+        f'["{NURSE}", "{BAKER}"]',
+        f'```json\n["{NURSE}", "{BAKER}"]\n```',
+        f'Here is the list:\n```\n[{{"persona": "{NURSE}"}}, {{"persona": "{BAKER}"}}]\n```\nI hope it helps.',
+        f'{{"personas": ["{NURSE}", "{BAKER}"]}}',
+        f'{{"persona": "{NURSE}"}}\n{{"persona": "{BAKER}"}}',
+        f'{{"persona_1": "{NURSE}", "persona_2": "{BAKER}"}}',
+        f'{{"people": [{{"Persona": "{NURSE}", "age": 3}}, {{"description": "{BAKER}"}}]}}',
+        f'"Persona: {NURSE}"\n"Persona: {BAKER}"',
+        f"- “{NURSE}”\n- “{BAKER}”",
+        f"Persona: {NURSE}\nPersona: {NURSE.lower()}.\nPersona: {BAKER}",
+    ],
+)
+def test_layouts_that_leave_no_doubt(text: str) -> None:
+    assert parse_personas(reply(text), 2) == [NURSE, BAKER]
+
+
+def test_the_first_distinct_personas_are_kept() -> None:
+    many = "".join(f"Persona: A nurse in ward {number}\n" for number in (1, 1, 2, 3, 4))
+    assert parse_personas(reply(many), 2) == ["A nurse in ward 1", "A nurse in ward 2"]
+    assert parse_personas(reply(many), 9) == [f"A nurse in ward {number}" for number in (1, 2, 3, 4)]
+    assert parse_personas(reply("Persona: A nurse"), 2) == ["A nurse"]
+    assert parse_personas(reply("Persona: A nurse\nPersona: a  nurse."), 2) == ["A nurse"]
+    assert parse_personas(reply("Persona: A nurse\nPersona: ****"), 2) == ["A nurse"]
+    assert parse_personas(reply("Persona: A nurse\nPersona: A baker\nI hope this helps!"), 2) == ["A nurse", "A baker"]
+    continued = "Persona: A nurse\nwho works nights\nPersona: A baker"
+    assert parse_personas(reply(continued), 2) == ["A nurse who works nights", "A baker"]
 
 
 def test_normalise_ignores_case_punctuation_and_the_article() -> None:
@@ -186,7 +266,7 @@ def test_lineage_retries_and_rejections(tmp_path: Path, run: Any, toy: dict[str,
     assert Counter(row["mode"] for row in rows) == {"read": 8, "dislike": 8}
     assert {documents[row["document_id"]]["text"] for row in rows} == set(TEXTS) - {"a mute text"}
     rejected = list(artifacts["personas"].rejected())
-    assert [(row["reason"], row["raw"]) for row in rejected] == [("wrong_count", "Persona: only one")] * 2
+    assert [(row["reason"], row["raw"]) for row in rejected] == [("empty_line", "Persona: ")] * 2
     assert [json.loads(row["record"])["mode"] for row in rejected] == ["read", "dislike"]
     assert artifacts["personas"].manifest.usage.requests == 3 * 2 + 2 * 2 + 3 * 2
 
