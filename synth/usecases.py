@@ -11,6 +11,7 @@
 
 A use case is a prompt with a `contract` in its head, which says what a reply must look like
 (`synth.contracts.contract`, docs/use_case.md). The stage sends one request per persona and sample.
+If a reply has several texts, the first is kept and the summary counts the others (`surplus_texts`).
 `template` replaces the prompt and keeps the contract. `synth.conversations` continues instructions,
 and `synth.tools` implements tool interfaces. `persona: false` is the no-persona arm: the same ids and
 seeds, but the persona's text is not shown.
@@ -40,7 +41,7 @@ from synth.contracts.contract import Output, load_use_case, parse_reply
 from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
 from synth.prompts import PROMPTS
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("personas", "example_personas?", "*")  # others: benchmarks that must not contain the examples
 
 
@@ -97,7 +98,14 @@ def run(stage: Stage[Config]) -> None:
     config = stage.config
     check_examples(config, stage.inputs)
     asking = prompts(config, load_template(config.template, PROMPTS), load_examples(config, stage.inputs))
-    generate_records(stage, stage.input("personas"), SYNTHETIC, asking, parse(config), record(config), config.attempts)
+    generate_records(
+        stage, stage.input("personas"), SYNTHETIC, asking, parse(config), record(config), config.attempts, _surplus
+    )
+    stage.report(surplus_texts=stage.totals()[1].noted.get("surplus_texts", 0))
+
+
+def _surplus(reply: tuple[Output, str]) -> dict[str, int]:
+    return {"surplus_texts": reply[0].surplus}
 
 
 def prompts(config: Config, template: Template, examples: Sequence[Example]) -> Callable[[Row], list[Request]]:

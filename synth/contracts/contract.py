@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from personahub.core.config import FrozenModel, parse_config, suggest
 from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
 from personahub.core.template import Template, load_template
-from personahub.core.texts.replies import find_refusal, labelled_parts
+from personahub.core.texts.replies import find_refusal, labelled_parts, without_thinking
 from synth.contracts.validity import MOST_PARTS, count_parts
 from synth.prompts import PROMPTS
 
@@ -138,15 +138,39 @@ def examples_file(use_case: str) -> Path:
 
 @dataclass(frozen=True)
 class Output:
-    """The content of a reply: `text` is all of it without chat. `fields` are its parts by name."""
+    """The content of a reply: `text` is all of it without chat. `fields` are its parts by name.
+
+    `surplus` is the number of further texts in the reply, which only one was asked for.
+    """
 
     text: str
     fields: dict[str, Any]
+    surplus: int = 0
 
 
 def parse_reply(completion: Completion, contract: Contract) -> Output:
-    """Parses a reply; see `parse_parts` and `parse_json` for the reasons to reject it."""
-    return parse_json(completion, contract) if contract.json_model else parse_parts(completion, contract)
+    """Parses a reply; see `parse_parts` and `parse_json` for the reasons to reject it.
+
+    If a contract has one label and the reply several texts with it, the first is taken.
+    """
+    if contract.json_model:
+        return parse_json(completion, contract)
+    texts = _texts_of(completion, contract.labels[0]) if len(contract.labels) == 1 else []
+    if len(texts) > 1 or (texts and not completion.truncated):
+        completion = replace(completion, text=f"{contract.labels[0]}: {texts[0]}", finish_reason="stop")
+    return replace(parse_parts(completion, contract), surplus=max(0, len(texts) - 1))
+
+
+_NEXT_ITEM = re.compile(r"\n\s*(?:\d{1,2}[.)]|[-*#]+)\s*\Z")  # of a list whose items start with labels
+
+
+def _texts_of(completion: Completion, label: str) -> list[str]:
+    """The distinct texts in a reply behind `Label:`, `Label 2:` and so on; nothing if a text quotes the label."""
+    parts = labelled_parts(without_thinking(completion.text), (label,), repeated=True)
+    texts = [without_markdown(_NEXT_ITEM.sub("", part.text) if part is not parts[-1] else part.text) for part in parts]
+    if any(text.endswith((":", "：")) for text in texts[:-1]):
+        return []
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def parse_parts(completion: Completion, contract: Contract) -> Output:

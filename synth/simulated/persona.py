@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, Literal
 
 from personahub.core.identity import derive_seed
-from synth.simulated.persona_faults import REFUSALS, Persona, PersonaRates, err
+from synth.simulated.persona_faults import REFUSALS, Persona, PersonaRates, draw_count, err, lay_out, shorten
 from synth.simulated.vocabulary import FIELDS, INTERESTS, STOP_WORDS, TRAITS, Field
 
 Mode = Literal["read", "write", "like", "dislike", "coarse"]
@@ -100,7 +100,7 @@ def text_to_persona(text: str, mode: Mode, count: int, rng: Random, rates: Perso
     """Writes `count` personas who would `mode` the text, one per "Persona: " line."""
     scene = _Scene.of(text)
     personas: list[Persona] = []
-    for _ in range(min(count, _MOST_PERSONAS)):
+    for _ in range(min(draw_count(count, rng, rates), _MOST_PERSONAS)):
         persona = _distinct(lambda: _from_text(scene, mode, rng), personas)
         personas.append(err(persona, personas, stock_persona, rng, rates))
     return _reply("text_to_persona", personas, rng, rates)
@@ -109,7 +109,7 @@ def text_to_persona(text: str, mode: Mode, count: int, rng: Random, rates: Perso
 def persona_to_persona(parent: str, count: int, rng: Random, rates: PersonaRates) -> Reply:
     """Writes `count` people related to `parent`. Each is a "Relation: " and a "Persona: " line."""
     scene = _Scene.of(parent, ignore=_OWN_WORDS)
-    relations = _relations(scene.fields[0], min(count, _MOST_PERSONAS), rng)
+    relations = _relations(scene.fields[0], min(draw_count(count, rng, rates), _MOST_PERSONAS), rng)
     personas: list[Persona] = []
     for relation, who, field in relations:
         persona = _distinct(lambda w=who, f=field: _from_relation(w, f, scene, rng), personas, parent)
@@ -309,7 +309,11 @@ def _reply(task: str, personas: list[Persona], rng: Random, rates: PersonaRates)
     point = rng.random()
     if point < rates.refusal:
         return Reply(rng.choice(REFUSALS), {"task": task, "fault": "refusal", "personas": []})
+    if rates.short and rng.random() < rates.short:
+        personas = shorten(personas)
     malformed = point < rates.refusal + rates.malformed
+    if not malformed and rates.layout and rng.random() < rates.layout:
+        return Reply(lay_out(personas, rng), {"task": task, "fault": "layout", "personas": personas})
     if malformed and rng.random() < 0.5:
         text = "Here is who comes to mind. " + "; ".join(persona["text"] for persona in personas)
     else:

@@ -302,3 +302,46 @@ def test_forecast_counts_requests_and_rows() -> None:
     assert plan.rows_out == 60
     assert plan.requests["e"].count == 20
     assert plan.requests["e"].prompt_tokens > 20 * 500
+
+
+COUNTING = '''
+from personahub.core.engines import Completion, Engine, EngineConfig
+
+class Config(EngineConfig):
+    pass
+
+def open_engine(config):
+    return Counting(config)
+
+class Counting(Engine):
+    """Gives five people on "many", one on "few", and one word each on "short", where "shorter" never gets better."""
+    def __init__(self, config):
+        self.config, self.concurrency = config, config.concurrency
+    async def complete(self, request):
+        prompt = request.messages[-1]["content"]
+        count = 5 if "many" in prompt else 1 if "few" in prompt else 2
+        words = ["Nurse", "Baker"] if "shorter" in prompt or ("short" in prompt and not request.attempt) else None
+        people = words or [f"A nurse in ward {number} of {request.seed}" for number in range(count)]
+        return Completion("\\n".join(f"Persona: {person}" for person in people), "stop", 10, 8, "toy-1")
+'''
+
+
+def test_surplus_shortfall_and_short_personas_are_counted(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counting_toys").mkdir()
+    (tmp_path / "counting_toys/engine.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("tests.personahub.test_text_to_persona.TEXTS", ["many 1", "few 2", "a short 3", "shorter 4"])
+    toy = {"toy": {"kind": "counting_toys.engine", "model": "toy"}}
+    personas = run(stages(tmp_path, modes=["read"]), toy)["personas"]
+    manifest = personas.manifest
+    assert manifest.counts.noted == {"missing_personas": 1, "surplus_personas": 3}
+    assert (manifest.summary["surplus_personas"], manifest.summary["missing_personas"]) == (3, 1)
+    assert manifest.counts.rejected == {"too_short": 1}
+    assert [row["raw"] for row in personas.rejected()] == ["Persona: Nurse\nPersona: Baker"]
+    assert personas.num_rows == 2 + 1 + 2
+    assert manifest.usage.requests == 1 + 1 + 2 + 3
+    kept = run(stages(tmp_path, modes=["read"], min_words=1), toy, "words1")["personas"]
+    assert "Nurse" in {row["persona"] for row in kept.rows()}
+    assert kept.manifest.counts.rejected == {}

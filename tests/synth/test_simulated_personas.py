@@ -9,6 +9,10 @@ from collections import Counter
 
 import pytest
 
+from personahub.core.errors import Rejected
+from personahub.personas.plain_replies import read_people
+from personahub.quality import Config as QualityConfig
+from personahub.quality import check
 from synth.simulated.engine import Config
 from synth.simulated.persona import likely_fields, salient_phrases
 from tests.synth.simulated_teacher import SOUND, TEXT, ask, personas_prompt, read_personas, related_prompt
@@ -144,3 +148,26 @@ def test_real_web_texts_give_varied_personas(test_data):
             on_topic += all(word.lower() in document["text"].lower() for word in told["topic"].split())
     assert len(set(personas)) == len(personas) == 600
     assert on_topic > 560
+
+
+@pytest.mark.parametrize("fault", ["surplus", "shortfall", "layout", "short", "back_reference", "named"])
+@pytest.mark.parametrize("related", [False, True])
+def test_faults_of_small_models_are_read_or_found(fault: str, related: bool) -> None:
+    """The stages' parsers read every layout, and `personahub.quality` finds the faults in the personas."""
+    config = Config(persona_rates=SOUND.model_copy(update={fault: 1.0}))
+    given = Counter()
+    for seed in range(60):
+        prompt = related_prompt("A night-shift ward nurse who knits", 2) if related else personas_prompt(count=2)
+        completion = ask(prompt, seed, config)
+        assert completion.truth is not None
+        written = [told["text"] for told in completion.truth["personas"]]
+        people = read_people(completion, relations=related)
+        assert [person.persona for person in people] == list(dict.fromkeys(written))
+        given[len(written)] += 1
+        for persona in written:
+            if fault in ("short", "back_reference", "named"):
+                with pytest.raises(Rejected) as rejected:
+                    check(persona, QualityConfig())
+                expected = {"short": "too_short", "back_reference": "prompt_copy", "named": "named_person"}[fault]
+                assert rejected.value.reason == expected, persona
+    assert set(given) == ({3, 4, 5, 6} if fault == "surplus" else {1} if fault == "shortfall" else {2})

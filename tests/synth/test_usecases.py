@@ -282,3 +282,32 @@ def test_the_config_of_all_use_cases_runs_and_every_record_leads_back_to_its_tex
         for row in rows:
             assert personas[row["persona_id"]] == row["document_id"]
             assert row["document_id"] in documents
+
+
+WISH = "Plan three dinners for a week of night shifts, please."
+OTHER = "Draft a short letter to my landlord about the broken heating."
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish_reason", "surplus"),
+    [
+        (f"Instruction: {WISH}", "stop", 0),
+        (f"Instruction: {WISH}\n\nInstruction: {OTHER}", "stop", 1),
+        (f"Instruction 1: {WISH}\nInstruction 2: {OTHER}\nInstruction 3: {OTHER} Soon.", "stop", 2),
+        (f"1. Instruction: {WISH}\n2. Instruction: {OTHER}", "stop", 1),
+        (f"**Instruction:** {WISH}\n\n---\n\n**Instruction:** {OTHER}", "stop", 1),
+        (f"Sure!\n\n- **Instruction 1:** {WISH}\n- **Instruction 2:** {OTHER}", "stop", 1),
+        (f"Instruction: {WISH}\n\nInstruction: {WISH}", "stop", 0),
+        (f"Instruction: {WISH}\n\nInstruction:", "stop", 0),
+        (f"Instruction: {WISH}\n\nInstruction: {OTHER[:20]}", "length", 1),
+    ],
+)
+def test_of_several_texts_the_first_is_kept(reply: str, finish_reason: str, surplus: int) -> None:
+    output = parsed("instruction", reply, finish_reason)
+    assert (output.text, output.surplus) == (WISH, surplus)
+
+
+def test_a_text_that_quotes_its_label_stays_whole() -> None:
+    text = "Correct the grammar of this prompt:\nInstruction: Writes me a poem about bees."
+    output = parsed("instruction", f"Instruction: {text}")
+    assert (output.text, output.surplus) == (text, 0)

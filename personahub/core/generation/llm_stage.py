@@ -34,7 +34,7 @@ A stage whose output is not one record per reply iterates `usable_results` in a 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -62,6 +62,7 @@ def generate_records(
     parse: Callable[[Request, Completion], T],
     record: Callable[[Row, int, T], Row],
     attempts: int,
+    noted: Callable[[T], Mapping[str, int]] | None = None,
 ) -> None:
     """Ask for every row of `source` and write one record per usable reply.
 
@@ -75,11 +76,14 @@ def generate_records(
         parse: value of a completion; raises `Rejected` to ask again with another seed.
         record: output record of a row, the index of the request among those for the row, and its value.
         attempts: how often one request is asked at most.
+        noted: counts to add up over all values, in `Counts.noted`.
     """
 
     async def process(_: Stage[Any], shard: CompletionShard) -> None:
         async for row, sample, value in usable_results(shard, shard.rows(), prompts, parse, attempts, _with_sample):
             shard.write(record(row, sample, value))
+            for name, number in noted(value).items() if noted else ():
+                shard.count(name, number)
 
     map_completions(stage, process, source, schema)
 
