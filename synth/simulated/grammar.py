@@ -1,7 +1,7 @@
 r"""The simulated teacher's grammar: problem families, and text from numbers.
 
-A `Family` has data (wordings and a PoT program with slots) and two small functions, which draw the parameters and work
-the problem. Everything else is derived here:
+A `Family` has data (wordings and a PoT program with slots) and two functions, which draw the parameters and work the
+problem. `synth.simulated.families` makes both from a YAML file. Everything else is derived here:
 
 * `Wording.render` writes a problem. The same wording, compiled to a regex, reads it back, so the text of a problem is
   all that is needed to solve it.
@@ -29,10 +29,9 @@ DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
 Params = Mapping[str, int]
 Answer = int | Fraction | str  # a string is LaTeX
 Number = TypeVar("Number", int, Fraction)
-Range = tuple[int, int]
 
-_SLOT = re.compile(r"<([A-Za-z]\w*)(\??)>")
-_THEME_SLOTS = frozenset({"who", "Who", "thing", "place"})
+SLOT = re.compile(r"<([A-Za-z]\w*)(\??)>")
+THEME_SLOTS = frozenset({"who", "Who", "thing", "place"})
 # At most five digits, so that a hostile exponent or factorial cannot keep the teacher busy.
 _INTEGER = r"-?[0-9]{1,5}"
 _WITHHELD = ("some", "k")
@@ -83,10 +82,6 @@ class Working:
     steps: tuple[str, ...]
 
 
-def working(answer: Answer, *steps: str) -> Working:
-    return Working(answer, steps)
-
-
 # What may follow a question. `Instance` explains the parts.
 _TAIL = (
     r"(?: Give the remainder when the result is divided by (?P<modulus>[1-9][0-9]{0,4})\.)?"
@@ -99,7 +94,7 @@ class Wording:
     """One phrasing of a family. It renders problems and reads them back."""
 
     def __init__(self, source: str) -> None:
-        pieces = _SLOT.split(source)
+        pieces = SLOT.split(source)
         self._literals: list[str] = pieces[0::3]
         self._slots: list[str] = pieces[1::3]
         self.may_withhold = tuple(name for name, mark in zip(pieces[1::3], pieces[2::3], strict=True) if mark)
@@ -111,7 +106,7 @@ class Wording:
         parts, seen = [re.escape(self._literals[0])], set()
         for name, literal in zip(self._slots, self._literals[1:], strict=True):
             number = "|".join((_INTEGER, *_WITHHELD)) if name in self.may_withhold else _INTEGER
-            body = _THEME_TEXT if name in _THEME_SLOTS else number
+            body = _THEME_TEXT if name in THEME_SLOTS else number
             parts += [f"(?P={name})" if name in seen else f"(?P<{name}>{body})", re.escape(literal)]
             seen.add(name)
         return "".join(parts) + _TAIL
@@ -119,7 +114,7 @@ class Wording:
     def render(self, params: Params, theme: Mapping[str, str], withheld: str | None = None) -> str:
         parts = [self._literals[0]]
         for name, literal in zip(self._slots, self._literals[1:], strict=True):
-            if name in _THEME_SLOTS:
+            if name in THEME_SLOTS:
                 parts.append(theme[name])
             elif name == withheld:
                 parts.append(_WITHHELD["".join(parts).count("$") % 2])
@@ -166,7 +161,7 @@ class Family:
         return self.work(Scratch(), **params).answer
 
     def code(self, params: Params) -> str:
-        return _SLOT.sub(lambda slot: str(params[slot.group(1)]), self.program)
+        return SLOT.sub(lambda slot: str(params[slot.group(1)]), self.program)
 
 
 @dataclass(frozen=True)
@@ -260,7 +255,7 @@ def recognize(text: str, families: Iterable[Family]) -> Instance | None:
 
 def _instance(family: Family, wording: int, values: Mapping[str, str | None]) -> Instance | None:
     """Builds an instance. None if the family is not defined for the numbers."""
-    numbers = {name: value for name, value in values.items() if name not in _THEME_SLOTS | _TAIL_PARTS}
+    numbers = {name: value for name, value in values.items() if name not in THEME_SLOTS | _TAIL_PARTS}
     withheld = [name for name, value in numbers.items() if value in _WITHHELD]
     instance = Instance(
         family,
@@ -283,24 +278,6 @@ def seeded(*parts: str | int) -> Random:
     return Random(":".join(map(str, parts)))  # noqa: S311 - not for secrets
 
 
-def draw(rng: Random, difficulty: Difficulty, easy: Range, medium: Range, hard: Range) -> int:
-    """Draws a number from the inclusive range of the difficulty."""
-    return rng.randint(*{"easy": easy, "medium": medium, "hard": hard}[difficulty])
-
-
-def product(a: int, b: int, result: int) -> str:
-    """Writes `a * b = result`. Adds partial products that a person would need."""
-    if 12 < a < 1000 and 12 < b < 1000 and a % 10 and b % 10:
-        tens = b - b % 10
-        return f"{a} * {b} = {a * tens} + {a * (b % 10)} = {result}"
-    return f"{a} * {b} = {result}"
-
-
-def signed(value: int) -> str:
-    """Formats `value` for use after an operator: negative values are in parentheses."""
-    return f"({value})" if value < 0 else str(value)
-
-
 def require(condition: bool, what: str) -> None:
     """Restricts the domain of a family to valid numbers that do not take too long.
 
@@ -309,24 +286,3 @@ def require(condition: bool, what: str) -> None:
     """
     if not condition:
         raise ValueError(what)
-
-
-def square_part(square: int) -> tuple[int, int]:
-    """Returns `(m, r)` with m * m * r = `square` and r square-free, or (0, 0) for 0."""
-    outside, inside, factor = 1, square, 2
-    while factor * factor <= inside:
-        if inside % (factor * factor):
-            factor += 1
-        else:
-            outside, inside = outside * factor, inside // (factor * factor)
-    return (outside, inside) if square else (0, 0)
-
-
-def root_tex(square: int, times: int = 1) -> str:
-    r"""Formats `times` times the root of `square` in simplest form. Examples: `6`, `\sqrt{5}`, `-3\sqrt{2}`."""
-    outside, inside = square_part(square)
-    outside *= times
-    if inside <= 1 or outside == 0:
-        return str(outside)
-    front = {1: "", -1: "-"}.get(outside, str(outside))
-    return rf"{front}\sqrt{{{inside}}}"

@@ -16,7 +16,8 @@ import pytest
 
 from synth.simulated.families import FAMILIES
 from synth.simulated.faults import FaultRates
-from synth.simulated.grammar import DIFFICULTIES, Family, Instance, recognize, root_tex, tex
+from synth.simulated.grammar import DIFFICULTIES, Family, Instance, recognize, tex
+from synth.simulated.notation import root_tex
 from synth.simulated.problems import family_names, make_problem, read_problem, solve
 from synth.simulated.themes import neutral_slots, theme_of
 from tests.synth.simulated_problems import NONE, PERSONAS, instances, output, same

@@ -1,24 +1,7 @@
-"""All problem families, by subject. To add one, append it to `FAMILIES` in its subject's module."""
+"""All problem families. `synth.simulated.families.reading` explains the YAML files in this folder."""
 
 from __future__ import annotations
 
-from synth.simulated.families import (
-    algebra,
-    counting_probability,
-    geometry,
-    intermediate_algebra,
-    number_theory,
-    prealgebra,
-    precalculus,
-)
-from synth.simulated.grammar import Family
+from synth.simulated.families.reading import read_families
 
-FAMILIES: tuple[Family, ...] = (
-    *algebra.FAMILIES,
-    *counting_probability.FAMILIES,
-    *geometry.FAMILIES,
-    *intermediate_algebra.FAMILIES,
-    *number_theory.FAMILIES,
-    *prealgebra.FAMILIES,
-    *precalculus.FAMILIES,
-)
+FAMILIES = read_families()
