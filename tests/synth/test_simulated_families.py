@@ -1,4 +1,4 @@
-"""The data of the simulated teacher's problem families: it draws within its bounds, and errors name file and key."""
+"""Problem families as data: numbers stay in bounds, and errors name file and key."""
 
 from __future__ import annotations
 

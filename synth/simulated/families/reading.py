@@ -79,7 +79,7 @@ class _File(FrozenModel):
 
 
 def read_families(folder: Path = Path(__file__).parent) -> tuple[Family, ...]:
-    """Reads the families of all YAML files in `folder`, in the order of the file names.
+    """Reads the families of the YAML files in `folder`, in the order of file names.
 
     Raises:
         UserError: an entry is malformed. The message names its file and key.
@@ -113,7 +113,7 @@ def _family(name: str, subject: str, entry: _Entry, where: str) -> Family:
 
 
 def _given(entry: _Entry, where: str) -> tuple[str, ...]:
-    """Returns the names of the parameters, after checking that every text states them all."""
+    """Returns the names of the parameters. Checks that every text states them."""
     drawn = tuple(name for key in entry.draw if key != "until" for name in key.split(", "))
     given = entry.given or drawn
     if unknown := sorted(set(given) - set(drawn)):
