@@ -33,8 +33,8 @@ from personahub.core.records import Row
 from personahub.core.texts.rows import EVERY_FILE, ROW_SUFFIXES, SourceRow, one_line, open_parquet
 from personahub.core.texts.words import words_of
 from personahub.personas.documents import is_artifact, list_files, read_files
-from personahub.personas.labelled_replies import normalise
 from personahub.personas.lexicon import detect_language, names_person
+from personahub.personas.plain_replies import normalise
 
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _BUFFER_ROWS = 2048
