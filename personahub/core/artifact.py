@@ -89,10 +89,9 @@ class Source(FrozenModel):
         return f"{self.commit}{' with uncommitted changes' if self.dirty else ''}"
 
 
-class Manifest(FrozenModel):
-    """Describes an artifact and how it was made. Contains no API key or other secret."""
+class Origin(FrozenModel):
+    """How an artifact is made: what `stage.json` asks for, and what the manifest repeats."""
 
-    format: int = 1
     experiment: str
     stage: str
     module: str
@@ -101,6 +100,13 @@ class Manifest(FrozenModel):
     config: dict[str, Any]
     identity: dict[str, Any]
     inputs: dict[str, InputReference]
+    source: Source | None = None  # None if the harness did not run from a git checkout
+
+
+class Manifest(Origin):
+    """Describes an artifact and how it was made. Contains no API key or other secret."""
+
+    format: int = 1
     shards: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], int]  # rows by shard name
     counts: Counts
     usage: Usage
@@ -110,7 +116,6 @@ class Manifest(FrozenModel):
     peak_bytes: int = 0  # resident memory of the largest of these processes
     created: str  # UTC, ISO 8601
     versions: dict[str, str]
-    source: Source | None = None  # None if the harness did not run from a git checkout
     command: str
     forgotten: int = 0  # rows that `personahub forget` has removed since
 

@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from personahub.core.artifact import Artifact, Counts, InputReference, Source, Usage, read_rows
+from personahub.core.artifact import Artifact, Counts, Origin, Usage, read_rows
 from personahub.core.config import FrozenModel, StageConfig
 from personahub.core.engines import EngineConfig, engine_config
 from personahub.core.errors import Rejected, UserError
@@ -72,22 +72,13 @@ class Execution(FrozenModel):
     )
 
 
-class StageSpec(FrozenModel):
+class StageSpec(Origin):
     """Everything a stage's process needs, as written to `stage.json`."""
 
-    experiment: str
-    stage: str
-    module: str
-    version: str
-    fingerprint: str
-    identity: dict[str, Any]
-    config: dict[str, Any]
-    inputs: dict[str, InputReference]
     engines: dict[str, dict[str, Any]]
     execution: Execution = Execution()
     tracking: TrackingConfig = TrackingConfig()
     axes: dict[str, str] = Field(default_factory=dict)
-    source: Source | None = None  # of the harness; the manifest repeats it
 
 
 class Shard:

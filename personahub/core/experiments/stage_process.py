@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from personahub.core.artifact import FORMAT, MANIFEST, SPEC, Artifact, Manifest, open_artifact
+from personahub.core.artifact import FORMAT, MANIFEST, SPEC, Artifact, Manifest, Origin, open_artifact
 from personahub.core.config import parse_config
 from personahub.core.errors import UserError
 from personahub.core.files import disk_error, remove_temporary_files, write_json
@@ -113,14 +113,7 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         stage.tracker.summary({"rows_in": counts.rows_in, "rows_out": counts.rows_out, **rejected, **stage.summary})
     manifest = Manifest(
         format=FORMAT,
-        experiment=stage.spec.experiment,
-        stage=stage.spec.stage,
-        module=stage.spec.module,
-        version=stage.spec.version,
-        fingerprint=stage.spec.fingerprint,
-        config=stage.spec.config,
-        identity=stage.spec.identity,
-        inputs=stage.spec.inputs,
+        **{name: getattr(stage.spec, name) for name in Origin.model_fields},
         shards=shards,
         counts=counts,
         usage=usage,
@@ -130,7 +123,6 @@ def _write_manifest(stage: Stage, seconds: float) -> None:
         peak_bytes=_peak_bytes(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=installed_versions(),
-        source=stage.spec.source,
         command=os.environ.get(COMMAND_VARIABLE) or shlex.join(sys.argv),
     )
     write_json(stage.path / MANIFEST, manifest.model_dump(mode="json"))
