@@ -20,46 +20,33 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from personahub.core.config import CONTENT_PATH, StageConfig
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
-from personahub.core.texts.rows import EVERY_FILE, SourceRow
-from personahub.personas.documents import FilePattern, HubSource, count_rows, read_origin
-from personahub.personas.importing import Imported, write_in_shards
+from personahub.core.texts.rows import SourceRow
+from personahub.personas.documents import read_origin
+from personahub.personas.importing import Imported, OriginConfig, forecast_origin, write_in_shards
 from personahub.sources import clean_text
 
 VERSION = "2"
 INPUTS = ()
 
 
-class Config(StageConfig):
+class Config(OriginConfig):
     """Where the personas are and which column holds them."""
 
-    path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
-    pattern: FilePattern = Field(default=EVERY_FILE, description="Which files of a folder to read.")
-    hub: HubSource | None = None
     persona_field: str = "persona"
     source: str | None = Field(default=None, description="Origin of the personas, stored in each record.")
     licence: str | None = Field(default=None, description="Licence of the personas, stored in each record.")
     model: str | None = Field(default=None, description="The model that wrote the personas, if any.")
     machine_generated: bool = Field(default=True, description="False for personas that people wrote.")
-    limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
     min_chars: int = Field(default=5, ge=1, description="Shorter personas are rejected.")
     rows_per_shard: int = Field(default=50_000, gt=0)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Config:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give either `path` or `hub`")
-        return self
 
 
 def run(stage: Stage[Config]) -> None:
@@ -113,7 +100,4 @@ def _import_row(raw: SourceRow, config: Config, seen: set[str]) -> Iterator[Impo
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
     """Count the rows of the files, up to `limit`. The size of a hub data set is not requested."""
-    if config.path is not None:
-        rows = count_rows(Path(config.path), config.pattern)
-        return Forecast(rows_out=min(rows, config.limit or rows))
-    return Forecast(rows_out=config.limit or 0)
+    return forecast_origin(config)

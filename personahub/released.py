@@ -22,20 +22,19 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
+from personahub.core.config import FrozenModel
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast
 from personahub.core.identity import content_id
 from personahub.core.records import PERSONA, Row
 from personahub.core.stage import Stage
-from personahub.core.texts.rows import EVERY_FILE, SourceRow
-from personahub.personas.documents import FilePattern, HubSource, count_rows, read_origin
-from personahub.personas.importing import PUBLISHED, Imported, fill_in, write_in_shards
+from personahub.core.texts.rows import SourceRow
+from personahub.personas.documents import read_origin
+from personahub.personas.importing import PUBLISHED, Imported, OriginConfig, fill_in, forecast_origin, write_in_shards
 from personahub.sources import clean_text
 
 VERSION = "2"
@@ -66,22 +65,18 @@ RELEASES: dict[str, dict[str, Any]] = PUBLISHED["releases"]
 ReleaseName = Literal["personahub", "elite_personas", "finepersonas", "nemotron_personas"]
 
 
-class Config(StageConfig):
+class Config(OriginConfig):
     """The location of the collection and the names of its columns."""
 
+    origins: ClassVar[tuple[str, ...]] = ("path", "hub", "urls")
+
     release: ReleaseName | None = Field(default=None, description="A known collection; see RELEASES.")
-    path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
-    pattern: FilePattern = Field(
-        default=EVERY_FILE, description="Which files of a folder to read, such as '*.jsonl.gz'."
-    )
-    hub: HubSource | None = None
     urls: tuple[str, ...] = Field(default=(), description="https or hf addresses of JSON Lines or Parquet files.")
     columns: Columns = Columns()
     source: str | None = Field(default=None, description="Source of rows without a column `source`.")
     licence: str | None = Field(default=None, description="Licence of rows without a column `licence` or `license`.")
     model: str | None = Field(default=None, description="The model that wrote the personas, if known.")
     machine_generated: bool = Field(default=True, description="Whether a model wrote the personas.")
-    limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
     max_chars: int = Field(default=4000, gt=0, description="Longer personas are rejected as too_long.")
     unique: bool = Field(default=True, description="Reject repeated personas and ids.")
     rows_per_shard: int = Field(default=50_000, gt=0, description="Input rows that one output shard covers.")
@@ -90,12 +85,6 @@ class Config(StageConfig):
     @classmethod
     def _fill_in_release(cls, values: Any) -> Any:
         return fill_in(values, "release", RELEASES)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Config:
-        if sum(map(bool, (self.path, self.hub, self.urls))) != 1:
-            raise ValueError("give one of `path`, `hub` and `urls`")
-        return self
 
 
 class Seen:
@@ -131,11 +120,7 @@ def no_usable_persona(rows: int, rejected: Mapping[str, int]) -> str:
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
     """Count the rows of the files, up to `limit`. The size of a hub data set is not requested."""
-    if config.path is not None:
-        rows = count_rows(Path(config.path), config.pattern)
-        return Forecast(rows_out=min(rows, config.limit or rows))
-    notes = () if config.limit else ("the size of the data set is not known: set `limit` for a forecast",)
-    return Forecast(rows_out=config.limit or 0, notes=notes)
+    return forecast_origin(config)
 
 
 def read(config: Config) -> Iterator[SourceRow]:

@@ -27,26 +27,22 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from personahub.core.config import CONTENT_PATH, FrozenModel, StageConfig
+from personahub.core.config import FrozenModel
 from personahub.core.errors import Rejected, UserError
 from personahub.core.forecast import Forecast, Work
 from personahub.core.identity import content_id
 from personahub.core.records import DOCUMENT, Row
 from personahub.core.stage import Stage
-from personahub.core.texts.rows import EVERY_FILE, SourceRow
+from personahub.core.texts.rows import SourceRow
 from personahub.personas.documents import (
-    FilePattern,
-    HubSource,
-    count_rows,
     extract_pages,
     read_origin,
 )
-from personahub.personas.importing import PUBLISHED, Imported, fill_in, write_in_shards
+from personahub.personas.importing import PUBLISHED, Imported, OriginConfig, fill_in, forecast_origin, write_in_shards
 
 VERSION = "3"
 INPUTS = ()
@@ -84,17 +80,14 @@ _REDPAJAMA = "https://data.together.xyz/redpajama-data-v2/v1.0.0/documents"
 CORPORA: dict[str, dict[str, Any]] = PUBLISHED["corpora"]
 
 
-class Config(StageConfig):
+class Config(OriginConfig):
     """The location and columns of the texts, and the limits of their length."""
+
+    origins: ClassVar[tuple[str, ...]] = ("path", "hub", "redpajama", "urls")
 
     corpus: Literal["c4", "fineweb", "redpajama_v2"] | None = Field(
         default=None, description="Fills in the columns, source and licence of this data set; see CORPORA."
     )
-    path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
-    pattern: FilePattern = Field(
-        default=EVERY_FILE, description="Which files of a folder to read, such as '*.jsonl.gz'."
-    )
-    hub: HubSource | None = None
     redpajama: RedPajamaSource | None = None
     urls: tuple[str, ...] = Field(
         default=(),
@@ -111,7 +104,6 @@ class Config(StageConfig):
     kind: str | None = Field(default=None, description="Kind of rows without a column `kind`.")
     source: str | None = Field(default=None, description="Source of rows without a column `source`.")
     licence: str | None = Field(default=None, description="Licence of rows without a column `licence` or `license`.")
-    limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
     min_chars: int = Field(default=100, ge=1, description="Shorter texts are rejected.")
     max_chars: int = Field(default=6000, ge=100, description="Longer texts are cut at the end of a sentence.")
     rows_per_shard: int = Field(default=10_000, gt=0, description="Input rows that one output shard covers.")
@@ -120,12 +112,6 @@ class Config(StageConfig):
     @classmethod
     def _fill_in_corpus(cls, values: Any) -> Any:
         return fill_in(values, "corpus", CORPORA)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Config:
-        if sum(map(bool, (self.path, self.hub, self.redpajama, self.urls))) != 1:
-            raise ValueError("give one of `path`, `hub`, `redpajama` and `urls`")
-        return self
 
 
 def run(stage: Stage[Config]) -> None:
@@ -142,12 +128,7 @@ def run(stage: Stage[Config]) -> None:
 
 def forecast(config: Config, _rows_in: Mapping[str, int]) -> Forecast:
     """Count the rows of the files, up to `limit`. The size of a hub data set is not requested."""
-    if config.path is not None:
-        rows = count_rows(Path(config.path), config.pattern)
-        return Forecast(rows_out=min(rows, config.limit or rows))
-    if config.limit is not None:
-        return Forecast(rows_out=config.limit)
-    return Forecast(rows_out=0, notes=("the size of the data set is not known: set `limit` for a forecast",))
+    return forecast_origin(config)
 
 
 def read(config: Config) -> Iterator[SourceRow]:

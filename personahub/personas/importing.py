@@ -1,22 +1,55 @@
-"""What the stages that import texts and personas share: published data sets, and sharded output."""
+"""What the stages that import texts and personas share: origins, published data sets, and sharded output."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import pyarrow as pa
 import yaml
+from pydantic import Field, model_validator
 
+from personahub.core.config import CONTENT_PATH, StageConfig
 from personahub.core.errors import Rejected
+from personahub.core.forecast import Forecast
 from personahub.core.records import Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
-from personahub.core.texts.rows import SourceRow
+from personahub.core.texts.rows import EVERY_FILE, SourceRow
+from personahub.personas.documents import FilePattern, HubSource, count_rows
 
 PUBLISHED = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+
+
+class OriginConfig(StageConfig):
+    """Where a stage imports from: one of the fields in `origins`."""
+
+    origins: ClassVar[tuple[str, ...]] = ("path", "hub")
+
+    path: Annotated[str | None, CONTENT_PATH] = Field(default=None, description="A file or a folder of files.")
+    pattern: FilePattern = Field(
+        default=EVERY_FILE, description="Which files of a folder to read, such as '*.jsonl.gz'."
+    )
+    hub: HubSource | None = None
+    limit: int | None = Field(default=None, gt=0, description="Maximum number of rows to read.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(bool(getattr(self, name)) for name in self.origins) != 1:
+            *names, last = (f"`{name}`" for name in self.origins)
+            raise ValueError(f"give one of {', '.join(names)} and {last}")
+        return self
+
+
+def forecast_origin(config: OriginConfig) -> Forecast:
+    """Counts the rows of the files, up to `limit`. The size of a hub data set is not requested."""
+    if config.path is not None:
+        rows = count_rows(Path(config.path), config.pattern)
+        return Forecast(rows_out=min(rows, config.limit or rows))
+    notes = () if config.limit else ("the size of the data set is not known: set `limit` for a forecast",)
+    return Forecast(rows_out=config.limit or 0, notes=notes)
 
 
 def fill_in(values: Any, key: str, known: Mapping[str, Mapping[str, Any]]) -> Any:
