@@ -39,7 +39,8 @@ class OriginConfig(StageConfig):
     def _one_origin(self) -> Self:
         if sum(bool(getattr(self, name)) for name in self.origins) != 1:
             *names, last = (f"`{name}`" for name in self.origins)
-            raise ValueError(f"give one of {', '.join(names)} and {last}")
+            first = f"one of {', '.join(names)} and" if names[1:] else f"either {names[0]} or"
+            raise ValueError(f"give {first} {last}")
         return self
 
 
