@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from personahub.core.errors import UserError
 
 
@@ -165,3 +167,13 @@ def locked(file: Path, taken: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file of the package with the safe loader in C, which takes a tenth of the time, if there is one.
+
+    Raises:
+        yaml.YAMLError: the file is not valid YAML.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - the loader is safe

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from personahub.core.files import read_yaml
 from personahub.core.texts.words import read_phrases, read_words
 
 WORDS = Path(__file__).with_name("words")
@@ -35,8 +34,7 @@ class Field:
 
 
 def _read_fields() -> tuple[Field, ...]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # takes 3 ms instead of 60
-    fields = yaml.load((WORDS / "fields.yaml").read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (safe)
+    fields = read_yaml(WORDS / "fields.yaml")
     return tuple(Field.of(name, values) for name, values in fields.items())
 
 

@@ -57,7 +57,7 @@ def test_no_texts_give_no_rows(config: EmbedderConfig) -> None:
         ({"kind": "sentence_transformers", "model": "a", "path": "b"}, "either `model`"),
         ({"kind": "minilm", "dimensions": 3}, "minilm does not accept dimensions"),
         ({"kind": "hashing", "prompt": "q"}, "hashing does not accept prompt"),
-        ({"kind": "openai", "model": "m", "base_url": "https://u:secret@host/v1"}, "no user, password"),
+        ({"kind": "openai", "model": "m", "base_url": "https://u:secret@host/v1"}, "must not contain a user, password"),
         ({"kind": "word2vec"}, "kind"),
         ({"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:80800/v1"}, "embedder.base_url: .* port below"),
     ],

@@ -88,9 +88,7 @@ def test_node_without_the_folder_of_the_run_says_so_where_something_fails(tmp_pa
     here = Path.cwd()
     with ray_cluster.working_in(tmp_path / "of another machine"):
         assert Path.cwd() == here, "absolute paths are as good as ever"
-    message = (
-        r"^runs/x/00000\.parquet: is missing \(node \S+ has no folder .*of another machine, where the run was started"
-    )
+    message = r"^runs/x/00000\.parquet: is missing \(node \S+ does not have the folder .*of another machine, in which the run was started"
     with pytest.raises(UserError, match=message), ray_cluster.working_in(tmp_path / "of another machine"):
         raise UserError("runs/x/00000.parquet: is missing")
 

@@ -75,6 +75,7 @@ _NEXT_PROBLEM = re.compile(
 _REJECTS = re.compile(
     r"[\s$.,;:)\\\]]*(?:and |but )?(?:not|rather than|instead of)\b[^.\n]*"
 )  # \boxed{8}, not \boxed{9}
+_OR = re.compile(r"\bor\b")
 _TRAILING_STOP = re.compile(r"[。.]$")
 _ITEM = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+(.+?)\s*$")
 _NAMED = re.compile(r"\$?\s*([A-Za-z](?:_\{?\w\}?)?)\s*=\s*[^=]+$")
@@ -228,14 +229,15 @@ def _unclosed(text: str) -> Extracted | None:
 
 def _neighbors(text: str, found: list[tuple[int, int, str]]) -> str | None:
     """Reads the last boxes of one sentence as a list: `\\boxed{1} and \\boxed{2}`."""
-    chain = [found[-1]]
+    chain, joint = [found[-1]], ", "
     for box in reversed(found[-_NEIGHBORS:-1]):
         gap = text[box[1] : chain[-1][0]]
         if len(gap) > 40 or "\n\n" in gap or re.search(r"[.!?]\s", gap) or not _joins(gap):
             break
+        joint = " or " if _OR.search(gap) else joint
         chain.append(box)
     contents = list(dict.fromkeys(content for _, _, content in reversed(chain)))
-    return ", ".join(contents) if len(contents) > 1 else None
+    return joint.join(contents) if len(contents) > 1 else None
 
 
 def _joins(gap: str) -> bool:

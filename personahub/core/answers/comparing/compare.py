@@ -311,6 +311,8 @@ def _sequences(gold: Node, pred: Node, policy: Policy) -> str | None:
 def _restated(gold: Node, pred: Node, policy: Policy) -> str | None:
     """Compares a value written twice or in parts. Examples: `3/4 or 0.75`, `3 dollars and 50 cents`."""
     if isinstance(gold, Sequence) and not isinstance(pred, Sequence):
+        if gold.disjunction:
+            return "restated" if all(same(item, pred, policy) for item in gold.items) else None
         return same_quantity(Sum(gold.items), pred, policy) if _in_parts(gold) else None
     if not (isinstance(pred, Sequence) and pred.kind == "list") or isinstance(gold, Sequence):
         return None
