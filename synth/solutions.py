@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 
 from personahub.core.config import EngineName, FrozenModel, StageConfig, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
+from personahub.core.engines.base import ONLY_THINKING
 from personahub.core.errors import Rejected
 from personahub.core.forecast import Forecast, Work
 from personahub.core.generation.llm_stage import PROBLEM_TOKENS, estimate_tokens, forecast_requests
@@ -81,7 +82,8 @@ async def _process(stage: Stage[Config], shard: CompletionShard) -> None:
             shard.write({**problem, "samples": samples})
         else:
             failure = next(result for result in results if isinstance(result, Failure))
-            shard.reject(problem, Rejected("no_samples", f"all {len(results)} failed, first: {failure.error}"))
+            detail = f"all {len(results)} failed, first: {failure.error}"
+            shard.reject(problem, Rejected("no_samples", detail), failure.raw)
 
 
 def prompts(config: Config) -> Callable[[Row], list[Request]]:
@@ -110,9 +112,11 @@ def parse_solution(request: Request, completion: Completion) -> dict[str, Any]:
     `seed` is the seed of the successful attempt.
 
     Raises:
-        Rejected: `empty` or `refusal`.
+        Rejected: `empty`, `only_thinking` or `refusal`.
     """
     answer = split_thinking(completion.text)
+    if not answer.text and completion.text.strip():
+        raise Rejected("only_thinking", ONLY_THINKING)
     if not answer.text:
         raise Rejected("empty", f"finish_reason {completion.finish_reason}")
     if not answer.still_thinking and find_refusal(answer.text):

@@ -38,7 +38,7 @@ from personahub.core.artifact import Usage
 from personahub.core.engines.base import RequestRefused, Sampling
 from personahub.core.engines.price import usd
 from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
-from personahub.core.engines.remote.responses import Retry, one_line, token_count, wrong_number
+from personahub.core.engines.remote.responses import Retry, count_usage, one_line, parse_json, wrong_number
 from personahub.core.errors import UserError
 from personahub.core.executors.progress import Progress
 from personahub.core.files import locked, publish
@@ -232,7 +232,7 @@ def _parse_reply(n: int, tokens: Callable[[Mapping[str, Any]], tuple[int, int]],
         EngineUnavailable: the server ignores `n`.
     """
     try:
-        reply = json.loads(body)
+        reply = parse_json(body)
         choices = len([choice["message"].items() for choice in reply["choices"]])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Retry(f"the reply is not a chat completion: {one_line(body)}", paid=tokens({})) from None
@@ -243,13 +243,8 @@ def _parse_reply(n: int, tokens: Callable[[Mapping[str, Any]], tuple[int, int]],
 
 def _count_tokens(characters: int, reply: Mapping[str, Any]) -> tuple[int, int]:
     """Return prompt and completion tokens. If the server does not report them, estimates them from the lengths."""
-    usage = reply.get("usage")
-    reported = usage if isinstance(usage, dict) else {}
     written = sum(_count_characters(choice["message"]) for choice in reply.get("choices", ()))
-    return (
-        token_count(reported.get("prompt_tokens"), characters),
-        token_count(reported.get("completion_tokens"), written),
-    )
+    return count_usage(reply, characters, written)
 
 
 def _count_characters(message: Mapping[str, Any]) -> int:

@@ -225,7 +225,7 @@ def refusing(text: str) -> web.Response:
         lambda key: web.Response(text=f"<p>{key}</p>"),
         lambda key: web.json_response({"error": {"message": key}}),
         refusing,
-        lambda key: reply(choices=[{"message": {"content": key}, "finish_reason": key}]),
+        lambda key: reply(choices=[{"message": {"content": None}, "finish_reason": key}]),
         lambda key: reply(choices=[{"message": {"content": key}}] * 2),
     ],
 )

@@ -28,13 +28,57 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from personahub.core.config import EXECUTION, FrozenModel, ModelName
+from personahub.core.config import EXECUTION, UNLESS_DEFAULT, FrozenModel, ModelName
 from personahub.core.engines.price import Price
 from personahub.core.errors import Rejected, UserError
 from personahub.core.template import Message
-from personahub.core.texts.replies import without_thinking
+from personahub.core.texts.replies import split_thinking
+
+ONLY_THINKING = "only thinking: raise max_tokens or switch thinking off with chat_template_kwargs"
+
+# The arguments of `apply_chat_template` that the engines set.
+_TEMPLATE_ARGUMENTS = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "documents",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
+)
+
+
+def _check_template_kwargs(values: dict[str, Any]) -> dict[str, Any]:
+    if taken := _TEMPLATE_ARGUMENTS & values.keys():
+        raise ValueError(f"{', '.join(sorted(taken))} cannot be set there")
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError("must contain JSON values only") from None
+    return values
+
+
+ChatTemplateKwargs = Annotated[
+    dict[str, Any],
+    UNLESS_DEFAULT,
+    AfterValidator(_check_template_kwargs),
+    Field(
+        default_factory=dict,
+        description="Variables for the chat template. `{enable_thinking: false}` switches the thinking of most models off.",
+    ),
+]
 
 
 class Sampling(BaseModel):
@@ -101,11 +145,14 @@ class Completion:
         """Return the reply without its thinking text.
 
         Raises:
-            Rejected: `truncated`.
+            Rejected: `only_thinking` or `truncated`.
         """
+        answer = split_thinking(self.text)
+        if self.text.strip() and (answer.still_thinking or not answer.text):
+            raise Rejected("only_thinking", ONLY_THINKING)
         if self.truncated:
             raise Rejected("truncated", f"cut off after {self.completion_tokens} tokens: raise sampling.max_tokens")
-        return without_thinking(self.text)
+        return answer.text
 
     def after_waste(self, tokens: tuple[int, int]) -> Completion:
         """Return a copy that also accounts for the tokens of earlier unreadable replies."""
@@ -115,11 +162,12 @@ class Completion:
 class RequestRefused(Exception):
     """The engine will never answer this request (over-long prompt, content filter)."""
 
-    def __init__(self, reason: str, detail: str = "", wasted: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, reason: str, detail: str = "", wasted: tuple[int, int] = (0, 0), raw: str | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
         self.wasted = wasted  # prompt and completion tokens that were paid for anyway
+        self.raw = raw  # what the model wrote, for `rejected/`
 
 
 class EngineUnavailable(UserError):

@@ -52,6 +52,7 @@ from personahub.core.shards import ShardWriter
 from personahub.core.stage import Shard, Stage, error_context
 
 T = TypeVar("T")
+S = TypeVar("S", str, str | None)
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,16 @@ class Client:
 
 def _storable(completion: Completion) -> Completion:
     """Replace lone surrogates, which cannot be written to a file."""
-    if completion.text.isascii():
+    if completion.text.isascii() and completion.model.isascii():
         return completion
-    clean = completion.text.encode("utf-8", "replace").decode()
-    return completion if clean == completion.text else dataclasses.replace(completion, text=clean)
+    text, model = _clean(completion.text), _clean(completion.model)
+    if (text, model) == (completion.text, completion.model):
+        return completion
+    return dataclasses.replace(completion, text=text, model=model)
+
+
+def _clean(text: S) -> S:
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
 
 
 @dataclass
@@ -198,7 +205,7 @@ class CompletionShard(Shard):
         try:
             completions = await self._complete(record, requests)
         except RequestRefused as refused:
-            return [Failure(Rejected(refused.reason, refused.detail), None)] * len(requests)
+            return [Failure(Rejected(refused.reason, refused.detail), _clean(refused.raw))] * len(requests)
         pairs = zip(requests, completions, strict=True)
         with error_context(self, record.get("id")):
             return [await self._parse(record, request, completion, parse, attempts) for request, completion in pairs]
@@ -224,7 +231,7 @@ class CompletionShard(Shard):
             try:
                 (completion,) = await self._complete(record, [request])
             except RequestRefused as refused:
-                return Failure(Rejected(refused.reason, refused.detail), completion.text)
+                return Failure(Rejected(refused.reason, refused.detail), _clean(refused.raw) or completion.text)
 
     async def _complete(self, record: Row, requests: Sequence[Request]) -> list[Completion]:
         """Return completions from the journal or, if they are not there, from the engine."""

@@ -34,6 +34,7 @@ THINKING_MARKERS = {
 }
 _OPENING_MARKERS = {marker.lower() for marker in THINKING_MARKERS}
 _MARKER = re.compile("|".join(map(re.escape, [*THINKING_MARKERS, *THINKING_MARKERS.values()])), re.IGNORECASE)
+_INSIDE_THOUGHT = re.compile(rf"{_MARKER.pattern}|<\|channel\|>|<\|begin_of_solution\|>", re.IGNORECASE)
 _SOLUTION = re.compile(r"<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>|\Z)", re.DOTALL)
 # gpt-oss: each message names its channel; the answer is the message in the channel `final`.
 _CHANNEL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>\s*(\w+)[^<]*?(?:<\|constrain\|>\w*)?<\|message\|>")
@@ -86,6 +87,15 @@ def _final_channel(text: str) -> Answer:
             return Answer(body, False)
     last = text[messages[-1].end() :] if messages else text
     return Answer(_CHANNEL_ENDS.split(last, maxsplit=1)[0].strip(), True)
+
+
+def mark_thinking(thought: str, answer: str) -> str:
+    """Returns one reply from thinking text and answer that a server sends apart; `split_thinking` separates them again.
+
+    Markers inside the thought lose their outer characters, because they would end it.
+    """
+    thought = _INSIDE_THOUGHT.sub(lambda marker: f"‹{marker.group()[1:-1]}›", thought)
+    return f"<think>{thought}</think>{answer}"
 
 
 def without_thinking(text: str) -> str:

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import (
+    ChatTemplateKwargs,
     Completion,
     Engine,
     EngineUnavailable,
@@ -50,6 +51,7 @@ class Config(ReplicatedConfig):
         default="auto",
         description="chat: use the chat template; plain: text to continue; auto: chat if there is a template.",
     )
+    chat_template_kwargs: ChatTemplateKwargs
     max_model_len: int | None = Field(
         default=None, gt=0, description="Limit on prompt plus completion tokens; null: the model's own limit."
     )
@@ -96,6 +98,10 @@ def open_engine(config: Config) -> TransformersEngine:
         ) from None
     if report["missing_keys"]:
         raise EngineUnavailable(f"{config.model}: missing weights: {', '.join(sorted(report['missing_keys'])[:3])}")
+    if config.chat_template_kwargs and (config.format == "plain" or not tokenizer.chat_template):
+        raise EngineUnavailable(
+            f"{config.model}: chat_template_kwargs needs a chat template. Remove it, or use another format"
+        )
     if config.format == "chat" and not tokenizer.chat_template:
         raise EngineUnavailable(f"{config.model}: the tokenizer has no chat template. Set format to plain or auto")
     return TransformersEngine(config, model, tokenizer)
@@ -200,7 +206,7 @@ class TransformersEngine(Engine[Config]):
             return self._tokenizer.encode(plain)
         try:
             text = self._tokenizer.apply_chat_template(
-                list(request.messages), tokenize=False, add_generation_prompt=True
+                list(request.messages), tokenize=False, add_generation_prompt=True, **self.config.chat_template_kwargs
             )
         except jinja2.TemplateError as error:
             raise EngineUnavailable(f"{self.config.model}: the chat template rejects these messages: {error}") from None

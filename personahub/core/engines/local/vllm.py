@@ -26,6 +26,7 @@ from pydantic import Field, model_validator
 
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import (
+    ChatTemplateKwargs,
     Completion,
     Engine,
     EngineDied,
@@ -45,6 +46,7 @@ class Config(ReplicatedConfig):
         default="auto", description="auto: as the weights are stored."
     )
     quantization: str | None = Field(default=None, description="A quantization method of vLLM: fp8, awq, ...")
+    chat_template_kwargs: ChatTemplateKwargs
     max_model_len: int | None = Field(
         default=None, gt=0, description="Limit on prompt plus completion tokens; null: the model's own limit."
     )
@@ -193,7 +195,11 @@ class VllmEngine(Engine[Config]):
     def _encode(self, request: Request) -> list[int]:
         try:
             encoded = self._tokenizer.apply_chat_template(
-                list(request.messages), tokenize=True, add_generation_prompt=True, return_dict=True
+                list(request.messages),
+                tokenize=True,
+                add_generation_prompt=True,
+                return_dict=True,
+                **self.config.chat_template_kwargs,
             )
         except jinja2.TemplateError as error:
             raise EngineUnavailable(f"{self.config.model}: the chat template rejects these messages: {error}") from None

@@ -38,8 +38,8 @@ from pydantic import BaseModel, Field, ValidationError
 from personahub.core.config import EXECUTION
 from personahub.core.engines.base import Completion, Engine, EngineUnavailable, Request, RequestRefused
 from personahub.core.engines.price import Price
-from personahub.core.engines.remote.chat import Bodies, Probes
-from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
+from personahub.core.engines.remote.chat import Bodies, ChatConfig, Probes
+from personahub.core.engines.remote.endpoint import Endpoint
 from personahub.core.engines.remote.pacing import retry_wait
 from personahub.core.engines.remote.responses import Retry, one_line, read_completions, status_within
 from personahub.core.files import replacing, write_json
@@ -48,7 +48,7 @@ _TRIES = 4  # per request, each in another batch
 _FINAL = frozenset({"completed", "expired", "cancelled", "failed"})
 
 
-class Config(EndpointConfig):
+class Config(ChatConfig):
     """Configuration of the `openai_batch` engine. Rate limits do not apply to batches."""
 
     kind: str = "openai_batch"
@@ -251,15 +251,15 @@ class OpenAIBatchEngine(Engine[Config]):
         rows: dict[str, dict[str, Any]] = {}
         for file_id in (state.output_file_id, state.error_file_id):
             if file_id:
-                rows |= await self._rows(f"files/{file_id}/content")
+                rows |= await self._rows(f"files/{file_id}/content", len(batch.ids))
         batch.answered = any(_is_answer(row) for row in rows.values())
         self._answered |= batch.answered
         batch.rows = rows
 
-    async def _rows(self, path: str) -> dict[str, dict[str, Any]]:
+    async def _rows(self, path: str, count: int) -> dict[str, dict[str, Any]]:
         """Fetch the rows of an output file, by custom id."""
         rows = {}
-        for line in (await self._call("GET", path)).splitlines():
+        for line in (await self._call("GET", path, replies=count)).splitlines():
             if line.strip():
                 try:
                     row = json.loads(line)
@@ -321,6 +321,7 @@ class OpenAIBatchEngine(Engine[Config]):
         path: str,
         data: Callable[[], Any] | None = None,
         before_retry: Callable[[], Any] | None = None,
+        replies: int = 1,
     ) -> Any:
         """Return the body of a successful reply, or what `before_retry` finds.
 
@@ -331,10 +332,10 @@ class OpenAIBatchEngine(Engine[Config]):
         started, reply = time.monotonic(), b""
         for tries in itertools.count(1):
             try:
-                status, headers, reply = await self._endpoint.post(data() if data else None, url, method)
+                status, headers, reply = await self._endpoint.post(data() if data else None, url, method, replies)
                 failure = None if status == 200 else await self._endpoint.explain(status, headers, reply)
-            except Retry as retry:
-                failure = retry
+            except (Retry, RequestRefused) as error:
+                failure = error
             if failure is None:
                 return reply
             if not isinstance(failure, Retry):
@@ -362,9 +363,13 @@ class OpenAIBatchEngine(Engine[Config]):
         if not isinstance(response, dict):
             raise Retry(self._endpoint.redact(one_line(json.dumps(row.get("error")))))
         body, status = json.dumps(response.get("body")).encode(), response.get("status_code")
+        if len(body) > self.config.max_reply_bytes:
+            raise RequestRefused("reply_too_large", f"the reply has {len(body):,} bytes; see max_reply_bytes")
         if status == 200:
             try:
-                return read_completions(body, self.config.model, len(request.messages_json))
+                return read_completions(
+                    body, self.config.model, len(request.messages_json), note=self._endpoint.note_once
+                )
             except (Retry, RequestRefused, EngineUnavailable) as failure:
                 status = status_within(body)
                 if status == 200:

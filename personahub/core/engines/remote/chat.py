@@ -10,6 +10,9 @@ It uses HTTP through aiohttp instead of an SDK, which takes a fraction of the CP
 
 With `use_n: true`, the samples of one prompt are one request with `n`, and the prompt is charged once. All
 samples then use the seed of the first one. To get log-probabilities, set `sampling: {extra: {logprobs: true}}`.
+
+`chat_template_kwargs: {enable_thinking: false}` goes into every request body and switches thinking off in servers
+that render a chat template (vLLM, SGLang, llama.cpp). `docs/generation.md` lists the replies that are understood.
 """
 
 from __future__ import annotations
@@ -22,7 +25,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from personahub.core.engines.base import Completion, Engine, EngineUnavailable, Message, Request, Sampling
+from personahub.core.engines.base import (
+    ChatTemplateKwargs,
+    Completion,
+    Engine,
+    EngineUnavailable,
+    Message,
+    Request,
+    Sampling,
+)
 from personahub.core.engines.price import Price
 from personahub.core.engines.remote.endpoint import Endpoint, EndpointConfig
 from personahub.core.engines.remote.responses import Retry, read_completions, read_error, status_within
@@ -31,7 +42,13 @@ _OPENAI = "https://api.openai.com/v1"
 _NOT_EXTRA = frozenset({"model", "messages", "n", "stream"})
 
 
-class Config(EndpointConfig):
+class ChatConfig(EndpointConfig):
+    """Base of the configuration of engines that make the request bodies of the chat API."""
+
+    chat_template_kwargs: ChatTemplateKwargs
+
+
+class Config(ChatConfig):
     """Configuration of the `openai` engine."""
 
     kind: str = "openai"
@@ -74,7 +91,7 @@ class OpenAIEngine(Engine[Config]):
         characters, model = len(request.messages_json), self.config.model
         completions, wasted = await self._endpoint.ask(
             self._bodies.body(request, n),
-            lambda reply: read_completions(reply, model, characters, n),
+            lambda reply: read_completions(reply, model, characters, n, self._endpoint.note_once),
             _tokens,
             n * request.sampling.max_tokens,
             lambda: self._probes.accepts(request, n),
@@ -133,7 +150,8 @@ def _tokens(completions: Sequence[Completion]) -> tuple[int, int]:
 class Bodies:
     """Request bodies of the chat-completions API."""
 
-    def __init__(self, config: EndpointConfig) -> None:
+    def __init__(self, config: ChatConfig) -> None:
+        self._template_kwargs = config.chat_template_kwargs
         self._model = config.model
         # OpenAI's newer models refuse max_tokens; many other servers know nothing else.
         own = urlsplit(config.base_url).hostname == "api.openai.com"
@@ -184,6 +202,8 @@ class Bodies:
         if json_schema is not None:
             schema = {"name": "answer", "schema": json_schema, "strict": True}
             parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self._template_kwargs:
+            parameters["chat_template_kwargs"] = self._template_kwargs
         if sampling.extra:
             if taken := _NOT_EXTRA & sampling.extra.keys():
                 raise EngineUnavailable(f"sampling.extra: {', '.join(sorted(taken))} cannot be set there")

@@ -31,7 +31,7 @@ from personahub.core.engines.base import EngineUnavailable, PricedConfig, Reques
 from personahub.core.engines.remote.address import find_proxy, normalize_url, read_key
 from personahub.core.engines.remote.pacing import AdaptiveLimit, Pacer, Pause, retry_wait
 from personahub.core.engines.remote.responses import Retry, classify_error, one_line, retry_after, status_within
-from personahub.core.engines.remote.wire import Wire
+from personahub.core.engines.remote.wire import ReplyTooLarge, Wire, read_body
 from personahub.core.texts.figures import format_seconds
 
 T = TypeVar("T")
@@ -65,6 +65,12 @@ class EndpointConfig(PricedConfig):
     rpm: Annotated[float | None, EXECUTION] = Field(default=None, gt=0, description="Requests per minute.")
     tpm: Annotated[float | None, EXECUTION] = Field(
         default=None, gt=0, description="Tokens per minute, prompt and completion."
+    )
+
+    max_reply_bytes: Annotated[int, EXECUTION] = Field(
+        default=32 * 1024 * 1024,
+        gt=0,
+        description="A reply whose decompressed body is larger is refused and not read to its end.",
     )
 
     @field_validator("base_url")
@@ -107,6 +113,7 @@ class Endpoint:
         self._mean_completion: float | None = None  # tokens, a running mean
         self._pause = Pause()
         self._in_flight = AdaptiveLimit(config.concurrency)
+        self._noted: set[str] = set()  # topics of `note_once`
         self._reached = False  # whether the endpoint has replied at all
         self._answered_at = -math.inf  # time of the last answer
         self._down_since = math.inf  # time of the first failure since the last answer
@@ -300,7 +307,11 @@ class Endpoint:
                 return "the endpoint refuses these parameters for any prompt; sampling.extra: {name: null} omits one"
 
     async def post(
-        self, data: bytes | aiohttp.FormData | None, url: yarl.URL | None = None, method: str = "POST"
+        self,
+        data: bytes | aiohttp.FormData | None,
+        url: yarl.URL | None = None,
+        method: str = "POST",
+        replies: int = 1,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send one request.
 
@@ -308,17 +319,27 @@ class Endpoint:
 
         Raises:
             Retry: no complete reply arrived.
+            RequestRefused: the body is larger than `max_reply_bytes` for each of the `replies` in it.
             EngineUnavailable: the certificate is not valid.
         """
         session = self._session or self._open_session()
+        limit = replies * self.config.max_reply_bytes
         try:
             if self._wire is not None and url is None and isinstance(data, bytes):
-                status, headers, reply = await self._wire.post(data)
+                status, headers, reply = await self._wire.post(data, limit)
             else:
                 json = {"content_type": "application/json"}
                 payload = aiohttp.BytesPayload(data, **json) if isinstance(data, bytes) else data
                 async with session.request(method, url or self._url, data=payload, allow_redirects=False) as response:
-                    status, headers, reply = response.status, response.headers, await response.read()
+                    status, headers = response.status, response.headers
+                    reply = await read_body(response.content, limit, status, headers)
+        except ReplyTooLarge as large:
+            status, headers, reply = large.status, large.headers, large.start
+            if status == 200:
+                self._reached = True
+                sent = len(data) if isinstance(data, bytes) else 0
+                detail = f"the reply has more than {limit:,} bytes; max_reply_bytes sets this limit"
+                raise RequestRefused("reply_too_large", detail, (-(-sent // 4), 0)) from None
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
             reason = getattr(cause, "verify_message", "") or one_line(str(cause))
@@ -336,6 +357,12 @@ class Endpoint:
         for secret in self._secrets:
             reply = reply.replace(secret, b"***")
         return status, headers, reply
+
+    def note_once(self, topic: str, message: str) -> None:
+        """Print a message, but only the first one about its topic."""
+        if topic not in self._noted:
+            self._noted.add(topic)
+            print(f"{self.config.base_url}: {self.redact(message)}", file=sys.stderr, flush=True)
 
     def redact(self, message: str) -> str:
         """Return a server's message without the key, however short the key is."""

@@ -7,10 +7,11 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from personahub.core.engines.base import Completion, EngineUnavailable, RequestRefused
+from personahub.core.engines.base import ONLY_THINKING, Completion, EngineUnavailable, RequestRefused
+from personahub.core.engines.remote.messages import ModelMessage, finish_of, read_message
 
 # Messages of servers that do not use OpenAI's error codes.
 _TOO_LONG = re.compile(
@@ -24,7 +25,13 @@ _NO_CREDIT = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded 
 _TEMPORARY = re.compile(r"RESOURCE_EXHAUSTED|(retry|try again) in", re.IGNORECASE)
 _WAIT = re.compile(r"(?:retry|try again) in (\d+(?:\.\d+)?) ?(?:s|sec|seconds?)\b", re.IGNORECASE)
 
-_WHOLE = frozenset({None, "stop", "length", "eos", "end_turn"})  # finish reasons of complete replies
+_MOST_TOKENS = 10_000_000  # of one reply; more than any context window, so a larger count is a mistake
+
+Note = Callable[[str, str], None]  # prints a message (the second argument) once for each topic (the first)
+
+
+def _no_note(topic: str, message: str) -> None:
+    """Print nothing."""
 
 
 class Retry(Exception):
@@ -51,42 +58,44 @@ class Retry(Exception):
         self.unreachable = unreachable
 
 
-def read_completions(body: bytes, model: str, prompt_characters: int, n: int = 1) -> list[Completion]:
+def read_completions(
+    body: bytes, model: str, prompt_characters: int, n: int = 1, note: Note = _no_note
+) -> list[Completion]:
     """Read the `n` completions from the body of a reply with status 200.
 
-    If the server reports no usage, tokens are estimated as characters / 4. The prompt's tokens are assigned
-    to the first completion, because they are charged once. Completion tokens are divided by length. A
-    completion's `model` is the name that the server reports, which may be a dated version.
+    If the server reports no usage, or an impossible one, tokens are estimated as characters / 4. The prompt's
+    tokens are assigned to the first completion, because they are charged once. Completion tokens are divided by
+    length. A completion's `model` is the name that the server reports, which may be a dated version. Thinking text
+    that the server sends apart from the answer is put before it, between `<think>` and `</think>`.
 
     Raises:
-        Retry: the body is not a chat completion with at least one text.
-        RequestRefused: the server withheld a text.
+        Retry: the body is not a chat completion, or the server stopped in the middle.
+        RequestRefused: the server withheld a text, or a reply has no text.
         EngineUnavailable: there are fewer choices than requested.
     """
     try:
-        reply = json.loads(body)
-        choices, usage = reply["choices"], reply.get("usage") or {}
-        texts = [choice["message"].get("content") for choice in choices]
-        paid = (
-            token_count(usage.get("prompt_tokens"), prompt_characters),
-            token_count(usage.get("completion_tokens"), sum([len(text or "") for text in texts])),
-        )
+        reply = parse_json(body)
+        choices = reply["choices"]
+        messages = [read_message(choice) for choice in choices]
+        texts = [message.marked for message in messages]
+        paid = count_usage(reply, prompt_characters, sum(map(len, texts)), note)
         if len(choices) != n:
             raise wrong_number(len(choices), n, body, paid, "set use_n: false on the engine")
-        for choice, text in zip(choices, texts, strict=True):
-            _check_choice(choice, text, body, paid)
-        weights = [len(text or "") for text in texts]
+        reasons = [
+            _check_choice(choice, message, body, paid, note) for choice, message in zip(choices, messages, strict=True)
+        ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         message = f"the reply is not a chat completion: {one_line(body)}"
         raise Retry(message, paid=(-(-prompt_characters // 4), 0)) from None
     reported = reply.get("model")
     name = reported if reported and isinstance(reported, str) else model
     completions = []
-    for choice, text, tokens in zip(choices, texts, _divide(paid[1], weights), strict=True):
+    weights = [len(text) for text in texts]
+    for choice, text, reason, tokens in zip(choices, texts, reasons, _divide(paid[1], weights), strict=True):
         completions.append(
             Completion(
-                text=text or "",
-                finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+                text=text,
+                finish_reason=reason,
                 prompt_tokens=0 if completions else paid[0],
                 completion_tokens=tokens,
                 model=name,
@@ -106,14 +115,35 @@ def wrong_number(number: int, n: int, body: bytes, paid: tuple[int, int], advice
     return Retry(f"the reply has {number} choices instead of {n}: {one_line(body)}", paid=paid)
 
 
-def _check_choice(choice: Mapping[str, Any], text: Any, body: bytes, paid: tuple[int, int]) -> None:
-    """Raise if the text is incomplete. The error is `RequestRefused` if the text was withheld, else `Retry`."""
-    reason = choice.get("finish_reason")
-    refusal = None if text else choice["message"].get("refusal")
-    if reason == "content_filter" or refusal:
-        raise RequestRefused("content_filter", one_line(refusal or "the server withheld the completion"), paid)
-    if reason not in _WHOLE or not isinstance(text, str | None):
-        raise Retry(f"the completion ended with {reason!r}: {one_line(body)}", paid=paid)
+def _check_choice(
+    choice: Mapping[str, Any], message: ModelMessage, body: bytes, paid: tuple[int, int], note: Note
+) -> str:
+    """Return `stop` or `length`.
+
+    Raises:
+        RequestRefused: the server withheld the text, or the model wrote none and asking again would not help.
+        Retry: the server stopped in the middle.
+    """
+    finish, name = finish_of(choice)
+    has_text = bool(message.text.strip())
+    refusal = "" if has_text else message.refusal
+    raw = message.marked or None
+    if finish == "filtered" or refusal:
+        detail = one_line(refusal) or f"the server withheld the completion (finish_reason {one_line(name, 60)})"
+        raise RequestRefused("content_filter", detail, paid, raw)
+    if finish == "failed" or (finish == "unknown" and not raw):
+        raise Retry(f"the completion ended with {name!r}: {one_line(body)}", paid=paid)
+    if not has_text and (message.tools or finish == "tool"):
+        calls = json.dumps(message.tools) if message.tools else name
+        raise RequestRefused("tool_call", f"no text, only a tool call: {one_line(calls)}", paid, raw or calls)
+    if not raw and message.skipped:
+        kinds = ", ".join(sorted(set(message.skipped)))
+        raise RequestRefused("no_text", f"content has no text, only {one_line(kinds)}", paid)
+    if finish == "unknown":
+        note("finish_reason", f"unknown finish_reason {one_line(name, 60)!r} is read as stop")
+    if message.thought and not has_text:
+        note("only_thinking", f"a reply has {ONLY_THINKING}")
+    return "length" if finish == "length" else "stop"
 
 
 def _divide(total: int, weights: Sequence[int]) -> list[int]:
@@ -133,9 +163,43 @@ def _logprobs(reported: Any) -> list[tuple[str, float]] | None:
         return None
 
 
+def parse_json(body: bytes) -> Any:
+    """Parse a body whose numbers may have any length. Integers of thousands of digits become -1.
+
+    Raises:
+        ValueError, RecursionError: the body is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python refuses to convert integers of more than 4,300 digits
+        return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) < 4000 else -1)
+
+
+def count_usage(
+    reply: Mapping[str, Any], prompt_characters: int, characters: int, note: Note = _no_note
+) -> tuple[int, int]:
+    """Prompt and completion tokens of a reply: as reported, or estimated where the report is missing or impossible."""
+    usage = reply.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion = usage.get("completion_tokens", usage.get("output_tokens"))
+    for reported in (prompt, completion):
+        if reported is not None and not _is_count(reported):
+            note("usage", f"impossible usage ({str(reported)[:30]} tokens); estimating such replies as characters / 4")
+    return token_count(prompt, prompt_characters), token_count(completion, characters)
+
+
 def token_count(tokens: Any, characters: int) -> int:
-    """Return the number of tokens that the server reports. Else estimate it as characters / 4."""
-    return tokens if isinstance(tokens, int) and tokens >= 0 else -(-characters // 4)
+    """The number of tokens that the server reports, or else an estimate: characters / 4."""
+    return int(tokens) if _is_count(tokens) else -(-characters // 4)
+
+
+def _is_count(tokens: Any) -> bool:
+    """Whether this may be a number of tokens. Some servers write 12.0."""
+    number = isinstance(tokens, int | float) and not isinstance(tokens, bool)
+    return number and 0 <= tokens <= _MOST_TOKENS and tokens == int(tokens)
 
 
 def read_error(body: bytes) -> tuple[str, str]:

@@ -17,6 +17,34 @@ import yarl
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.http_exceptions import HttpProcessingError
 
+_START = 65_536  # bytes that are kept of a body that is too large
+
+
+class ReplyTooLarge(Exception):
+    """The body of a reply exceeds the limit. `start` is its beginning."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], start: bytes) -> None:
+        super().__init__("the body of the reply is too large")
+        self.status = status
+        self.headers = headers
+        self.start = start
+
+
+async def read_body(stream: aiohttp.StreamReader, limit: int, status: int, headers: Mapping[str, str]) -> bytes:
+    """Read a body to its end. The limit counts decompressed bytes.
+
+    Raises:
+        ReplyTooLarge: the body has more than `limit` bytes. The rest of it is not read.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while part := await stream.readany():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise ReplyTooLarge(status, headers, b"".join(parts)[:_START])
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
 
 class Wire:
     """Sends POST requests to one URL.
@@ -39,10 +67,11 @@ class Wire:
         lines = [f"POST {url.raw_path_qs} HTTP/1.1", *(f"{k}: {v}" for k, v in self._request.headers.items())]
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode()
 
-    async def post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    async def post(self, body: bytes, limit: int) -> tuple[int, Mapping[str, str], bytes]:
         """Send one request and return the status, headers and body of its reply.
 
         Raises:
+            ReplyTooLarge: the body has more than `limit` bytes.
             aiohttp.ClientError: no connection, or no complete reply.
             TimeoutError: no complete reply in time.
         """
@@ -61,7 +90,7 @@ class Wire:
                     message, payload = await protocol.read()
                     if message.code >= 200:
                         break
-                reply = await payload.read()
+                reply = await read_body(payload, limit, message.code, message.headers)
             except HttpProcessingError as error:
                 connection.close()
                 raise aiohttp.ClientPayloadError(f"not HTTP: {error.message}") from None
