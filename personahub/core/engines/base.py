@@ -148,7 +148,8 @@ class Completion:
             Rejected: `only_thinking` or `truncated`.
         """
         answer = split_thinking(self.text)
-        if self.text.strip() and (answer.still_thinking or not answer.text):
+        cut_off_in_thought = self.truncated and answer.still_thinking
+        if self.text.strip() and not cut_off_in_thought and (answer.still_thinking or not answer.text):
             raise Rejected("only_thinking", ONLY_THINKING)
         if self.truncated:
             raise Rejected("truncated", f"cut off after {self.completion_tokens} tokens: raise sampling.max_tokens")
