@@ -57,7 +57,7 @@ from personahub.core.identity import derive_seed
 from personahub.core.records import Row
 from personahub.core.stage import Stage
 
-VERSION = "3"
+VERSION = "4"
 INPUTS = ("*",)
 
 MEASURES = (

@@ -35,7 +35,7 @@ from personahub.core.records import PERSONA, Row
 from personahub.core.shards import shard_name
 from personahub.core.stage import Stage
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("personas",)
 
 PAIRS = "pairs.parquet"

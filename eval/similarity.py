@@ -37,7 +37,7 @@ from personahub.core.forecast import Forecast
 from personahub.core.records import Row
 from personahub.core.stage import Stage
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("pairs", "*")
 
 COMPARED = pa.schema(

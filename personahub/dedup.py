@@ -43,7 +43,7 @@ from personahub.deduplication.partitioned import (
 )
 from personahub.deduplication.whole import run_whole
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("personas", "against?")
 WORK = Work(cpu_seconds=2.3e-05, memory_bytes=1700, disk_bytes=63, measured_by="benchmarks.million")
 

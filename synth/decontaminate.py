@@ -48,7 +48,7 @@ from personahub.core.stage import Shard, Stage
 from synth.overlap.index import BenchmarkIndex, Item, Match, read_items
 from synth.overlap.overlap_judge import PROMPT_TOKENS, REPLY_TOKENS, OverlapJudge, overlap_request, parse_same
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("problems", "*")
 WORK = Work(cpu_seconds=0.00011, memory_bytes=120, measured_by="benchmarks.million")
 

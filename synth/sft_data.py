@@ -39,7 +39,7 @@ from personahub.core.texts.replies import without_thinking
 from personahub.core.texts.student_prompt import StudentTemplate, student_prompt
 from synth.sft_export import export
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("problems", "test?")
 WORK = Work(cpu_seconds=7e-05, memory_bytes=350, measured_by="benchmarks.million")
 

@@ -12,7 +12,6 @@ import heapq
 import json
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from personahub.core.files import publish, temporary_name
 from personahub.core.identity import digest
 from personahub.core.records import Row
 from personahub.core.texts.rows import EVERY_FILE, ROW_SUFFIXES, SourceRow, one_line, open_parquet
-from personahub.core.texts.words import words_of
+from personahub.core.texts.words import fold, words_of
 from personahub.personas.documents import is_artifact, list_files, read_files
 from personahub.personas.lexicon import detect_language, names_person
 from personahub.personas.plain_replies import normalise
@@ -329,7 +328,7 @@ def search_words(read: Callable[[], Iterator[Persona]], query: str, count: int) 
 
 def _occurrences(text: str, terms: Sequence[str]) -> dict[str, int]:
     """Counts how often each term occurs in the text. Terms that do not occur are left out."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = fold(text)
     if not any(term in folded for term in terms):  # true for most rows
         return {}
     counts = Counter(words_of(text))

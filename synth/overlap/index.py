@@ -6,6 +6,7 @@ index.find("An  equilateral triangle $ABC$ ...")        # Match(item, rule="text
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import unicodedata
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from personahub.core.artifact import Artifact
 from personahub.core.errors import UserError
+from personahub.core.texts.words import classes, fold, runs, unspaced
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,19 @@ _LAYOUT = re.compile(
 _SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _POSSESSIVE = re.compile(r"['’]s\b|’")
-# A number with its separators, or a run of letters; CJK, which has no spaces, by character.
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+")
 _NUMBER_WORD = re.compile(
     r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
     r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|billion"
 )
 _ANY_NUMBER = "0"
+_ASCII_WORD = re.compile(r"\d+(?:[.,]\d+)*|[a-z]+")
+
+
+@functools.cache
+def _word() -> re.Pattern[str]:
+    """A number with its separators, a run of letters, or a word of a script without spaces."""
+    letters = classes().letters + r"\d_"
+    return re.compile(rf"\d+(?:[.,]\d+)*|{runs(letters)}|{unspaced()}")
 
 
 def words_of(text: str, mask_numbers: bool = True) -> list[str]:
@@ -165,7 +173,8 @@ def words_of(text: str, mask_numbers: bool = True) -> list[str]:
     text = unicodedata.normalize("NFKC", _DRAWING.sub(" ", text))
     text = _SHORT_FRACTION.sub(r" frac \1 \2 ", _LAYOUT.sub(" ", text))
     text = _FRACTION.sub(" frac", text).replace("\\", " ")
-    words = _WORD.findall(_POSSESSIVE.sub("", text).replace("'", "").lower())
+    text = fold(_POSSESSIVE.sub("", text).replace("'", ""))
+    words = (_ASCII_WORD if text.isascii() else _word()).findall(text)
     if not mask_numbers:
         return words
     return [_ANY_NUMBER if word[0].isdigit() or _NUMBER_WORD.fullmatch(word) else word for word in words]

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +20,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from personahub.core.duplicates.folding import folding
 from personahub.core.errors import UserError
 from personahub.core.executors.threads import in_threads
 from personahub.core.kernels import compiled
-from personahub.core.texts.words import WORD, fold, squeeze, words_of
+from personahub.core.texts.words import squeeze, words_of
 
 Texts = Sequence[str] | pa.Array | pa.ChunkedArray | Iterator[pa.Array]
 
-_FOLDED = 0x3100  # characters in the folding table
 _OFFSETS = {pa.string(): np.int32, pa.binary(): np.int32, pa.large_string(): np.int64, pa.large_binary(): np.int64}
 _ROWS_PER_PIECE = 65_536  # enough for arrays with huge pages
 
@@ -114,9 +113,9 @@ def _hash_piece(ngram: int, array: pa.Array) -> WordSets:
     # A text of n bytes has at most (n + 1) / 2 words. Pages that are never written cost no memory.
     words = np.empty((int(offsets[-1] - offsets[0]) + rows) // 2 + 1, np.uint64)
     sets = WordSets(words, *(np.empty(rows, kind) for kind in (np.int64, np.int32, np.uint64, np.uint64)))
-    left = np.empty(rows, np.bool_)
+    left, table = np.empty(rows, np.bool_), folding(int(data[offsets[0] : offsets[-1]].max(initial=0)))
     used = compiled.hash_words(
-        data, offsets[:-1], offsets[1:], False, ngram, _folding(), words, 0, *sets.columns(), left, _stamps()
+        data, offsets[:-1], offsets[1:], False, ngram, table, words, 0, *sets.columns(), left, _stamps()
     )
     added = [_rewrite(sets, array, np.flatnonzero(left), used, ngram)] if left.any() else []
     used_in_all = used + sum(map(len, added))
@@ -133,7 +132,7 @@ def _rewrite(sets: WordSets, array: pa.Array, rows: np.ndarray, at: int, ngram: 
     words = np.empty((len(data) + len(texts)) // 2 + 1, np.uint64)
     columns = [column[rows] for column in sets.columns()]
     left = np.empty(len(rows), np.bool_)
-    used = compiled.hash_words(data, starts, ends, True, ngram, _folding(), words, 0, *columns, left, _stamps())
+    used = compiled.hash_words(data, starts, ends, True, ngram, folding(0), words, 0, *columns, left, _stamps())
     columns[0] += at
     for column, values in zip(sets.columns(), columns, strict=True):
         column[rows] = values
@@ -142,24 +141,6 @@ def _rewrite(sets: WordSets, array: pa.Array, rows: np.ndarray, at: int, ngram: 
 
 def _stamps() -> np.ndarray:
     return np.full(4096, -1, np.int64)  # one entry for each value of the upper 12 bits of a hash
-
-
-@functools.cache
-def _folding() -> np.ndarray:
-    """Folds each character up to the end of the kana.
-
-    Builds the table for `kernels.hashing.fold`. Marks and Hangul letters may merge with the character before them,
-    and some characters become several. Texts with any of these are normalized as a whole.
-    """
-    table = np.zeros(_FOLDED, np.int32)
-    for code in range(_FOLDED):
-        character = chr(code)
-        folded = fold(character)
-        if len(folded) != 1 or unicodedata.category(character)[0] == "M" or 0x1100 <= code < 0x1200:
-            table[code] = -1
-        elif WORD.match(folded):
-            table[code] = ord(folded)
-    return table
 
 
 def _hash_wordless(sets: WordSets, array: pa.Array, at: int) -> np.ndarray:

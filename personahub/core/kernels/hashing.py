@@ -15,19 +15,60 @@ BYTE, WORD_BITS = U(8), U(64)
 SEED = U(0x9E3779B97F4A7C15)
 ONES, TOPS = U(0x0101010101010101), U(0x8080808080808080)
 STAMPS = 4096
-NO_WORD, CONTEXT = 0, -1  # special values in the table of `hash_words`, in addition to code points
+
+# An entry of the folding table is a folded character (21 bits), its kind (4 bits) and flags.
+CHARACTER, KIND = 0x1FFFFF, 21
+SEPARATOR, LETTER, KATAKANA, UNIT, LEADING, FOLLOWING, MARK, LINKING, INVISIBLE = range(9)
+BEGINS, COMPOSES = 1 << 25, 1 << 26  # may be composed with a character after it, or before it
+ENDS_IN_MARK, REORDERS = 1 << 27, 1 << 28  # its marks may change places with a mark after it, or before it
+CONTEXT = -1  # the result depends on the characters around it
 
 
 @njit(inline="always")
 def fold(code, table):
-    """Folds a character to a code point, NO_WORD or CONTEXT. CONTEXT: the result depends on its neighbors."""
+    """Returns the entry of a character. Beyond the table, characters have rules or are CONTEXT."""
     if code < len(table):
-        return table[code]
-    if 0x4E00 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7A3:  # Chinese and Hangul do not change
-        return code
+        return np.int64(table[code])
     if 0x1F300 <= code <= 0x1FAFF:  # emoji
-        return NO_WORD
-    return CONTEXT
+        return np.int64(SEPARATOR)
+    if 0x20000 <= code < 0x2F800 or 0x30000 <= code < 0x40000:  # Chinese
+        return np.int64(UNIT << KIND | code)
+    return np.int64(CONTEXT)
+
+
+@njit(inline="always")
+def follow(kind, last):
+    """Returns whether a character begins a new word, and the new kind of the open word.
+
+    `last` is the kind of the open word before the character. The rules are those of `texts.words`.
+    """
+    in_unit = last == UNIT or last == LEADING or last == LINKING
+    if kind == MARK:
+        return False, UNIT if in_unit else last
+    if kind == LINKING:
+        return False, LINKING if in_unit else last
+    if kind == FOLLOWING:
+        return not in_unit, UNIT
+    if kind == UNIT:
+        return last != LEADING and last != LINKING, UNIT
+    return kind != last, kind
+
+
+@njit(inline="always")
+def end_of_signs(data, i, end, verbatim):
+    """Returns the end of the `+` and `#` at `i` that belong to the word, or CONTEXT."""
+    before, stop = data[i - 1] | 0x20, i
+    while stop < end and (data[stop] == 0x2B or data[stop] == 0x23):
+        stop += 1
+    if stop == i or verbatim:
+        return stop
+    after = np.int64(data[stop]) if stop < end else 0
+    if before >= 0x80 or after >= 0x80:
+        return CONTEXT
+    if before < 0x61 or before > 0x7A:
+        return i
+    is_word = 0x61 <= (after | 0x20) <= 0x7A or 0x30 <= after <= 0x39 or after == 0x5F
+    return i if is_word else stop
 
 
 @njit(inline="always")
@@ -103,38 +144,59 @@ def hash_text(data, i, end, verbatim, table, words, at):
     eight bytes at a time, everything else one character at a time.
     """
     state, pending, shift = SEED, ZERO, ZERO
+    last, before = SEPARATOR, 0  # kind of the open word, flags of the characters that the next one may compose with
     while i < end:
-        if shift == ZERO and i + 8 <= len(data):
+        if shift == ZERO and last <= LETTER and i + 8 <= len(data):
             value, stop = fold_eight(eight_bytes(data, i))  # pyright: ignore[reportCallIssue]
             if end - i < 8:
                 stop |= TOPS << U(8 * (end - i))
             if stop == ZERO:
                 state = mix(state ^ value)
                 i += 8
+                last, before = LETTER, BEGINS
                 continue
             length = trailing_zeros(stop) >> 3  # pyright: ignore[reportCallIssue]
-            pending = value & ((ONE << U(8 * length)) - ONE)
-            i += length
-            if i >= end or data[i] < 0x80:
+            if length > 0:
+                pending = value & ((ONE << U(8 * length)) - ONE)
+                i += length
+                last, before = LETTER, BEGINS
+            if i >= end or (data[i] < 0x80 and data[i] != 0x2B and data[i] != 0x23):
                 at = close_word(words, at, state, pending)
-                state, pending = SEED, ZERO
+                state, pending, last, before = SEED, ZERO, SEPARATOR, 0
                 i += 1
                 continue
             shift = U(8 * length)
         code = np.int64(data[i])
+        if last == LETTER and (code == 0x2B or code == 0x23):
+            stop_of_signs = end_of_signs(data, i, end, verbatim)
+            if stop_of_signs == CONTEXT:
+                return np.int64(CONTEXT)
+            for k in range(i, stop_of_signs):
+                state, pending, shift = push_byte(data[k], state, pending, shift)
+            i = stop_of_signs if stop_of_signs > i else i + 1
+            at = close_word(words, at, state, pending)
+            state, pending, shift, last, before = SEED, ZERO, ZERO, SEPARATOR, 0
+            continue
         if code < 0x80:
-            code, i = np.int64(table[code]), i + 1
+            entry, i = np.int64(table[code]), i + 1
         else:
             code, i = decode(data, i)
-            if not verbatim:
-                code = np.int64(fold(code, table))
-            if code == CONTEXT:
-                return np.int64(CONTEXT)
-        if code == NO_WORD:
+            entry = np.int64(LETTER << KIND | code) if verbatim else fold(code, table)
+        reorders = entry & REORDERS
+        if entry == CONTEXT or (entry & COMPOSES and before & BEGINS) or (reorders and before & ENDS_IN_MARK):
+            return np.int64(CONTEXT)
+        kind = entry >> KIND & 15
+        if kind == INVISIBLE:
+            continue
+        before = entry | (before & BEGINS) if reorders else entry
+        if last == SEPARATOR and (kind == MARK or kind == LINKING):
+            continue
+        begins, last = follow(kind, last)
+        if begins:
             at = close_word(words, at, state, pending)
             state, pending, shift = SEED, ZERO, ZERO
-        else:
-            state, pending, shift = push_character(code, state, pending, shift)
+        if kind != SEPARATOR:
+            state, pending, shift = push_character(entry & CHARACTER, state, pending, shift)
     return close_word(words, at, state, pending)
 
 
@@ -154,8 +216,8 @@ def join_runs(words, begin, end, ngram):
 def hash_words(data, starts, ends, verbatim, ngram, table, words, at, word_start, sizes, sum1, sum2, left, stamps):
     """Hashes the words of UTF-8 texts.
 
-    Flags in `left` the rows whose characters depend on their neighbors. With `verbatim`, texts are already folded,
-    and all non-ASCII characters belong to words. A hash takes the bytes of the folded word eight at a time, so words
+    Flags in `left` the rows whose characters depend on their neighbors. With `verbatim`, texts are words of
+    `words_of` with spaces between them. A hash takes the bytes of the folded word eight at a time, so words
     of up to seven bytes never collide. `sum1` and `sum2` become the 128-bit hash of the set. It is a sum, so that a
     word can be removed by subtraction. With `ngram` above 1, runs of that many words replace words; a shorter text is
     one run. `at` is the position in `words` to begin at, and the end is returned. `stamps` is scratch space, all -1.
