@@ -53,6 +53,20 @@ def test_layout_case_and_numbers_do_not_tell_problems_apart(one: str, other: str
     assert words_of(one) == words_of(other)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("दिन में 12 घंटे", ["दिन", "में", "0", "घंटे"]),
+        ("一個π有3個", ["一", "個", "π", "有", "0", "個"]),
+        ("น\u0e49\u0e33 3 ลิตร", ["น\u0e49\u0e4d\u0e32", "0", "ลิ", "ต", "ร"]),
+        ("Straße_2x C++", ["strasse", "0", "x", "c"]),
+        ("soft\u00adhyphen cafe\u0301", ["softhyphen", "café"]),
+    ],
+)
+def test_words_of_other_scripts(text: str, words: list[str]) -> None:
+    assert words_of(text) == words
+
+
 def test_numbers_tell_problems_apart_when_they_are_not_masked() -> None:
     assert words_of("seven of 12 pears", mask_numbers=False) == ["seven", "of", "12", "pears"]
     index = BenchmarkIndex([Item("b", "0", "What is 12 plus 30?")], mask_numbers=False)

@@ -42,7 +42,7 @@ def follow(kind, last):
 
     `last` is the kind of the open word before the character. The rules are those of `texts.words`.
     """
-    in_unit = last == UNIT or last == LEADING or last == LINKING
+    in_unit = last in (UNIT, LEADING, LINKING)
     if kind == MARK:
         return False, UNIT if in_unit else last
     if kind == LINKING:
@@ -189,7 +189,7 @@ def hash_text(data, i, end, verbatim, table, words, at):
         if kind == INVISIBLE:
             continue
         before = entry | (before & BEGINS) if reorders else entry
-        if last == SEPARATOR and (kind == MARK or kind == LINKING):
+        if last == SEPARATOR and kind in (MARK, LINKING):
             continue
         begins, last = follow(kind, last)
         if begins:
