@@ -149,7 +149,7 @@ def kill_command(storm: Storm, process: subprocess.Popen[str]) -> None:
         second = storm.start()
         output = storm.wait_for_end(second, 250, 2)
         assert output is not None
-        assert second.returncode != 2 or "under way" in output or "--redo" in output or "journal" in output, output
+        assert second.returncode != 2 or "in progress" in output or "--redo" in output or "journal" in output, output
         psutil.wait_procs([stage], timeout=250)
 
 
@@ -167,7 +167,9 @@ def terminate(storm: Storm, process: subprocess.Popen[str]) -> None:
 def second_run(storm: Storm, process: subprocess.Popen[str]) -> None:
     other = storm.start()
     output = other.communicate(timeout=250)[1]
-    assert process.poll() is not None or (other.returncode == 2 and "under way" in output) or "--redo" in output, output
+    assert process.poll() is not None or (other.returncode == 2 and "in progress" in output) or "--redo" in output, (
+        output
+    )
     storm.kill(process)
 
 

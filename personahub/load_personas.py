@@ -70,8 +70,8 @@ def _read(config: Config) -> Iterator[SourceRow]:
 def _persona(raw: SourceRow, config: Config) -> Row:
     if config.persona_field not in raw.row:
         raise UserError(
-            f"{raw.where}: no field {config.persona_field!r}; there are {', '.join(map(repr, raw.row)) or 'none'}. "
-            "Set `persona_field` to the field that contains the persona"
+            f"{raw.where}: no field {config.persona_field!r}; its fields are {', '.join(map(repr, raw.row)) or 'none'}"
+            ". Set `persona_field` to the field that contains the persona"
         )
     value = raw.row[config.persona_field]
     text = " ".join(clean_text(value).split()) if isinstance(value, str) else ""

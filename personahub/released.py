@@ -146,7 +146,7 @@ def import_row(raw: SourceRow, config: Config, seen: Seen) -> Iterator[Imported]
         wanted = " or ".join(map(repr, config.columns.persona))
         fields = ", ".join(map(repr, raw.row)) or "none"
         raise UserError(
-            f"{raw.where}: no field {wanted}; there are {fields}. Name the field that contains the persona with {_COLUMN_KEY}"
+            f"{raw.where}: no field {wanted}; its fields are {fields}. Name the persona field with {_COLUMN_KEY}"
         )
     own_id = _value(raw.row, config.columns.id)
     id_key = bytes.fromhex(content_id("id", own_id)) if config.unique and own_id is not None else None

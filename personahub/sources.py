@@ -162,7 +162,7 @@ def to_document(raw: SourceRow, config: Config) -> Row:
     row = raw.row
     if config.text_field not in row:
         raise UserError(
-            f"{raw.where}: no field {config.text_field!r}; there are {', '.join(map(repr, row)) or 'none'}. "
+            f"{raw.where}: no field {config.text_field!r}; its fields are {', '.join(map(repr, row)) or 'none'}. "
             "Set `text_field` to the field that contains the text"
         )
     value = row[config.text_field]

@@ -126,7 +126,7 @@ def choose_test(config: Config, source: Artifact, all_of_it: bool) -> list[Row]:
         if len(candidates) < count:
             raise UserError(
                 f"test_problems: {wanted} are requested, but only {len(chosen)} of {source.num_rows} problems in"
-                f" {source.path} have an answer with enough votes and no near-duplicate: lower it"
+                f" {source.path} have an answer with enough votes and no near-duplicate; lower test_problems"
             )
 
 

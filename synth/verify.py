@@ -191,7 +191,7 @@ def decide(config: Config, samples: Sequence[Row], votes: Sequence[Vote]) -> tup
     if config.policy == "none":
         return _first_complete(votes), None
     if len(votes) < 2:
-        raise Rejected("too_few_samples", f"{len(votes)} of them: agreement needs two")
+        raise Rejected("too_few_samples", f"{len(votes)}; agreement needs at least two")
     winner = _winner(config.policy, votes)
     # A sample that failed upstream is not in the record, but still counts as one of the three requested.
     samples_asked = 3 if config.policy == "two_of_three" else len(votes)
@@ -233,7 +233,7 @@ def _winner(policy: Policy, votes: Sequence[Vote]) -> int:
     sizes = cluster_sizes(votes)
     if not sizes:
         statuses = ", ".join(sorted({vote.status for vote in votes}))
-        raise Rejected("no_answer", f"no sample has one: {statuses}")
+        raise Rejected("no_answer", f"no sample has an answer: {statuses}")
     ranked = sorted(sizes, key=lambda number: -sizes[number])
     most = sizes[ranked[0]]
     needed = {"two_of_three": 2, "majority": max(2, len(votes) // 2 + 1), "unanimous": len(votes)}[policy]

@@ -4,7 +4,7 @@
 
 It prints its base URL when it listens. Flags are fields of `Chaos`; `POST /chaos {"field": value}`
 changes them while it runs. `GET /stats` tells what was asked and what was answered, counted by a
-hash of the request's body; `POST /reset` starts the counts anew.
+hash of the request's body; `POST /reset` resets the counts.
 
 It speaks HTTP/1.1 through a bare asyncio protocol, because a framework would be slower than the
 clients that it measures. Standard library only: benchmarks run it in any environment.
@@ -38,13 +38,13 @@ REASONS = {200: "OK", 308: "Permanent Redirect", 400: "Bad Request", 401: "Unaut
 
 @dataclass
 class Chaos:
-    """What goes wrong. Rates are shares of all requests, drawn when a request arrives."""
+    """Faults to inject. Rates are shares of all requests, drawn when a request arrives."""
 
     latency_ms: float = 0.0
     reply_chars: int = 400
     window_after: int = -1  # the request after which a window of nothing but 429 opens; -1: never
     window_s: float = 10.0
-    retry_after: float = -1.0  # seconds, said in the 429s of the window; negative: nothing is said
+    retry_after: float = -1.0  # seconds in the 429s of the window; negative: no header
     rate_429: float = 0.0
     rate_429_retry_after: float = 0.0  # with Retry-After: 1
     rate_500: float = 0.0
@@ -123,9 +123,9 @@ def answer(state: State, body: dict[str, Any], mark: int, *, malformed: bool = F
     usage = {"prompt_tokens": prompt // 4, "completion_tokens": len(choices) * len(text) // 4}
     usage["total_tokens"] = sum(usage.values())
     model = body.get("model", "chaos")
-    told = {} if state.chaos.no_usage else {"usage": usage}
+    reported = {} if state.chaos.no_usage else {"usage": usage}
     return {"id": f"c-{mark:x}", "object": "chat.completion", "created": int(time.time()), "model": model,
-            "choices": choices, **told}  # fmt: skip
+            "choices": choices, **reported}  # fmt: skip
 
 
 class Connection(asyncio.Protocol):

@@ -40,7 +40,7 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def vllm(repository: Path) -> ModuleType:
-    """tests/vllm_server.py; skips where the server is not installed and nobody said where to install it."""
+    """tests/vllm_server.py; skips if the server is not installed and no folder for it is set."""
     spec = importlib.util.spec_from_file_location("vllm_server", repository / "tests" / "vllm_server.py")
     assert spec is not None
     assert spec.loader is not None
@@ -68,7 +68,7 @@ class ChaosServer:
         self.base_url = f"{self.url}/v1"
 
     def stats(self) -> dict[str, Any]:
-        """What was asked so far."""
+        """Returns the requests so far."""
         with urllib.request.urlopen(f"{self.url}/stats", timeout=10) as reply:
             return json.loads(reply.read())
 

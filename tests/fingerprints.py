@@ -1,7 +1,7 @@
 """Fingerprints of every stage of three configs, as recorded in tests/data/fingerprints.json.
 
 A fingerprint that changes makes finished runs stale, so a refactoring must change none. Where a stage's
-`VERSION` was raised for a reason, which CHANGELOG.md names, record them anew:
+`VERSION` was raised for a reason, which CHANGELOG.md names, record them again:
 
     python -m tests.fingerprints
 """

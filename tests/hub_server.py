@@ -1,4 +1,4 @@
-"""As much of the Hugging Face hub as its client needs to upload a data set and to read others: a real HTTP server.
+"""An HTTP server with the part of the Hugging Face hub that uploads and reads data sets.
 
 Uploaded are small files in the commit, large or binary ones by Git LFS before it. What is read are folders, each at
 one commit (`COMMIT`): `serve("datasets", "me/texts", folder)`.
@@ -22,7 +22,7 @@ COMMIT = "c" * 40
 
 
 class HubServer:
-    """On loopback. What it was sent: `files` by path once they are committed, `messages` of commits, `tokens`."""
+    """A hub on loopback. It records `files` by path once they are committed, `messages` of commits, `tokens`."""
 
     def __init__(self, refuse: bool = False) -> None:
         self.files: dict[str, bytes] = {}
@@ -45,8 +45,8 @@ class HubServer:
                 asked = urlsplit(self.path)
                 if (file := server._file(asked.path)) is not None:
                     return self._send(file)
-                told = server._info(unquote(asked.path), "recursive=true" in asked.query.lower())
-                self._answer(404 if told is None else 200, told or {"error": "not found"})
+                reported = server._info(unquote(asked.path), "recursive=true" in asked.query.lower())
+                self._answer(404 if reported is None else 200, reported or {"error": "not found"})
 
             do_HEAD = do_GET  # noqa: N815 - the base class's name
 
@@ -164,15 +164,15 @@ class HubServer:
 
     def _commit(self, body: bytes) -> Any:
         for line in map(json.loads, body.decode().splitlines()):
-            told = line["value"]
+            reported = line["value"]
             if line["key"] == "header":
-                self.messages.append(told["summary"])
+                self.messages.append(reported["summary"])
             elif line["key"] == "file":
-                self.files[told["path"]] = base64.b64decode(told["content"])
+                self.files[reported["path"]] = base64.b64decode(reported["content"])
             elif line["key"] == "lfsFile":
-                content = self._objects[told["oid"]]
-                if hashlib.sha256(content).hexdigest() == told["oid"]:
-                    self.files[told["path"]] = content
+                content = self._objects[reported["oid"]]
+                if hashlib.sha256(content).hexdigest() == reported["oid"]:
+                    self.files[reported["path"]] = content
         oid = "a" * 40
         return {"success": True, "commitOid": oid, "commitUrl": f"{self.url}/datasets/me/problems/commit/{oid}"}
 

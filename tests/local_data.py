@@ -1,4 +1,4 @@
-"""Where the real data sets lie on this machine, if they do.
+"""Locations of the real data sets on this machine, if there are any.
 
 `python tests/local_data.py math/test.jsonl` prints the file's path, or nothing.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def local_data() -> Path:
-    """Folder named by PERSONAHUB_TEST_DATA, by default `shared/data` beside the repository."""
+    """Folder named by PERSONAHUB_TEST_DATA, by default `shared/data` next to the repository."""
     default = Path(__file__).parents[2] / "shared" / "data"
     return Path(os.environ.get("PERSONAHUB_TEST_DATA", default))
 

@@ -1,4 +1,4 @@
-"""What a user gets wrong ends in one clear line and exit code 2, before anything is half-done."""
+"""A user's mistakes end in one clear line and exit code 2, before any work is done."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_damage_is_named_and_redo_mends_it(file: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [3_000, 20_000])
 def test_full_disk_is_one_line_and_the_same_command_goes_on(limit: int, tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: the same calls fail, with another number."""
+    """A limit on file sizes simulates a full disk: the same calls fail, with another error number."""
     words = ["run", "configs/quickstart.yaml", "--runs", str(tmp_path), "--only", "good_personas"]
     command = [sys.executable, "-m", "personahub", *words, "stages.sources.config.limit=16"]
 

@@ -1,4 +1,4 @@
-"""The benchmarks as the pages have them typed: each is run, in a size that takes seconds instead of minutes to hours."""
+"""Runs each benchmark command of the pages in a size that takes seconds."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(
     command: str, folder: Path, python: str = sys.executable, timeout: int = 1700
 ) -> subprocess.CompletedProcess[str]:
-    """Type it in the checkout; what stands for files are those in `folder`."""
+    """Type it in the checkout; placeholders for files are replaced by those in `folder`."""
     for name, file in (("TEXTS.jsonl", "texts.jsonl"), ("MATH/test.jsonl", "math.jsonl"), ("/tmp/graders", "graders")):
         command = command.replace(name, f"FOLDER/{file}")
     called = [python, *shlex.split(command.replace("FOLDER", str(folder)))[1:]]

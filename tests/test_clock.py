@@ -26,7 +26,7 @@ time.time_ns = lambda: int(_jumping() * 1e9)
 
 
 def personahub(folder: Path, *words: str, jumping: bool) -> subprocess.CompletedProcess[str]:
-    """The command with `time.time` as it is, or replaced by Python's own hook for it, in child processes too."""
+    """Returns the command with `time.time` unchanged or replaced, also in child processes."""
     environment = dict(os.environ)
     if jumping:
         (folder / "clock").mkdir(exist_ok=True)

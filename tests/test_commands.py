@@ -1,4 +1,4 @@
-"""Every command of the README and of the guides is run, or stands in a list of one that says why not.
+"""Runs every command of the README and the guides, except for listed ones with a reason.
 
 `RUN` are run here as written, with overrides that shrink them, in one folder and in this order: later ones read
 what earlier ones made. Benchmarks are run by tests/test_benchmark_commands.py, what needs a hub, an account, a terminal
@@ -105,7 +105,7 @@ RUN: dict[str, str] = {
     "personahub wandb sync": "",
 }  # fmt: skip
 
-# What stands for the words in capitals; an ID is that of a web text.
+# Replacements for the words in capitals; an ID is that of a web text.
 FILLED = {
     "A": "runs/web/problems",
     "B": "runs/mine/problems",
@@ -154,8 +154,8 @@ def test_synopses_name_what_there_is(command: str, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as ended:
         parse([*words[1:deep], "--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert all(word in told for word in words if word.startswith("-"))
+    reported = capsys.readouterr().out
+    assert all(word in reported for word in words if word.startswith("-"))
 
 
 @pytest.mark.parametrize("command", NOT_RUN, ids=str)

@@ -1,4 +1,4 @@
-"""Every YAML in configs/ is planned, and the command it opens with is one that the program takes."""
+"""Plans every YAML in configs/, and checks the command at its top."""
 
 from __future__ import annotations
 

@@ -59,14 +59,14 @@ def test_texts_of_a_data_set(hub: HubServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "reported"),
     [({"name": "me/nosuch"}, "me/nosuch"), ({"revision": "d" * 40}, "dddddddd"), ({"split": "test"}, "test")],
 )
-def test_what_the_hub_has_not_is_one_line(hub: HubServer, tmp_path: Path, asked: dict[str, str], told: str) -> None:
+def test_what_the_hub_has_not_is_one_line(hub: HubServer, tmp_path: Path, asked: dict[str, str], reported: str) -> None:
     done = run(tmp_path, hub, sources(**asked))
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: texts: ")]
-    assert told in line
+    assert reported in line
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Every notebook runs in a Jupyter kernel on a small run of the quickstart; its two forms say the same."""
+"""Every notebook runs in a Jupyter kernel on a small run of the quickstart; its two forms agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed: a wheel holds the packages with their prompts, and `eval` and `train` are ours."""
+"""The wheel contains the packages with their prompts, and `eval` and `train` are this project's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_top_level_names_are_ours(name: str, tmp_path: Path, repository: Path) -
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_module_is_named_like_one_of_the_standard_library(name: str, repository: Path) -> None:
-    """A script run beside `eval/math.py` would import it in the place of Python's own."""
+    """A script run next to `eval/math.py` would import it instead of Python's own."""
     modules = {file.stem for file in (repository / name).glob("*.py")} - {"__init__"}
     assert not modules & set(sys.stdlib_module_names)
 

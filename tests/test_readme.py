@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type works, and what it points at is there."""
+"""The commands in the README work, and its links exist."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ TOOLS = [
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages' commands read, under the names they use."""
+    """Returns the files that the pages' commands read, under the names they use."""
     folder = tmp_path_factory.mktemp("files")
     personas = [
         f"A {kind} nurse who works while others sleep in ward {ward}" for kind in ("night", "day") for ward in "ABC"

@@ -96,7 +96,7 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
 
 
 def test_a_manifest_cannot_send_a_reader_elsewhere(tmp_path: Path) -> None:
-    """Names of shards come out of a stranger's manifest; they are names of files beside it and nothing else."""
+    """Names of shards in a stranger's manifest can only be names of files next to it."""
     texts = tmp_path / "texts.jsonl"
     texts.write_text(
         '{"text": "A bus driver writes down what happened on the early shift, stop by stop, and why the bus was late at the school."}\n'

@@ -1,4 +1,4 @@
-"""Commands of the pages that talk to a hub, an account, a terminal, a package index or a tool of ours.
+"""Commands of the pages that use a hub, an account, a terminal, a package index or a tool.
 
 The hub and the account are servers on loopback that know the few requests that the command sends; the terminal is a
 pseudo-terminal on which every question gets a return.
@@ -109,8 +109,8 @@ def test_a_file_of_the_hub_is_imported(tmp_path: Path) -> None:
 
     with served(Hub) as address:
         called = [sys.executable, "-m", *IMPORT.replace("COMMIT", COMMIT).split(" ")]
-        told = environment(HF_ENDPOINT=address, HF_HOME=str(tmp_path / "home"))
-        done = subprocess.run(called, cwd=tmp_path, env=told, capture_output=True, text=True, timeout=280)
+        reported = environment(HF_ENDPOINT=address, HF_HOME=str(tmp_path / "home"))
+        done = subprocess.run(called, cwd=tmp_path, env=reported, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "6 personas from 6 rows" in done.stdout + done.stderr
     assert any("/resolve/" in path for path in asked)
@@ -141,9 +141,9 @@ def test_a_workspace_is_saved(tmp_path: Path) -> None:
             return 200, json.dumps({"data": data}).encode()
 
     with served(Account) as address:
-        told = environment(WANDB_BASE_URL=address, WANDB_API_KEY="a" * 40, HOME=str(tmp_path))
+        reported = environment(WANDB_BASE_URL=address, WANDB_API_KEY="a" * 40, HOME=str(tmp_path))
         called = [sys.executable, *WORKSPACE.split(" ")[1:]]
-        done = subprocess.run(called, cwd=ROOT, env=told, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(called, cwd=ROOT, env=reported, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == f"{address}/TEAM/persona-hub?nw=made"
     (view,) = saved
@@ -158,8 +158,8 @@ def test_accelerate_asks_and_writes_its_config(tmp_path: Path) -> None:
     if not program.exists():
         pytest.skip("accelerate is not installed")
     ours, theirs = pty.openpty()
-    told = environment(HOME=str(tmp_path), HF_HOME=str(tmp_path / "hf"))
-    process = subprocess.Popen([program, "config"], stdin=theirs, stdout=theirs, stderr=theirs, env=told)
+    reported = environment(HOME=str(tmp_path), HF_HOME=str(tmp_path / "hf"))
+    process = subprocess.Popen([program, "config"], stdin=theirs, stdout=theirs, stderr=theirs, env=reported)
     os.close(theirs)
     said, until = b"", time.monotonic() + 500
     while process.poll() is None and time.monotonic() < until:
@@ -167,7 +167,7 @@ def test_accelerate_asks_and_writes_its_config(tmp_path: Path) -> None:
             with contextlib.suppress(OSError):  # it has just ended
                 said += os.read(ours, 65_536)
         else:
-            os.write(ours, b"\r")  # the answer that stands there
+            os.write(ours, b"\r")  # the default answer
     process.kill()
     os.close(ours)
     assert process.wait() == 0, said.decode(errors="replace")
@@ -176,7 +176,7 @@ def test_accelerate_asks_and_writes_its_config(tmp_path: Path) -> None:
 
 
 def make(target: str) -> subprocess.CompletedProcess[str]:
-    """As typed, with this environment instead of one made anew."""
+    """As typed, with this environment instead of a new one."""
     called = ["make", target, "--old-file=install", f"BIN={TOOLS}", f"PYTHON={sys.executable}"]
     return subprocess.run(called, cwd=ROOT, capture_output=True, text=True, timeout=850)
 
@@ -196,13 +196,13 @@ def test_make_lint_passes() -> None:
 @pytest.mark.timeout(900)
 def test_make_audit_says_what_it_found_or_that_nothing_was_checked() -> None:
     done = make("audit")
-    told = done.stdout + done.stderr
+    reported = done.stdout + done.stderr
     if done.returncode == 0:
-        assert "No known vulnerabilities found" in told
+        assert "No known vulnerabilities found" in reported
     else:
-        assert re.search(r"Found \d+ known vulnerabilit|audit: (NOTHING WAS CHECKED|\.venv does not exist): ", told), (
-            told
-        )
+        assert re.search(
+            r"Found \d+ known vulnerabilit|audit: (NOTHING WAS CHECKED|\.venv does not exist): ", reported
+        ), reported
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_a_full_disk_is_one_line_and_space_is_all_it_takes(disk: Path, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("left_kb", [0, 300, 700])  # the weights do not fit, or the optimizer's state
 def test_a_disk_that_fills_up_while_a_model_trains_is_one_line(disk: Path, tmp_path: Path, left_kb: int) -> None:
-    """What is free is looked at before the training begins; another takes it meanwhile."""
+    """Free space is checked before training begins, but another process uses it up meanwhile."""
     write_sft_data(tmp_path / "data", [sft_row(number) for number in range(8)])
     sft = {"max_steps": 60, "save_steps": 10, "per_device_train_batch_size": 2, "max_length": 128}
     config = {"model": {"name_or_path": str(save_model(tmp_path / "tiny"))}, "sft": sft}
@@ -155,7 +155,7 @@ def process(stage, shard):
 
 @pytest.mark.parametrize("how", ["removed", "moved"])
 def test_a_runs_folder_that_vanishes_amid_a_run(how: str, tmp_path: Path) -> None:
-    """What the stage had finished is gone with it, so nothing may look complete afterwards."""
+    """The finished shards disappear as well, so nothing may look complete afterwards."""
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "toy.yaml").write_text(
         "experiment: toy\nstages:\n  numbers: {run: toy}\n"

@@ -32,7 +32,7 @@ TINY = (  # of every arm one seed, with a handful of problems
 
 
 def sent(file: Path) -> dict[str, Any]:
-    """What one run of W&B holds, read by W&B's own record types."""
+    """Returns the content of a W&B run, read with W&B's own record types."""
     found: dict[str, Any] = {"config": {}, "history": [], "artifacts": {}, "summary": set(), "tables": set()}
     for record in wandb_records(file):
         kind = record.WhichOneof("record_type")
@@ -70,7 +70,7 @@ def track(config: str, overrides: Sequence[str], runs: Path, repository: Path) -
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """What every stage of an experiment would send, checked against its manifest."""
+    """Checks what every stage of an experiment would send against its manifest."""
     found = {}
     for path in sorted(folder.glob("*/manifest.json")):
         manifest, stage = json.loads(path.read_text()), path.parent.name
@@ -79,10 +79,10 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
         assert run["group"] == folder.name
         assert run["config"]["seed"] == str(manifest["identity"]["seed"])
         assert {"rows_in", "rows_out"} <= run["summary"]
-        told = run["artifacts"][f"{folder.name}-{stage}"]
-        assert told["fingerprint"] == manifest["fingerprint"]
+        reported = run["artifacts"][f"{folder.name}-{stage}"]
+        assert reported["fingerprint"] == manifest["fingerprint"]
         made_from = {f"{folder.name}-{Path(used['path']).name}": used for used in manifest["inputs"].values()}
-        assert told["made_from"] == {name: used["fingerprint"] for name, used in made_from.items()}
+        assert reported["made_from"] == {name: used["fingerprint"] for name, used in made_from.items()}
         if sum(manifest["shards"].values()):
             assert "samples" in run["tables"], stage
             assert list(path.parent.rglob("samples_*.table.json"))
@@ -111,7 +111,7 @@ def sent_to_a_server(runs: Path, repository: Path) -> None:
         command = [sys.executable, "-m", "personahub", "wandb", "sync", "--runs", str(runs)]
         subprocess.run(command, cwd=repository, env={**os.environ, **account}, check=True, timeout=600)
     manifests = [json.loads(path.read_text()) for path in (runs / "quickstart").glob("*/manifest.json")]
-    names = {told["displayName"]: id_ for id_, told in server.runs.items()}
+    names = {reported["displayName"]: id_ for id_, reported in server.runs.items()}
     assert set(names) == {f"quickstart/{manifest['stage']}" for manifest in manifests}
     edges = {
         (f"quickstart-{Path(used['path']).name}:v0", names[f"quickstart/{manifest['stage']}"])
@@ -130,7 +130,7 @@ def sent_to_a_server(runs: Path, repository: Path) -> None:
 def test_arms_of_an_ablation_can_be_grouped_and_followed_back(tmp_path: Path, repository: Path) -> None:
     track("configs/ablation_persona.yaml", TINY, tmp_path, repository)
     runs = read(tmp_path / "ablation_persona")
-    artifacts = {name: told for run in runs.values() for name, told in run["artifacts"].items()}
+    artifacts = {name: reported for run in runs.values() for name, reported in run["artifacts"].items()}
     for arm in ARMS:
         for part in ("problems", "solutions", "verified", "data", "model", "after"):
             run = runs[f"{part}-{arm}-0"]

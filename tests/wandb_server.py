@@ -1,4 +1,4 @@
-"""As much of W&B's API as its client asks for in a stage's run: a real HTTP server on loopback that keeps what it is sent.
+"""An HTTP server on loopback with the part of W&B's API that a stage's run uses.
 
 It answers GraphQL by the name of the operation. `outage` is how it goes away: it refuses connections, answers 503, or
 takes requests and says nothing.
@@ -20,7 +20,7 @@ Outage = Literal["cut", "503", "hang"]
 
 
 class WandbServer:
-    """What it was sent: `runs` by id, `history` lines by run, `artifacts` by name, `edges` (artifact, run)."""
+    """Everything it was sent: `runs` by id, `history` lines by run, `artifacts` by name, `edges` (artifact, run)."""
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
@@ -90,9 +90,11 @@ class WandbServer:
         found = re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", path)
         if found:
             sent = json.loads(body)
-            told = sent.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
+            reported = sent.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
             lines = self.history.setdefault(found[1], [])
-            lines[told["offset"] : told["offset"] + len(told["content"])] = map(json.loads, told["content"])
+            lines[reported["offset"] : reported["offset"] + len(reported["content"])] = map(
+                json.loads, reported["content"]
+            )
             for line in sent.get("files", {}).get("wandb-summary.json", {}).get("content", []):
                 self.runs[found[1]].setdefault("summary", {}).update(json.loads(line))
             if sent.get("complete"):
@@ -290,7 +292,7 @@ class _Http(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is gone is none: tests kill them."""
+        """Ignores clients that are gone, because tests kill them."""
 
 
 @contextmanager

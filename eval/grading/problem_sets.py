@@ -104,7 +104,7 @@ class ProblemSetConfig(ProblemSource):
             known = known_benchmarks()
             raise ValueError(
                 f"no benchmark named {given['name']!r} (known: {', '.join(known)}). {suggest(given['name'], known)} "
-                "For one of your own give `path`, or `hub` with `revision`, or name a .yaml file"
+                "For your own benchmark, give `path`, or `hub` with `revision`, or name a .yaml file"
             )
         return given
 

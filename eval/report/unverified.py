@@ -28,7 +28,7 @@ from eval.report.summary import NO_DATA
 from personahub.core.artifact import Artifact
 from personahub.core.records import Row
 
-_KINDS = {  # by columns; the first match counts
+_KINDS = {  # kind by its columns; the first match counts
     "conversation": {"messages", "opening_id"},
     "tool": {"code", "interface"},
     "text": {"use_case", "text"},

@@ -60,7 +60,7 @@ def read_collection(path: Path, field: str = "persona") -> Iterator[Persona]:
     for where, row in _rows(path):
         if field not in row:
             there = ", ".join(map(repr, row)) or "none"
-            raise UserError(f"{where}: no field {field!r}; there are {there}. Name the one with the persona by --field")
+            raise UserError(f"{where}: no field {field!r}; its fields are {there}. Name the persona field with --field")
         text = row[field]
         if isinstance(text, str) and text.strip():
             found = True
@@ -151,7 +151,7 @@ class CollectionWriter:
             self._parquet.write_table(table)
         except UnicodeEncodeError:
             raise UserError(
-                f"{self.path}: a row has half of a character (a lone surrogate), which Parquet cannot store; write .jsonl instead"
+                f"{self.path}: a row has half of a surrogate pair, which Parquet cannot store; write .jsonl instead"
             ) from None
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise UserError(

@@ -1,7 +1,7 @@
 """Word lists that detect a text's language and whether a word names a person.
 
 Both are meant for one-sentence descriptions, where statistical language identification is weakest and an
-occupation is most of the evidence. The script decides first; languages in Latin script are told apart by
+occupation is most of the evidence. The script decides first; languages in Latin script are distinguished by
 their most common words. A word names a person by its form (-er, -ist, -ian, ...) or because it is listed.
 """
 

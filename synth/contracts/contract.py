@@ -63,7 +63,7 @@ class Contract(FrozenModel):
             raise ValueError("needs either `labels` or `json_model`")
         keys = [_key(label) for label in self.labels]
         if not all(keys) or len(set(keys)) < len(keys):
-            raise ValueError("`labels` are distinct and not empty")
+            raise ValueError("`labels` must be distinct and not empty")
         if self.min_chars > self.max_chars:
             raise ValueError(f"min_chars is {self.min_chars}, above max_chars ({self.max_chars})")
         return self

@@ -65,7 +65,7 @@ class ToolInterface(BaseModel):
         if keyword.iskeyword(self.function_name):
             raise ValueError(f"function_name {self.function_name!r} is a Python keyword")
         if set(self.example) != set(names):
-            raise ValueError(f"the example gives {sorted(self.example)}, the parameters are {sorted(names)}")
+            raise ValueError(f"the example has {sorted(self.example)}, but the parameters are {sorted(names)}")
         for argument in self.input_args:
             if not has_type(self.example[argument.name], argument.type):
                 raise ValueError(f"the example's {argument.name} is not of type {argument.type}")

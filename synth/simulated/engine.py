@@ -109,7 +109,7 @@ def answer(request: Request, config: Config) -> Completion:
     """
     task = read_task(request)
     if request.json_schema is not None and not task.name.endswith("_profiles"):
-        raise RequestRefused("unsupported", "the simulated teacher supports no JSON schema except that of profiles")
+        raise RequestRefused("unsupported", "the simulated teacher only supports the JSON schema of profiles")
     seed = request.seed if request.sampling.temperature > 0 else 0
     contents = [[message["role"], message["content"]] for message in request.messages]
     source = int(digest("simulated", config.model, contents, request.sampling.temperature, seed, size=8), 16)

@@ -1,4 +1,4 @@
-"""Commands that work on files of the user's, run as a user runs them."""
+"""Commands on a user's files, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_options_may_stand_before_overrides_but_must_exist(tmp_path: Path) -> No
     assert "--nonsense" in result.stderr
 
 
-def test_whoever_stops_reading_or_has_no_room_gets_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_pipe_or_full_disk_gives_no_traceback(tmp_path: Path) -> None:
     rows = "".join(json.dumps({"persona": f"A person who counts to {n}"}) + "\n" for n in range(3000))
     (tmp_path / "p.jsonl").write_text(rows)
     command = f"{sys.executable} -m personahub personas sample p.jsonl -n 3000"

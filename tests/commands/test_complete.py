@@ -286,7 +286,7 @@ def test_another_pipe_goes_on_with_what_it_shares_and_mixes_nothing(chaos, tmp_p
 def test_a_file_that_loses_lines_while_it_is_answered_is_no_success(
     chaos, tmp_path: Path, repository: Path, kept: str
 ) -> None:
-    """It is read 128 KB at a time at the most, so that what is cut off here has not been read yet."""
+    """The file is read in blocks of at most 128 KB, so the part cut off here has not been read yet."""
     server = chaos(latency_ms=20)
     rows = [row(i, padding="x" * 1000) for i in range(1000)]
     source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"

@@ -159,9 +159,11 @@ def test_a_folder_of_shards_gives_what_one_file_gives(kind: str, tmp_path: Path)
         assert one.read_bytes() == several.read_bytes()
     else:
         assert pq.read_table(one).equals(pq.read_table(several))
-    told = [[(r["id"], r["survivor_id"]) for r in rows(tmp_path / f"{n}.dropped.jsonl")] for n in ("one", "several")]
-    assert told[0] == told[1]
-    assert 50 < len(told[0]) < 290
+    reported = [
+        [(r["id"], r["survivor_id"]) for r in rows(tmp_path / f"{n}.dropped.jsonl")] for n in ("one", "several")
+    ]
+    assert reported[0] == reported[1]
+    assert 50 < len(reported[0]) < 290
 
 
 def test_of_a_folder_every_file_is_read_and_what_was_dropped_is_not(tmp_path: Path) -> None:
@@ -175,8 +177,8 @@ def test_of_a_folder_every_file_is_read_and_what_was_dropped_is_not(tmp_path: Pa
     assert dedup(folder, tmp_path / "out.jsonl.gz") == 0
     kept = [json.loads(line)["id"] for line in gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()]
     assert kept == ["p0", "gz", "deep"]
-    (told,) = rows(tmp_path / "out.dropped.jsonl")
-    assert (told["id"], told["survivor_file"]) == ("again", str(folder / "b.jsonl.gz"))
+    (reported,) = rows(tmp_path / "out.dropped.jsonl")
+    assert (reported["id"], reported["survivor_file"]) == ("again", str(folder / "b.jsonl.gz"))
     assert dedup(folder / "x.dropped.jsonl", tmp_path / "named.jsonl") == 0
     assert [row["id"] for row in rows(tmp_path / "named.jsonl")] == ["gone"]
 

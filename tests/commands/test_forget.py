@@ -1,4 +1,4 @@
-"""Takedown: a web text and all that was made from it leave a run, and nothing else does."""
+"""Removes a web text and everything made from it from a run, and nothing else."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_stage_that_is_half_made_may_hold_it_too(chain: Path) -> None:
 
 
 def test_a_stage_without_records_is_passed_over(run: Path) -> None:
-    """As `eval.datasets` is when MATH cannot be had."""
+    """Like `eval.datasets` when MATH is not available."""
     document = next(iter(open_artifact(run / "sources").rows()))["id"]
     for file in (run / "verified").glob("[0-9]*.parquet"):
         pq.write_table(pq.read_table(file).slice(0, 0), file)

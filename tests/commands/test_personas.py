@@ -89,7 +89,10 @@ def test_import_keeps_what_it_rejects_beside(tmp_path: Path, personas: Command) 
     ("content", "message"),
     [
         ('{"persona": "A nurse"}\n{"persona": "torn', "in.jsonl, line 2: not JSON"),
-        ('{"persona": "A nurse"}\n{"text": "A baker"}\n', "in.jsonl, line 2: no field 'persona'; there are 'text'"),
+        (
+            '{"persona": "A nurse"}\n{"text": "A baker"}\n',
+            "in.jsonl, line 2: no field 'persona'; its fields are 'text'",
+        ),
         ("", "in.jsonl: there are no rows"),
         ('{"persona": 5}\n', "none of the 1 rows has a usable persona (no_persona 1)"),
     ],

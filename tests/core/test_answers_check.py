@@ -1,4 +1,4 @@
-"""Verdicts of the in-process check: labels, rules, policy, and what must never happen to model text."""
+"""Verdicts of the in-process check: labels, rules, policy, and safety."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Garbled text: whatever a babbling model writes gets a verdict, and no worker dies of it."""
+"""Garbled text always gets a verdict, and no worker dies."""
 
 from __future__ import annotations
 

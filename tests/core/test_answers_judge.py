@@ -1,4 +1,4 @@
-"""The judge's prompt and replies: when it is asked, what it may see, and that nobody else speaks for it."""
+"""The judge's prompt and replies: when it is asked, what it sees, and that text cannot imitate it."""
 
 from __future__ import annotations
 

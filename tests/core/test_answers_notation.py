@@ -1,4 +1,4 @@
-"""Operators of logic, sets and geometry: which may change places, and which may not stand for each other."""
+"""Operators of logic, sets and geometry: which commute, and which are not interchangeable."""
 
 from __future__ import annotations
 

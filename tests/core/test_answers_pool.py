@@ -216,7 +216,7 @@ with CheckerPool(1, deadline_s=1.0) as pool:
 
 
 def test_a_pause_of_the_whole_run_is_no_time_of_a_check() -> None:
-    """Ctrl-Z and `fg`: longer than the deadline, and twice, so that it hits a check under way."""
+    """Ctrl-Z and `fg`, longer than the deadline, and twice so that it hits a running check."""
     command = [sys.executable, "-c", STOPPABLE]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

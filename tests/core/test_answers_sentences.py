@@ -1,4 +1,4 @@
-"""Answers said in a sentence, without a box: what the sentence answers, and what only occurs in it."""
+"""Answers in a sentence without a box, as opposed to numbers that only occur in it."""
 
 from __future__ import annotations
 

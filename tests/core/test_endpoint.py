@@ -1,4 +1,4 @@
-"""Patience with one request: what counts as a failure of which kind."""
+"""Retries of one request: which failures count as which kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from personahub.core.engines.remote.pacing import retry_wait
 
 
 def outcome_of(*replies: web.Response) -> Completion:
-    """What becomes of one request to a server that gives these replies, one after the other."""
+    """Returns the outcome of one request to a server that gives these replies in order."""
     left = list(replies)
 
     async def handle(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The HTTP engine against real servers on loopback: what it asks, what it gives up, what it never says."""
+"""The HTTP engine against real servers on loopback: requests, failures, secrets."""
 
 from __future__ import annotations
 

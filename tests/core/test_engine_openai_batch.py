@@ -93,7 +93,7 @@ def ask_broken(replies: dict[str, str], folder: Path | None = None) -> tuple[lis
     """Outcomes of one request to a Batch API some of whose replies are others, and how often it was asked.
 
     Args:
-        replies: body by method and path below /v1; CUSTOM_ID in it stands for the request's.
+        replies: body by method and path below /v1; CUSTOM_ID in it is replaced by the request's.
     """
     asked, custom_id = 0, ""
     ready = {

@@ -1,4 +1,4 @@
-"""The HTTP engine and time: what it asks again, how long it waits, and the rates that it keeps."""
+"""The HTTP engine and time: retries, waits and rate limits."""
 
 from __future__ import annotations
 

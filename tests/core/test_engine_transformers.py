@@ -81,7 +81,7 @@ PROMPTS = [f"{'How many ' * (i % 7)}apples do {i} baskets hold?" for i in range(
 
 
 def reference(folder: Path, text: str, max_tokens: int) -> str:
-    """What `generate` gives for the prompt alone."""
+    """Returns the output of `generate` for the prompt alone."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     prompt = tokenizer.apply_chat_template(

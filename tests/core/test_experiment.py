@@ -167,7 +167,7 @@ def test_killed_in_a_shard_resumes_with_the_finished_ones(folder: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     busy = personahub(folder, "run", "toy.yaml", "stages.double.config.pause=0.25")
-    assert "under way" in refused(busy)
+    assert "in progress" in refused(busy)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = touched(folder)

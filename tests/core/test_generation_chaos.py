@@ -150,7 +150,7 @@ def test_the_money_limit_stops_cleanly_and_raising_it_goes_on(chaos, tmp_path: P
         answer(tmp_path, server.base_url, 200, max_cost_usd=50, **money)
     spent = server.stats()
     assert 42 <= spent["requests"] <= 50
-    assert spent["answered"] == spent["requests"], "what was under way is waited for"
+    assert spent["answered"] == spent["requests"], "the run must wait for requests in flight"
     with pytest.raises(UserError, match="raise it and run the same command"):
         answer(tmp_path, server.base_url, 200, max_cost_usd=50, **money)
     assert server.stats()["requests"] <= 50, "what earlier runs spent counts"
@@ -226,7 +226,7 @@ async def process(stage, shard):
 def test_arms_that_differ_in_one_thing_share_no_completion(
     chaos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ablation trap: the journal of one arm lies where the other arm looks, and must not answer for it."""
+    """An arm must not use the journal of another arm that is found in its place."""
     (tmp_path / "trap_stage.py").write_text(TRAP)
     monkeypatch.syspath_prepend(tmp_path)
     server, other = chaos(), chaos()
@@ -238,7 +238,7 @@ def test_arms_that_differ_in_one_thing_share_no_completion(
     file.write_text(json.dumps(config))
 
     def asked(*overrides: str) -> int:
-        """Requests of the stage, made anew beside its journal as `run --redo` does."""
+        """Returns the requests of the stage after `run --redo`, which keeps its journal."""
         before = server.stats()["requests"] + other.stats()["requests"]
         planned = load_experiment(file, overrides, runs=tmp_path).stage("trap")
         for shard in planned.path.glob("*.parquet"):

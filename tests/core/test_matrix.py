@@ -1,4 +1,4 @@
-"""Arms and seeds: what one entry of a YAML stands for, and which stages the instances share."""
+"""Arms and seeds: the stages of one YAML entry, and what they share."""
 
 from __future__ import annotations
 

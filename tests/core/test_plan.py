@@ -35,7 +35,7 @@ Said = Callable[..., str]
 
 @pytest.fixture
 def said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Said:
-    """What a command prints about 30 personas."""
+    """Returns what a command prints about 30 personas."""
     personas = tmp_path / "personas.jsonl"
     personas.write_text("".join(f'{{"persona": "a nurse who keeps {n} bees"}}\n' for n in range(30)))
 

@@ -103,7 +103,7 @@ def test_a_stage_that_raises_names_shard_and_record(folder: Path, executor: str)
     assert process.returncode == 1
     assert "ZeroDivisionError: 25 is too much\nin shard 00002, record number-25\n" in said
     assert "error: stage double failed; finished shards are kept. To resume: personahub run toy.yaml" in said
-    again = start(folder, "raise")  # `once`: as if the bug were mended without a change of the config
+    again = start(folder, "raise")  # `once`: as if the bug were fixed without a config change
     assert (again.communicate(timeout=200), again.returncode)[1] == 0
     assert values(folder) == EXPECTED
 
@@ -191,7 +191,7 @@ def test_no_worker_outlives_its_stage(folder: Path) -> None:
 
 
 def test_processes_of_others_are_left_alone() -> None:
-    """A notebook, or a stage that checks answers, has children beside the workers of a failing task."""
+    """A notebook, or a stage that checks answers, has child processes other than the workers of a failing task."""
     bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
     bystander.start()
     try:

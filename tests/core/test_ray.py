@@ -133,7 +133,7 @@ def test_lost_worker_and_node_change_nothing(cluster: Any, tmp_path: Path) -> No
 
 
 def dedup(folder: Path, executor: str, rows: int, partitions: int | None = None) -> Artifact:
-    """What both methods leave of random personas; without `partitions`, in one process."""
+    """Returns the random personas that both methods keep. Without `partitions`, runs in one process."""
     methods = [
         {"method": "surface", "threshold": 0.8},
         {"method": "embedding", "threshold": 0.9, "embedder": {"kind": "hashing"}, "search": "clustered"},

@@ -51,7 +51,7 @@ async def complete_all(engine: Any, requests: list[Request]) -> list[Completion]
 
 
 def test_lost_replica_costs_nothing(cluster: Any, model: Path) -> None:
-    """One of two is killed with requests under way, which the other answers; answers are those of a single engine."""
+    """Kills one of two replicas with requests in flight. The other answers them as a single engine would."""
     requests = [ask(number, max_tokens=200) for number in range(40)]
 
     async def on_replicas() -> list[Completion]:
@@ -73,7 +73,7 @@ def test_lost_replica_costs_nothing(cluster: Any, model: Path) -> None:
 
 
 def ask_for_problems(folder: Path, name: str, engine: dict[str, Any]) -> Artifact:
-    """What a model of random weights replies to 600 personas, rejected replies included."""
+    """Returns a random model's replies to 600 personas, including rejected ones."""
     stages = {
         "personas": {"run": "similar_personas", "config": {"rows": 150}},
         "problems": {
@@ -92,7 +92,7 @@ def ask_for_problems(folder: Path, name: str, engine: dict[str, Any]) -> Artifac
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # Ray gives its workers the lowest priority but four: beside other jobs they crawl
+@pytest.mark.timeout(900)  # Ray gives its workers the lowest priority but four: next to other jobs they are slow
 def test_lost_worker_and_node_change_no_reply(cluster: Any, model: Path, tmp_path: Path) -> None:
     """One replica is killed while a stage asks both, and then the node on which the other is at work."""
     restore_nodes(cluster)

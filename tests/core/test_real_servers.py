@@ -164,7 +164,7 @@ def test_completions_with_counted_tokens_and_seeds(server: tuple[str, str]) -> N
     name, url = server
     outcomes = talk(url, [request(seed=seed) for seed in (1, 2, 3, 1)])
     assert all(isinstance(outcome, Completion) for outcome in outcomes), outcomes
-    most = 32 if name == "llama" else 16  # llama.cpp's server counts the text anew, of which this model's is not UTF-8
+    most = 32 if name == "llama" else 16  # llama.cpp's server counts the text again, and this model's text is not UTF-8
     assert all(0 < outcome.completion_tokens <= most and outcome.prompt_tokens > 3 for outcome in outcomes)
     assert all(outcome.finish_reason in ("stop", "length") for outcome in outcomes)
     assert outcomes[0].text == outcomes[3].text

@@ -60,7 +60,7 @@ def test_only_the_lock_itself_is_said_to_be_taken(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError), lock_experiment(tmp_path):
         # what `fork` raises at a limit of processes has the same class
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-    with lock_experiment(tmp_path), pytest.raises(UserError, match="another run of this experiment is under way"):
+    with lock_experiment(tmp_path), pytest.raises(UserError, match="another run of this experiment is in progress"):
         lock_experiment(tmp_path).__enter__()
 
 

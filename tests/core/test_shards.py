@@ -1,4 +1,4 @@
-"""One shard: all of it or nothing, also where an earlier try ended between its files."""
+"""A shard is all or nothing, even if an earlier attempt ended between its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the student is asked under each template, and the worked examples that come with them."""
+"""Prompts for the student under each template, with worked examples."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_examples_stand_before_the_problem_in_the_form_of_the_problem() -> None:
 
 
 def test_a_continuation_stops_before_the_next_problem() -> None:
-    """What a base model writes on is the prompt's own pattern, so the stop string has to be in it."""
+    """A base model continues the pattern of the prompt, so the prompt must contain the stop string."""
     (message,) = student_prompt("few_shot", None, load_examples(FewShot()))(PROBLEM)
     assert all(stop in message["content"] for stop in stop_strings("few_shot"))
     assert stop_strings("base") == stop_strings("few_shot") == ("\nProblem:",)

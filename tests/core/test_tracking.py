@@ -117,11 +117,11 @@ def test_offline_run_holds_group_job_type_config_and_metrics(tmp_path: Path) -> 
     assert tables["samples"]["data"] == [["a", "x" * 4000 + " ..."]]
     assert tables["rejected"]["data"][0][:3] == ["b", "too_short", "one word"]
     (artifact,) = [artifact for artifact in artifacts if artifact.name == "toy-sft"]
-    told = json.loads(artifact.metadata)
-    assert (artifact.type, told["rows"], told["rejected"]) == ("dataset", 1, {"too_short": 1})
+    reported = json.loads(artifact.metadata)
+    assert (artifact.type, reported["rows"], reported["rejected"]) == ("dataset", 1, {"too_short": 1})
     data = json.loads((tmp_path / "runs/toy/data/manifest.json").read_text())
-    assert told["made_from"] == {"toy-data": data["fingerprint"]}
-    # Tracking is no identity: turning it off later leaves the artifact as it is.
+    assert reported["made_from"] == {"toy-data": data["fingerprint"]}
+    # Tracking is not part of the identity: turning it off later does not change the artifact.
     assert "cached" in run(tmp_path).stdout
 
 

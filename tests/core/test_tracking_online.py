@@ -85,7 +85,7 @@ def losses(server: WandbServer, id_: str) -> list[float]:
 
 def ids(server: WandbServer) -> dict[str, str]:
     """Of the runs by name."""
-    return {told["displayName"]: id_ for id_, told in server.runs.items() if "displayName" in told}
+    return {reported["displayName"]: id_ for id_, reported in server.runs.items() if "displayName" in reported}
 
 
 def test_what_arrives(server: WandbServer, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_sync_passes_over_what_holds_nothing_and_what_is_under_way(server: Wandb
     with locked(tmp_path / "runs/toy/.lock", "another run"):
         passed = subprocess.run(**sync(tmp_path, server), timeout=120)
     assert (passed.returncode, server.runs) == (0, {})
-    assert passed.stderr.startswith("skipped: runs/toy: another run of this experiment is under way")
+    assert passed.stderr.startswith("skipped: runs/toy: another run of this experiment is in progress")
     sent = subprocess.run(**sync(tmp_path, server), timeout=120)
     assert sent.returncode == 0, sent.stderr
     assert set(ids(server)) == {"toy/data", "toy/sft"}

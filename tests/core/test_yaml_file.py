@@ -1,4 +1,4 @@
-"""YAML of experiments: `extends`, overrides, and what is no YAML of one."""
+"""YAML of experiments: `extends`, overrides, and files that are not experiments."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Toy(Engine):
         self.concurrency = config.concurrency
         file = Path(config.model) / "skill.json"
         self.skill = json.loads(file.read_text())["skill"] if file.exists() else 1.0
-        self.log = Path(config.model + ".asked.log") if file.exists() else None  # beside: the folder is identity
+        self.log = Path(config.model + ".asked.log") if file.exists() else None  # not in the folder: that is identity
 
     async def complete(self, request):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What the use cases make of the small experiment's personas: texts, conversations, tools, unverified problems."""
+"""Output of the use cases on the small experiment: texts, conversations, tools, problems."""
 
 from __future__ import annotations
 

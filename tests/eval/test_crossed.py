@@ -58,7 +58,7 @@ def test_seeds_that_differ_widen_the_interval_however_many_problems_there_are() 
 
 
 def test_arms_are_paired_by_seed() -> None:
-    """What a seed does to all arms alike is in none of the differences."""
+    """An effect of a seed on all arms cancels in all differences."""
     chance = np.random.default_rng(1)
     luck = np.array([[0.2], [0.5], [0.7]])
     points = chance.random((3, 400))

@@ -1,4 +1,4 @@
-"""A model judges behind the rules: it is asked what the rules leave open, counted beside them, and never in place of them."""
+"""The LLM judge: it decides what the rules leave open, and is reported separately."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from personahub.core.artifact import Artifact
 from personahub.core.identity import content_id
 
 ENGINES = '''
-"""A writer that says what stands behind "say:", and a judge that trusts nobody but the word "seven"."""
+"""A writer that repeats the text after "say:", and a judge that accepts only the word "seven"."""
 from pathlib import Path
 from personahub.core.engines import Completion, Engine, EngineConfig
 

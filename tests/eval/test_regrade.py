@@ -1,4 +1,4 @@
-"""Completions are graded anew without being asked for again."""
+"""Completions are graded again without new requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from personahub.core.errors import UserError
 from personahub.core.identity import content_id
 
 WRITER = '''
-"""Answers every problem with what stands behind "say:" in it."""
+"""Answers every problem with the text after "say:" in it."""
 from personahub.core.engines import Completion, Engine, EngineConfig
 
 class Config(EngineConfig):

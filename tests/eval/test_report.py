@@ -1,4 +1,4 @@
-"""The report says what the artifacts say, in full, and takes nobody's text for markup."""
+"""The report contains everything in the artifacts, and never treats text as markup."""
 
 from __future__ import annotations
 

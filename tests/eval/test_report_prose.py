@@ -1,4 +1,4 @@
-"""Text of models in the report: formulae are set, whatever cannot be set is shown as it stands, and nothing else gets in."""
+"""Text of models in the report: formulas are rendered, or shown unchanged, and escaped."""
 
 from __future__ import annotations
 

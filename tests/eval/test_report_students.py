@@ -128,7 +128,7 @@ def test_an_ablation_has_no_card_of_one_of_its_arms(students: Students, build: A
     assert "2 students took MATH. The ablation compares them." in markdown
     assert not {"MATH", "Synthetic test, after training", "Synthetic test, before training"} & set(cards)
     assert "Arms that differ" in cards
-    # a student beside the ablation has its cards
+    # a student outside of the ablation has its own cards
     beside = made | students({"c": (32, 300)}, "other") | {"ablation": ablation}
     summary, cards, _ = read(run(tmp_path / "beside", "eval.report", beside))
     assert (summary["student"]["after"]["stage"], summary["math"]["stage"]) == ("after_c", "after_c")

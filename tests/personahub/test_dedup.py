@@ -331,7 +331,7 @@ def test_forecast_counts_the_search_for_near_vectors() -> None:
 
 
 def test_forecast_of_a_billion_is_by_partitions() -> None:
-    """What it takes in one process is no answer; each task's memory shrinks with their number."""
+    """The memory of each task falls with the number of tasks, unlike that of one process."""
     methods: Any = [{"method": "surface"}]
     in_one = dedup.forecast(dedup.Config(methods=methods), {"personas": 10**6})
     assert in_one.memory_bytes == pytest.approx(1700 * 10**6, rel=0.1)  # as `WORK` says

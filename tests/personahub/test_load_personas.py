@@ -1,4 +1,4 @@
-"""Personas from a file: what is kept, what is rejected, what is the user's to mend."""
+"""Personas from a file: which are kept, which are rejected, and which errors the user must fix."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_personas_are_read_once_each(tmp_path: Path, run) -> None:
 @pytest.mark.parametrize(
     ("line", "config", "message"),
     [
-        ('{"text": "A miller"}', {}, r"personas\.jsonl, line 1: no field 'persona'; there are 'text'"),
+        ('{"text": "A miller"}', {}, r"personas\.jsonl, line 1: no field 'persona'; its fields are 'text'"),
         ('{"persona": ""}', {}, "no row has a usable persona"),
     ],
 )

@@ -205,17 +205,17 @@ def test_both_stages_in_the_structured_form(run: Any, repository: Path) -> None:
     rows = list(artifacts["first"].rows())
     assert len(rows) >= 300
     assert {row["granularity"] for row in rows} == {"medium", "fine"}
-    told = 0
+    reported = 0
     for row in rows:
         profile = json.loads(row["profile"])
         assert profile["expertise"]
         for entry in profile.get("demographics", ()):
-            told += 1
+            reported += 1
             assert set(entry) == {"attribute", "value", "evidence"}
             assert entry["evidence"].split()[0] in documents[row["document_id"]]
     unsupported = [row for row in artifacts["first"].rejected() if row["reason"] == "unsupported_demographic"]
     ids = {row["id"] for row in rows}
-    assert told > 10
+    assert reported > 10
     assert len(unsupported) > 5
     assert all(row["id"] in ids and json.loads(row["detail"])["evidence"] for row in unsupported)
     new = [row for row in artifacts["related"].rows() if row["hop"]]

@@ -175,7 +175,7 @@ def test_a_resumed_import_ends_the_same(tmp_path: Path, run: Any) -> None:
 @pytest.mark.parametrize(
     ("rows", "config", "message"),
     [
-        ([{"text": "A nurse"}], {}, r"p\.jsonl, line 1: no field 'persona'; there are 'text'.*columns\.persona"),
+        ([{"text": "A nurse"}], {}, r"p\.jsonl, line 1: no field 'persona'; its fields are 'text'.*columns\.persona"),
         ([{"persona": 1}], {}, r"none of the 1 rows has a usable persona \(no_persona 1\)"),
         ([], {}, r"p\.jsonl: there are no rows"),
         ([{"persona": "A"}], {"release": "personahubs"}, "'personahub'"),

@@ -1,4 +1,4 @@
-"""Who talks to whom: each persona to the next one, whatever the shards, and nobody to itself."""
+"""Pairs in conversations: each persona talks to the next one, for any sharding, never to itself."""
 
 from __future__ import annotations
 

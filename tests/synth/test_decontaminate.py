@@ -145,7 +145,7 @@ def test_the_stage_rejects_with_benchmark_item_and_rule(make_artifact, run_modul
 
 
 def test_another_benchmark_at_the_same_path_is_another_index(make_artifact, run_module) -> None:
-    """As in a notebook, where one process runs the stage again after the benchmark was made anew."""
+    """As in a notebook, where one process runs the stage again after the benchmark was made again."""
     problems = make_artifact("problems", PROBLEM, problem_rows(), shards=1)
     exam = make_artifact("exam", REFERENCE, reference_rows(), shards=1)
     run_module("synth.decontaminate", {}, stage="first", problems=problems, exam=exam)

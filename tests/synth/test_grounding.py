@@ -1,4 +1,4 @@
-"""Programs that are evidence for their answer, and programs that are none."""
+"""Programs that are evidence for their answer, and programs that are not."""
 
 from __future__ import annotations
 

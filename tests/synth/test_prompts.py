@@ -1,4 +1,4 @@
-"""Every prompt in every mode: it renders, asks for its contract, and its no-persona twin lacks the persona and nothing else."""
+"""Every prompt in every mode renders, asks for its contract, and only lacks the persona without one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def render(name: str, persona: str | None, examples: list[Example], **more: obje
 
 
 def changes(one: str, other: str) -> list[tuple[str, str]]:
-    """What was taken out of `one` and what was put in, word by word, to get `other`."""
+    """Returns the words removed from `one` and the words added to get `other`."""
     a, b = re.findall(r"\w+|[^\w\s]", one), re.findall(r"\w+|[^\w\s]", other)
     codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
     return [(" ".join(a[i:j]), " ".join(b[k:m])) for kind, i, j, k, m in codes if kind != "equal"]

@@ -1,4 +1,4 @@
-"""What programs can do in the sandbox, and above all what they cannot."""
+"""What programs can and cannot do in the sandbox."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ def test_a_bubblewrap_that_cannot_make_namespaces_is_refused(monkeypatch: pytest
 
 
 def test_the_hostile_suite_holds_for_an_ordinary_user_too(repository: Path) -> None:
-    """Root runs this file again as `nobody`; whoever is no root has run it as an ordinary user already."""
+    """Root runs this file again as `nobody`. Other users have already run it as an ordinary user."""
     if os.geteuid() != 0:
         pytest.skip("this test session is not root's: its own run is that of an ordinary user")
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone

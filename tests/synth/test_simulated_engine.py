@@ -187,7 +187,7 @@ def test_conditions_change_what_they_stand_for():
 
 
 def test_a_teacher_told_to_ignores_the_conditions():
-    """The planted null: what the arms get has the same distribution, whatever stands in the prompt."""
+    """The planted null effect: all arms get the same distribution, whatever the prompt contains."""
     deaf = FAULTLESS.model_copy(update={"heeds_conditions": False})
     plain = families(deaf)
     favourite = plain.most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""Faults of the simulated teacher's problems and solutions: as often as set, and of the kind that is said."""
+"""Faults in the simulated teacher's problems and solutions occur at their rates and match their labels."""
 
 from __future__ import annotations
 

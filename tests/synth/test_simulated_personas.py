@@ -41,9 +41,9 @@ def test_modes_are_different_people():
 def test_personas_are_about_the_text():
     completion = ask(personas_prompt(count=12))
     assert completion.truth is not None
-    for told in completion.truth["personas"]:
-        assert told["topic"].lower() in TEXT.lower()
-        assert told["topic"] in told["text"]
+    for reported in completion.truth["personas"]:
+        assert reported["topic"].lower() in TEXT.lower()
+        assert reported["topic"] in reported["text"]
     assert not re.search(r"bob|7946|keepers\.org", completion.text), "personal data of the text"
 
 
@@ -112,15 +112,15 @@ def test_planted_faults_come_at_their_rate_and_are_known(fault):
             well_formed = all(line.startswith("Persona: ") for line in completion.text.split("\n"))
             assert well_formed == (completion.truth["fault"] is None)
             continue
-        for persona, told in zip(read_personas(completion.text), completion.truth["personas"], strict=True):
-            found[told["fault"]] += 1
-            assert told["text"] == persona
-            if told["fault"] == "contact":
+        for persona, reported in zip(read_personas(completion.text), completion.truth["personas"], strict=True):
+            found[reported["fault"]] += 1
+            assert reported["text"] == persona
+            if reported["fault"] == "contact":
                 assert re.search(r"@example\.org|555-01\d\d", persona)
-            if told["fault"] == "near_duplicate":
-                ours, theirs = (set(re.findall(r"\w+", text.lower())) for text in (persona, told["of"]))
+            if reported["fault"] == "near_duplicate":
+                ours, theirs = (set(re.findall(r"\w+", text.lower())) for text in (persona, reported["of"]))
                 assert len(ours ^ theirs) <= 2
-                assert (persona == told["of"]) == (told["edit"] == "none")
+                assert (persona == reported["of"]) == (reported["edit"] == "none")
     assert set(found) == {None, fault}
     assert found[fault] / found.total() == pytest.approx(0.3, abs=0.08)
 
@@ -144,8 +144,8 @@ def test_real_web_texts_give_varied_personas(test_data):
         completion = ask(personas_prompt(text=document["text"], count=2), seed)
         assert completion.truth is not None
         personas += read_personas(completion.text)
-        for told in completion.truth["personas"]:
-            on_topic += all(word.lower() in document["text"].lower() for word in told["topic"].split())
+        for reported in completion.truth["personas"]:
+            on_topic += all(word.lower() in document["text"].lower() for word in reported["topic"].split())
     assert len(set(personas)) == len(personas) == 600
     assert on_topic > 560
 

@@ -1,4 +1,4 @@
-"""Code of tools runs in the sandbox, and stays only where it does what its interface says."""
+"""Code of tools runs in the sandbox, and is kept only if it matches its interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The use cases beside math: what their parsers take and refuse, and all of them end to end."""
+"""Use cases other than math: what their parsers accept and reject, and all of them end to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sample says: the program in a reply, boxes and printed lines as votes."""
+"""Votes of samples: the program in a reply, boxes and printed lines."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def write_sft_data(path: Path, rows: Sequence[Row]) -> Artifact:
 
 
 def make_spec(module: str, config: dict[str, Any], inputs: dict[str, Artifact]) -> StageSpec:
-    """What the runner would write to stage.json."""
+    """Returns what the runner would write to stage.json."""
     return StageSpec(
         experiment="test",
         stage=module.rpartition(".")[2],

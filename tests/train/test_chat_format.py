@@ -15,7 +15,7 @@ USER = [{"role": "user", "content": "What is 12 + 30?"}]
 ASSISTANT = [{"role": "assistant", "content": "12 + 30 = 42. \\boxed{42}"}]
 
 
-# The `chat_template` of https://huggingface.co/Qwen/Qwen2-7B, tokenizer_config.json (Apache-2.0), as it is.
+# The `chat_template` of https://huggingface.co/Qwen/Qwen2-7B, tokenizer_config.json (Apache-2.0), unchanged.
 QWEN2_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
@@ -141,7 +141,7 @@ def test_template_that_rewrites_the_prompt_is_refused(tokenizer: Any) -> None:
         ChatFormat(tokenizer, "<|im_end|>").encode([(USER, ASSISTANT)])
 
 
-# As Qwen3 and DeepSeek-R1 do it: what stands before `</think>` is not repeated in later turns.
+# As Qwen3 and DeepSeek-R1 do it: the text before `</think>` is not repeated in later turns.
 DROPPING = CHATML_TEMPLATE.replace("turn['content']", "turn['content'].split('</think>')[-1]")
 STRIPPING = CHATML_TEMPLATE.replace("turn['content']", "(turn['content'] | trim)")
 CUTTING = CHATML_TEMPLATE.replace("turn['content']", "turn['content'][:20]")

@@ -65,9 +65,9 @@ def test_other_errors_pass(base_model: Artifact) -> None:
 
 def test_plan_warns_of_what_does_not_fit_and_says_what_would() -> None:
     adam = {"per_device_train_batch_size": 4, "packing": True, "max_length": 2048}
-    told = notes(sft=adam, plan={"memory_gb": 96})
-    assert "WARNING: does not fit: " in told
-    assert "sft.optim=adamw_bnb_8bit (" in told
+    reported = notes(sft=adam, plan={"memory_gb": 96})
+    assert "WARNING: does not fit: " in reported
+    assert "sft.optim=adamw_bnb_8bit (" in reported
     assert "WARNING" not in notes(sft={**adam, "optim": "adamw_bnb_8bit"}, plan={"memory_gb": 96})
     assert "WARNING" not in notes(sft=adam, plan={"gpus": 8, "memory_gb": 80})
     small = notes(sft={**adam, "optim": "adamw_bnb_8bit"}, plan={"memory_gb": 24})
@@ -103,9 +103,9 @@ def test_checkpoints_of_a_bf16_model_are_as_large_as_who_shards_it_makes_them(
 
 
 def test_plan_names_every_component() -> None:
-    told = notes(sft={"per_device_train_batch_size": 4, "packing": True, "max_length": 2048})
+    reported = notes(sft={"per_device_train_batch_size": 4, "packing": True, "max_length": 2048})
     for part in ("weights", "optimizer", "gradients", "bf16 copies", "activations", "one layer", "logits"):
-        assert part in told
+        assert part in reported
 
 
 def test_data_of_another_kind_is_refused(train: Make, write_sft_data: Make, sft_row: Make, tmp_path: Path) -> None:

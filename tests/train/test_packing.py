@@ -62,16 +62,16 @@ def test_check_draws_no_random_number(packing_trainer: Make) -> None:
 
 
 def test_check_fails_where_positions_are_lost(packing_trainer: Make) -> None:
-    """What attention does that is not told where examples begin: the same row, as if it were one text."""
+    """Simulates attention without example boundaries, which sees the row as one text."""
     import torch
 
     trainer = packing_trainer()
     batch = dict(trainer.data_collator([trainer.train_dataset[0]]))
-    told = leak_of(trainer, batch)
+    reported = leak_of(trainer, batch)
     untold = {name: batch[name] for name in ("input_ids", "labels")}
     leaking = leak_of(trainer, {**untold, "attention_mask": torch.ones_like(batch["input_ids"])})
-    assert told.others == 0.0
-    assert leaking.examples == told.examples
+    assert reported.others == 0.0
+    assert leaking.examples == reported.examples
     assert leaking.others > 10 * TOLERANCE
 
 

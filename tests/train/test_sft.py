@@ -102,7 +102,7 @@ def test_killed_run_resumes_with_the_losses_of_an_undisturbed_one(
             train("killed", sft=SAVING)
     for watch in set(threading.enumerate()) - others:
         watch.join(10)
-        assert not watch.is_alive(), "the bar of what has ended would say that it stands still"
+        assert not watch.is_alive(), "a finished task's bar must not report a stall"
     checkpoints = tmp_path / "killed" / "checkpoints"
     assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
     shutil.copytree(checkpoints / "checkpoint-3", checkpoints / "checkpoint-4")  # one that was being written

@@ -134,7 +134,7 @@ def explain_out_of_memory(config: Config, base: str) -> Iterator[None]:
             raise
         raise UserError(_advice(config, base, str(error).splitlines()[0])) from None
     except MemoryError:
-        raise UserError(_advice(config, base, "the machine has no memory left")) from None
+        raise UserError(_advice(config, base, "the machine is out of memory")) from None
 
 
 @contextmanager

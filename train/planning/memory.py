@@ -154,7 +154,7 @@ _HEAD_TEMPORARIES = 7 * 4 + 1
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Everything besides the shape that determines the memory.
+    """Everything that determines the memory, apart from the shape.
 
     Attributes:
         weights: dtype of the weights, their gradients and the optimizer's moments. Adapters are always float32 (PEFT's

@@ -102,7 +102,7 @@ def extract(text: str) -> Extracted:
 
     A completion has one reading. Thinking text and everything after the first turn are ignored. Then the first
     rule that finds something decides: the last balanced \\boxed or \\fbox (a list, if one sentence has several);
-    `<answer>` tags; `#### 42`; a text that is only an answer; what follows the last "answer is"; at last, if the
+    `<answer>` tags; `#### 42`; a text that is only an answer; what follows the last "answer is"; finally, if the
     text does not decline, the last line, formula, number or choice letter. See `Extracted.rule`.
     """
     reply = split_thinking(text[-guards.MAX_COMPLETION :])

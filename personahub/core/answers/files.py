@@ -78,7 +78,7 @@ def check_file(
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
     if faults and counts["error"] == sum(counts.values()):
-        raise UserError(f"no row could be checked; the first: {faults[0]}")
+        raise UserError(f"no row could be checked; first error: {faults[0]}")
     return dict(counts)
 
 

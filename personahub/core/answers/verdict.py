@@ -1,4 +1,4 @@
-"""The outcome of a check: one of five labels, never merged, with its reasons."""
+"""The outcome of a check: one of five labels, with its reasons."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def _wait_for_exit(process: subprocess.Popen) -> None:
 
 def lock_experiment(folder: Path) -> AbstractContextManager[int]:
     """Lock the experiment for this process and the stages it starts; see `locked`."""
-    return locked(folder / ".lock", f"{folder}: another run of this experiment is under way; wait for it or stop it")
+    return locked(folder / ".lock", f"{folder}: another run of this experiment is in progress; wait for it or stop it")
 
 
 def _clear(stage: PlannedStage) -> None:

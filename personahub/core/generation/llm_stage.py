@@ -27,7 +27,7 @@
         count = rows_in["personas"]
         return Forecast(count, forecast_requests((config.engine, count, prompt, PROBLEM_TOKENS)))
 
-A stage whose output is not one record per reply iterates `usable_results` in a `process` of its own
+A stage whose output is not one record per reply iterates `usable_results` in its own `process`
 (`personahub.text_to_persona`), and a stage that looks at all replies to a row together iterates
 `shard.generate` (`synth.check_problems`).
 """

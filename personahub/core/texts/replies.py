@@ -136,7 +136,7 @@ def find_refusal(text: str) -> str | None:
 
     A text refuses if its first 200 characters apologize, say that the writer cannot do it, speak as an
     AI, claim to lack information or cite a policy. A text with a digit or a formula anywhere never
-    counts as a refusal: it is an answer, or a problem told in the first person.
+    counts as a refusal: it is an answer, or a problem written in the first person.
     """
     refusal = _REFUSAL.search(text.strip()[:_OPENING])
     return refusal.group().strip() if refusal and not _SUBSTANCE.search(text) else None

@@ -102,7 +102,7 @@ class Spill:
         while not file.exists():
             if time.monotonic() > last:
                 raise UserError(
-                    f"{file}: a task wrote this file, but it is not visible here. Do all nodes share this folder?"
+                    f"{file}: a task wrote this file, but it is not visible here. Put it on a disk that all nodes share"
                 )
             time.sleep(0.5)
         return json.loads(file.read_text(encoding="utf-8"))

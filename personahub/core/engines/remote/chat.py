@@ -153,7 +153,7 @@ class Bodies:
     def __init__(self, config: ChatConfig) -> None:
         self._template_kwargs = config.chat_template_kwargs
         self._model = config.model
-        # OpenAI's newer models refuse max_tokens; many other servers know nothing else.
+        # OpenAI's newer models refuse max_tokens; many other servers accept nothing else.
         own = urlsplit(config.base_url).hostname == "api.openai.com"
         self.limit = "max_completion_tokens" if own else "max_tokens"
         # The part that requests share, by the ids of the objects that it is made from.
