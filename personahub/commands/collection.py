@@ -151,7 +151,7 @@ class CollectionWriter:
             self._parquet.write_table(table)
         except UnicodeEncodeError:
             raise UserError(
-                f"{self.path}: a row has half of a surrogate pair, which Parquet cannot store; write .jsonl instead"
+                f"{self.path}: a row has a lone surrogate, which Parquet cannot store; write .jsonl instead"
             ) from None
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise UserError(

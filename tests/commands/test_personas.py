@@ -298,7 +298,7 @@ def test_other_columns_and_unusable_rows(tmp_path: Path, personas: Command) -> N
     assert sorted(personas("sample", tmp_path / "p.jsonl", "--field", "who")[1].splitlines()) == ["A baker", "A nurse"]
     code, _, error = personas("search", tmp_path / "p.jsonl", "nurse")
     assert code == 2
-    assert "p.jsonl, line 1: no field 'persona'; there are 'who'" in error
+    assert "p.jsonl, line 1: no field 'persona'; its fields are 'who'" in error
     assert "no such file" in personas("stats", tmp_path / "nowhere.jsonl")[2]
 
 

@@ -124,7 +124,7 @@ def test_columns_are_mapped_and_defaults_fill_what_rows_lack(tmp_path: Path) -> 
     [
         (b'{"text": "fine"}\n{"text": "torn', r"t\.jsonl, line 2: not JSON: "),
         (b'{"text": "fine"}\n\n[1, 2]\n', r"t\.jsonl, line 3: a row must be a JSON object.*got list"),
-        (b'{"body": "fine", "n": 1}\n', r"t\.jsonl, line 1: no field 'text'; there are 'body', 'n'\..*text_field"),
+        (b'{"body": "fine", "n": 1}\n', r"t\.jsonl, line 1: no field 'text'; its fields are 'body', 'n'\..*text_field"),
         (b"{}\n", r"t\.jsonl, line 1: no field 'text'; its fields are none"),
         (b'{"text": "caf\xe9"}\n', r"t\.jsonl, line 1: not UTF-8: .*byte 13"),
         (b'{"text": ' + b"[" * 100_000 + b"\n", r"t\.jsonl, line 1: not JSON"),

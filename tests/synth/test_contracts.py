@@ -61,7 +61,7 @@ def test_the_built_in_use_cases_are_the_prompts_with_a_contract() -> None:
         ("contract: {labels: Note}", r"note\.md: contract\.labels: .*tuple"),
         ("contract: {labels: []}", "either `labels` or `json_model`"),
         ("contract: {labels: [A], json_model: a.B}", "either `labels` or `json_model`"),
-        ("contract: {labels: [A, a]}", "`labels` are distinct"),
+        ("contract: {labels: [A, a]}", "`labels` must be distinct"),
         ("contract: {labels: [A], min_chars: 9, max_chars: 8}", r"min_chars is 9, above max_chars \(8\)"),
         ("contract: {labels: [A], max_chars: many}", r"note\.md: contract\.max_chars: .*integer"),
         ("contract: {labels: [A], problem: 7}", r"note\.md: contract\.problem: "),
