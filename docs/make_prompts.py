@@ -57,7 +57,7 @@ REASONS = {
     "tool_code": "The function must match the interface in name and parameters. The sandbox loads it, compares it and runs it on the interface's example (`synth/tools.py`).",
     "solve_cot": "The last box contains only the answer, exact unless the problem says otherwise, because this is what is compared.",
     "solve_pot": "The program must compute, not print a number worked out beforehand. The last line that it prints is its vote.",
-    "check_problem": "A judge that solves the problem first believes its own solution. This one looks for what would make a student raise a hand, and names one of four flaws.",
+    "check_problem": "A judge that solves the problem first believes its own solution. This one looks for what would make a student raise a hand, and names one of five flaws.",
     "same_problem": "A candidate counts as a rewrite if the solution of one problem yields the solution of the other. Most problems of a field share topic and method, so these alone do not count. Both texts are material, and the judge's label is escaped in them.",
 }
 

@@ -33,7 +33,7 @@ from personahub.core.template import Template, load_template
 from synth.contracts.validity import check_problem
 from synth.prompts import PROMPTS
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("problems",)
 
 # The verdicts of a judge, and the reasons for which a problem is rejected.
@@ -42,6 +42,7 @@ FLAWS = {
     "contradictory": "contradictory",
     "proof": "proof_only",
     "multiple": "multi_part",
+    "answered": "contains_solution",
 }
 
 _VERDICT_TOKENS = 150  # a few sentences

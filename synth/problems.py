@@ -50,12 +50,13 @@ from personahub.core.records import PROBLEM, Row
 from personahub.core.stage import Stage
 from personahub.core.template import Message, Template, load_template
 from personahub.core.texts.replies import find_refusal, labelled_parts
-from synth.contracts.contract import SOLUTION, without_markdown
+from synth.contracts.additions import asks, strip_additions
+from synth.contracts.contract import without_markdown
 from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
 from synth.contracts.validity import MOST_PARTS, count_parts
 from synth.prompts import PROMPTS
 
-VERSION = "3"
+VERSION = "4"
 INPUTS = ("personas", "example_personas?", "*")  # "*": benchmarks that examples must not come from
 WORK = Work(cpu_seconds=0.00025, memory_bytes=70, measured_by="benchmarks.million")
 
@@ -210,11 +211,13 @@ _UNFINISHED = re.compile(r"[\w,]\Z")  # matches 11 of MATH's 12,500 problems and
 def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 4000) -> str:
     """Return the problem in a reply that follows the contract `Math problem: ...`.
 
-    Markdown around the label, a different case and a line of chat before it are accepted.
+    Markdown around the label, a different case and a line of chat before it are accepted. A title, quotation marks,
+    and a solution, commentary or chat after the question are cut.
 
     Raises:
-        Rejected: `truncated`, `refusal`, `no_prefix`, `contains_solution`, `too_short`, `too_long`, `multi_part`
-            (more than two sub-problems) or `unfinished` (it ends in the middle of a sentence).
+        Rejected: `truncated`, `refusal`, `no_prefix`, `too_short`, `too_long`, `multi_part` (more than two
+            sub-problems), `unfinished` (it ends in the middle of a sentence), `no_question`, or a reason of
+            `synth.contracts.additions.strip_additions`.
     """
     text = completion.whole_text()
     if find_refusal(text):
@@ -222,10 +225,7 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
     parts = labelled_parts(text, ("Math problem",))
     if not parts:
         raise Rejected("no_prefix", "the reply has no line that starts with 'Math problem:'")
-    problem = without_markdown(parts[0].text)
-    solution = SOLUTION.search(problem)
-    if solution:
-        raise Rejected("contains_solution", solution.group().strip())
+    problem = strip_additions(without_markdown(parts[0].text))
     if len(problem) < min_chars:
         raise Rejected("too_short", f"{len(problem)} characters")
     if len(problem) > max_chars:
@@ -234,6 +234,8 @@ def parse_problem(completion: Completion, min_chars: int = 20, max_chars: int = 
         raise Rejected("multi_part", f"{count} sub-problems")
     if _UNFINISHED.search(problem):
         raise Rejected("unfinished", f"ends with {problem[-20:]!r}")
+    if not asks(problem):
+        raise Rejected("no_question", f"ends with {problem[-60:]!r}")
     return problem
 
 

@@ -21,8 +21,8 @@ All policies except `none` need at least two votes, because one sample cannot ag
 (winning votes / samples) and `require_pot` are additional conditions. `require_pot` needs a program among the winning
 votes. Unless `pot_computes` is off, the program must compute its answer from the problem's own numbers
 (`synth.voting.grounding`). All policies except `none` also reject problems that the rules of
-`synth.contracts.validity` find unsound, by their text or by the winning answer. The kept solution is a CoT of the
-winning cluster.
+`synth.contracts.validity` find unsound, by their text or by the winning answer, and problems that state the winning
+answer as a result (`reject_stated_answers`). The kept solution is a CoT of the winning cluster.
 
 Every record, kept or rejected, has its votes and the reason. `vote_share` estimates the problem's solve rate without
 a reference, and `difficulty` sorts it into three levels.
@@ -46,13 +46,14 @@ from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
 from personahub.core.texts.replies import without_thinking
+from synth.contracts.additions import find_stated_answer
 from synth.contracts.validity import check_answer, check_problem
 from synth.sandbox.programs import Limits
 from synth.voting.grounding import COMPUTES_NOTHING
 from synth.voting.vote_judge import VoteJudge, judge_prompts, parse_judgement, unparsed, with_judgements
 from synth.voting.votes import Counting, Vote, answer_of, cluster_sizes
 
-VERSION = "5"
+VERSION = "6"
 INPUTS = ("solutions",)
 WORK = Work(cpu_seconds=0.00044, memory_bytes=100, measured_by="benchmarks.million")
 
@@ -74,6 +75,9 @@ class Config(StageConfig):
     judge: VoteJudge | None = Field(default=None, description="Reads the votes that the rules cannot parse.")
     check_problems: bool = Field(
         default=True, description="Reject problems that the rules of synth.contracts.validity find unsound."
+    )
+    reject_stated_answers: bool = Field(
+        default=True, description="Reject problems whose text states the winning answer as a result."
     )
     choose: Literal["first", "shortest"] = Field(
         default="first", description="Which CoT of the winning cluster to keep."
@@ -147,6 +151,10 @@ def _write_or_reject(config: Config, shard: Shard, row: Row, votes: list[Vote]) 
             answer = answer_of(votes, votes[chosen].cluster)
         if config.check_problems and share is not None:
             check_answer(row["problem"], answer or "")
+        if config.reject_stated_answers and share is not None:
+            stated = find_stated_answer(row["problem"], answer or "")
+            if stated is not None:
+                raise Rejected("answer_in_problem", f"the agreed answer is {answer}, and the problem says {stated[:160]!r}")
     except Rejected as error:
         shard.reject({**row, **verdict}, error)
         return

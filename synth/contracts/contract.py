@@ -33,6 +33,7 @@ from personahub.core.engines import Completion
 from personahub.core.errors import Rejected, UserError
 from personahub.core.template import Template, load_template
 from personahub.core.texts.replies import find_refusal, labelled_parts, without_thinking
+from synth.contracts.additions import strip_additions
 from synth.contracts.validity import MOST_PARTS, count_parts
 from synth.prompts import PROMPTS
 
@@ -178,17 +179,20 @@ def parse_parts(completion: Completion, contract: Contract) -> Output:
 
     Raises:
         Rejected: `truncated`, `refusal`, `no_prefix`, `missing_part`, `empty_part`, `too_short`, `too_long`,
-            `wrong_language`, `contains_solution` or `multi_part`.
+            `wrong_language`, `multi_part`, or a reason of `synth.contracts.additions.strip_additions`.
     """
     reply = completion.whole_text()
     parts = {label: without_markdown(text) for label, text in labelled_parts(reply, contract.labels)}
+    last = contract.labels[-1]
+    if contract.problem and last in parts:
+        parts[last] = strip_additions(parts[last])
     for label in contract.labels:
         if label not in parts:
             reason = "missing_part" if parts else "refusal" if find_refusal(reply) else "no_prefix"
             raise Rejected(reason, f"no line of the reply starts with '{label}:'")
         if not parts[label]:
             raise Rejected("empty_part", label)
-    check_text(parts[contract.labels[-1]], contract)
+    check_text(parts[last], contract)
     sheet = "\n".join(f"{label}: {parts[label]}" for label in contract.labels)
     text = sheet if len(parts) > 1 else parts[contract.labels[0]]
     return Output(text, {_key(label): parts[label] for label in contract.labels})
@@ -206,18 +210,11 @@ def without_markdown(text: str) -> str:
     return text.strip()
 
 
-SOLUTION = re.compile(
-    r"\\f?boxed\b|^[ \t>#*_]*(?:(?:step[- ]by[- ]step )?solution|(?:final )?answer|hint|explanation)[ \t*_]*[:：]"
-    r"|(?:答案|解析|解释|提示)[ \t*_]*[:：]",
-    re.IGNORECASE | re.MULTILINE,
-)
 _LETTERS = {"chinese": re.compile(r"[\u3400-\u9fff]"), "latin": re.compile(r"[A-Za-zÀ-ɏ]")}
 
 
 def check_text(text: str, contract: Contract) -> None:
-    """Checks length and language. A problem must have no solution and not too many sub-problems."""
-    if contract.problem and (solution := SOLUTION.search(text)):
-        raise Rejected("contains_solution", solution.group().strip())
+    """Checks length and language. A problem must not have too many sub-problems."""
     if len(text) < contract.min_chars:
         raise Rejected("too_short", f"{len(text)} characters; at least {contract.min_chars} are required")
     if len(text) > contract.max_chars:

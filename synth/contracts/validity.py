@@ -15,6 +15,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from personahub.core.errors import Rejected
+from synth.contracts.additions import check_additions
 
 MOST_PARTS = 2  # sub-problems allowed in one problem
 
@@ -49,8 +50,10 @@ def check_problem(text: str) -> None:
 
     Raises:
         Rejected: `multi_part` (more than `MOST_PARTS` sub-problems), `proof_only`, or `missing_condition` (the problem
-            refers to a figure or table that it does not have, or has a placeholder instead of a value).
+            refers to a figure or table that it does not have, or has a placeholder instead of a value), or a reason of
+            `synth.contracts.additions.check_additions`.
     """
+    check_additions(text)
     parts = count_parts(text)
     if parts > MOST_PARTS:
         raise Rejected("multi_part", f"{parts} sub-problems")

@@ -18,6 +18,7 @@ from random import Random
 from typing import Any, Literal
 
 from synth.simulated import attempts
+from synth.simulated.attached import attach, giveaway
 from synth.simulated.attempts import Attempt
 from synth.simulated.families import FAMILIES
 from synth.simulated.faults import FaultRates
@@ -84,7 +85,8 @@ def make_problem(
         ValueError: none of `families` exists at `difficulty`.
     """
     choices = _choices(families, difficulty)
-    fault = rates.draw(seeded("fault", seed), "refusal", "truncation", "malformed", "unsolvable", "near_duplicate")
+    faults = ("refusal", "truncation", "malformed", "unsolvable", "near_duplicate", "attached_solution")
+    fault = rates.draw(seeded("fault", seed), *faults)
     rng = seeded("problem", seed)
     canonical = rng.randrange(_CANONICAL_PROBLEMS)
     if fault == "near_duplicate":  # everything but the theme comes from a shared seed
@@ -106,6 +108,8 @@ def make_problem(
     elif fault == "malformed":
         reply = text if rng.random() < 0.5 else f"Sure! Here is one for this person:\n\n{text}"
     answer = None if fault in ("refusal", "truncation") else instance.answer
+    if fault == "attached_solution" and answer is not None:
+        text, reply = attach(text, tex(answer), rng)
     truth = {
         "family": instance.family.name,
         "subject": instance.family.subject,
@@ -189,6 +193,7 @@ def _cut(text: str, rng: Random, least: float, most: float) -> str:
 @lru_cache(maxsize=8192)
 def read_problem(text: str) -> Instance | None:
     """Reads the instance from a problem's text, with or without prefix. Returns None for any other text."""
+    text, _ = giveaway(text)
     return recognize(text.strip().removeprefix("Math problem:"), FAMILIES)
 
 
@@ -231,6 +236,8 @@ def judge(problem_text: str, seed: int, *, rates: FaultRates) -> Solution:
     state = "sound"
     if instance is not None and instance.answer is None:
         state = "contradictory" if instance.withheld is None else "missing"
+    elif giveaway(problem_text)[1] is not None:
+        state = "answered"
     shared = rng.random() < rates.correlated
     mistaken = (seeded("doubt", problem_text) if shared else rng).random() < (
         rates.false_flaw if state == "sound" else rates.missed_flaw
@@ -250,6 +257,7 @@ _VERDICTS = {
     "sound": "Everything that the question depends on is given, and the conditions leave one answer.",
     "missing": "One of the quantities that the answer depends on is not given, so it stays open.",
     "contradictory": "Working it through, one of the conditions excludes what follows from the others.",
+    "answered": "The text says what comes out, so nothing is left to work out.",
 }
 
 

@@ -54,13 +54,13 @@ def test_what_models_add_without_harm_is_taken_off(reply: str) -> None:
     [
         ("logic_general", LOGIC, "no_prefix"),
         ("logic_general", "I'm sorry, but I can't help with that.", "refusal"),
-        ("logic_general", f"Logic problem: {LOGIC}\nAnswer: Ruth", "contains_solution"),
+        ("logic_general", f"Logic problem: The answer: Ruth. To solve this problem, ask them. {LOGIC}", "contains_solution"),
         ("logic_general", "Logic problem:", "empty_part"),
         ("logic_general", "Logic problem: Who?", "too_short"),
         ("logic_general", f"Logic problem: {LOGIC}\n(a) Who is it? (b) Who lies? (c) Who does not?", "multi_part"),
         ("logic_general", "Logic problem: " + "谁忘了关门？" * 20, "wrong_language"),
         ("logic_ruozhiba", "问题：Why is the water wet when it is dry?", "wrong_language"),
-        ("logic_ruozhiba", "问题：水为什么是湿的呢？\n答案：因为它是水。", "contains_solution"),
+        ("logic_ruozhiba", "问题：答案：因为它是水。水为什么是湿的呢？", "contains_solution"),
         ("logic_ruozhiba", "问题：" + "水为什么是湿的呢？" * 30, "too_long"),
         ("logic_ruozhiba", "Question: 水为什么是湿的呢？", "no_prefix"),
         ("article", "Title: What is it?\n" + "words " * 200, "missing_part"),
@@ -311,3 +311,8 @@ def test_a_text_that_quotes_its_label_stays_whole() -> None:
     text = "Correct the grammar of this prompt:\nInstruction: Writes me a poem about bees."
     output = parsed("instruction", f"Instruction: {text}")
     assert (output.text, output.surplus) == (text, 0)
+
+
+def test_an_answer_behind_a_logic_problem_is_cut() -> None:
+    assert parsed("logic_general", f"Logic problem: {LOGIC}\nAnswer: Ruth").text == LOGIC
+    assert parsed("logic_ruozhiba", "问题：水为什么是湿的呢？\n答案：因为它是水。").text == "水为什么是湿的呢？"
