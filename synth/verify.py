@@ -46,7 +46,7 @@ from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import VERIFIED, Row
 from personahub.core.stage import Shard, Stage
 from personahub.core.texts.replies import without_thinking
-from synth.contracts.additions import find_stated_answer
+from synth.contracts.additions import check_stated_answer
 from synth.contracts.validity import check_answer, check_problem
 from synth.sandbox.programs import Limits
 from synth.voting.grounding import COMPUTES_NOTHING
@@ -152,9 +152,7 @@ def _write_or_reject(config: Config, shard: Shard, row: Row, votes: list[Vote]) 
         if config.check_problems and share is not None:
             check_answer(row["problem"], answer or "")
         if config.reject_stated_answers and share is not None:
-            stated = find_stated_answer(row["problem"], answer or "")
-            if stated is not None:
-                raise Rejected("answer_in_problem", f"the agreed answer is {answer}, and the problem says {stated[:160]!r}")
+            check_stated_answer(row["problem"], answer or "")
     except Rejected as error:
         shard.reject({**row, **verdict}, error)
         return

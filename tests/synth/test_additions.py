@@ -171,7 +171,7 @@ def test_what_cannot_be_cut_is_named(text: str, reason: str) -> None:
         "Find $n$ such that the following hold: $$n + 3 = 12.$$",
         "Solve for $x$: (1) $x + 3 = 4$. Then give $x^2$.",
         "The solution of salt is 3% strong. How much salt is in 200 g of it?",
-        "Mary says: \"I hope to have 12 books.\" She has 5. How many more does she want?",
+        'Mary says: "I hope to have 12 books." She has 5. How many more does she want?',
         "Translate the point $(2, 3)$ by $(1, 1)$. Which point is it?",
     ],
 )
@@ -187,7 +187,10 @@ def test_problems_stay_as_they_are(problem: str) -> None:
         (f"{TEXT} The baker earns 48 dollars.", "48"),
         (f"12 * 4 = 48 dollars were earned. {TEXT}", "48"),
         ("A baker sells 300 loaves for 4 dollars, which makes \\$1,200. What is the revenue?", "1200"),
-        ("Ann eats a half and a quarter of the pie, so she eats $\\frac{3}{4}$ of it. What part is that?", r"\frac{3}{4}"),
+        (
+            "Ann eats a half and a quarter of the pie, so she eats $\\frac{3}{4}$ of it. What part is that?",
+            r"\frac{3}{4}",
+        ),
         ("It comes to 2.50 in total. What does he pay?", "2.5"),
     ],
 )

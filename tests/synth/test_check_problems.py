@@ -22,6 +22,12 @@ def test_the_last_verdict_counts() -> None:
     assert said("<think>Verdict: proof</think>Fine.\nVerdict: `multiple`") == "multiple"
 
 
+def test_a_problem_that_gives_its_answer_away_is_rejected() -> None:
+    assert said("It says 48.\nVerdict: answered") == "answered"
+    with pytest.raises(Rejected, match="contains_solution"):
+        decide(parse_config(Config, {"engine": "e"}, "test"), ["answered"])
+
+
 @pytest.mark.parametrize(
     ("text", "reason"), [("It is sound.", "no_prefix"), ("Verdict: nice", "unknown_verdict"), ("", "no_prefix")]
 )

@@ -11,10 +11,13 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
+from personahub.core.engines import Completion
+from synth.contracts.additions import find_stated_answer
+from synth.problems import parse_problem
 from synth.simulated.attempts import misread, slipped
 from synth.simulated.faults import FaultRates
 from synth.simulated.grammar import DIFFICULTIES, tex
-from synth.simulated.problems import make_problem, read_problem, solve
+from synth.simulated.problems import judge, make_problem, read_problem, solve
 from tests.synth.simulated_problems import NONE, PERSONAS, instances, output, same
 
 
@@ -32,7 +35,9 @@ def only(**rates: float) -> FaultRates:
     return FaultRates(**{**NONE.model_dump(), **rates})
 
 
-@pytest.mark.parametrize("fault", ["refusal", "truncation", "malformed", "unsolvable", "near_duplicate"])
+@pytest.mark.parametrize(
+    "fault", ["refusal", "truncation", "malformed", "unsolvable", "near_duplicate", "attached_solution"]
+)
 def test_problems_fail_at_the_set_rate_and_other_problems_stay_the_same(fault):
     faulty = 0
     for seed in range(1000):
@@ -164,6 +169,21 @@ def test_a_bound_that_holds_contradicts_nothing():
     text = "Of 35 cards at the fair, a teacher sells $\\frac{2}{5}$. How many remain unsold? It is known that the result is greater than"
     assert read_problem(f"{text} 20.").answer == 21  # type: ignore[union-attr]
     assert read_problem(f"{text} 21.").answer is None  # type: ignore[union-attr]
+
+
+def test_an_attached_solution_is_cut_or_left_to_the_judge():
+    ways = Counter()
+    for seed in range(120):
+        problem = make_problem(PERSONAS[seed % 4], seed, rates=only(attached_solution=1))
+        plain = make_problem(PERSONAS[seed % 4], seed, rates=NONE)
+        assert parse_problem(Completion(problem.reply, "stop", 1, 1, "m")) == problem.text
+        assert read_problem(problem.text) == read_problem(plain.text)
+        given_away = problem.text != plain.text
+        verdict = judge(problem.text, seed, rates=NONE)
+        assert verdict.truth["verdict"] == ("answered" if given_away else "sound")
+        assert (find_stated_answer(problem.text, str(problem.truth["answer"])) is None) or given_away
+        ways["given away" if given_away else "cut"] += 1
+    assert min(ways.values()) > 20
 
 
 def test_near_duplicates_repeat_a_few_problems_in_other_words():

@@ -54,7 +54,11 @@ def test_what_models_add_without_harm_is_taken_off(reply: str) -> None:
     [
         ("logic_general", LOGIC, "no_prefix"),
         ("logic_general", "I'm sorry, but I can't help with that.", "refusal"),
-        ("logic_general", f"Logic problem: The answer: Ruth. To solve this problem, ask them. {LOGIC}", "contains_solution"),
+        (
+            "logic_general",
+            f"Logic problem: The answer: Ruth. To solve this problem, ask them. {LOGIC}",
+            "contains_solution",
+        ),
         ("logic_general", "Logic problem:", "empty_part"),
         ("logic_general", "Logic problem: Who?", "too_short"),
         ("logic_general", f"Logic problem: {LOGIC}\n(a) Who is it? (b) Who lies? (c) Who does not?", "multi_part"),

@@ -346,3 +346,15 @@ def test_a_program_that_computes_nothing_is_no_evidence(make_artifact, run_modul
     assert [vote["flaw"] for vote in votes] == [None, "9 is not in the problem", None]
     any_program = run_module("synth.verify", {**config, "pot_computes": False}, "any", solutions=solutions)
     assert any_program.num_rows == 3
+
+
+def test_a_problem_that_states_the_agreed_answer_is_rejected(make_artifact, run_module) -> None:
+    row = solved(cot("48"), cot("48"), cot("48"))
+    row["problem"] = "A baker sells 12 loaves for 4 dollars, so she earns 48 dollars. What is the revenue?"
+    rows = [row | {"id": "stated"}, solved(cot("7"), cot("7"), cot("7")) | {"id": "kept"}]
+    solutions = make_artifact("s", SOLUTIONS, rows, shards=1)
+    verified = run_module("synth.verify", {"workers": 1}, solutions=solutions)
+    assert [row["reason"] for row in verified.rejected()] == ["answer_in_problem"]
+    assert [row["id"] for row in verified.rows()] == ["kept"]
+    config = {"workers": 1, "reject_stated_answers": False}
+    assert run_module("synth.verify", config, "all", solutions=solutions).num_rows == 2
