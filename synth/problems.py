@@ -32,7 +32,7 @@ from pathlib import Path
 from random import Random
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from personahub.core.config import UNLESS_DEFAULT, ContentPath, FrozenModel, TemplateFolder
 from personahub.core.engines import Completion, Request, Sampling
@@ -52,7 +52,14 @@ from personahub.core.template import Message, Template, load_template
 from personahub.core.texts.replies import find_refusal, labelled_parts
 from synth.contracts.additions import asks, strip_additions
 from synth.contracts.contract import without_markdown
-from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
+from synth.contracts.examples import (
+    Example,
+    PromptingConfig,
+    check_examples,
+    check_template,
+    draw_examples,
+    load_examples,
+)
 from synth.contracts.validity import MOST_PARTS, count_parts
 from synth.prompts import PROMPTS
 
@@ -95,6 +102,11 @@ class Config(PromptingConfig):
             if name in _NAMES or not name.isidentifier():
                 raise ValueError(f"{name!r} is not a new name; choose a word other than {', '.join(sorted(_NAMES))}")
         return insert
+
+    @model_validator(mode="after")
+    def _fits_template(self) -> Config:
+        check_template(self, self.template, _NAMES.union(self.insert))
+        return self
 
     @property
     def lists(self) -> dict[str, Drawn | None]:

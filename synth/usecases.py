@@ -38,7 +38,14 @@ from personahub.core.stage import Stage
 from personahub.core.template import Template, load_template
 from personahub.core.texts.replies import escape_tags
 from synth.contracts.contract import Output, load_use_case, parse_reply
-from synth.contracts.examples import Example, PromptingConfig, check_examples, draw_examples, load_examples
+from synth.contracts.examples import (
+    Example,
+    PromptingConfig,
+    check_examples,
+    check_template,
+    draw_examples,
+    load_examples,
+)
 from synth.prompts import PROMPTS
 
 VERSION = "2"
@@ -88,6 +95,7 @@ class Config(PromptingConfig):
             raise ValueError(
                 f"the use case {self.use_case} {verb} `background`, the path of a text (`needs` in its contract)"
             )
+        check_template(self, self.template, ("persona", "examples", "background", "fields"))
         if self.structured and contract.json_model is None:
             raise ValueError(f"`structured` needs a `json_model` in the contract, which {self.use_case} does not have")
         return self

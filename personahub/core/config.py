@@ -204,7 +204,16 @@ def parse_config(model: type[Model], values: Any, where: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(model, problem, where) for problem in error.errors())) from None
+        problems = [problem for problem in error.errors() if not _follows_from_another(problem, error.errors())]
+        raise UserError("; ".join(_explain(model, problem, where) for problem in problems)) from None
+
+
+def _follows_from_another(problem: Any, problems: Sequence[Any]) -> bool:
+    """Whether a list is too short only because its items are invalid."""
+    size = len(problem["loc"])
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > size and other["loc"][:size] == problem["loc"] for other in problems
+    )
 
 
 def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
@@ -215,8 +224,9 @@ def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
     if problem["type"] == "missing":
         return f"{path}: required key is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    # For a mapping, the message says what is wrong; printing all its values would hide that.
-    given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r:.80})"
+    # For a mapping or a file, the message says what is wrong; printing the value would add nothing.
+    value = problem["input"]
+    given = "" if isinstance(value, dict) or message.startswith(f"{value}: ") else f" (got {value!r:.80})"
     return ": ".join(filter(None, [path, message])) + given
 
 

@@ -93,7 +93,15 @@ def _to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
             parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
     except (TypeError, pa.ArrowException):  # values that JSON cannot represent, or that need a conversion
-        return pa.Table.from_pylist(rows, schema=schema)
+        return pa.table([_column(rows, field) for field in schema], schema=schema)
+
+
+def _column(rows: list[Row], field: pa.Field) -> pa.Array:
+    try:
+        return pa.array([row.get(field.name) for row in rows], field.type, from_pandas=False)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        error.add_note(f"in column {field.name!r}, which the schema declares as {field.type}")
+        raise
 
 
 class ShardWriter:

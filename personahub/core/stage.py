@@ -111,7 +111,7 @@ class Shard:
         )
 
     def write(self, row: Row) -> None:
-        """Add one output record."""
+        """Add one output record. Keys that the schema lacks are left out, and missing keys become null."""
         self.writer.write(row)
 
     def reject(self, row: Row, error: Rejected, raw: str | None = None) -> None:
@@ -253,6 +253,8 @@ def error_context(shard: Shard, record: str | None = None) -> Iterator[None]:
         record = record or shard.current_id
         if not isinstance(error, UserError) and not hasattr(error, "__notes__"):
             error.add_note(f"in shard {shard.name}{f', record {record}' if record else ''}")
+            if isinstance(error, Rejected):
+                error.add_note("to drop this record, catch the error and call shard.reject(row, error)")
         raise
 
 
@@ -268,11 +270,17 @@ def load_stage_module(name: str, where: str) -> types.ModuleType:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise UserError(f"{where}.run: no module {name!r}; give the dotted path of the file to run") from None
+            raise UserError(
+                f"{where}.run: no module {name!r}; give the dotted path of a file, from the folder you run in"
+            ) from None
         raise UserError(f"{where}.run: {name} needs the package {error.name!r}, which is not installed") from None
     missing = [part for part in ("VERSION", "INPUTS", "Config", "run") if not hasattr(module, part)]
     if missing:
         raise UserError(f"{where}.run: {name} is not a stage: it does not define {', '.join(missing)}")
+    if not isinstance(module.VERSION, str):
+        raise UserError(f'{where}.run: {name}: VERSION must be a string, such as "1" (got {module.VERSION!r})')
+    if not (isinstance(module.Config, type) and issubclass(module.Config, StageConfig)):
+        raise UserError(f"{where}.run: {name}: Config must be a subclass of personahub.core.config.StageConfig")
     return module
 
 

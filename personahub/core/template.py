@@ -104,8 +104,10 @@ def load_template(name: str, folder: Path) -> Template:
         parts = tuple(zip(pieces[1::2], map(_ENVIRONMENT.from_string, sources), strict=True))
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"{path}: {error.message} (line {error.lineno} of its part)") from None
-    names = frozenset().union(
-        *(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) for source in sources)
+    names = (
+        frozenset()
+        .union(*(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) for source in sources))
+        .difference(_ENVIRONMENT.globals)
     )
     description = str(fields.get("description", ""))
     stop = tuple(fields.get("stop", ()))

@@ -143,7 +143,10 @@ class TextMethod(Method):
         priority: Priority | None = None,
         against: Texts | None = None,
     ) -> list[Deduplication]:
-        """Deduplicates at each threshold, reading the texts once."""
+        """Deduplicates at each threshold, reading the texts once.
+
+        `personahub.core.duplicates.word_sets.strings` yields the texts of any input as strings.
+        """
 
     def prepare(
         self,

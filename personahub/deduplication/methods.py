@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
@@ -35,8 +36,12 @@ def method_class(name: str) -> type[Method]:
         found = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
         raise ValueError(f"method {name!r} cannot be imported: {error}") from None
+    if found is None:
+        raise ValueError(f"the module {module} has no class {attribute!r}")
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise ValueError(f"{name} is not a subclass of personahub.deduplication.method.Method")  # noqa: TRY004 (pydantic)
+    if inspect.isabstract(found):
+        raise ValueError(f"{name} does not define {', '.join(sorted(found.__abstractmethods__))}")
     return found
 
 
@@ -44,7 +49,11 @@ def parse_method(values: Any) -> Any:
     """Replaces a mapping, as in YAML, with the method that it configures."""
     if not isinstance(values, Mapping) or not isinstance(values.get("method"), str):
         return values  # an instance, or a mistake that pydantic explains
-    return method_class(values["method"]).model_validate(values)
+    found = method_class(values["method"])
+    for key in values:
+        if key not in found.model_fields:
+            raise ValueError(f"{key}: unknown key. {suggest(key, found.model_fields)}")
+    return found.model_validate(values)
 
 
 AnyMethod = Annotated[BuiltIn | SerializeAsAny[Method], BeforeValidator(parse_method)]

@@ -27,7 +27,7 @@ input of `synth.problems` and `synth.usecases` is a benchmark (an artifact of `e
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal, TypedDict
@@ -35,12 +35,14 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import Field, model_validator
 
 from personahub.core.artifact import Artifact
-from personahub.core.config import CONTENT_PATH, EngineName, StageConfig
+from personahub.core.config import CONTENT_PATH, EngineName, StageConfig, suggest
 from personahub.core.errors import UserError
 from personahub.core.identity import content_id, derive_seed
+from personahub.core.template import load_template
 from personahub.core.texts.rows import SourceRow, read_rows
 from synth.contracts.contract import examples_file
 from synth.overlap.index import BenchmarkIndex, read_items
+from synth.prompts import PROMPTS
 
 Prompting = Literal["zero_shot", "few_shot", "persona_few_shot"]
 
@@ -74,6 +76,22 @@ class PromptingConfig(StageConfig):
         if values.get("prompting", "zero_shot") == "zero_shot":
             return values
         return {**values, "examples": str(examples_file(str(values.get("use_case", "math"))))}
+
+
+def check_template(config: PromptingConfig, name: str, known: Collection[str]) -> None:
+    """Checks that a template uses known values only, and shows examples if there are any.
+
+    Raises:
+        ValueError: it does not, so the prompts could not be made or would lack the examples.
+    """
+    try:
+        template = load_template(name, PROMPTS)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    for value in sorted(template.names.difference(known)):
+        raise ValueError(f"{name}: the template uses the unknown value {value!r}. {suggest(value, known)}")
+    if config.prompting != "zero_shot" and "examples" not in template.names:
+        raise ValueError(f"`prompting: {config.prompting}` needs a template that uses `examples`; {name} does not")
 
 
 EXAMPLE_PERSONAS = "example_personas"

@@ -155,3 +155,10 @@ def test_a_module_that_is_not_an_engine_is_refused(folder: Folder, source: str) 
 def test_an_engine_without_the_base_class_is_refused(folder: Folder) -> None:
     folder.write(engine=MINIMAL.replace("return Echo(config)", "return object()"))
     assert "mine.engine: open_engine returned object, not a subclass of Engine" in folder.refusal("run")
+
+
+def test_an_engine_that_returns_text_is_refused(folder: Folder) -> None:
+    folder.write(
+        engine=MINIMAL.replace("return Completion(", "return str(").replace('"stop", 10, 5, self.config.model', "")
+    )
+    assert "the engine returned str, not a Completion" in folder.refusal("run")

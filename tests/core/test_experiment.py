@@ -177,7 +177,7 @@ def test_killed_in_a_shard_resumes_with_the_finished_ones(folder: Path) -> None:
     assert touched(folder)[len(before) :] == left
     assert sorted(values(folder, "double")) == [2 * v for v in range(30) if v % 5]
     manifest = json.loads((folder / "runs/toy/double/manifest.json").read_text())
-    assert manifest["counts"] == {"rows_in": 30, "rows_out": 24, "rejected": {"multiple_of_five": 6}}
+    assert manifest["counts"] == {"rows_in": 30, "rows_out": 24, "rejected": {"multiple_of_five": 6}, "noted": {}}
     assert not list(folder.rglob(".*.tmp"))
 
 
@@ -248,6 +248,7 @@ def test_adopt_and_plan(folder: Path) -> None:
         ("stages.double.inputs.numbers=numbres", "Did you mean 'numbers'"),
         ("stages.double.inputs={}", "needs the input 'numbers'"),
         ("stages.double.inputs.extra=numbers", "no input 'extra'"),
+        ("stages.double.inputs={numbrs: numbers}", "no input 'numbrs'. Did you mean 'numbers'"),
         ("stages.numbers.inputs.x=double", "circle"),
         ("stages.double.run=toy_duoble", "no module 'toy_duoble'"),
         ("stages.double.run=json", "is not a stage"),

@@ -38,3 +38,9 @@ def test_texts_come_back_as_they_were(tmp_path: Path, text: str) -> None:
     with ShardWriter(tmp_path, "00000", SCHEMA) as writer:
         writer.write({"id": "a", "text": text})
     assert pq.read_table(tmp_path / "00000.parquet").to_pylist() == [{"id": "a", "text": text}]
+
+
+def test_a_value_of_another_type_names_its_column(tmp_path: Path) -> None:
+    with pytest.raises(pa.ArrowException) as raised, ShardWriter(tmp_path, "00000", SCHEMA) as writer:
+        writer.write({"id": "a", "text": 5})
+    assert raised.value.__notes__ == ["in column 'text', which the schema declares as string"]

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from personahub import dedup
 from personahub.commands.cli import main
 from personahub.core.artifact import Artifact
 from personahub.core.config import identity_of
+from personahub.core.duplicates.word_sets import strings
 from personahub.core.errors import UserError
 
 METHOD = '''
@@ -105,7 +107,10 @@ def test_the_config_of_a_method_is_part_of_the_identity(personas: Path) -> None:
     ("config", "message"),
     [
         ({"methods": [{"method": "simhash"}]}, r"no method 'simhash'\. Did you mean 'minhash'"),
-        ({"methods": [{"method": "toy_methods.Missing"}]}, "toy_methods.Missing is not a subclass of"),
+        ({"methods": [{"method": "toy_methods.Missing"}]}, "the module toy_methods has no class 'Missing'"),
+        ({"methods": [{"method": "toy_methods.np"}]}, "toy_methods.np is not a subclass of"),
+        ({"methods": [{"method": "toy_methods.TextMethod"}]}, "toy_methods.TextMethod does not define sweep"),
+        ({"methods": [SAME_LENGTH | {"ignord": 1}]}, "ignord: unknown key. Did you mean 'ignored'"),
         ({"methods": [{"method": "toy_absent.Method"}]}, "cannot be imported: No module named 'toy_absent'"),
         ({"methods": [SAME_LENGTH | {"ignored": "x"}]}, r"methods\.0\.ignored"),
         ({"methods": [SAME_LENGTH], "partitions": 2}, "partitions: SameLength works in one process only"),
@@ -121,3 +126,9 @@ def test_mistakes_are_named(
     }
     with pytest.raises(UserError, match=message):
         run(stages)
+
+
+def test_texts_of_any_input_are_strings() -> None:
+    texts = ["é", "a"]
+    for given in (texts, pa.array(texts), iter([pa.array([text.encode() for text in texts], pa.large_binary())])):
+        assert list(strings(given)) == texts

@@ -227,7 +227,7 @@ def test_an_arm_of_its_own_is_part_of_the_identity(places, tmp_path) -> None:
         return identity_of(Config(**values), {"teacher": {}})
 
     before = identity(**places)
-    assert "insert" not in identity(**{**places, "insert": {}})
+    assert "insert" not in identity(**{**places, "template": "math", "insert": {}})
     (tmp_path / "places.txt").write_text("a harbour\na bakery\n")
     assert identity(**places)["insert"] != before["insert"]
 
@@ -240,3 +240,6 @@ def test_mistakes_in_an_arm_are_one_line(make_artifact, run_module, places) -> N
     for name in ("words", "persona", "two words"):
         with pytest.raises(UserError, match=f"here.insert: '{name}' is not a new name"):
             parse_config(Config, {**places, "insert": {name: drawn}}, "here")
+    for changed, message in ({"insert": {}}, "unknown value 'places'"), ({"prompting": "few_shot"}, "uses `examples`"):
+        with pytest.raises(UserError, match=message):
+            parse_config(Config, {**places, **changed}, "here")

@@ -68,6 +68,13 @@ def pieces(texts: Texts) -> Iterator[pa.Array]:
             yield array.slice(first, _ROWS_PER_PIECE)
 
 
+def strings(texts: Texts) -> Iterator[str]:
+    """Yields the texts one by one, decoded if they are bytes."""
+    for piece in pieces(texts):
+        for text in piece.to_pylist():
+            yield text.decode("utf-8", "surrogatepass") if isinstance(text, bytes) else text
+
+
 def _encoded(texts: Sequence[str]) -> Any:
     try:
         return pa.array(texts, pa.large_string())

@@ -7,6 +7,7 @@ such a module contains. Modules are imported only when used, so that the core ne
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
@@ -95,13 +96,17 @@ def open_engine(config: EngineConfig) -> Engine[Any]:
 
 def _engine_module(kind: str, where: str) -> EngineModule:
     name = KINDS.get(kind, kind)
-    if "." not in name:
-        raise UserError(f"{where}.kind: no engine {kind!r}. {suggest(kind, KINDS)}")
+    if "." not in name and not (name.isidentifier() and importlib.util.find_spec(name)):
+        raise UserError(
+            f"{where}.kind: no engine {kind!r}. {suggest(kind, KINDS)} Or give the dotted path of your own module"
+        )
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UserError(f"{where}.kind: no module {name!r}") from None
+            raise UserError(
+                f"{where}.kind: no module {name!r}; give the dotted path of a file, from the folder you run in"
+            ) from None
         raise EngineUnavailable(
             f"{where}.kind: {kind} needs the package {error.name!r}, which is not installed"
         ) from None

@@ -282,13 +282,13 @@ def _plan_stage(
 
 def _check_inputs(module: str, inputs: Iterable[str], names: Sequence[str], where: str) -> None:
     """Check inputs against `INPUTS`. A question mark marks an optional name, and `*` allows any others."""
-    for name in names:
-        if name != "*" and not name.endswith("?") and name not in inputs:
-            raise UserError(f"{where}.inputs: {module} needs the input {name!r}: name the stage that makes it")
     valid = [name.rstrip("?") for name in names]
     for name in () if "*" in names else inputs:
         if name not in valid:
             raise UserError(f"{where}.inputs: {module} has no input {name!r}. {suggest(name, valid)}")
+    for name in names:
+        if name != "*" and not name.endswith("?") and name not in inputs:
+            raise UserError(f"{where}.inputs: {module} needs the input {name!r}: name the stage that makes it")
 
 
 def _inspect(path: Path, spec: StageSpec) -> tuple[State, Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from personahub.core.artifact import read_manifest
 from personahub.core.engines import PricedConfig
 from personahub.core.engines.price import usd
+from personahub.core.errors import UserError
 from personahub.core.experiments.experiment import Experiment, PlannedStage
 from personahub.core.experiments.pilot import Correction
 from personahub.core.forecast import Forecast, Work
@@ -93,7 +94,10 @@ def _forecast(stage: PlannedStage, rows: Mapping[str, int | None]) -> Forecast |
     known = {name: number for name, number in inputs.items() if number is not None}
     if not hasattr(module, "forecast") or len(known) < len(inputs):
         return None
-    return module.forecast(stage.config, known)
+    try:
+        return module.forecast(stage.config, known)
+    except UserError as error:
+        raise UserError(f"stages.{stage.name}: {error}") from None
 
 
 def _cost(forecast: Forecast, experiment: Experiment) -> float | None:

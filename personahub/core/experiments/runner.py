@@ -85,7 +85,7 @@ def run_experiment(
             if stage.state == "cached" and name not in again:
                 say(f"{head}  cached")
                 continue
-            say(f"{head}  {_describe(_run_in_process(stage, lock, source))}")
+            say(f"{head}  {_describe(_run_in_process(stage, lock, source), stage.path)}")
     return [manifest for name in names if (manifest := read_manifest(experiment.stage(name).path)) is not None]
 
 
@@ -214,7 +214,7 @@ def _clear(stage: PlannedStage) -> None:
                 item.unlink()
 
 
-def _describe(manifest: Manifest) -> str:
+def _describe(manifest: Manifest, path: Path) -> str:
     counts = manifest.counts
     parts = [f"{counts.rows_in:,} -> {counts.rows_out:,} records" if counts.rows_in else f"{counts.rows_out:,} records"]
     if not counts.rows_in and not counts.rows_out:
@@ -229,4 +229,7 @@ def _describe(manifest: Manifest) -> str:
         parts.append(
             f"{usage.requests:,} requests, {tokens} tokens" + (f", ${usage.cost_usd:.2f}" if usage.cost_usd else "")
         )
-    return ", ".join([*parts, format_seconds(manifest.seconds)])
+    line = ", ".join([*parts, format_seconds(manifest.seconds)])
+    if counts.rejected and not counts.rows_out:
+        line += f"; for the reasons: personahub show {path} --rejected"
+    return line

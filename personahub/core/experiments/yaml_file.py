@@ -107,7 +107,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
         got = "nothing" if values is None else type(values).__name__
-        raise UserError(f"{path}: an experiment must be a mapping with keys such as `experiment:` (got {got})")
+        raise UserError(f"{path}: the file must be a mapping with keys and values (got {got})")
     return values
 
 

@@ -41,7 +41,7 @@ from personahub.core.config import engine_names
 from personahub.core.engines import engine_identity, open_engine
 from personahub.core.engines.base import Completion, Engine, EngineConfig, PricedConfig, Request, RequestRefused
 from personahub.core.engines.price import Price, usd
-from personahub.core.errors import Rejected
+from personahub.core.errors import Rejected, UserError
 from personahub.core.executors.progress import Progress
 from personahub.core.generation.budget import Budget
 from personahub.core.generation.journal import Journal, RequestKeys
@@ -98,7 +98,13 @@ class Client:
 
 
 def _storable(completion: Completion) -> Completion:
-    """Replace lone surrogates, which cannot be written to a file."""
+    """Replace lone surrogates, which cannot be written to a file.
+
+    Raises:
+        UserError: the engine returned something else.
+    """
+    if not isinstance(completion, Completion):
+        raise UserError(f"the engine returned {type(completion).__name__}, not a Completion")
     if completion.text.isascii() and completion.model.isascii():
         return completion
     text, model = _clean(completion.text), _clean(completion.model)
