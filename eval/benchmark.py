@@ -52,7 +52,7 @@ from personahub.core.texts.student_prompt import (
     student_prompt,
 )
 
-VERSION = "3"
+VERSION = "4"
 INPUTS = ("data?", "model?", "*")
 
 _PROBLEM_TOKENS = 70  # MATH problems average 200 characters of dense LaTeX

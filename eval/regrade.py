@@ -32,7 +32,7 @@ from personahub.core.generation.loop import CompletionShard, map_completions
 from personahub.core.records import GRADED, Row
 from personahub.core.stage import Stage
 
-VERSION = "2"
+VERSION = "3"
 INPUTS = ("completions",)
 GRADERS = ("eval.benchmark", "eval.regrade")
 

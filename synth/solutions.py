@@ -35,7 +35,7 @@ from personahub.core.template import load_template
 from personahub.core.texts.replies import find_refusal, split_thinking
 from synth.prompts import PROMPTS
 
-VERSION = "1"
+VERSION = "2"
 INPUTS = ("problems",)
 WORK = Work(cpu_seconds=0.00047, memory_bytes=90, measured_by="benchmarks.million")
 
