@@ -86,14 +86,15 @@ def _from_item(item: Any) -> Described:
     return Described(relation, values.get("persona") or values.get("description") or "")
 
 
-_NUMBER = r"[ \t]*(?:\#?\d{1,3}|[A-E]|[Oo]ne|[Tt]wo|[Tt]hree|[Ff]our|[Ff]ive)?"
+_NUMBER = r"[ \t]*(?:\#?\d{1,3}|\(\d{1,2}\)|\[\d{1,2}\]|I{1,3}|IV|[A-E]|[Oo]ne|[Tt]wo|[Tt]hree|[Ff]our|[Ff]ive)?"
 _INLINE_LABEL = re.compile(
     rf"(?<=\S)[ \t]*[;,|/–—-]*[ \t]+(?P<number>\(?\d{{1,3}}[.)][ \t]+)?(?=[*_]*(?:Persona|Relation(?:ship)?){_NUMBER}[ \t]*[*_]*[:：])"
 )
 _LABEL = re.compile(
-    rf"""^[ \t>#*_"“”'«]*(?:(?:[-•–+]|\(?\d{{1,3}}[.):])[ \t]+)?[ \t*_"“«]*
+    rf"""^[ \t>#*_"“”'«`]*(?:(?:[-•–+]|\(?\d{{1,3}}[.):])[ \t]+)?[ \t*_"“«`]*
+    (?:(?:[Ff]irst|[Ss]econd|[Tt]hird|[Ff]ourth|[Ff]ifth|1st|2nd|3rd|[4-9]th)[ \t]+)?
     (?P<label>[Pp]ersona|PERSONA|[Pp]erson|PERSON|[Rr]elation(?:ship)?|RELATION(?:SHIP)?)
-    (?:{_NUMBER}[ \t*_]*[:：]|[ \t]*\#?\d{{1,3}}[ \t*_]*(?:[.)–—-](?=[ \t])|$)|[ \t]*\*\*[ \t]*$)[ \t*_]*""",
+    (?:{_NUMBER}(?:[ \t](?:to|with)[ \t][^:\n]{{1,40}})?[ \t*_]*[:：]|[ \t]*\#?\d{{1,3}}[ \t*_]*(?:[.)–—-](?=[ \t])|$)|[ \t]*\*\*[ \t]*$)[ \t*_]*""",
     re.VERBOSE,
 )
 
@@ -104,7 +105,7 @@ _LETTERS = re.compile(r"[^\W\d_]")  # before an inline label; otherwise it is be
 def split_lines(text: str) -> list[str]:
     """Splits a reply into lines that hold at most one label."""
     lines = []
-    for line in text.splitlines():
+    for line in re.sub(r"<br ?/?>", "\n", text).splitlines():
         numbered = _ITEM.match(line)  # otherwise the number before a label ends the sentence before it
         labels = [match for match in _INLINE_LABEL.finditer(line) if _LETTERS.search(line, 0, match.start())]
         ends = [match.start() if numbered or not match["number"] else match.end() for match in labels]
@@ -157,7 +158,7 @@ def _reject_empty(label: str) -> list[Described]:
     raise Rejected("empty_line", f"nothing after '{label}:'")
 
 
-_ITEM = re.compile(r"^(?P<indent>[ \t]*)(?:[-*•–+]|\(?\d{1,3}[.):])[ \t]+(?=\S)")
+_ITEM = re.compile(r"^(?P<indent>[ \t]*)(?:(?:[-*•–+]|\(?(?:\d{1,3}|[a-e])[.):])[ \t]+(?=\S)|\d{1,2}[.)](?=[A-Z]))")
 _INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))\(?(\d{1,2})[.)][ \t]+(?=\S)")
 _TITLED = re.compile(r"^(?P<title>[*_]*[^:–—*_]{2,50}?[*_]*)[ \t]*(?:[:：–—]|[ \t]-(?=[ \t]))[ \t*_]*(?P<text>\S.*)$")
 _BARE = re.compile(r"(?:An?|The|Someone|Anyone|People|Person)\s", re.IGNORECASE)
@@ -274,7 +275,7 @@ _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'"}
 
 def clean(value: str) -> str:
     """Puts a value on one line and removes bold type and quotation marks around it, and separators at its end."""
-    value = " ".join(re.sub(r"\*\*|__", "", value).split()).strip("*_ ").rstrip("|;–— ")
+    value = " ".join(re.sub(r"\*\*|__", "", value).split()).strip("*_ ").rstrip("|;–—•` ")
     if len(value) > 2 and _QUOTES.get(value[0]) == value[-1]:
         value = value[1:-1].strip()
     elif value.endswith(('"', "”")) and not re.search(r'["“].', value):
