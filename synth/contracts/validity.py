@@ -53,10 +53,10 @@ def check_problem(text: str) -> None:
             refers to a figure or table that it does not have, or has a placeholder instead of a value), or a reason of
             `synth.contracts.additions.check_additions`.
     """
-    check_additions(text)
     parts = count_parts(text)
     if parts > MOST_PARTS:
         raise Rejected("multi_part", f"{parts} sub-problems")
+    check_additions(text)
     sentences = _SENTENCE.split(text.strip())
     proof = next((sentence for sentence in sentences if _PROOF.search(sentence)), None)
     if proof is not None and not any(_QUESTION.search(s) for s in sentences if not _PROOF.search(s)):

@@ -99,4 +99,5 @@ def test_real_benchmark_problems_hardly_ever_raise_an_alarm(test_data: Path) -> 
             except Rejected as error:
                 alarms.append(f"{error}: {problem[-100:]}")
     assert total > 6000
-    assert len(alarms) <= 2, alarms
+    assert sum(not alarm.startswith(("contains_solution", "commentary")) for alarm in alarms) <= 2, alarms
+    assert len(alarms) <= 6, alarms  # four of MATH use \boxed as notation or give a hint
